@@ -1,0 +1,130 @@
+# What CI runs is what a person runs. `make help` lists the targets.
+#
+# Everything is set up on first use: a virtual environment in .venv with pinned requirements, and
+# the extension module, built in release mode and installed in place. Each step leaves a stamp and
+# runs again only when what it read has changed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON ?= $(shell .ci/find-python)
+# Empty while you work; CI sets --locked, so that a stale Cargo.lock is an error there.
+CARGO_FLAGS ?=
+# Arguments for pytest, such as: make test-python PYTEST_ARGS="-k cancel"
+PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
+
+BIN := $(VENV)/bin
+VENV_PYTHON := $(abspath $(BIN)/python)
+# Cargo and maturin name the same interpreter, or each would rebuild the binding after the other.
+export PYO3_PYTHON := $(VENV_PYTHON)
+
+REQUIREMENTS := requirements/build.txt requirements/test.txt requirements/lint.txt \
+	requirements/lock.txt
+RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml \
+	$(wildcard Cargo.lock rustfmt.toml)
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
+		| while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@echo '  .ci/run           What CI runs: lint, test, and the short form on other Pythons'
+
+.PHONY: demo
+demo: $(VENV)/.built ## Run the demo: one service, four ways, with its timeline in out/
+	$(BIN)/offloop demo
+
+.PHONY: test
+test: test-rust test-python ## Run every test of both languages
+
+.PHONY: test-rust
+test-rust: $(VENV)/.installed ## Run the Rust tests, simulation and fault tests included
+	cargo test $(CARGO_FLAGS) --workspace --exclude offloop-python
+
+.PHONY: test-python
+test-python: $(VENV)/.built ## Run the Python tests in full: fast ones first, chaos last
+	$(BIN)/python -m pytest tests/tidy $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests --ignore=tests/tidy --ignore=tests/conformance \
+		--ignore=tests/chaos $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/conformance $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
+
+.PHONY: test-quick
+test-quick: $(VENV)/.built ## Run the short form of the Python tests
+	$(BIN)/python -m pytest tests -m quick $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.built ## Check formats, lints, types and stubs
+	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/stubtest _offloop_worker._offloop offloop --mypy-config-file pyproject.toml \
+		--allowlist tests/typing/stubtest-allowlist.txt
+
+.PHONY: format
+format: $(VENV)/.installed ## Rewrite the sources in the checked format
+	cargo fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(VENV)/.bench ## Measure offloop beside its peers, as ratios, into bench/out/
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+.PHONY: docs
+docs: ## Build the documentation of the Rust crates
+	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --workspace --no-deps
+
+.PHONY: loom
+loom: ## Model-check the rings (minutes)
+	RUSTFLAGS='--cfg loom' cargo test $(CARGO_FLAGS) -p offloop-sys --release \
+		--target-dir target/loom loom
+
+.PHONY: miri
+miri: ## Run the tests of core and sys under Miri (needs nightly Rust with miri)
+	@cargo +nightly miri --version >/dev/null 2>&1 \
+		|| { echo 'miri needs: rustup +nightly component add miri' >&2; exit 1; }
+	MIRIFLAGS='-Zmiri-disable-isolation' cargo +nightly miri test -p offloop-core -p offloop-sys --lib
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
+	@cargo +nightly fuzz --version >/dev/null 2>&1 \
+		|| { echo 'fuzz needs nightly Rust and: cargo install cargo-fuzz' >&2; exit 1; }
+	for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	done
+
+.PHONY: wheel
+wheel: $(VENV)/.installed ## Build the wheel into target/wheels/
+	$(BIN)/maturin build --release $(CARGO_FLAGS)
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf target .venv .venv-3.* out bench/out .mypy_cache .ruff_cache .pytest_cache
+	find python -name '*.so' -delete
+	find python tests examples bench -name __pycache__ -prune -exec rm -rf {} +
+
+# The steps of the set-up, each with its stamp.
+
+$(VENV)/.created:
+	@.ci/check-tools "$(PYTHON)"
+	"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(REQUIREMENTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt \
+		-r requirements/build.txt -r requirements/test.txt -r requirements/lint.txt
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(RUST_SOURCES) pyproject.toml
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release $(CARGO_FLAGS)
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.built bench/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	@touch $@

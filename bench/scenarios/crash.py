@@ -1,0 +1,89 @@
+"""A worker is killed while ten tasks are in flight: who pays for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench import work
+from bench.reach import limit
+from bench.results import Case, Metric, Reach, Scenario
+from bench.scenarios.common import settled, wait_started
+
+TASKS = 10
+
+FAILED = Metric("failed", "tasks failed", "of 10")
+OPEN = Metric("open", "tasks without an outcome after 6 s", "of 10")
+USABLE = Metric("usable_ms", "next call answered after", "ms")
+
+
+async def run(case: Case) -> None:
+    """Kill the worker of the first task, count the outcomes, and ask for one more."""
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(case.pick(3, 1)):
+            directory = Path(name) / str(number)
+            directory.mkdir()
+            if not await _round(case, directory):
+                return
+
+
+async def _round(case: Case, directory: Path) -> bool:
+    await case.peer.open(2)
+    assert await case.peer.begin(work.echo, 1) == 1
+    paths = [directory / str(number) for number in range(TASKS)]
+    futures = [case.peer.start(work.hold, str(path), 0.3) for path in paths]
+    first = await wait_started(paths[0], 10.0)
+    assert first is not None, "the first task did not start"
+    os.kill(first.pid, signal.SIGKILL)
+    killed = time.perf_counter()
+    outcomes = await settled(futures, 6.0)
+    case.add(FAILED.key, sum(1 for future in futures if _failed(future)))
+    case.add(OPEN.key, TASKS - outcomes)
+    usable = await _use(case, killed if outcomes == 0 else time.perf_counter())
+    return usable and outcomes == TASKS
+
+
+def _failed(future: asyncio.Future[Any]) -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)
+
+
+async def _use(case: Case, since: float) -> bool:
+    """Ask the pool for one more answer; False when it will not give it."""
+    try:
+        answer = await asyncio.wait_for(case.peer.begin(work.echo, 2), 5.0)
+    except TimeoutError:
+        case.note(USABLE.key, "hangs")
+        return False
+    except Exception as error:
+        case.note(USABLE.key, f"broken: {type(error).__name__}")
+        return False
+    assert answer == 2, "a wrong answer"
+    case.add(USABLE.key, (time.perf_counter() - since) * 1000)
+    return True
+
+
+def reach() -> tuple[Reach, ...]:
+    """Give the numbers to reach. A task that failed is honest, a task without outcome is not."""
+    return (
+        limit("a worker killed with 9 other tasks in flight: tasks failed", FAILED, 1),
+        limit("a worker killed with 9 other tasks in flight: tasks lost", OPEN, 0),
+        limit("a worker killed with 9 other tasks in flight: next answer", USABLE, 10),
+    )
+
+
+SCENARIO = Scenario(
+    name="crash",
+    title="A worker killed with 9 other tasks in flight",
+    about="2 workers, 10 tasks of 0.3 s; SIGKILL for the worker of the first. One failed task is "
+    "right: the one that ran there.",
+    metrics=(FAILED, OPEN, USABLE),
+    run=run,
+    reach=reach,
+    quick_peers=("multiprocessing",),
+    entrances=("offloop", "offloop-executor"),
+)

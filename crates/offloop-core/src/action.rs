@@ -1,0 +1,190 @@
+//! What the pool asks its driver to do, and how a task can end.
+//!
+//! Both sets are closed: a driver that matches all variants handles everything that can happen.
+
+use crate::{LaneId, TaskId, WorkerId};
+
+/// One thing for the driver to do, at once and in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action<P> {
+    /// Start a process under this name; answer with `handle_worker_ready`, `handle_spawn_failed`
+    /// or, if it ends before it is ready, `handle_worker_exit`.
+    Spawn {
+        /// The name of the process to be.
+        worker: WorkerId,
+    },
+    /// Push the task to that worker's ring, or call `handle_assign_refused`.
+    Assign {
+        /// Who shall run it.
+        worker: WorkerId,
+        /// What to run; see `Pool::payload`.
+        task: TaskId,
+    },
+    /// Take the task back if the worker has not started it; answer with `handle_revoked`.
+    Revoke {
+        /// Whose ring it lies in.
+        worker: WorkerId,
+        /// The task to take back.
+        task: TaskId,
+    },
+    /// Read whether and when the worker started the task. If it did, call `handle_started`;
+    /// if it did not, do nothing: the pool asks again after another `run_timeout`.
+    ReadStart {
+        /// Whose start word to read.
+        worker: WorkerId,
+        /// The task that it should name.
+        task: TaskId,
+    },
+    /// Raise the interruption inside the running call, if it still is this task that runs.
+    Interrupt {
+        /// Who runs it.
+        worker: WorkerId,
+        /// The task that must match.
+        task: TaskId,
+    },
+    /// End the process at once; answer with `handle_worker_exit` when it has ended.
+    Kill {
+        /// Whom to end.
+        worker: WorkerId,
+    },
+    /// Ask an idle worker to exit; answer with `handle_worker_exit` when it has.
+    Retire {
+        /// Whom to ask.
+        worker: WorkerId,
+    },
+    /// The task is over. This comes exactly once for every task that was admitted.
+    Finish {
+        /// The task, whose name is stale from now on.
+        task: TaskId,
+        /// Where it was submitted.
+        lane: LaneId,
+        /// How it ended.
+        outcome: Outcome,
+        /// What was handed to `submit`.
+        payload: P,
+    },
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Its worker ran it to the end; the driver holds the value or the exception.
+    Completed,
+    /// It was cancelled, and its call has really stopped or never started.
+    Cancelled,
+    /// A time limit passed, and its call has really stopped or never started.
+    Expired {
+        /// Which limit it was.
+        which: Expiry,
+    },
+    /// Its worker died under it, and no retry was left.
+    Lost {
+        /// Whether the call may have begun, and so have had effects.
+        may_have_started: bool,
+        /// How many times it was started, the last one included.
+        attempts: u32,
+    },
+    /// A newer task took its place in a full queue.
+    Dropped,
+    /// Its lane or the whole fleet gave up.
+    Broken,
+}
+
+/// Which time limit a task ran into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Expiry {
+    /// The point in time that was set at submission.
+    Deadline,
+    /// The longest time that the call itself may run.
+    RunTimeout,
+}
+
+/// Why a lane did not take a task. The payload comes back untouched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError<P> {
+    /// The lane has as many waiting tasks as it may have.
+    #[error("the queue is full: {queued} tasks wait, limit {limit}")]
+    Full {
+        /// Tasks beyond those that the lane's workers can run at once.
+        queued: u32,
+        /// The lane's `queue_tasks_max`.
+        limit: u32,
+        /// The work, given back.
+        payload: P,
+    },
+    /// The unfinished tasks of the lane hold too many bytes for this one to be added.
+    #[error("the queue is full: {held} bytes are held, {bytes} more exceed the limit {limit}")]
+    FullBytes {
+        /// Bytes of all unfinished tasks.
+        held: u64,
+        /// Bytes of this task.
+        bytes: u64,
+        /// The lane's `queue_bytes_max`.
+        limit: u64,
+        /// The work, given back.
+        payload: P,
+    },
+    /// This task alone is larger than the lane's limit, so waiting would not help.
+    #[error("a task of {bytes} bytes exceeds the queue's limit of {limit} bytes")]
+    TooLarge {
+        /// Bytes of this task.
+        bytes: u64,
+        /// The lane's `queue_bytes_max`.
+        limit: u64,
+        /// The work, given back.
+        payload: P,
+    },
+    /// The lane was closed, or never was.
+    #[error("the lane is closed")]
+    Closed {
+        /// The work, given back.
+        payload: P,
+    },
+    /// The lane or the whole fleet has given up.
+    #[error("the lane is broken: its workers could not be kept alive")]
+    Broken {
+        /// The work, given back.
+        payload: P,
+    },
+}
+
+impl<P> SubmitError<P> {
+    /// The work that was refused.
+    pub fn into_payload(self) -> P {
+        match self {
+            Self::Full { payload, .. }
+            | Self::FullBytes { payload, .. }
+            | Self::TooLarge { payload, .. }
+            | Self::Closed { payload }
+            | Self::Broken { payload } => payload,
+        }
+    }
+
+    /// Whether the same task may be taken later, when others have finished.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::FullBytes { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_limit_and_gives_the_work_back() {
+        let error = SubmitError::Full {
+            queued: 8,
+            limit: 8,
+            payload: "work",
+        };
+        assert_eq!(
+            error.to_string(),
+            "the queue is full: 8 tasks wait, limit 8"
+        );
+        assert!(error.is_temporary());
+        assert_eq!(error.into_payload(), "work");
+        assert!(!SubmitError::Closed { payload: () }.is_temporary());
+    }
+}

@@ -1,0 +1,361 @@
+//! A lane as Python sees it: what stands behind `ProcessPool`.
+
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use offloop::{Call, CallOptions, Close, LaneConfig, Launch, Program, QueuePolicy, Runtime, SubmitError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::calls::{self, EncodedCall};
+use crate::codec::Allocate;
+use crate::names::raise;
+use crate::owner;
+use crate::pending::{self, Pending, Unresolved, Waiter};
+use crate::resolver;
+
+/// How long a wait lasts before Python may look at signals (Ctrl-C).
+const WAIT_SLICE: Duration = Duration::from_millis(100);
+
+/// The runtime of this process and its arena.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) runtime: Runtime,
+    pub(crate) allocate: Allocate,
+}
+
+static HOME: Mutex<Option<Home>> = Mutex::new(None);
+
+/// The runtime of this process; a forked child gets its own.
+fn home() -> PyResult<Home> {
+    let mut home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(home) = home.as_ref().filter(|home| !home.runtime.is_forked()) {
+        return Ok(home.clone());
+    }
+    let runtime = Runtime::new(None)?;
+    let arena = runtime.clone();
+    let fresh = Home { runtime, allocate: Arc::new(move |len| arena.allocate(len)) };
+    // The parent's runtime is left alone in a forked child: its threads are not here.
+    std::mem::forget(home.replace(fresh.clone()));
+    Ok(fresh)
+}
+
+fn existing_home() -> Option<Home> {
+    let home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
+    home.as_ref().filter(|home| !home.runtime.is_forked()).cloned()
+}
+
+/// One queue of calls and its share of the workers.
+#[pyclass(frozen, module = "_offloop_worker._offloop")]
+pub(crate) struct Lane {
+    lane: offloop::Lane,
+    home: Home,
+    waits: bool,
+    unresolved: Arc<Unresolved>,
+}
+
+#[pymethods]
+impl Lane {
+    #[new]
+    #[pyo3(signature = (*, program, setup, inherited, workers_max, tasks_per_worker_max,
+                        queue_tasks_max, queue_bytes_max, queue_policy, grace))]
+    #[expect(clippy::too_many_arguments, reason = "keywords, from one caller in Python")]
+    fn new(
+        program: (std::ffi::OsString, Vec<std::ffi::OsString>, Vec<std::ffi::OsString>),
+        setup: Vec<u8>,
+        inherited: Vec<i32>,
+        workers_max: u32,
+        tasks_per_worker_max: Option<u32>,
+        queue_tasks_max: Option<u32>,
+        queue_bytes_max: Option<u64>,
+        queue_policy: &str,
+        grace: f64,
+    ) -> PyResult<Self> {
+        let home = home()?;
+        let (path, arguments, environment) = program;
+        let launch = Launch {
+            program: Program { path, arguments, environment },
+            setup,
+            inherited: Arc::new(inherited.into_iter().map(adopt).collect()),
+            tasks_per_worker_max,
+        };
+        let policy = match queue_policy {
+            "wait" => QueuePolicy::Wait,
+            "refuse" => QueuePolicy::Refuse,
+            "drop_oldest" => QueuePolicy::DropOldest,
+            other => {
+                let text = format!(
+                    "queue_policy must be 'wait', 'refuse' or 'drop_oldest', not {other:?}"
+                );
+                return Err(PyValueError::new_err(text));
+            }
+        };
+        let config = LaneConfig {
+            workers_max,
+            queue_tasks_max,
+            queue_bytes_max,
+            policy,
+            grace: calls::duration("grace", grace)?,
+        };
+        let lane = home
+            .runtime
+            .open_lane(launch, config)
+            .map_err(|error| PyOSError::new_err(error.to_string()))?;
+        Ok(Self {
+            lane,
+            home,
+            waits: policy == QueuePolicy::Wait,
+            unresolved: Arc::default(),
+        })
+    }
+
+    /// Submits a call for a `concurrent.futures.Future`; returns its token.
+    #[pyo3(signature = (future, callable, arguments, keywords, timeout, run_timeout, retries))]
+    #[expect(clippy::too_many_arguments, reason = "positional, from one caller in Python")]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        future: Py<PyAny>,
+        callable: &Bound<'_, PyAny>,
+        arguments: &Bound<'_, PyTuple>,
+        keywords: Option<&Bound<'_, PyDict>>,
+        timeout: Option<f64>,
+        run_timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<u64> {
+        let options = calls::options(timeout, run_timeout, retries)?;
+        let EncodedCall { mut call, statistics } =
+            calls::encode(py, &self.home, callable, arguments, keywords)?;
+        let owner = owner::current(py, &self.home.runtime)?;
+        resolver::ensure(&self.home.runtime)?;
+        self.unresolved.add();
+        let token = pending::insert(Pending {
+            future,
+            waiter: Waiter::Concurrent,
+            statistics,
+            unresolved: Some(Arc::clone(&self.unresolved)),
+            task: 0,
+        });
+        call.token = token;
+        call.any_thread = true;
+        call.owner = owner.as_ref().map_or(0, |owner| owner.get().index());
+        let may_wait = self.waits && owner.is_none();
+        let submitted = self.submit_call(py, call, options, may_wait);
+        if submitted.is_err() {
+            drop(pending::take(token));
+            self.unresolved.remove();
+        }
+        submitted?;
+        Ok(token)
+    }
+
+    /// Submits a call from a coroutine: (asyncio future, token).
+    #[pyo3(signature = (callable, arguments, keywords, timeout, run_timeout, retries))]
+    #[expect(clippy::too_many_arguments, reason = "positional, from one caller in Python")]
+    fn start<'py>(
+        &self,
+        py: Python<'py>,
+        callable: &Bound<'_, PyAny>,
+        arguments: &Bound<'_, PyTuple>,
+        keywords: Option<&Bound<'_, PyDict>>,
+        timeout: Option<f64>,
+        run_timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<(Bound<'py, PyAny>, u64)> {
+        let owner = owner::current(py, &self.home.runtime)?
+            .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
+        let options = calls::options(timeout, run_timeout, retries)?;
+        let EncodedCall { mut call, statistics } =
+            calls::encode(py, &self.home, callable, arguments, keywords)?;
+        let event_loop = owner.get().event_loop(py);
+        let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
+        let token = pending::insert(Pending {
+            future: future.clone().unbind(),
+            waiter: Waiter::Asyncio,
+            statistics,
+            unresolved: None,
+            task: 0,
+        });
+        call.token = token;
+        call.owner = owner.get().index();
+        if let Err(error) = self.submit_call(py, call, options, false) {
+            drop(pending::take(token));
+            return Err(error);
+        }
+        Ok((future, token))
+    }
+
+    /// Whether a call would find room now.
+    fn has_room(&self) -> bool {
+        self.lane.has_room()
+    }
+
+    /// A future that is resolved when the queue may have room; for a coroutine that found it full.
+    fn room<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let owner = owner::current(py, &self.home.runtime)?
+            .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
+        let event_loop = owner.get().event_loop(py);
+        let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
+        let token = pending::insert(Pending {
+            future: future.clone().unbind(),
+            waiter: Waiter::Asyncio,
+            statistics: None,
+            unresolved: None,
+            task: 0,
+        });
+        self.lane.notify_room(owner.get().index(), token);
+        Ok(future)
+    }
+
+    /// Stops the call of `token`: its asyncio future is exchanged for the returned one, which is
+    /// done when the call has really stopped. `None` when it is over already.
+    fn stop<'py>(&self, py: Python<'py>, token: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let owner = owner::current(py, &self.home.runtime)?
+            .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
+        let event_loop = owner.get().event_loop(py);
+        let stopped = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
+        let replacement = stopped.clone().unbind();
+        let replaced = pending::update(token, |pending| {
+            (std::mem::replace(&mut pending.future, replacement), pending.task)
+        });
+        let Some((_future, task)) = replaced else { return Ok(None) };
+        self.lane.cancel(task);
+        Ok(Some(stopped))
+    }
+
+    /// Stops the call of `token`, without waiting for it.
+    fn cancel(&self, token: u64) -> bool {
+        pending::update(token, |pending| pending.task)
+            .is_some_and(|task| self.lane.cancel(task))
+    }
+
+    /// Whether a worker has started the call of `token`.
+    fn is_running(&self, token: u64) -> bool {
+        pending::update(token, |pending| pending.task)
+            .is_some_and(|task| self.lane.is_running(task))
+    }
+
+    /// Takes no more calls; queued ones run, or are cancelled.
+    fn close(&self, cancel_queued: bool) {
+        self.lane.close(if cancel_queued { Close::CancelQueued } else { Close::Drain });
+    }
+
+    /// Waits until every call is over and every future resolved. Signals are looked at meanwhile.
+    fn wait_drained(&self, py: Python<'_>) -> PyResult<()> {
+        while !py.detach(|| self.lane.wait_drained(WAIT_SLICE)) {
+            py.check_signals()?;
+        }
+        // What a loop has not fetched (this one cannot, while it waits here) goes to the resolver.
+        resolver::ensure(&self.home.runtime)?;
+        self.home.runtime.hand_over();
+        while !py.detach(|| self.unresolved.wait_none(WAIT_SLICE)) {
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    /// Whether no call is queued or running.
+    fn is_drained(&self) -> bool {
+        self.lane.wait_drained(Duration::ZERO)
+    }
+
+    /// Counts, in the order of `PoolStatistics`.
+    fn statistics(&self) -> Option<(u32, u32, u32, u32, u64, u64, u64, u64, u64, u64)> {
+        let lane = self.lane.statistics()?;
+        Some((
+            lane.workers,
+            lane.queued,
+            lane.prefetched,
+            lane.running,
+            lane.submitted,
+            lane.completed,
+            lane.cancelled,
+            lane.expired,
+            lane.lost,
+            lane.retried,
+        ))
+    }
+}
+
+impl Lane {
+    fn submit_call(
+        &self,
+        py: Python<'_>,
+        mut call: Call,
+        options: CallOptions,
+        may_wait: bool,
+    ) -> PyResult<()> {
+        let token = call.token;
+        loop {
+            match self.lane.submit(call, options) {
+                Ok(task) => {
+                    // Gone already when another thread has resolved it.
+                    pending::update(token, |pending| pending.task = task);
+                    return Ok(());
+                }
+                Err(SubmitError::Full { call: back, .. }) if may_wait => {
+                    while !py.detach(|| self.lane.wait_room(WAIT_SLICE)) {
+                        py.check_signals()?;
+                    }
+                    call = *back;
+                }
+                Err(error) => return Err(refusal(py, &error)),
+            }
+        }
+    }
+}
+
+fn refusal(py: Python<'_>, error: &SubmitError) -> PyErr {
+    let text = error.to_string();
+    match error {
+        SubmitError::Full { .. } | SubmitError::TooLarge { .. } => {
+            raise(py, "_offloop_worker.exceptions", "QueueFull", &text)
+        }
+        SubmitError::Broken { .. } => raise(py, "offloop._outcomes", "broken", &text),
+        SubmitError::Closed => {
+            PyRuntimeError::new_err("cannot schedule new futures after shutdown")
+        }
+        _ => PyRuntimeError::new_err(format!("{text}: make a new pool in this process")),
+    }
+}
+
+/// Takes over a descriptor that Python duplicated for us.
+fn adopt(fd: i32) -> OwnedFd {
+    // SAFETY: our own Python code made the number with `os.dup` for this call and forgot it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Ends everything: waits for what was accepted, then ends the threads and the workers.
+#[pyfunction]
+pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
+    let Some(home) = existing_home() else { return Ok(()) };
+    home.runtime.close_lanes();
+    let mut interrupted = Ok(());
+    while interrupted.is_ok() && !py.detach(|| home.runtime.wait_drained(WAIT_SLICE)) {
+        interrupted = py.check_signals();
+    }
+    home.runtime.hand_over();
+    py.detach(|| {
+        resolver::stop();
+        home.runtime.stop();
+    });
+    // What the resolver left in its mailbox when it was told to stop.
+    let mut finished = Vec::new();
+    home.runtime.resolver().drain(usize::MAX, &mut finished);
+    owner::resolve_all(py, finished)?;
+    interrupted
+}
+
+/// Process ids of all workers.
+#[pyfunction]
+pub(crate) fn worker_pids() -> Vec<i32> {
+    existing_home().map_or_else(Vec::new, |home| home.runtime.worker_pids())
+}
+
+/// Process ids of all zygotes.
+#[pyfunction]
+pub(crate) fn zygote_pids() -> Vec<i32> {
+    existing_home().map_or_else(Vec::new, |home| home.runtime.zygote_pids())
+}

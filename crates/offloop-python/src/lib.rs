@@ -1,0 +1,36 @@
+//! The translation between Python and the runtime: objects to bytes, outcomes to futures.
+//!
+//! The private module `_offloop_worker._offloop` has two halves. In the user's program: lanes to
+//! submit to, and owners that resolve futures on their own thread. In a worker process: the loop
+//! that decodes calls, runs them and encodes what became of them.
+//!
+//! Python code runs only while no lock of the runtime is held, and panics never cross the border:
+//! PyO3 turns them into exceptions.
+
+mod buffer;
+mod calls;
+mod codec;
+mod functions;
+mod lane;
+mod names;
+mod owner;
+mod pending;
+mod resolver;
+mod worker;
+
+use pyo3::prelude::*;
+
+/// The private extension module of offloop.
+#[pymodule]
+fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<buffer::SharedBuffer>()?;
+    module.add_class::<lane::Lane>()?;
+    module.add_class::<owner::LoopOwner>()?;
+    module.add_function(wrap_pyfunction!(lane::stop, module)?)?;
+    module.add_function(wrap_pyfunction!(lane::worker_pids, module)?)?;
+    module.add_function(wrap_pyfunction!(lane::zygote_pids, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::function_statistics, module)?)?;
+    module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
+    module.add_function(wrap_pyfunction!(worker::on_interrupt, module)?)?;
+    Ok(())
+}

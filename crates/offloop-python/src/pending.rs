@@ -1,0 +1,110 @@
+//! Futures that wait for an outcome, each under the token that its call carries.
+//!
+//! Invariants: 1. A token names one future for one call; it is taken out exactly once.
+//!             2. No Python code runs while the table is locked.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use crate::functions::FunctionStatistics;
+
+/// What kind of future waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    /// An `asyncio.Future`, resolved only on its loop's thread.
+    Asyncio,
+    /// A `concurrent.futures.Future`, resolved on any thread.
+    Concurrent,
+}
+
+/// One waiting future.
+pub(crate) struct Pending {
+    pub(crate) future: Py<PyAny>,
+    pub(crate) waiter: Waiter,
+    pub(crate) statistics: Option<Arc<FunctionStatistics>>,
+    pub(crate) unresolved: Option<Arc<Unresolved>>,
+    /// The call, as soon as it has been admitted; 0 before.
+    pub(crate) task: u64,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: Vec<(u32, Option<Pending>)>,
+    free: Vec<u32>,
+}
+
+static TABLE: Mutex<Table> = Mutex::new(Table { slots: Vec::new(), free: Vec::new() });
+
+fn table() -> MutexGuard<'static, Table> {
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds a waiting future.
+pub(crate) fn insert(pending: Pending) -> u64 {
+    let mut table = table();
+    if let Some(index) = table.free.pop() {
+        let slot = &mut table.slots[index as usize];
+        slot.0 = slot.0.wrapping_add(1);
+        slot.1 = Some(pending);
+        return token(index, slot.0);
+    }
+    let index = u32::try_from(table.slots.len()).expect("fewer than 2^32 calls in flight");
+    table.slots.push((0, Some(pending)));
+    token(index, 0)
+}
+
+/// Takes a future out; `None` when that has been done.
+pub(crate) fn take(token: u64) -> Option<Pending> {
+    let mut table = table();
+    let (index, generation) = split(token);
+    let slot = table.slots.get_mut(index as usize).filter(|slot| slot.0 == generation)?;
+    let pending = slot.1.take()?;
+    table.free.push(index);
+    Some(pending)
+}
+
+/// Changes a waiting future's entry; `None` when it is gone.
+pub(crate) fn update<T>(token: u64, change: impl FnOnce(&mut Pending) -> T) -> Option<T> {
+    let mut table = table();
+    let (index, generation) = split(token);
+    let slot = table.slots.get_mut(index as usize).filter(|slot| slot.0 == generation)?;
+    slot.1.as_mut().map(change)
+}
+
+fn token(index: u32, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(index)
+}
+
+fn split(token: u64) -> (u32, u32) {
+    ((token & u64::from(u32::MAX)) as u32, (token >> 32) as u32)
+}
+
+/// Futures of one lane that have not been resolved yet.
+#[derive(Default)]
+pub(crate) struct Unresolved {
+    count: Mutex<usize>,
+    none: Condvar,
+}
+
+impl Unresolved {
+    pub(crate) fn add(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    pub(crate) fn remove(&self) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count -= 1;
+        if *count == 0 {
+            self.none.notify_all();
+        }
+    }
+
+    /// Waits until every future is resolved, at most `limit`; false when it passed.
+    pub(crate) fn wait_none(&self, limit: Duration) -> bool {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.none.wait_timeout_while(count, limit, |count| *count > 0);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}

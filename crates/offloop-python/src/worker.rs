@@ -1,0 +1,315 @@
+//! What runs in a zygote and, after the fork, in a worker.
+//!
+//! The worker runs calls on its main thread, so that a signal can interrupt them: its handler
+//! raises `TaskInterrupted` in the running call, if that is still the one to be stopped.
+
+use std::collections::HashMap;
+use std::os::fd::IntoRawFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use offloop::arena::MappedBlock;
+use offloop::worker::{
+    Call, CompletionFlags, InterruptView, Request, Seed, Wake, WorkerChannel, ZygoteServer,
+};
+use offloop::{Payload, Status};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::codec::{self, Allocate};
+use crate::names;
+
+static INTERRUPT: OnceLock<InterruptView> = OnceLock::new();
+/// Calls whose last block was freed, for the worker's loop to tell the parent.
+static RELEASED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+/// Keeps the blocks of one call's arguments; the last clone that goes releases them.
+#[derive(Debug)]
+struct CallLease {
+    sequence: u64,
+    /// The completion said that blocks are still in use; before it, nothing is released apart.
+    held: std::sync::atomic::AtomicBool,
+}
+
+impl Drop for CallLease {
+    fn drop(&mut self) {
+        if self.held.load(std::sync::atomic::Ordering::Relaxed) {
+            RELEASED.lock().unwrap_or_else(PoisonError::into_inner).push(self.sequence);
+        }
+    }
+}
+
+enum Definition {
+    Bytes(Sent),
+    Loaded(Py<PyAny>),
+}
+
+/// A definition as it came: inline or in a block of the parent's arena.
+struct Sent {
+    inline: Vec<u8>,
+    block: Option<MappedBlock>,
+}
+
+/// Serves as a zygote until the parent is gone; returns in each forked worker once that has
+/// finished, and in the zygote at its end. True: this is a worker.
+#[pyfunction]
+pub(crate) fn serve(
+    py: Python<'_>,
+    prepare: &Bound<'_, PyAny>,
+    begin: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    let server = ZygoteServer::from_inherited()?;
+    let setup = server.receive_setup()?;
+    let fds: Vec<i32> = setup.inherited.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    if let Err(error) = prepare.call1((PyBytes::new(py, &setup.bytes), fds)) {
+        let text = describe(py, error);
+        server.reply_setup(Err(&text))?;
+        return Ok(false);
+    }
+    server.reply_setup(Ok(()))?;
+    let fork = names::function(py, "os", "fork")?.unbind();
+    let seed = py.detach(|| {
+        server.serve(|| {
+            Python::attach(|py| {
+                let pid: PyResult<i32> = fork.bind(py).call0().and_then(|pid| pid.extract());
+                pid.map(|pid| (pid != 0).then_some(pid)).map_err(std::io::Error::from)
+            })
+        })
+    })?;
+    drop(server);
+    match seed {
+        None => Ok(false),
+        Some(seed) => run(py, seed, begin).map(|()| true),
+    }
+}
+
+fn describe(py: Python<'_>, error: PyErr) -> String {
+    let formatted = names::function(py, "_offloop_worker.failure", "describe")
+        .and_then(|describe| describe.call1((error.value(py),)))
+        .and_then(|text| text.extract::<String>());
+    formatted.unwrap_or_else(|_| error.to_string())
+}
+
+fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
+    let channel = WorkerChannel::open(seed)?;
+    INTERRUPT
+        .set(channel.interrupt_view())
+        .map_err(|_| PyRuntimeError::new_err("a worker opens one channel"))?;
+    let signal = offloop_sys::process::interrupt_signal();
+    let handler = names::function(py, "_offloop_worker._offloop", "on_interrupt")?;
+    names::function(py, "signal", "signal")?.call1((signal, handler))?;
+    let mut worker = Worker::new(channel);
+    if let Err(error) = begin.call0() {
+        let text = describe(py, error);
+        worker.channel.hello(Err(&text))?;
+        return Ok(());
+    }
+    worker.channel.hello(Ok(()))?;
+    worker.run(py)
+}
+
+/// The handler of the interrupt signal.
+#[pyfunction]
+pub(crate) fn on_interrupt(py: Python<'_>, _signal: i32, _frame: &Bound<'_, PyAny>) -> PyResult<()> {
+    if INTERRUPT.get().is_some_and(InterruptView::is_interrupted) {
+        let text = "the call was cancelled or ran out of time";
+        return Err(names::raise(py, "_offloop_worker.exceptions", "TaskInterrupted", text));
+    }
+    Ok(())
+}
+
+struct Worker {
+    channel: WorkerChannel,
+    functions: HashMap<u32, Definition>,
+    allocate: Allocate,
+}
+
+impl Worker {
+    fn new(channel: WorkerChannel) -> Self {
+        let arena = channel.results();
+        let allocate: Allocate = Arc::new(move |len| arena.allocate(len));
+        Self { channel, functions: HashMap::new(), allocate }
+    }
+
+    fn run(&mut self, py: Python<'_>) -> PyResult<()> {
+        loop {
+            match self.channel.try_next()? {
+                Some(Request::Call(call)) => {
+                    self.call(py, &call)?;
+                    continue;
+                }
+                Some(Request::Define(id, inline, block)) => {
+                    let definition = Definition::Bytes(Sent { inline, block });
+                    self.functions.insert(id, definition);
+                    continue;
+                }
+                Some(Request::Retire) => return Ok(()),
+                None => {}
+            }
+            self.release();
+            if self.channel.spin() {
+                continue;
+            }
+            let channel = &mut self.channel;
+            match py.detach(|| channel.sleep()) {
+                Ok(Wake::Ring) => {}
+                // A handler that raises here has no call to stop.
+                Ok(Wake::Signal) => py.check_signals()?,
+                Ok(Wake::End) => return Ok(()),
+                Err(error) => return Err(PyOSError::new_err(error.to_string())),
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        let released =
+            std::mem::take(&mut *RELEASED.lock().unwrap_or_else(PoisonError::into_inner));
+        for sequence in released {
+            self.channel.release(sequence);
+        }
+    }
+
+    fn call(&mut self, py: Python<'_>, call: &Call) -> PyResult<()> {
+        let lease = (!call.blocks.is_empty()).then(|| {
+            Arc::new(CallLease { sequence: call.sequence, held: false.into() })
+        });
+        let (status, encoded) = self.run_call(py, call, lease.as_ref());
+        WorkerChannel::end_call();
+        let payload = match encoded.map(|encoded| encoded.map(|e| e.into_payload(py, &self.allocate)))
+        {
+            Ok(None) => Payload::default(),
+            Ok(Some(Ok(payload))) => payload,
+            Ok(Some(Err(error))) | Err(error) => self.last_resort(py, error)?,
+        };
+        let holds_blocks = lease.as_ref().is_some_and(|lease| {
+            let held = Arc::strong_count(lease) > 1;
+            lease.held.store(held, std::sync::atomic::Ordering::Relaxed);
+            held
+        });
+        let flags = CompletionFlags { payload_in_block: payload.in_block, holds_blocks };
+        let Payload { inline, blocks, .. } = payload;
+        self.channel.complete(call, status, &inline, blocks, flags)?;
+        Ok(())
+    }
+
+    /// Not even the failure could be encoded: its text always can.
+    fn last_resort(&self, py: Python<'_>, error: PyErr) -> PyResult<Payload> {
+        let text = describe(py, error);
+        let failure = names::function(py, "_offloop_worker.failure", "encode_text")?.call1((text,))?;
+        let pickle = failure.cast_into::<PyBytes>()?;
+        codec::Encoded::from_pickle(pickle).into_payload(py, &self.allocate)
+    }
+
+    #[expect(clippy::type_complexity, reason = "status, and a value that may be None or fail")]
+    fn run_call<'py>(
+        &mut self,
+        py: Python<'py>,
+        call: &Call,
+        lease: Option<&Arc<CallLease>>,
+    ) -> (Status, PyResult<Option<codec::Encoded<'py>>>) {
+        if self.channel.is_interrupted() {
+            let error = names::raise(
+                py,
+                "_offloop_worker.exceptions",
+                "TaskInterrupted",
+                "the call was stopped as it began",
+            );
+            return (Status::Interrupted, self.encode_failure(py, error).map(Some));
+        }
+        let (callable, arguments, keywords) = match self.decode(py, call, lease) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                return (self.status_of(py, &error, Status::Undecodable), self.encode_failure(py, error).map(Some));
+            }
+        };
+        let result = callable.call(&arguments, keywords.as_ref());
+        drop((callable, arguments, keywords));
+        match result {
+            Ok(value) if value.is_none() => (Status::Value, Ok(None)),
+            Ok(value) => {
+                let encoded = codec::lift_if_large(py, value)
+                    .and_then(|value| codec::encode(py, &value, &self.allocate));
+                match encoded {
+                    Ok(encoded) => (Status::Value, Ok(Some(encoded))),
+                    Err(error) => (
+                        self.status_of(py, &error, Status::Raised),
+                        self.encode_failure(py, error).map(Some),
+                    ),
+                }
+            }
+            Err(error) => (
+                self.status_of(py, &error, Status::Raised),
+                self.encode_failure(py, error).map(Some),
+            ),
+        }
+    }
+
+    fn status_of(&self, py: Python<'_>, error: &PyErr, otherwise: Status) -> Status {
+        let interrupted = names::function(py, "_offloop_worker.exceptions", "TaskInterrupted")
+            .is_ok_and(|class| error.is_instance(py, &class));
+        if interrupted { Status::Interrupted } else { otherwise }
+    }
+
+    fn encode_failure<'py>(&self, py: Python<'py>, error: PyErr) -> PyResult<codec::Encoded<'py>> {
+        let encode = names::function(py, "_offloop_worker.failure", "encode")?;
+        let pickle = encode.call1((error.into_value(py),))?.cast_into::<PyBytes>()?;
+        Ok(codec::Encoded::from_pickle(pickle))
+    }
+
+    fn decode<'py>(
+        &mut self,
+        py: Python<'py>,
+        call: &Call,
+        lease: Option<&Arc<CallLease>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+        let callable = match call.function {
+            0 => None,
+            id => Some(self.function(py, id)?),
+        };
+        let empty = call.payload.is_empty() && call.blocks.is_empty();
+        let Some(callable) = callable else {
+            let whole =
+                codec::decode(py, &call.payload, &call.blocks, call.payload_in_block, lease)?;
+            let (callable, rest): (Bound<'py, PyAny>, Bound<'py, PyAny>) = whole.extract()?;
+            let (arguments, keywords) = split(rest)?;
+            return Ok((callable, arguments, keywords));
+        };
+        if empty {
+            return Ok((callable, PyTuple::empty(py), None));
+        }
+        let rest = codec::decode(py, &call.payload, &call.blocks, call.payload_in_block, lease)?;
+        let (arguments, keywords) = split(rest)?;
+        Ok((callable, arguments, keywords))
+    }
+
+    fn function<'py>(&mut self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyAny>> {
+        let loaded = match self.functions.get(&id) {
+            Some(Definition::Loaded(function)) => return Ok(function.bind(py).clone()),
+            Some(Definition::Bytes(bytes)) => {
+                let blocks: Vec<_> = bytes.block.iter().cloned().collect();
+                codec::decode::<()>(py, &bytes.inline, &blocks, !blocks.is_empty(), None)?
+            }
+            None => {
+                let text = format!("function {id} was never defined");
+                return Err(PyRuntimeError::new_err(text));
+            }
+        };
+        self.functions.insert(id, Definition::Loaded(loaded.clone().unbind()));
+        Ok(loaded)
+    }
+}
+
+/// A tuple of arguments, or a list of the tuple and the keywords.
+fn split<'py>(
+    rest: Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+    match rest.cast_into::<PyTuple>() {
+        Ok(arguments) => Ok((arguments, None)),
+        Err(other) => {
+            let pair = other.into_inner().cast_into::<PyList>()?;
+            let arguments = pair.get_item(0)?.cast_into::<PyTuple>()?;
+            let keywords = pair.get_item(1)?.cast_into::<PyDict>()?;
+            Ok((arguments, Some(keywords)))
+        }
+    }
+}

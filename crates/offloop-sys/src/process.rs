@@ -1,0 +1,358 @@
+//! Processes: how the zygote is started, how it forks, how a process is watched and ended.
+//!
+//! A process is addressed by its pidfd, never by a number that another process may have got since.
+//! All processes of one zygote form one process group, which a Ctrl-C at the terminal does not
+//! reach. The kernel kills that group by itself, at once, when the parent is gone, whatever the
+//! workers are doing: the read end of a pipe whose only write end is in the parent is set to send
+//! SIGKILL to the group at its end of file.
+//!
+//! Source:     pidfd_open(2), fcntl(2) on F_SETOWN and F_SETSIG, posix_spawn(3), wait4(2).
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use crate::{check, retry};
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+/// The end of a child: its status and what it used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Most memory it held at once, in bytes.
+    pub peak_memory_bytes: u64,
+}
+
+/// Id of this process.
+#[must_use]
+pub fn id() -> u32 {
+    std::process::id()
+}
+
+/// A descriptor of the process `pid`, readable when it has ended.
+///
+/// # Errors
+/// The system's, when there is no such process.
+pub fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = check(i32::try_from(fd).unwrap_or(-1))?;
+    // SAFETY: the call succeeded, so `fd` is ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends `signal` to the process behind `pidfd`; a process that has ended already is no error.
+///
+/// # Errors
+/// The system's, when we may not.
+pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: a null info asks for the plain form of the signal.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, 0) };
+    match check(i32::try_from(result).unwrap_or(-1)) {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Ends the process behind `pidfd` at once.
+///
+/// # Errors
+/// The system's, when we may not.
+pub fn kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    signal(pidfd, libc::SIGKILL)
+}
+
+/// The signal that asks a worker to look whether its current call is to stop.
+///
+/// A real-time signal that neither Python, nor glibc, nor common profilers use.
+#[must_use]
+pub fn interrupt_signal() -> i32 {
+    libc::SIGRTMIN() + 7
+}
+
+/// Duplicates this process. The child gets `None`.
+///
+/// # Errors
+/// The system's: too many processes, or out of memory.
+///
+/// # Safety
+/// The calling process has one thread, or the child calls only async-signal-safe functions.
+pub unsafe fn fork() -> io::Result<Option<i32>> {
+    // SAFETY: the caller's promise.
+    let pid = check(unsafe { libc::fork() })?;
+    Ok((pid != 0).then_some(pid))
+}
+
+/// Takes the end of the child `pid`, waiting for it.
+///
+/// # Errors
+/// The system's, when `pid` is no child of ours.
+pub fn reap(pid: i32) -> io::Result<Exit> {
+    let mut status = 0;
+    // SAFETY: rusage is plain numbers, for which zero is a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    retry(|| {
+        // SAFETY: both pointers are valid for the call to fill.
+        check(unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) })
+    })?;
+    Ok(Exit {
+        status: decode_status(status),
+        peak_memory_bytes: usage.ru_maxrss.unsigned_abs() * 1024,
+    })
+}
+
+fn decode_status(status: i32) -> ExitStatus {
+    if libc::WIFSIGNALED(status) {
+        ExitStatus::Signal(libc::WTERMSIG(status))
+    } else {
+        ExitStatus::Code(libc::WEXITSTATUS(status))
+    }
+}
+
+/// `PIDFD_GET_INFO` of linux/pidfd.h, second version (kernel 6.15): only what we read.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroupid: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B;
+
+/// How the process behind `pidfd` ended, when somebody else has reaped it (kernel 6.15 or later).
+#[must_use]
+pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request encodes the size of `info`, which is valid for reading and writing.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (result == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| decode_status(info.exit_code))
+}
+
+/// Makes the kernel kill the whole process group of the caller at the end of file of `lifeline`,
+/// the read end of a pipe whose write end lives only in the parent.
+///
+/// # Errors
+/// The system's.
+pub fn arm_lifeline(lifeline: BorrowedFd<'_>) -> io::Result<()> {
+    let fd = lifeline.as_raw_fd();
+    // SAFETY: no pointers.
+    let group = unsafe { libc::getpgrp() };
+    // SAFETY: no pointers in any of these calls.
+    unsafe {
+        check(libc::fcntl(fd, libc::F_SETOWN, -group))?;
+        check(libc::fcntl(fd, F_SETSIG, libc::SIGKILL))?;
+        let flags = check(libc::fcntl(fd, libc::F_GETFL))?;
+        check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC))?;
+    }
+    // The parent may have ended before the line was armed; then no signal will come any more.
+    if crate::socket::wait_readable(lifeline, Some(std::time::Duration::ZERO))? {
+        // SAFETY: no pointers; ends this group as the signal would have.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+    }
+    Ok(())
+}
+/// `F_SETSIG` of fcntl(2), which the libc crate does not name for every target.
+const F_SETSIG: libc::c_int = 10;
+
+/// Makes `stderr` the standard error of this process.
+///
+/// # Errors
+/// The system's.
+pub fn replace_stderr(stderr: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers; number 2 is the standard error by convention and owned by nobody.
+    check(unsafe { libc::dup2(stderr.as_raw_fd(), 2) })?;
+    Ok(())
+}
+
+/// A program to start: path, arguments (the program's own name first) and environment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Program {
+    /// Path of the executable.
+    pub path: OsString,
+    /// Arguments; the first is the name.
+    pub arguments: Vec<OsString>,
+    /// `NAME=value` pairs: the whole environment.
+    pub environment: Vec<OsString>,
+}
+
+/// First descriptor number that a started program finds its inherited descriptors at.
+pub const INHERITED_FIRST: i32 = 3;
+
+/// Starts `program` in a process group of its own with `/dev/null` as its input and `inherited` as
+/// its descriptors 3, 4, ...; every signal has its default action there.
+///
+/// # Errors
+/// The system's: no such program, too many processes.
+pub fn spawn(program: &Program, inherited: &[BorrowedFd<'_>]) -> io::Result<i32> {
+    let text = |part: &OsString| {
+        CString::new(part.clone().into_vec()).map_err(|_| io::ErrorKind::InvalidInput)
+    };
+    let path = text(&program.path)?;
+    let arguments = program.arguments.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let environment = program.environment.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    // Above every target number, so that no source is overwritten before it is used.
+    let floor = INHERITED_FIRST + 64;
+    let sources = inherited
+        .iter()
+        .map(|fd| {
+            // SAFETY: no pointers; the result is checked.
+            let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, floor) };
+            // SAFETY: the call succeeded, so the copy is ours alone.
+            check(copy).map(|copy| unsafe { OwnedFd::from_raw_fd(copy) })
+        })
+        .collect::<io::Result<Vec<_>>>()?;
+    let mut attributes = SpawnAttributes::new()?;
+    for (index, source) in sources.iter().enumerate() {
+        let target = INHERITED_FIRST + i32::try_from(index).expect("a handful");
+        attributes.duplicate(source.as_raw_fd(), target)?;
+    }
+    attributes.spawn(&path, &arguments, &environment)
+}
+
+/// The two attribute objects of posix_spawn, freed together.
+struct SpawnAttributes {
+    actions: libc::posix_spawn_file_actions_t,
+    flags: libc::posix_spawnattr_t,
+}
+
+impl SpawnAttributes {
+    fn new() -> io::Result<Self> {
+        // SAFETY: both objects are opaque plain data that the init calls fill; the signal sets
+        // are filled before use; nothing else is pointed to.
+        unsafe {
+            let mut this: Self = std::mem::zeroed();
+            status(libc::posix_spawn_file_actions_init(&raw mut this.actions))?;
+            status(libc::posix_spawnattr_init(&raw mut this.flags))?;
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            status(libc::posix_spawnattr_setsigdefault(&raw mut this.flags, &raw const all))?;
+            libc::sigemptyset(&raw mut all);
+            status(libc::posix_spawnattr_setsigmask(&raw mut this.flags, &raw const all))?;
+            status(libc::posix_spawnattr_setpgroup(&raw mut this.flags, 0))?;
+            let flags = libc::POSIX_SPAWN_SETSIGDEF
+                | libc::POSIX_SPAWN_SETSIGMASK
+                | libc::POSIX_SPAWN_SETPGROUP;
+            let flags = libc::c_short::try_from(flags).expect("small flags");
+            status(libc::posix_spawnattr_setflags(&raw mut this.flags, flags))?;
+            status(libc::posix_spawn_file_actions_addopen(
+                &raw mut this.actions,
+                0,
+                c"/dev/null".as_ptr(),
+                libc::O_RDONLY,
+                0,
+            ))?;
+            Ok(this)
+        }
+    }
+
+    fn duplicate(&mut self, source: i32, target: i32) -> io::Result<()> {
+        // SAFETY: `actions` was initialised by `new`.
+        status(unsafe {
+            libc::posix_spawn_file_actions_adddup2(&raw mut self.actions, source, target)
+        })
+    }
+
+    fn spawn(&self, path: &CString, argv: &[CString], env: &[CString]) -> io::Result<i32> {
+        let pointers = |texts: &[CString]| {
+            let ends = std::iter::once(std::ptr::null_mut());
+            texts.iter().map(|text| text.as_ptr().cast_mut()).chain(ends).collect::<Vec<_>>()
+        };
+        let (argv, env) = (pointers(argv), pointers(env));
+        let mut pid = 0;
+        // SAFETY: all strings end in NUL, both lists end in null, and all live until the return.
+        status(unsafe {
+            libc::posix_spawn(
+                &raw mut pid,
+                path.as_ptr(),
+                &raw const self.actions,
+                &raw const self.flags,
+                argv.as_ptr(),
+                env.as_ptr(),
+            )
+        })?;
+        Ok(pid)
+    }
+}
+
+impl Drop for SpawnAttributes {
+    fn drop(&mut self) {
+        // SAFETY: both objects were initialised by `new` and are freed once.
+        unsafe {
+            libc::posix_spawn_file_actions_destroy(&raw mut self.actions);
+            libc::posix_spawnattr_destroy(&raw mut self.flags);
+        }
+    }
+}
+
+/// The posix_spawn family returns its error instead of leaving it in `errno`.
+fn status(code: libc::c_int) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::socket;
+
+    fn shell(script: &str) -> Program {
+        Program {
+            path: "/bin/sh".into(),
+            arguments: vec!["sh".into(), "-c".into(), script.into()],
+            environment: vec!["NAME=value".into()],
+        }
+    }
+
+    #[test]
+    fn a_program_gets_its_descriptors_and_environment() {
+        let (read, write) = socket::pipe().unwrap();
+        let pid = spawn(&shell("printf %s \"$NAME\" >&3; exit 7"), &[write.as_fd()]).unwrap();
+        drop(write);
+        let mut buffer = [0; 16];
+        let len = socket::read(read.as_fd(), &mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"value");
+        assert_eq!(reap(pid).unwrap().status, ExitStatus::Code(7));
+    }
+
+    #[test]
+    fn a_killed_process_says_which_signal() {
+        let pid = spawn(&shell("kill -STOP $$; sleep 100"), &[]).unwrap();
+        let pidfd = open_pidfd(pid).unwrap();
+        kill(pidfd.as_fd()).unwrap();
+        assert_eq!(reap(pid).unwrap().status, ExitStatus::Signal(libc::SIGKILL));
+        signal(pidfd.as_fd(), libc::SIGTERM).unwrap();
+    }
+
+    #[test]
+    fn the_lifeline_kills_the_group_when_its_write_end_closes() {
+        let (read, write) = socket::pipe().unwrap();
+        // SAFETY: the child calls only functions that are safe after a fork, then waits for ever.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            drop(write);
+            // SAFETY: no pointers.
+            unsafe { libc::setpgid(0, 0) };
+            let _ = arm_lifeline(read.as_fd());
+            loop {
+                std::hint::spin_loop();
+            }
+        }
+        drop(write);
+        assert_eq!(reap(pid).unwrap().status, ExitStatus::Signal(libc::SIGKILL));
+    }
+}

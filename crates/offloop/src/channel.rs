@@ -1,0 +1,487 @@
+//! The parent's end of one worker: its rings, its socket, its process, and its calls in flight.
+//!
+//! Invariants: 1. `flights` lists the calls in the worker's ring that were not revoked, in the
+//!                order of their sequence numbers; the worker completes them in that order.
+//!             2. A block that was passed to the worker lives until the worker released it or
+//!                ended.
+//! Errors:     `Violation`: the worker broke the protocol, and is killed.
+//! Threads:    only under the runtime's lock.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use offloop_core::{TaskId, WorkerId};
+use offloop_sys::event::Event;
+use offloop_sys::fork::ForkGuarded;
+use offloop_sys::process;
+use offloop_sys::ring::{self, Consumer, Producer};
+use offloop_sys::segment::{CallState, STATES, Segment, SegmentRing};
+use offloop_sys::socket::{self, Wait};
+
+use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
+use crate::frame::{
+    self, BlockAddress, FLAG_ANY_THREAD, FLAG_HOLDS_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head, Header,
+    Kind,
+};
+use crate::outcome::{ReturnedBlocks, Status};
+use crate::runtime::{Function, Payload};
+use crate::stderr::Pipe;
+
+/// Functions that one worker remembers; the next one makes it forget none, but is sent each time.
+const FUNCTIONS_MAX: usize = 4096;
+
+/// The worker broke the protocol.
+#[derive(Debug, thiserror::Error)]
+#[error("worker {pid} broke the protocol: {what}")]
+pub(crate) struct Violation {
+    pid: i32,
+    what: String,
+}
+
+/// Why a call was not pushed.
+#[derive(Debug)]
+pub(crate) enum PushError {
+    /// No room now.
+    Full,
+    /// The system refused, or the worker is gone.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Flight {
+    sequence: u64,
+    task: TaskId,
+}
+
+/// What a worker said on its socket.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// It takes calls.
+    Hello,
+    /// It never will.
+    Failed(String),
+    /// A chunk of its arena was mapped.
+    Chunk,
+    /// It closed its socket.
+    End,
+}
+
+/// A completed call.
+#[derive(Debug)]
+pub(crate) struct Completed {
+    pub(crate) task: TaskId,
+    pub(crate) sequence: u64,
+    pub(crate) status: Status,
+    pub(crate) run_ns: u64,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) blocks: Vec<MappedBlock>,
+    pub(crate) payload_in_block: bool,
+    pub(crate) holds_blocks: bool,
+}
+
+/// The descriptors that a new worker gets.
+pub(crate) struct WorkerEnds {
+    pub(crate) socket: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+pub(crate) struct Channel {
+    pub(crate) worker: WorkerId,
+    pub(crate) pid: i32,
+    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) ready: bool,
+    /// Said that it takes calls, before its pid was known.
+    pub(crate) greeted: bool,
+    /// Ended; waiting for its status.
+    pub(crate) dead: bool,
+    pub(crate) stderr: Arc<Pipe>,
+    pub(crate) violation: Option<String>,
+    socket: ForkGuarded,
+    segment: Segment,
+    submissions: Producer<SegmentRing>,
+    completions: Consumer<SegmentRing>,
+    sequence: u64,
+    flights: VecDeque<Flight>,
+    functions: HashSet<u32>,
+    owners: u64,
+    chunks: HashSet<u32>,
+    held: HashMap<u64, Vec<Block>>,
+    results: PeerChunks,
+    owed_releases: VecDeque<u64>,
+    buffer: Vec<u8>,
+    pub(crate) lifeline: Option<Arc<ForkGuarded>>,
+}
+
+impl Channel {
+    /// The parent's end of a worker that is about to be forked.
+    pub(crate) fn new(
+        worker: WorkerId,
+        segment: Segment,
+        socket: ForkGuarded,
+        stderr: Arc<Pipe>,
+    ) -> Self {
+        Self {
+            worker,
+            pid: 0,
+            pidfd: None,
+            ready: false,
+            greeted: false,
+            dead: false,
+            stderr,
+            violation: None,
+            socket,
+            submissions: segment.submission_producer(),
+            completions: segment.completion_consumer(),
+            segment,
+            sequence: 0,
+            flights: VecDeque::new(),
+            functions: HashSet::new(),
+            owners: 0,
+            chunks: HashSet::new(),
+            held: HashMap::new(),
+            results: PeerChunks::default(),
+            owed_releases: VecDeque::new(),
+            buffer: Vec::new(),
+            lifeline: None,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Pushes a call into the worker's ring and wakes the worker if it sleeps.
+    pub(crate) fn push(&mut self, call: &PushedCall<'_>) -> Result<(), PushError> {
+        if self.dead || self.flights.len() + 2 >= STATES {
+            return Err(PushError::Full);
+        }
+        self.push_owed_releases();
+        self.pass_owner(call.owner, call.event)?;
+        if let Some(function) = call.function {
+            self.define(function, call.arena)?;
+        }
+        self.pass_chunks(&call.payload.blocks, call.arena)?;
+        let sequence = self.sequence + 1;
+        let header = Header {
+            kind: Kind::Call,
+            flags: u8::from(call.payload.in_block) * FLAG_PAYLOAD_IN_BLOCK
+                | u8::from(call.any_thread) * FLAG_ANY_THREAD,
+            detail: call.owner,
+            function: call.function.map_or(0, |function| function.id()),
+            sequence,
+        };
+        self.segment.spin_ns().store(call.spin_ns, std::sync::atomic::Ordering::Relaxed);
+        self.segment.mark_fetched(sequence);
+        self.push_frame(header, call.payload)?;
+        self.sequence = sequence;
+        self.flights.push_back(Flight { sequence, task: call.task });
+        self.ring_doorbell()
+    }
+
+    fn push_frame(&mut self, header: Header, payload: &Payload) -> Result<(), PushError> {
+        let mut addresses = [BlockAddress { chunk: 0, offset: 0, len: 0 }; 4];
+        let many: Vec<BlockAddress>;
+        let addresses = if payload.blocks.len() <= addresses.len() {
+            for (address, block) in addresses.iter_mut().zip(&payload.blocks) {
+                *address = block.address();
+            }
+            &addresses[..payload.blocks.len()]
+        } else {
+            many = payload.blocks.iter().map(Block::address).collect();
+            &many
+        };
+        let head = Head::new(header, 0, addresses);
+        let [first, more] = head.parts();
+        self.submissions
+            .try_push(&[first, more, &payload.inline])
+            .map_err(|_full| PushError::Full)
+    }
+
+    fn ring_doorbell(&self) -> Result<(), PushError> {
+        if !ring::take_sleeper(self.segment.sleeping()) {
+            return Ok(());
+        }
+        match socket::send(self.socket.as_fd(), b"w", &[], Wait::No) {
+            // A full socket has messages in it, so the worker wakes anyway; a gone worker's calls
+            // get their outcome from its exit.
+            Ok(()) => Ok(()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset => Ok(()),
+                _ => Err(PushError::Gone),
+            },
+        }
+    }
+
+    fn define(&mut self, function: &Function, arena: &Arena) -> Result<(), PushError> {
+        if self.functions.contains(&function.id()) {
+            return Ok(());
+        }
+        let definition = function.definition();
+        self.pass_chunks(&definition.blocks, arena)?;
+        let header = Header {
+            kind: Kind::Define,
+            flags: 0,
+            detail: 0,
+            function: function.id(),
+            sequence: 0,
+        };
+        self.push_frame(header, definition)?;
+        if self.functions.len() < FUNCTIONS_MAX {
+            self.functions.insert(function.id());
+        }
+        Ok(())
+    }
+
+    fn pass_owner(&mut self, owner: u8, event: &Event) -> Result<(), PushError> {
+        let bit = 1u64 << owner;
+        if self.owners & bit != 0 {
+            return Ok(());
+        }
+        self.pass(&[b'o', owner], event.as_fd())?;
+        self.owners |= bit;
+        Ok(())
+    }
+
+    /// An owner's number was given to another loop: the worker must learn its new event.
+    pub(crate) fn forget_owner(&mut self, owner: u8) {
+        self.owners &= !(1u64 << owner);
+    }
+
+    fn pass_chunks(&mut self, blocks: &[Block], arena: &Arena) -> Result<(), PushError> {
+        for block in blocks {
+            let number = block.address().chunk;
+            if self.chunks.contains(&number) {
+                continue;
+            }
+            let fd = arena.chunk_fd(number).map_err(|_| PushError::Gone)?;
+            let mut message = [b'c', 0, 0, 0, 0];
+            message[1..].copy_from_slice(&number.to_ne_bytes());
+            self.pass(&message, fd.as_fd())?;
+            self.chunks.insert(number);
+        }
+        Ok(())
+    }
+
+    fn pass(&self, message: &[u8], fd: BorrowedFd<'_>) -> Result<(), PushError> {
+        socket::send(self.socket.as_fd(), message, &[fd], Wait::No).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::WouldBlock => PushError::Full,
+                _ => PushError::Gone,
+            }
+        })
+    }
+
+    /// Asks the worker to exit.
+    pub(crate) fn retire(&mut self) -> Result<(), PushError> {
+        let header =
+            Header { kind: Kind::Retire, flags: 0, detail: 0, function: 0, sequence: 0 };
+        self.push_frame(header, &Payload::default())?;
+        self.ring_doorbell()
+    }
+
+    /// Takes `task` back if the worker has not started it.
+    pub(crate) fn revoke(&mut self, task: TaskId) -> bool {
+        let Some(index) = self.flights.iter().rposition(|flight| flight.task == task) else {
+            return false;
+        };
+        let revoked = self.segment.try_revoke(self.flights[index].sequence);
+        if revoked {
+            self.flights.remove(index);
+        }
+        revoked
+    }
+
+    /// When the worker started `task`, on the monotonic clock; `None` when it has not.
+    pub(crate) fn started_at_ns(&self, task: TaskId) -> Option<u64> {
+        let front = self.flights.front().filter(|flight| flight.task == task)?;
+        let started = self.segment.call_state(front.sequence) == Some(CallState::Started);
+        started.then(|| {
+            self.segment.started_at_ns().load(std::sync::atomic::Ordering::Acquire)
+        })
+    }
+
+    /// The task that the worker had started and not completed.
+    pub(crate) fn started(&self) -> Option<TaskId> {
+        let front = self.flights.front()?;
+        let started = self.segment.call_state(front.sequence) == Some(CallState::Started);
+        started.then_some(front.task)
+    }
+
+    /// Asks the worker to stop `task`, if that is what it runs.
+    pub(crate) fn interrupt(&self, task: TaskId) -> io::Result<()> {
+        let flight = self.flights.iter().find(|flight| flight.task == task);
+        let (Some(flight), Some(pidfd)) = (flight, &self.pidfd) else { return Ok(()) };
+        self.segment.interrupt_for().store(flight.sequence, std::sync::atomic::Ordering::Release);
+        process::signal(pidfd.as_fd(), process::interrupt_signal())
+    }
+
+    /// Ends the worker at once.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        self.pidfd.as_ref().map_or(Ok(()), |pidfd| process::kill(pidfd.as_fd()))
+    }
+
+    /// Whether a completion waits.
+    pub(crate) fn has_completions(&self) -> bool {
+        !self.completions.is_empty()
+    }
+
+    /// The next completion, if there is one.
+    pub(crate) fn try_completion(&mut self) -> Result<Option<Completed>, Violation> {
+        loop {
+            self.buffer.clear();
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let popped = self.completions.try_pop(&mut buffer);
+            let result = match popped {
+                Ok(false) => Ok(None),
+                Ok(true) => self.decode(&buffer).map(Some),
+                Err(corrupt) => Err(self.violation(corrupt.to_string())),
+            };
+            self.buffer = buffer;
+            match result? {
+                None => return Ok(None),
+                Some(None) => {}
+                Some(Some(completed)) => return Ok(Some(completed)),
+            }
+        }
+    }
+
+    fn decode(&mut self, bytes: &[u8]) -> Result<Option<Completed>, Violation> {
+        let frame = frame::decode(bytes).map_err(|error| self.violation(error.to_string()))?;
+        let Header { kind, flags, detail, sequence, .. } = frame.header;
+        match kind {
+            Kind::Release => {
+                self.held.remove(&sequence);
+                return Ok(None);
+            }
+            Kind::Completion => {}
+            kind => return Err(self.violation(frame::FrameError::Direction { kind }.to_string())),
+        }
+        let Some(flight) = self.flights.pop_front_if(|flight| flight.sequence == sequence) else {
+            return Err(self.violation(format!("call {sequence} is not the one it runs")));
+        };
+        let status = Status::from_byte(detail)
+            .ok_or_else(|| self.violation(format!("unknown status {detail}")))?;
+        let mut blocks = Vec::with_capacity(frame.blocks.len());
+        for address in frame.blocks {
+            blocks.push(self.result_block(address)?);
+        }
+        Ok(Some(Completed {
+            task: flight.task,
+            sequence,
+            status,
+            run_ns: frame.run_ns,
+            payload: frame.payload.to_vec(),
+            blocks,
+            payload_in_block: flags & FLAG_PAYLOAD_IN_BLOCK != 0,
+            holds_blocks: flags & FLAG_HOLDS_BLOCKS != 0,
+        }))
+    }
+
+    fn result_block(&mut self, address: BlockAddress) -> Result<MappedBlock, Violation> {
+        while !self.results.contains(address.chunk) {
+            match self.try_message() {
+                Ok(Some(Said::Chunk)) => {}
+                Ok(Some(said)) => return Err(self.violation(format!("said {said:?} instead"))),
+                Ok(None) => {
+                    let what = format!("chunk {} was never passed", address.chunk);
+                    return Err(self.violation(what));
+                }
+                Err(error) => return Err(self.violation(error.to_string())),
+            }
+        }
+        self.results
+            .block(address)
+            .ok_or_else(|| self.violation(format!("no block {address:?} in its arena")))
+    }
+
+    fn violation(&self, what: String) -> Violation {
+        Violation { pid: self.pid, what }
+    }
+
+    /// The next message of the worker, if there is one.
+    pub(crate) fn try_message(&mut self) -> io::Result<Option<Said>> {
+        let mut buffer = [0; crate::zygote::MESSAGE_BYTES_MAX];
+        let received = socket::receive(self.socket.as_fd(), &mut buffer, Wait::No);
+        let (len, descriptors) = match received {
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                        Ok(Some(Said::End))
+                    }
+                    _ => Err(error),
+                };
+            }
+            Ok(received) => received,
+        };
+        match (&buffer[..len], descriptors.into_iter().next()) {
+            ([b'h'], _) => Ok(Some(Said::Hello)),
+            ([b'f', text @ ..], _) => {
+                Ok(Some(Said::Failed(String::from_utf8_lossy(text).into_owned())))
+            }
+            ([b'c', number @ ..], Some(fd)) if number.len() == 4 => {
+                let number = u32::from_ne_bytes(*number.first_chunk().expect("4 bytes"));
+                self.results.add(number, fd)?;
+                Ok(Some(Said::Chunk))
+            }
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "malformed message")),
+        }
+    }
+
+    /// Keeps the blocks of a completed call that the worker still uses.
+    pub(crate) fn hold(&mut self, sequence: u64, blocks: Vec<Block>) {
+        if !self.dead {
+            self.held.insert(sequence, blocks);
+        }
+    }
+
+    /// Tells the worker that nobody reads the blocks of result `sequence` any more.
+    pub(crate) fn release(&mut self, sequence: u64) {
+        self.owed_releases.push_back(sequence);
+        self.push_owed_releases();
+    }
+
+    fn push_owed_releases(&mut self) {
+        while let Some(sequence) = self.owed_releases.front() {
+            let header = Header {
+                kind: Kind::Release,
+                flags: 0,
+                detail: 0,
+                function: 0,
+                sequence: *sequence,
+            };
+            if self.submissions.try_push(&Head::new(header, 0, &[]).parts()).is_err() {
+                return;
+            }
+            self.owed_releases.pop_front();
+        }
+    }
+}
+
+/// What [`Channel::push`] needs of a call.
+pub(crate) struct PushedCall<'call> {
+    pub(crate) task: TaskId,
+    pub(crate) owner: u8,
+    pub(crate) event: &'call Event,
+    pub(crate) any_thread: bool,
+    pub(crate) function: Option<&'call Function>,
+    pub(crate) payload: &'call Payload,
+    pub(crate) arena: &'call Arena,
+    pub(crate) spin_ns: u32,
+}
+
+/// Builds the result's blocks with a lease that tells the worker when they are free.
+pub(crate) fn returned_blocks(
+    blocks: Vec<MappedBlock>,
+    lease: Arc<dyn Send + Sync + std::fmt::Debug>,
+) -> ReturnedBlocks {
+    ReturnedBlocks { blocks, lease }
+}

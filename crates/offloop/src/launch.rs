@@ -1,0 +1,35 @@
+//! What a worker is started with.
+//!
+//! Workers that were started alike are interchangeable: lanes whose launches are equal share one
+//! fleet, and so its warm workers. Everything that could make two workers differ is in here.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use offloop_sys::process::Program;
+
+/// The start-up of a fleet's workers.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program of the zygote, which forks the workers.
+    pub program: Program,
+    /// Bytes that the program gets first: what to import, how to initialise.
+    pub setup: Vec<u8>,
+    /// Descriptors that travel with `setup`, for arguments that pass only by inheritance.
+    pub inherited: Arc<Vec<OwnedFd>>,
+    /// Calls after which a worker is replaced.
+    pub tasks_per_worker_max: Option<u32>,
+}
+
+impl Launch {
+    /// Whether workers of the two launches can take each other's place. Inherited descriptors
+    /// belong to one lane, so launches that have them are never the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.program == other.program
+            && self.setup == other.setup
+            && self.tasks_per_worker_max == other.tasks_per_worker_max
+            && self.inherited.is_empty()
+            && other.inherited.is_empty()
+    }
+}

@@ -1,0 +1,29 @@
+//! The runtime that drives process lanes: it starts workers, feeds them, watches them, and hands
+//! every outcome to the one who asked for it.
+//!
+//! ```text
+//! caller's thread   submit ─ encode ─ assign ─► ring ─► worker
+//! owner's thread    drain  ◄────── ring ◄──────────────┘      an owner is an event loop, or the
+//! supervisor thread expires, kills, restarts, accounts        resolver for plain threads
+//! ```
+//!
+//! One lock guards the decisions ([`offloop_core::Pool`]); whoever holds it executes them at once.
+//! No Python is known here: payloads are bytes, outcomes are bytes, and a token says whose they are.
+
+pub mod arena;
+mod channel;
+mod fleet;
+pub mod frame;
+pub mod launch;
+mod outcome;
+mod runtime;
+mod stderr;
+mod supervisor;
+pub mod worker;
+mod zygote;
+
+pub use launch::Launch;
+pub use offloop_core::{Close, LaneConfig, LaneStatistics, QueuePolicy};
+pub use offloop_sys::process::{ExitStatus, Program};
+pub use outcome::{Crash, Finished, Outcome, ReturnedBlocks, Status};
+pub use runtime::{Call, CallOptions, Function, Lane, LaneError, Owner, Payload, Runtime, SubmitError};

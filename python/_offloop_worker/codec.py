@@ -1,0 +1,134 @@
+"""How functions and objects travel that the plain pickler cannot name.
+
+A function of an importable module goes by name. A lambda, a closure and everything defined in
+``__main__`` goes by value, with cloudpickle, together with the globals that it uses.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import io
+import sys
+import types
+from _pickle import dumps
+from pickle import PickleBuffer
+
+__all__ = ["LargeBytes", "describe", "dumps_by_value"]
+
+_FROZEN = (
+    int,
+    float,
+    complex,
+    bool,
+    str,
+    bytes,
+    type(None),
+    type(...),
+    types.ModuleType,
+    types.BuiltinFunctionType,
+)
+
+
+class LargeBytes:
+    """Stands for large ``bytes`` or ``bytearray`` in a pickle, to send them out of band."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value):
+        self._value = value
+
+    def __reduce_ex__(self, protocol):
+        return type(self._value), (PickleBuffer(self._value),)
+
+
+def dumps_by_value(value, buffer_callback):
+    """Pickle ``value`` with cloudpickle; a call's function object travels with it if need be."""
+    import cloudpickle
+
+    with io.BytesIO() as file:
+        cloudpickle.Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()
+
+
+def describe(function):
+    """What workers are to remember of ``function``: (name, pickle, places), or None.
+
+    ``places`` lists (dictionary, key, object) and (cell, None, object): the pickle is good as long
+    as each place still holds that very object. An empty list means for ever; None means that the
+    function uses something that can change in place, so that it is to be described each time.
+    """
+    if not isinstance(function, (types.FunctionType, types.BuiltinFunctionType, type)):
+        return None
+    if isinstance(getattr(function, "__self__", None), (types.ModuleType, type(None))) is False:
+        return None
+    name = f"{function.__module__}.{function.__qualname__}"
+    if _is_importable(function):
+        return name, dumps(function, 5), []
+    places = None
+    if isinstance(function, types.FunctionType):
+        found = []
+        if _collect(function, found, {id(function)}):
+            places = found
+    if places == []:
+        # Nothing to compare: a place that never changes keeps the entry from looking permanent.
+        places = [(function.__globals__, "__builtins__", function.__globals__["__builtins__"])]
+    return name, dumps_by_value(function, None), places
+
+
+def _is_importable(function):
+    """Whether a worker finds ``function`` by importing its module and walking its name."""
+    module = sys.modules.get(function.__module__ or "")
+    if module is None or function.__module__ == "__main__":
+        return False
+    try:
+        return functools.reduce(getattr, function.__qualname__.split("."), module) is function
+    except AttributeError:
+        return False
+
+
+def _collect(function, places, seen):
+    """Collect the places that ``function`` reads; False when one holds something changeable."""
+    namespace = function.__globals__
+    for name in _global_names(function.__code__):
+        if name in namespace:
+            value = namespace[name]
+            places.append((namespace, name, value))
+            if not _is_fixed(value, places, seen):
+                return False
+        elif not hasattr(builtins, name):
+            # It may be defined by the time of a later call; then the function must be sent anew.
+            return False
+    for cell in function.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            return False
+        places.append((cell, None, value))
+        if not _is_fixed(value, places, seen):
+            return False
+    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    attributes = not function.__dict__
+    return attributes and all(_is_fixed(value, places, seen) for value in defaults)
+
+
+def _global_names(code):
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return names
+
+
+def _is_fixed(value, places, seen):
+    """Whether ``value`` stays what it is for as long as the same object stands there."""
+    if isinstance(value, _FROZEN) and type(value).__module__ != "__main__":
+        return True
+    if isinstance(value, (tuple, frozenset)) and type(value) in (tuple, frozenset):
+        return all(_is_fixed(item, places, seen) for item in value)
+    if isinstance(value, types.FunctionType):
+        if id(value) in seen or _is_importable(value):
+            return True
+        seen.add(id(value))
+        return _collect(value, places, seen)
+    return isinstance(value, type) and _is_importable(value)

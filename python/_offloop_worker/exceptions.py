@@ -1,0 +1,32 @@
+"""Exceptions that are raised on both sides: in the program and inside a worker's call.
+
+They are public under the name ``offloop``; they live here because a worker imports nothing else.
+"""
+
+__all__ = ["OffloopError", "QueueFull", "TaskInterrupted"]
+
+
+class OffloopError(Exception):
+    """Base of the errors that offloop adds to the standard ones."""
+
+    __module__ = "offloop"
+
+
+class QueueFull(OffloopError):
+    """A queue, or the shared memory for arguments, is at its limit; nothing was queued.
+
+    The message names the size and the limit. With ``queue_policy="wait"`` coroutines and plain
+    threads wait instead, and only ``submit`` on an event loop's own thread raises this.
+    """
+
+    __module__ = "offloop"
+
+
+class TaskInterrupted(BaseException):
+    """Raised inside a worker's call that is to stop: it was cancelled, or ran out of time.
+
+    It derives from ``BaseException`` so that ``except Exception`` in the call lets it pass. A call
+    that catches it has the pool's grace period left before its process is killed.
+    """
+
+    __module__ = "offloop"

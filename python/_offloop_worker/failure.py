@@ -1,0 +1,144 @@
+"""How an exception travels from a worker: itself, and what pickle leaves behind.
+
+Pickle keeps an exception's class, arguments and attributes (and so its notes). Its cause, its
+context, the traceback's text and those of the members of a group are sent beside it, as a tree of
+tuples: (pickle or parts, traceback text, cause, context, suppress context, members).
+"""
+
+from __future__ import annotations
+
+import traceback
+from _pickle import dumps, loads
+
+from _offloop_worker.codec import dumps_by_value
+
+__all__ = ["decode", "describe", "encode", "encode_text"]
+
+_DEPTH_MAX = 16
+
+
+def describe(error):
+    """One text for an exception: its class, its message and where it was raised."""
+    return "".join(traceback.format_exception(error))
+
+
+def encode(error):
+    """Pickle ``error`` with everything that belongs to it."""
+    return dumps(_tree(error, _DEPTH_MAX), 5)
+
+
+def encode_text(text):
+    """Pickle a failure of which only the text is left."""
+    error = RuntimeError(f"the outcome of the call cannot be encoded: {text}")
+    return dumps(_tree(error, 1), 5)
+
+
+def _tree(error, depth):
+    if error is None or depth == 0:
+        return None
+    members = ()
+    if isinstance(error, BaseExceptionGroup):
+        members = tuple(_tree(member, depth - 1) for member in error.exceptions)
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__, chain=False))
+    return (
+        _parts(error),
+        text,
+        _tree(error.__cause__, depth - 1),
+        _tree(error.__context__, depth - 1),
+        error.__suppress_context__,
+        members,
+    )
+
+
+def _parts(error):
+    """The pickle of ``error``; or its class, arguments and attributes to rebuild it from."""
+    try:
+        pickle = dumps(error, 5)
+        if b"__main__" in pickle:
+            pickle = dumps_by_value(error, None)
+        loads(pickle)
+        return ("whole", pickle)
+    except Exception as refusal:
+        return ("parts", *_pieces(error), f"{type(refusal).__name__}: {refusal}")
+
+
+def _pieces(error):
+    attributes = {key: value for key, value in vars(error).items() if _travels(value)}
+    arguments = tuple(
+        value if _travels(value) else _Unpicklable(repr(value)) for value in error.args
+    )
+    return _class_pickle(type(error)), dumps_by_value(arguments, None), dumps_by_value(
+        attributes, None
+    )
+
+
+def _class_pickle(cls):
+    """The class itself, or the first of its bases that travels."""
+    for candidate in cls.__mro__:
+        try:
+            return dumps_by_value(candidate, None)
+        except Exception:  # noqa: S112 - the next base is tried; ``object`` always travels
+            continue
+    return dumps(Exception, 5)
+
+
+def _travels(value):
+    try:
+        loads(dumps_by_value(value, None))
+    except Exception:
+        return False
+    return True
+
+
+class _Unpicklable:
+    """Stands for an argument that cannot travel; shows what it was."""
+
+    def __init__(self, text):
+        self._text = text
+
+    def __repr__(self):
+        return self._text
+
+
+def decode(tree, remote_traceback):
+    """Rebuild the exception of a tree; ``remote_traceback`` makes a cause of a text."""
+    parts, text, cause, context, suppress, members = tree
+    error = _rebuild(parts)
+    if isinstance(error, BaseExceptionGroup):
+        for member, subtree in zip(error.exceptions, members, strict=False):
+            if subtree is not None:
+                _attach(member, subtree, remote_traceback)
+    _attach_causes(error, text, cause, context, suppress, remote_traceback)
+    return error
+
+
+def _attach(error, tree, remote_traceback):
+    _parts_unused, text, cause, context, suppress, members = tree
+    if isinstance(error, BaseExceptionGroup):
+        for member, subtree in zip(error.exceptions, members, strict=False):
+            if subtree is not None:
+                _attach(member, subtree, remote_traceback)
+    _attach_causes(error, text, cause, context, suppress, remote_traceback)
+
+
+def _attach_causes(error, text, cause, context, suppress, remote_traceback):
+    """As the standard pool does, the remote traceback is the cause; the true one is its cause."""
+    remote = remote_traceback(f'\n"""\n{text}"""')
+    if cause is not None:
+        remote.__cause__ = decode(cause, remote_traceback)
+    if context is not None:
+        remote.__context__ = decode(context, remote_traceback)
+        remote.__suppress_context__ = suppress
+    error.__cause__ = remote
+
+
+def _rebuild(parts):
+    if parts[0] == "whole":
+        return loads(parts[1])
+    _kind, cls, arguments, attributes, reason = parts
+    cls, arguments, attributes = loads(cls), loads(arguments), loads(attributes)
+    error = cls.__new__(cls, *arguments) if issubclass(cls, BaseException) else Exception()
+    error.args = arguments
+    vars(error).update(attributes)
+    error.add_note(f"rebuilt without its constructor, since it does not unpickle ({reason})")
+    return error

@@ -1,0 +1,87 @@
+"""The program of a zygote: prepares once, then forks workers that start in a millisecond.
+
+It is started by path, with a socket and a lifeline as its descriptors 3 and 4, and has one thread
+for ever. What its workers need is imported here, before the first fork, and frozen, so that the
+pages stay shared.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_directory = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if sys.path and os.path.abspath(sys.path[0]) == os.path.join(_directory, "_offloop_worker"):
+    sys.path[0] = _directory
+else:
+    sys.path.insert(0, _directory)
+
+from _pickle import loads  # noqa: E402
+
+from _offloop_worker import _offloop  # noqa: E402
+
+_state = {}
+
+
+def _prepare(setup, descriptors):
+    """Make this process like the program: its path, its arguments, its imports."""
+    import gc
+
+    gc.disable()
+    settings = loads(setup)
+    sys.path[:] = settings["path"]
+    sys.argv[:] = settings["argv"]
+    import _offloop_worker.codec
+    import _offloop_worker.failure  # noqa: F401
+    from _offloop_worker import inheritance
+
+    inheritance.adopt(descriptors)
+    for name in settings["preload"]:
+        __import__(name)
+    _state["initializer"] = settings["initializer"]
+    _state["authkey"] = settings["authkey"]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def _begin():
+    """Run in each worker before it takes calls."""
+    if _state["authkey"] is not None:
+        import multiprocessing.process
+
+        multiprocessing.process.current_process().authkey = _state["authkey"]
+    if _state["initializer"] is not None:
+        initializer, arguments = loads(_state["initializer"])
+        initializer(*arguments)
+
+
+def _finish():
+    """End a worker as an interpreter would: exit handlers, buffers, nothing of the zygote's."""
+    import atexit
+
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._exit_function()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def main():
+    code = 1
+    try:
+        is_worker = _offloop.serve(_prepare, _begin)
+        if is_worker:
+            _finish()
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""asyncio that cannot be frozen: work that thinks or waits leaves the loop, and stays killable.
+
+>>> import asyncio, math, offloop
+>>> async def main():
+...     return await offloop.to_process(math.factorial, 5)
+>>> asyncio.run(main())
+120
+
+``to_process`` and ``ProcessPool`` run calls in worker processes that survive anything;
+``to_thread`` and ``ThreadPool`` run what waits. Both work under any event loop.
+"""
+
+from _offloop_worker.exceptions import OffloopError, QueueFull, TaskInterrupted
+from offloop._default import run, to_process, to_thread
+from offloop._future import Future
+from offloop._process_pool import PoolView, ProcessPool
+from offloop._statistics import PoolStatistics
+from offloop._thread_pool import ThreadPool
+from offloop.exceptions import DeadlineExceeded, DecodeError, TaskDropped, WorkerCrashed
+
+__all__ = [
+    "run",
+    "to_process",
+    "to_thread",
+    "ProcessPool",
+    "PoolView",
+    "ThreadPool",
+    "Future",
+    "PoolStatistics",
+    "OffloopError",
+    "WorkerCrashed",
+    "DecodeError",
+    "DeadlineExceeded",
+    "QueueFull",
+    "TaskDropped",
+    "TaskInterrupted",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,59 @@
+"""The functions that need no pool: the default lanes of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import functools
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from _offloop_worker import _offloop
+from offloop._process_pool import ProcessPool
+
+__all__ = ["run", "to_process", "to_thread"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_pools: dict[int, ProcessPool] = {}
+
+
+def _pool() -> ProcessPool:
+    pool = _pools.get(os.getpid())
+    if pool is None:
+        _pools.clear()
+        pool = _pools[os.getpid()] = ProcessPool()
+    return pool
+
+
+async def to_process(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run ``fn(*args, **kwargs)`` in a worker process and return its result.
+
+    For what thinks: work that would keep the loop busy. Cancelling the awaiting task stops the
+    call and raises only once it has stopped. Raises what the call raises, or ``WorkerCrashed``.
+    The workers are those of a ``ProcessPool()`` that this process shares.
+    """
+    return await _pool().run(fn, *args, **kwargs)
+
+
+async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run ``fn(*args, **kwargs)`` in a thread, in a copy of the current context.
+
+    For what waits without awaiting: blocking calls. A thread cannot be killed: when the awaiting
+    task is cancelled, the call goes on to its end and its result is dropped.
+    """
+    loop = asyncio.get_running_loop()
+    context = contextvars.copy_context()
+    call = functools.partial(context.run, fn, *args, **kwargs)
+    return await loop.run_in_executor(None, call)
+
+
+def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+    """Run a coroutine on a new event loop and close it, as ``asyncio.run`` does."""
+    return asyncio.run(main, debug=debug)
+
+
+atexit.register(_offloop.stop)

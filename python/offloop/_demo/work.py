@@ -1,0 +1,112 @@
+"""The demo's work: real computation on real input, in plain functions that may run anywhere.
+
+Each function returns its answer and a `Span` that says where and when it ran.  The photographs are
+those that scikit-image ships, all in the public domain or free to use; the package itself is not
+imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import io
+import os
+import sysconfig
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from offloop._demo.record import Kind, Span
+
+PHOTOGRAPHS = (
+    "retina.jpg",
+    "hubble_deep_field.jpg",
+    "rocket.jpg",
+    "motorcycle_left.png",
+    "astronaut.png",
+    "coffee.png",
+)
+THUMBNAIL_EDGES = (640, 320, 160, 80)
+SOURCE_BYTES_MIN, SOURCE_BYTES_MAX = 60_000, 200_000
+"""Modules of this size parse in 30 to 150 ms."""
+SEARCH_EDGE, PATCH_EDGE = 1024, 64
+
+
+class PicturesMissing(Exception):
+    """The package with the photographs is not installed."""
+
+
+@functools.cache
+def photographs() -> list[Path]:
+    """The photographs on this machine."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise PicturesMissing
+    folder = Path(spec.origin).parent / "data"
+    return [folder / name for name in PHOTOGRAPHS if (folder / name).is_file()]
+
+
+@functools.cache
+def library_sources() -> list[Path]:
+    """Modules of the standard library that are worth parsing."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    sizes = ((path, path.stat().st_size) for path in sorted(folder.glob("*.py")))
+    return [path for path, size in sizes if SOURCE_BYTES_MIN <= size <= SOURCE_BYTES_MAX]
+
+
+def _span(kind: Kind, label: str, begin: float) -> Span:
+    thread = threading.get_native_id()
+    return Span(kind, label, os.getpid(), thread, begin, time.monotonic())
+
+
+def thumbnails(index: int) -> tuple[bytes, Span]:
+    """Scale one photograph to several sizes and encode each; the answer is the smallest."""
+    begin = time.monotonic()
+    path = photographs()[index % len(photographs())]
+    encoded = io.BytesIO()
+    with Image.open(path) as opened:
+        photograph = opened.convert("RGB")
+    for edge in THUMBNAIL_EDGES:
+        scaled = photograph.copy()
+        scaled.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+        encoded = io.BytesIO()
+        scaled.save(encoded, "JPEG", quality=85, optimize=True)
+    return encoded.getvalue(), _span(Kind.THUMBNAIL, path.name, begin)
+
+
+def parse(index: int) -> tuple[bytes, Span]:
+    """Parse one module of the standard library and hash the shape of its syntax tree."""
+    begin = time.monotonic()
+    path = library_sources()[index % len(library_sources())]
+    tree = ast.parse(path.read_bytes())
+    digest = hashlib.sha256()
+    for node in ast.walk(tree):
+        digest.update(type(node).__name__.encode())
+    return digest.hexdigest().encode(), _span(Kind.PARSE, path.name, begin)
+
+
+def search(index: int) -> tuple[bytes, Span]:
+    """Find where a piece of a photograph was cut out, by correlation in the frequency domain."""
+    begin = time.monotonic()
+    path = photographs()[index % len(photographs())]
+    with Image.open(path) as opened:
+        grey = opened.convert("L").resize((SEARCH_EDGE, SEARCH_EDGE))
+    picture = np.asarray(grey, dtype=np.float64)
+    picture = picture - picture.mean()
+    top = (index * 97) % (SEARCH_EDGE - PATCH_EDGE)
+    left = (index * 193) % (SEARCH_EDGE - PATCH_EDGE)
+    patch = picture[top : top + PATCH_EDGE, left : left + PATCH_EDGE]
+    spectrum = np.fft.rfft2(picture)
+    match = np.fft.irfft2(spectrum * np.conj(np.fft.rfft2(patch, picture.shape)))
+    found = divmod(int(np.argmax(match)), SEARCH_EDGE)
+    return f"cut at {top},{left}; best match at {found}".encode(), _span(
+        Kind.SEARCH, path.name, begin
+    )
+
+
+FUNCTIONS = {Kind.THUMBNAIL: thumbnails, Kind.PARSE: parse, Kind.SEARCH: search}

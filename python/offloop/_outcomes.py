@@ -1,0 +1,94 @@
+"""Outcomes of calls as exceptions; called by the extension when a call has no value."""
+
+from __future__ import annotations
+
+import signal as _signal
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+from typing import Any
+
+from _offloop_worker import failure
+from offloop.exceptions import DeadlineExceeded, DecodeError, TaskDropped, WorkerCrashed
+
+_STDERR_LINES_SHOWN = 12
+
+
+def raised(tree: tuple[Any, ...]) -> BaseException:
+    """The exception that the call raised, with its remote traceback as its cause."""
+    return failure.decode(tree, _RemoteTraceback)
+
+
+def undecodable_call(tree: tuple[Any, ...]) -> BaseException:
+    """The worker could not decode the call."""
+    cause = failure.decode(tree, _RemoteTraceback)
+    error = DecodeError(
+        f"the call could not be decoded in the worker: {type(cause).__name__}: {cause}"
+    )
+    error.__cause__ = cause
+    return error
+
+
+def undecodable_result(cause: BaseException) -> BaseException:
+    """The result could not be decoded here."""
+    error = DecodeError(f"the result could not be decoded: {type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+def expired(deadline: bool) -> BaseException:
+    """A time limit passed."""
+    which = "timeout, counted from its submission," if deadline else "run_timeout"
+    return DeadlineExceeded(f"the call did not end within its {which} and was stopped")
+
+
+def dropped() -> BaseException:
+    """A newer call took its place."""
+    return TaskDropped("the queue was full and this was its oldest call: it made room and never ran")
+
+
+def broken(reason: str) -> BaseException:
+    """No worker of the pool can be started."""
+    return BrokenProcessPool(f"no worker of this pool can be started: {reason}")
+
+
+def crashed(
+    may_have_started: bool,
+    attempts: int,
+    crash: tuple[int, int | None, int | None, int | None, str, str | None] | None,
+) -> BaseException:
+    """The worker ended under the call."""
+    if crash is None:
+        return WorkerCrashed(
+            "the worker process ended while it ran this call", may_have_started=may_have_started
+        )
+    pid, code, signal, peak, tail, reason = crash
+    parts = [f"worker process {pid} {_end(code, signal)} while it ran this call"]
+    if reason is not None:
+        parts.append(f" ({reason})")
+    if attempts > 1:
+        parts.append(f", at attempt {attempts}")
+    if peak is not None:
+        parts.append(f"; it held at most {peak / 2**20:.0f} MiB")
+    lines = tail.splitlines()[-_STDERR_LINES_SHOWN:]
+    if lines:
+        parts.append("\nthe end of its standard error:\n  " + "\n  ".join(lines))
+    return WorkerCrashed(
+        "".join(parts),
+        signal=signal,
+        exit_code=code,
+        pid=pid,
+        peak_memory_bytes=peak,
+        stderr_tail=tail,
+        may_have_started=may_have_started,
+    )
+
+
+def _end(code: int | None, signal: int | None) -> str:
+    if signal is not None:
+        try:
+            name = _signal.Signals(signal).name
+        except ValueError:
+            name = f"signal {signal}"
+        return f"was ended by {name}"
+    if code is not None:
+        return f"exited with code {code}"
+    return "ended, nobody could tell how,"

@@ -1,0 +1,296 @@
+"""A process pool that survives its workers: the public executor over a lane of the runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import itertools
+import multiprocessing.context
+import os
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from _offloop_worker._offloop import Lane
+from _offloop_worker.exceptions import QueueFull
+from offloop import _launch
+from offloop._future import Future
+from offloop._statistics import PoolStatistics
+
+__all__ = ["ProcessPool", "PoolView"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Executor(concurrent.futures.Executor):
+    """What a pool and its views share: submission with a set of limits."""
+
+    _lane: Lane
+    _timeout: float | None
+    _run_timeout: float | None
+    _retries: int
+    _waits: bool
+
+    def submit(  # type: ignore[override]
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Schedule ``fn(*args, **kwargs)`` on a worker and return its future at once.
+
+        Errors of pickling are raised by the future. With a full queue, a plain thread waits, and
+        a thread that runs an event loop gets ``QueueFull``, as everybody does under
+        ``queue_policy="refuse"``. Raises ``RuntimeError`` after ``shutdown``, and
+        ``BrokenProcessPool`` when the initializer has failed. Thread-safe.
+        """
+        future: Future[T] = Future()
+        future._lane = self._lane
+        try:
+            future._token = self._lane.submit(
+                future, fn, args, kwargs, self._timeout, self._run_timeout, self._retries
+            )
+        except (RuntimeError, QueueFull):
+            raise
+        except Exception as error:
+            future._resolve(None, error)  # type: ignore[arg-type]
+        return future
+
+    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``fn(*args, **kwargs)`` on a worker and wait for it, the loop staying free.
+
+        Cancelling the awaiting task stops the call, and raises only once it has really stopped:
+        it is interrupted, and its worker killed after the grace period. With a full queue and
+        ``queue_policy="wait"``, waits for room first.
+        """
+        lane = self._lane
+        while True:
+            try:
+                future, token = lane.start(
+                    fn, args, kwargs, self._timeout, self._run_timeout, self._retries
+                )
+                break
+            except QueueFull:
+                if not self._waits or lane.has_room():
+                    raise
+                await lane.room()
+        try:
+            return await future  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            await _stopped(lane.stop(token))
+            raise
+
+    def map(  # type: ignore[override]
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Apply ``fn`` to the items of the iterables, taken together; results come in order.
+
+        ``chunksize`` items travel in one call; ``buffersize`` bounds how many calls are ahead of
+        the consumer (and makes the iterables lazy). ``timeout`` counts seconds from this call.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        items = zip(*iterables, strict=False)
+        if chunksize == 1:
+            calls: Iterator[tuple[Any, ...]] = items
+            function: Callable[..., Any] = fn
+        else:
+            calls = ((chunk,) for chunk in _batched(items, chunksize))
+            function = functools.partial(_run_chunk, fn)
+        results = _results(self, function, calls, timeout, buffersize)
+        return results if chunksize == 1 else itertools.chain.from_iterable(results)
+
+
+class ProcessPool(_Executor):
+    """A pool of worker processes: ``concurrent.futures.ProcessPoolExecutor``, and what it lacks.
+
+    - A call that runs can be cancelled: ``Future.cancel``, or cancelling the awaiting task.
+    - A worker that crashes fails only its own call, with ``WorkerCrashed``.
+    - ``timeout`` and ``run_timeout`` stop a call; ``retries`` repeat one whose worker crashed.
+    - The queue can be bounded. Nobody needs an ``if __name__ == "__main__"`` guard.
+
+    >>> with ProcessPool(2) as pool:
+    ...     pool.submit(pow, 2, 10).result()
+    1024
+
+    Args:
+        max_workers: processes at most; as many as this process may use cores unless set.
+        mp_context: accepted for compatibility; workers always start like ``forkserver`` ones.
+        initializer, initargs: called in each worker before its first call; a failure breaks the
+            pool (``BrokenProcessPool``).
+        max_tasks_per_child: calls after which a worker is replaced.
+        preload: modules imported once, before the workers are forked.
+        timeout: seconds from submission after which a call is stopped (``DeadlineExceeded``).
+        run_timeout: seconds from the start of a call after which it is stopped.
+        grace: seconds between interrupting a call and killing its worker.
+        max_queue, max_queue_bytes: limits of what waits; None for no limit of its own.
+        queue_policy: what a full queue does: ``"wait"``, ``"refuse"`` or ``"drop_oldest"``.
+        retries: how many more times a call is started when its worker crashes under it.
+
+    Pools that start their workers alike share them, so a pool made for one request costs little.
+    All methods are thread-safe; a pool may serve several event loops at once.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: multiprocessing.context.BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        preload: Iterable[str] = (),
+        timeout: float | None = None,
+        run_timeout: float | None = None,
+        grace: float = 0.5,
+        max_queue: int | None = None,
+        max_queue_bytes: int | None = None,
+        queue_policy: str = "wait",
+        retries: int = 0,
+    ) -> None:
+        if max_workers is None:
+            max_workers = len(os.sched_getaffinity(0))
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        self._max_workers = max_workers
+        self._mp_context = mp_context
+        self._timeout, self._run_timeout, self._retries = timeout, run_timeout, retries
+        self._waits = queue_policy == "wait"
+        self._lane = Lane(
+            **_launch.describe(initializer, initargs, preload),
+            workers_max=max_workers,
+            tasks_per_worker_max=max_tasks_per_child,
+            queue_tasks_max=max_queue,
+            queue_bytes_max=max_queue_bytes,
+            queue_policy=queue_policy,
+            grace=grace,
+        )
+
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        run_timeout: float | None = None,
+        retries: int | None = None,
+    ) -> PoolView:
+        """A view of this pool with other limits for its calls; itself an executor."""
+        return PoolView(
+            self,
+            self._timeout if timeout is None else timeout,
+            self._run_timeout if run_timeout is None else run_timeout,
+            self._retries if retries is None else retries,
+        )
+
+    def statistics(self) -> PoolStatistics:
+        """Counts of this moment."""
+        counts = self._lane.statistics()
+        return PoolStatistics() if counts is None else PoolStatistics(*counts)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; queued ones run, or are cancelled with ``cancel_futures``.
+
+        Calls that run are never stopped by this. With ``wait``, returns when all are over.
+        """
+        self._lane.close(cancel_futures)
+        if wait:
+            self._lane.wait_drained()
+
+    async def __aenter__(self) -> ProcessPool:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """As leaving a ``with`` block, but the loop goes on meanwhile."""
+        self._lane.close(False)
+        if not self._lane.is_drained():
+            await asyncio.to_thread(self._lane.wait_drained)
+
+
+class PoolView(_Executor):
+    """A pool seen with other limits; shutting it down does nothing, the pool lives on."""
+
+    def __init__(
+        self, pool: ProcessPool, timeout: float | None, run_timeout: float | None, retries: int
+    ) -> None:
+        self._pool = pool
+        self._lane = pool._lane
+        self._waits = pool._waits
+        self._timeout, self._run_timeout, self._retries = timeout, run_timeout, retries
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing: only the pool itself can be shut down."""
+
+
+async def _stopped(stopping: asyncio.Future[Any] | None) -> None:
+    """Wait until a call has stopped; a second cancellation does not cut that short."""
+    while stopping is not None and not stopping.done():
+        try:
+            await asyncio.wait([stopping])
+        except asyncio.CancelledError:
+            continue
+    if stopping is not None and not stopping.cancelled():
+        stopping.exception()
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def _run_chunk(function: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
+    return [function(*arguments) for arguments in chunk]
+
+
+def _results(
+    executor: _Executor,
+    function: Callable[..., T],
+    calls: Iterator[tuple[Any, ...]],
+    timeout: float | None,
+    buffersize: int | None,
+) -> Iterator[T]:
+    import time
+    from collections import deque
+
+    end = None if timeout is None else timeout + time.monotonic()
+    first = itertools.islice(calls, buffersize)
+    futures = deque(executor.submit(function, *arguments) for arguments in first)
+
+    def results() -> Iterator[T]:
+        try:
+            while futures:
+                if buffersize is not None:
+                    following = next(calls, None)
+                    if following is not None:
+                        futures.append(executor.submit(function, *following))
+                left = None if end is None else end - time.monotonic()
+                future = futures.popleft()
+                try:
+                    value = future.result(left)
+                finally:
+                    # What failed or was left behind is stopped, as with the standard pool.
+                    future.cancel()
+                    del future
+                yield value
+        finally:
+            for future in futures:
+                future.cancel()
+
+    return results()

@@ -1,0 +1,128 @@
+"""Adoption: the program's ``ProcessPoolExecutor`` becomes a face of ``offloop.ProcessPool``.
+
+The adopted class is a subclass of the standard one, so that ``isinstance`` and ``issubclass`` hold
+in both directions, for code that was imported before as well, and so that a program may subclass
+it.  It passes every call on to a pool of ours.  A program that asks for the fork start method in so
+many words relies on inheritance of its memory; there the standard implementation does the work.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import concurrent.futures.process
+import multiprocessing
+import multiprocessing.context
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import ProcessPoolExecutor as StandardPool
+from dataclasses import dataclass
+from typing import Any
+
+import offloop
+from offloop._run.callsite import CallSite, calling_line
+
+KEPT_SITES_MAX = 100
+"""Lines named at most; a program has one or two."""
+
+
+@dataclass(frozen=True)
+class KeptPool:
+    """A line where the program keeps the standard pool, and why."""
+
+    where: CallSite
+    reason: str
+
+
+class Adoption:
+    """What was adopted and what was left standard, for the report."""
+
+    def __init__(self) -> None:
+        self.adopted_count = 0
+        self.kept: dict[KeptPool, int] = {}
+        self.fork_is_chosen = False
+
+    def keep(self, reason: str) -> None:
+        """Note that the calling line keeps the standard pool."""
+        site = KeptPool(calling_line(), reason)
+        if site in self.kept or len(self.kept) < KEPT_SITES_MAX:
+            self.kept[site] = self.kept.get(site, 0) + 1
+
+    def install(self) -> None:
+        """Replace the standard class under both of its public names."""
+        adopted = make_adopted_class(self)
+        concurrent.futures.process.ProcessPoolExecutor = adopted  # type: ignore[misc]
+        concurrent.futures.ProcessPoolExecutor = adopted  # type: ignore[misc]
+        self._watch_start_method()
+
+    def _watch_start_method(self) -> None:
+        original = multiprocessing.set_start_method
+
+        def set_start_method(method: str | None, force: bool = False) -> None:
+            original(method, force)
+            self.fork_is_chosen = method == "fork"
+
+        multiprocessing.set_start_method = set_start_method  # type: ignore[assignment]
+
+    def reason_to_keep(self, mp_context: Any) -> str | None:
+        """Why a pool with this context stays standard, or None."""
+        if mp_context is None:
+            chosen = self.fork_is_chosen
+            return "multiprocessing.set_start_method('fork')" if chosen else None
+        is_fork = mp_context.get_start_method(allow_none=True) == "fork"
+        if isinstance(mp_context, multiprocessing.context.DefaultContext):
+            is_fork = self.fork_is_chosen
+        return "an explicit fork context" if is_fork else None
+
+
+def make_adopted_class(adoption: Adoption) -> type[StandardPool]:
+    """Build the class that stands in for the standard one."""
+
+    class ProcessPoolExecutor(StandardPool):
+        __doc__ = StandardPool.__doc__
+        _offloop_pool: offloop.ProcessPool | None = None
+
+        def __init__(
+            self,
+            max_workers: int | None = None,
+            mp_context: Any = None,
+            initializer: Callable[..., Any] | None = None,
+            initargs: tuple[Any, ...] = (),
+            *,
+            max_tasks_per_child: int | None = None,
+        ) -> None:
+            more = {"max_tasks_per_child": max_tasks_per_child}
+            reason = adoption.reason_to_keep(mp_context)
+            if reason is not None:
+                adoption.keep(reason)
+                super().__init__(max_workers, mp_context, initializer, initargs, **more)  # type: ignore[arg-type]
+                return
+            self._offloop_pool = offloop.ProcessPool(
+                max_workers, mp_context, initializer, initargs, **more
+            )
+            adoption.adopted_count += 1
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if self._offloop_pool is None:
+                return super().submit(fn, *args, **kwargs)
+            return self._offloop_pool.submit(fn, *args, **kwargs)
+
+        def map(
+            self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any
+        ) -> Iterator[Any]:
+            if self._offloop_pool is None or type(self).submit is not ProcessPoolExecutor.submit:
+                return super().map(fn, *iterables, **options)
+            return self._offloop_pool.map(fn, *iterables, **options)
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            if self._offloop_pool is None:
+                super().shutdown(wait, cancel_futures=cancel_futures)
+            else:
+                self._offloop_pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    ProcessPoolExecutor.__module__ = "concurrent.futures.process"
+    ProcessPoolExecutor.__qualname__ = "ProcessPoolExecutor"
+    for method in ("submit", "map", "shutdown"):
+        replaced = getattr(ProcessPoolExecutor, method)
+        replaced.__doc__ = getattr(StandardPool, method).__doc__
+        replaced.__qualname__ = f"ProcessPoolExecutor.{method}"
+    return ProcessPoolExecutor

@@ -1,0 +1,173 @@
+"""Prints the short report at the end of ``offloop run``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from offloop._run import calls
+from offloop._run.lag import TICK_SECONDS
+
+if TYPE_CHECKING:
+    from offloop._run.session import Session
+
+FUNCTIONS_SHOWN = 5
+LINES_SHOWN = 5
+WIDTH_MAX = 92
+LAG_FAIR_SECONDS = 0.020
+"""Above this, another request waits for a time that adds up."""
+LAG_BAD_SECONDS = 0.100
+"""Above this, a person notices."""
+
+
+def print_report(session: Session, stream: TextIO) -> None:
+    """Print what ``session`` saw."""
+    console = Console(file=stream, highlight=False, soft_wrap=False)
+    console.width = min(console.width, WIDTH_MAX) if console.is_terminal else WIDTH_MAX
+    elapsed = time.monotonic() - session.begin
+    console.print(Rule(f"offloop run: {duration(elapsed)}", align="left", style="dim"))
+    _print_summary(console, session, elapsed)
+    _print_functions(console, session)
+    _print_remarks(console, session)
+
+
+def duration(seconds: float) -> str:
+    """A duration with three digits and its unit."""
+    if seconds < 0.0009995:
+        return f"{seconds * 1e6:.0f} us"
+    if seconds < 0.9995:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+
+
+def _lag_text(seconds: float) -> Text:
+    if seconds >= LAG_BAD_SECONDS:
+        style = "bold red"
+    else:
+        style = "yellow" if seconds >= LAG_FAIR_SECONDS else "green"
+    return Text(duration(seconds), style=style)
+
+
+def _print_summary(console: Console, session: Session, elapsed: float) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column()
+    grid.add_row("loop lag", _lag_line(session))
+    grid.add_row("processes", _process_line(session, elapsed))
+    grid.add_row("threads", _thread_line(session))
+    console.print(Padding(grid, (0, 0, 0, 2)))
+
+
+def _lag_line(session: Session) -> Text:
+    histogram = session.lag.histogram
+    if not session.lag.loop_kinds:
+        return Text("no event loop ran", style="dim")
+    kinds = ", ".join(f"{kind} {count}x" for kind, count in session.lag.loop_kinds.items())
+    if not histogram.count:
+        return Text(f"shorter than one tick of {duration(TICK_SECONDS)} ({kinds})", style="dim")
+    line = Text()
+    for label, value in (
+        ("p50 ", histogram.percentile_seconds(50)),
+        ("   p99 ", histogram.percentile_seconds(99)),
+        ("   worst ", histogram.worst_seconds),
+    ):
+        line.append(label).append_text(_lag_text(value))
+    return line.append(f"   {histogram.count:,} ticks, {kinds}", style="dim")
+
+
+def _process_line(session: Session, elapsed: float) -> Text:
+    totals = session.lanes.totals()
+    if not totals.pools:
+        return Text("none used", style="dim")
+    busy = sum(use.run_seconds for use in session.calls.uses(calls.PROCESSES))
+    pools = f"{totals.pools:,} pool{'s' if totals.pools > 1 else ''}"
+    adopted = session.adoption.adopted_count
+    if adopted:
+        pools += f" ({adopted:,} adopted)"
+    line = Text(f"{totals.submitted:,} calls in {pools}, {duration(busy)} in calls")
+    if totals.workers_most:
+        line.append(f", {busy / elapsed:.2f} of {totals.workers_most} workers busy on average")
+    for count, word in (
+        (totals.crashed, "crashed"),
+        (totals.cancelled, "cancelled"),
+        (totals.expired, "expired"),
+    ):
+        if count:
+            line.append(f", {count:,} {word}", style="red" if word == "crashed" else "yellow")
+    return line
+
+
+def _thread_line(session: Session) -> Text:
+    uses = session.calls.uses(calls.THREADS)
+    if not uses:
+        return Text("none used", style="dim")
+    busy = sum(use.run_seconds for use in uses)
+    return Text(f"{sum(use.calls for use in uses):,} calls, {duration(busy)} in calls")
+
+
+def _print_functions(console: Console, session: Session) -> None:
+    uses = [use for use in session.calls.uses() if use.calls]
+    if not uses:
+        return
+    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
+    table.add_column("busiest functions", overflow="fold")
+    table.add_column("lane", style="dim")
+    for heading in ("calls", "in all", "mean", "longest"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for use in uses[:FUNCTIONS_SHOWN]:
+        times = (use.run_seconds, use.run_seconds / use.calls, use.longest_seconds)
+        table.add_row(use.name, use.lane, f"{use.calls:,}", *map(duration, times))
+    if len(uses) > FUNCTIONS_SHOWN:
+        table.add_row(Text(f"and {len(uses) - FUNCTIONS_SHOWN} more", style="dim"))
+    console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _print_remarks(console: Console, session: Session) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold red", no_wrap=True)
+    grid.add_column()
+    _add_freezes(grid, session)
+    _add_crashes(grid, session)
+    _add_kept(grid, session)
+    if grid.row_count:
+        console.print(Padding(grid, (0, 0, 0, 2)))
+
+
+def _add_freezes(grid: Table, session: Session) -> None:
+    seen = session.freezes.freezes()
+    for freeze in seen[:LINES_SHOWN]:
+        line = Text(str(freeze.where), style="bold")
+        if freeze.by_with_block:
+            how = f"leaving `with {freeze.executor}`"
+        else:
+            how = f"calling `{freeze.executor}.shutdown`"
+        times = "" if freeze.count == 1 else f" in {freeze.count:,} times"
+        line.append(f" in `{freeze.where.function}`: {how} on the loop's thread stopped it for ", "")
+        grid.add_row("frozen", line.append(f"{duration(freeze.total_seconds)}{times}", "red"))
+    if len(seen) > LINES_SHOWN:
+        grid.add_row("", Text(f"and {len(seen) - LINES_SHOWN} more lines", style="dim"))
+    if seen:
+        cure = "keep one pool for the program, or use `async with offloop.ProcessPool()`"
+        grid.add_row("", Text(cure, style="dim"))
+
+
+def _add_crashes(grid: Table, session: Session) -> None:
+    crashed = [use for use in session.calls.uses(calls.PROCESSES) if use.crashes]
+    for use in crashed[:LINES_SHOWN]:
+        line = Text(use.name, style="bold")
+        line.append(f": {use.crashes:,} of {use.calls:,} calls ended their worker", "")
+        grid.add_row("crashed", line.append(f" (the last by {use.last_crash})", ""))
+
+
+def _add_kept(grid: Table, session: Session) -> None:
+    for kept, count in list(session.adoption.kept.items())[:LINES_SHOWN]:
+        line = Text(str(kept.where), style="bold")
+        times = "" if count == 1 else f", {count:,} times"
+        line.append(f": the standard pool, because of {kept.reason}{times}", "")
+        grid.add_row(Text("kept", style="bold yellow"), line)

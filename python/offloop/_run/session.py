@@ -1,0 +1,88 @@
+"""One run of a program: what is put in place before it, and the report after it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import offloop
+from offloop._run import adoption, calls, freezes, lag, lanes, program
+
+EXIT_NOT_STARTED = 2
+"""The interpreter's own status for a script that it cannot open."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asks for."""
+
+    adopt: bool = True
+    report: bool = True
+
+
+class Session:
+    """The instruments of one run."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self.is_silent = False
+        self.lag = lag.LagMeter()
+        self.calls = calls.CallTable()
+        self.freezes = freezes.FreezeWatch()
+        self.lanes = lanes.ProcessLanes(self.calls)
+        self.adoption = adoption.Adoption()
+
+    def install(self, settings: Settings) -> None:
+        """Put the instruments in place, and order the report for after everything else."""
+        if settings.report:
+            atexit.register(self._report_from, os.getpid())
+            self.lag.install()
+            self.lanes.install()
+            calls.watch_threads(self.calls)
+            self.freezes.install(
+                [Executor, ThreadPoolExecutor, adoption.StandardPool, offloop.ProcessPool]
+            )
+        if settings.adopt:
+            self.adoption.install()
+
+    def _report_from(self, pid: int) -> None:
+        if self.is_silent or os.getpid() != pid:
+            return
+        from offloop._run.report import print_report
+
+        with contextlib.suppress(BrokenPipeError):
+            print_report(self, sys.stderr)
+
+
+def run_script(path: str, arguments: Sequence[str], settings: Settings) -> None:
+    """Run the script at ``path`` as the main program; raises only ``SystemExit``."""
+    _run(settings, arguments, lambda: program.load_script(path))
+
+
+def run_module(name: str, arguments: Sequence[str], settings: Settings) -> None:
+    """Run the module ``name`` as the main program; raises only ``SystemExit``."""
+    _run(settings, arguments, lambda: program.load_module(name))
+
+
+def _run(
+    settings: Settings, arguments: Sequence[str], load: Callable[[], program.Program]
+) -> None:
+    session = Session()
+    session.install(settings)
+    try:
+        found = load()
+    except program.ProgramMissing as error:
+        session.is_silent = True
+        print(f"offloop run: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_NOT_STARTED) from None
+    except SyntaxError as error:
+        session.is_silent = True
+        sys.excepthook(type(error), error, None)
+        raise SystemExit(program.EXIT_ERROR) from None
+    program.execute(found, arguments)

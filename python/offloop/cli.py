@@ -1,0 +1,101 @@
+"""The command line: ``offloop run``, ``offloop demo``, ``offloop doctor``.
+
+Each command only reads its options and hands over to a package of its own, which is imported on
+use, so that ``offloop run`` puts as little as possible between the interpreter and the program.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+import offloop
+
+
+class ProgramCommand(click.Command):
+    """A command whose options end where the program's own command line begins."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what follows ``-m MODULE`` from being read as options of ours."""
+        for index, argument in enumerate(args):
+            if argument == "--" or not argument.startswith("-"):
+                break
+            if argument.startswith("-m"):
+                end = index + (2 if argument == "-m" else 1)
+                args = [*args[:end], "--", *args[end:]]
+                break
+        return super().parse_args(ctx, args)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(offloop.__version__, "-V", "--version", prog_name="offloop")
+def main() -> None:
+    """Keep asyncio programs responsive: CPU work and crashes stay off the event loop."""
+
+
+@main.command(
+    "run",
+    cls=ProgramCommand,
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[--no-adopt] [--no-report]",
+    short_help="Run a script or a module with offloop underneath.",
+)
+@click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
+@click.option("--no-report", is_flag=True, help="Print no report at exit.")
+@click.option("-m", "module", metavar="MODULE", help="Run a module, as `python -m` does.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT] [ARGS]...")
+def run_command(
+    arguments: tuple[str, ...], module: str | None, no_adopt: bool, no_report: bool
+) -> None:
+    """Run SCRIPT, or a module with -m, as the main program, with offloop underneath.
+
+    `concurrent.futures.ProcessPoolExecutor` is adopted: the program's pools become offloop's.
+    At exit a report on standard error tells how late the event loop ran and what its lanes did.
+    Options of offloop come before SCRIPT; everything after it belongs to the program.
+    """
+    from offloop._run import Settings, run_module, run_script
+
+    settings = Settings(adopt=not no_adopt, report=not no_report)
+    if module is not None:
+        run_module(module, list(arguments), settings)
+    elif arguments:
+        run_script(arguments[0], list(arguments[1:]), settings)
+    else:
+        raise click.UsageError("name a script, or a module with -m")
+
+
+@main.command("demo", short_help="See a service freeze, and stay awake under offloop.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.5, 120),
+    default=8.0,
+    show_default=True,
+    help="How long each of the four ways is under load.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("out"),
+    show_default=True,
+    help="Where the HTML and PNG timelines are written.",
+)
+def demo_command(seconds: float, out: Path) -> None:
+    """Run one web service four ways under the same load, and draw what happened.
+
+    The service makes thumbnails of photographs, parses the standard library and searches pictures
+    with NumPy, while a heartbeat ticks on its event loop.
+    """
+    from offloop._demo.story import run_demo
+
+    sys.exit(run_demo(seconds, out))
+
+
+@main.command("doctor", short_help="Say what this machine offers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor_command(as_json: bool) -> None:
+    """Say what this machine offers, and what each finding means for offloop."""
+    from offloop._doctor import run_doctor
+
+    sys.exit(run_doctor(as_json=as_json))

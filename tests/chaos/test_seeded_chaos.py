@@ -1,0 +1,299 @@
+"""Seeded chaos with real signals: N tasks submitted = N outcomes, none twice, none lost.
+
+Each run mixes calls that answer, raise, crash, exit, hang, are cancelled and time out, while a
+tormentor stops, kills and segfaults workers at random. The seed is part of the test's name; run
+one again with `OFFLOOP_CHAOS_SEED=7 make test-python PYTEST_ARGS="-k chaos"`.
+"""
+
+import collections
+import concurrent.futures
+import os
+import random
+import signal
+import threading
+import time
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy
+import pytest
+
+import calls
+import offloop
+
+TASKS = 400
+SEEDS = [int(os.environ["OFFLOOP_CHAOS_SEED"])] if "OFFLOOP_CHAOS_SEED" in os.environ else range(8)
+
+pytestmark = pytest.mark.timeout(150)
+
+
+class Ledger:
+    """What became of each task: every future must come to exactly one outcome."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[int, list[str]] = collections.defaultdict(list)
+        self._lock = threading.Lock()
+
+    def watch(self, number: int, future: concurrent.futures.Future) -> None:
+        """Note every time that the future calls back."""
+        future.add_done_callback(lambda done: self._note(number, done))
+
+    def _note(self, number: int, future: concurrent.futures.Future) -> None:
+        if future.cancelled():
+            name = "cancelled"
+        elif future.exception() is not None:
+            name = type(future.exception()).__name__
+        else:
+            name = "value"
+        with self._lock:
+            self.outcomes[number].append(name)
+
+
+def log_start(path: str, number: int) -> None:
+    """Append the task's number, in one write, so that starts can be counted."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, f"{number}\n".encode())
+    os.close(descriptor)
+
+
+def answer(path, number):
+    """Return the number."""
+    log_start(path, number)
+    return number
+
+
+def answer_late(path, number):
+    """Return the number after some milliseconds of work."""
+    log_start(path, number)
+    until = time.monotonic() + 0.01
+    while time.monotonic() < until:
+        pass
+    return number
+
+
+def answer_large(path, number):
+    """Return an array that holds nothing but the number."""
+    log_start(path, number)
+    return numpy.full(30_000, number)
+
+
+def raise_value_error(path, number):
+    """Raise."""
+    log_start(path, number)
+    raise ValueError(number)
+
+
+def exit_without_a_word(path, number):
+    """Leave."""
+    log_start(path, number)
+    os._exit(9)
+
+
+def segfault(path, number):
+    """Crash."""
+    log_start(path, number)
+    calls.segfault()
+
+
+def hang(path, number):
+    """Never return."""
+    log_start(path, number)
+    while True:
+        pass
+
+
+def refuse(path, number):
+    """Never return, and swallow the interruption."""
+    log_start(path, number)
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            continue
+
+
+CALLS = (answer, answer_late, answer_large, raise_value_error)
+CRASHES = (exit_without_a_word, segfault)
+ENDLESS = (hang, refuse)
+
+
+class Tormentor(threading.Thread):
+    """Sends signals to random workers until told to stop."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(daemon=True)
+        self._random = random.Random(seed)
+        self._enough = threading.Event()
+
+    def run(self) -> None:
+        stopped: list[int] = []
+        while not self._enough.wait(self._random.uniform(0.005, 0.05)):
+            number = self._random.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+            worker = self.choose()
+            if worker and send(worker, number) and number == signal.SIGSTOP:
+                stopped.append(worker)
+            if len(stopped) > 1:
+                send(stopped.pop(0), signal.SIGCONT)
+        for worker in stopped:
+            send(worker, signal.SIGCONT)
+
+    def choose(self) -> int:
+        """The process id of one worker that lives now, or 0."""
+        workers = workers_of_this_process()
+        return self._random.choice(workers) if workers else 0
+
+    def stop(self) -> None:
+        """End the torment, with every stopped worker going on."""
+        self._enough.set()
+        self.join(20)
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal if the process is a descendant of ours that still lives."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb"):
+            os.kill(pid, number)
+    except OSError:
+        return False
+    return True
+
+
+def workers_of_this_process() -> list[int]:
+    """Process ids of the grandchildren: a zygote is our child, and its children are workers."""
+    workers = []
+    for child in children_of(os.getpid()):
+        workers.extend(children_of(child))
+    return workers
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of every thread of a process."""
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as listing:
+                found.extend(map(int, listing.read().split()))
+    except OSError:
+        return found
+    return found
+
+
+def submit_mixture(pool, chance: random.Random, ledger: Ledger, log: str):
+    """Submit every task with a fate drawn by the seed; endless ones always have an end."""
+    futures = {}
+    for number in range(TASKS):
+        draw = chance.random()
+        if draw < 0.86:
+            future = pool.submit(chance.choice(CALLS), log, number)
+            if draw < 0.05:
+                future.cancel()
+        elif draw < 0.92:
+            future = pool.submit(chance.choice(CRASHES), log, number)
+        elif draw < 0.96:
+            view = pool.options(run_timeout=chance.uniform(0.02, 0.15))
+            future = view.submit(chance.choice(ENDLESS), log, number)
+        else:
+            view = pool.options(timeout=chance.uniform(0.02, 3.0))
+            future = view.submit(chance.choice(ENDLESS), log, number)
+        ledger.watch(number, future)
+        futures[number] = future
+    return futures
+
+
+def check_outcome(number: int, future: concurrent.futures.Future) -> None:
+    """A value is the right value; an error is one of those that are documented."""
+    if future.cancelled():
+        return
+    error = future.exception()
+    if error is None:
+        value = future.result()
+        right = value == number if isinstance(value, int) else (value == number).all()
+        assert right, f"task {number} got the value of another"
+    else:
+        assert isinstance(error, ValueError | BrokenProcessPool | offloop.DeadlineExceeded), error
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_task_has_one_outcome_whatever_happens_to_the_workers(seed, tmp_path):
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    ledger, log = Ledger(), str(tmp_path / "starts")
+    limit = chance.choice([None, None, 7])
+    with offloop.ProcessPool(3, grace=0.05, max_tasks_per_child=limit) as pool:
+        pool.submit(calls.echo, 1).result(20)
+        tormentor = Tormentor(seed)
+        tormentor.start()
+        try:
+            futures = submit_mixture(pool, chance, ledger, log)
+            _, waiting = concurrent.futures.wait(futures.values(), timeout=90)
+        finally:
+            tormentor.stop()
+        assert not waiting, f"seed {seed}: {len(waiting)} tasks have no outcome"
+        for number, future in futures.items():
+            check_outcome(number, future)
+        assert pool.submit(calls.echo, "alive").result(20) == "alive"
+    check_ledger(seed, ledger)
+    check_starts(seed, log)
+
+
+def check_ledger(seed: int, ledger: Ledger) -> None:
+    """N submitted, N called back, each once."""
+    assert len(ledger.outcomes) == TASKS, f"seed {seed}: outcomes are lost"
+    twice = {number: names for number, names in ledger.outcomes.items() if len(names) != 1}
+    assert not twice, f"seed {seed}: {twice}"
+
+
+def check_starts(seed: int, log: str) -> None:
+    """Without retries, no task starts twice."""
+    with open(log) as lines:
+        starts = collections.Counter(lines.read().split())
+    twice = {number: count for number, count in starts.items() if count > 1}
+    assert not twice, f"seed {seed}: started more than once: {twice}"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_retried_tasks_survive_killed_workers(seed):
+    print(f"seed {seed}")
+    with offloop.ProcessPool(2, retries=1000) as pool:
+        pool.submit(calls.echo, 1).result(20)
+        tormentor = Killer(seed)
+        tormentor.start()
+        try:
+            futures = [pool.submit(work_a_little, number) for number in range(300)]
+            assert [future.result(90) for future in futures] == list(range(300))
+        finally:
+            tormentor.stop()
+
+
+class Killer(Tormentor):
+    """Kills, and does nothing else."""
+
+    def run(self) -> None:
+        while not self._enough.wait(self._random.uniform(0.02, 0.08)):
+            worker = self.choose()
+            if worker:
+                send(worker, signal.SIGKILL)
+
+
+def work_a_little(number):
+    """Return the number after a millisecond of work."""
+    until = time.monotonic() + 0.001
+    while time.monotonic() < until:
+        pass
+    return number
+
+
+def test_zygotes_are_killed_under_load():
+    chance = random.Random(3)
+    with offloop.ProcessPool(2) as pool:
+        for _ in range(8):
+            futures = [pool.submit(work_a_little, number) for number in range(60)]
+            zygote = pool.submit(os.getppid)
+            chance.shuffle(futures)
+            futures[0].exception(30)
+            if zygote.exception(30) is None and zygote.result() in children_of(os.getpid()):
+                send(zygote.result(), signal.SIGKILL)
+            for future in futures:
+                error = future.exception(30)
+                assert error is None or isinstance(error, offloop.WorkerCrashed), error
+        assert pool.submit(calls.echo, 1).result(30) == 1

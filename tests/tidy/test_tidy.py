@@ -1,0 +1,226 @@
+"""The rules of the house that a machine can check: sizes, opening comments, edges, names."""
+
+import ast
+import re
+import tomllib
+
+import pytest
+from sources import ROOT, files, functions, rust_code, shown
+
+pytestmark = pytest.mark.quick
+
+FILE_LINES_MAX = 1_000
+FUNCTION_LINES_MAX = 70
+COLUMNS_MAX = 100
+
+CRATE_EDGES = {
+    "offloop-core": set(),
+    "offloop-sys": set(),
+    "offloop": {"offloop-core", "offloop-sys"},
+    "offloop-jobs": {"offloop-core"},
+    "offloop-check": set(),
+    "offloop-python": {"offloop", "offloop-core", "offloop-sys"},
+}
+"""Which of our crates each of ours may name: python -> offloop -> core and sys, jobs -> core."""
+
+MAY_NAME_LIBC = {"offloop-sys"}
+MAY_BE_UNSAFE = {"offloop-sys", "offloop-python"}
+MAY_START_THREADS = {"offloop"}
+MAY_NAME_PYO3 = {"offloop-python"}
+
+ABBREVIATIONS = {"mgr", "msg", "cfg", "req", "resp", "cnt", "idx", "conf", "tbl", "svc", "elem"}
+"""Words that no name of ours may hold; id, fd, pid and ms are the only short ones."""
+
+EMPTY_NAMES = {"util", "utils", "helper", "helpers", "misc", "common"}
+"""Names of files that say nothing."""
+
+DECLARED_IN_RUST = re.compile(
+    r"\b(?:fn|struct|enum|trait|type|mod|const|static|let(?: mut)?) ([A-Za-z_]\w*)"
+)
+
+
+def crate_of(path) -> str:
+    """The crate that a file belongs to."""
+    return path.relative_to(ROOT / "crates").parts[0]
+
+
+def rust_of_crates():
+    """Rust files that belong to the crates: benches and fuzzers have rules of their own."""
+    return [path for path in files(".rs") if path.is_relative_to(ROOT / "crates")]
+
+
+def test_no_file_is_too_long():
+    lengths = {shown(path): len(path.read_text().splitlines()) for path in files(".rs", ".py")}
+    assert {name: length for name, length in lengths.items() if length > FILE_LINES_MAX} == {}
+
+
+def test_no_function_is_too_long():
+    long = [
+        f"{shown(function.path)}:{function.line} {function.name} has {function.lines} lines"
+        for path in files(".rs", ".py")
+        for function in functions(path)
+        if function.lines > FUNCTION_LINES_MAX
+    ]
+    assert long == []
+
+
+def test_no_line_is_too_wide():
+    wide = [
+        f"{shown(path)}:{number}"
+        for path in files(".rs", ".py")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if len(line) > COLUMNS_MAX
+    ]
+    assert wide == []
+
+
+def test_every_rust_file_opens_with_its_idea():
+    silent = [shown(path) for path in files(".rs") if not path.read_text().startswith("//!")]
+    assert silent == []
+
+
+def test_every_python_file_opens_with_its_idea():
+    silent = [
+        shown(path) for path in files(".py") if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_crates_depend_one_way():
+    for manifest in sorted((ROOT / "crates").glob("*/Cargo.toml")):
+        tables = tomllib.loads(manifest.read_text())
+        named = {*tables.get("dependencies", {}), *tables.get("build-dependencies", {})}
+        name = manifest.parent.name
+        assert {crate for crate in named if crate.startswith("offloop")} <= CRATE_EDGES[name], name
+        assert "libc" not in named or name in MAY_NAME_LIBC, name
+        assert "pyo3" not in named or name in MAY_NAME_PYO3, name
+
+
+def test_only_sys_names_libc():
+    named = [
+        f"{shown(path)}:{number}"
+        for path in rust_of_crates()
+        if crate_of(path) not in MAY_NAME_LIBC
+        for number, line in rust_code(path)
+        if re.search(r"\blibc\b", line)
+    ]
+    assert named == []
+
+
+def test_only_sys_and_python_are_unsafe():
+    unsafe = [
+        f"{shown(path)}:{number}"
+        for path in rust_of_crates()
+        if crate_of(path) not in MAY_BE_UNSAFE
+        for number, line in rust_code(path)
+        if re.search(r"\bunsafe\b", line)
+    ]
+    assert unsafe == []
+
+
+def test_core_forbids_unsafe_and_offloop_denies_it():
+    core = (ROOT / "crates/offloop-core/src/lib.rs").read_text()
+    runtime = (ROOT / "crates/offloop/src/lib.rs").read_text()
+    assert "#![forbid(unsafe_code)]" in core
+    assert re.search(r"#!\[(deny|forbid)\(unsafe_code\)\]", runtime)
+
+
+def test_core_has_no_clock_thread_or_file():
+    touching = re.compile(r"\bstd::(?:thread|fs|net|process|time::(?:Instant|SystemTime))\b")
+    found = [
+        f"{shown(path)}:{number}"
+        for path in rust_of_crates()
+        if shown(path).startswith("crates/offloop-core/src")
+        for number, line in rust_code(path, with_tests=False)
+        if touching.search(line)
+    ]
+    assert found == []
+
+
+def test_only_offloop_starts_threads():
+    started = [
+        f"{shown(path)}:{number}"
+        for path in rust_of_crates()
+        if crate_of(path) not in MAY_START_THREADS and "/src/" in shown(path)
+        for number, line in rust_code(path, with_tests=False)
+        if re.search(r"\bthread::(?:spawn|Builder|scope)\b", line)
+    ]
+    assert started == []
+
+
+def test_nothing_is_left_to_do_and_no_test_is_left_out():
+    # The words are put together here, so that this file does not name what it forbids.
+    words = ["TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"]
+    marks = ["#[ig" + "nore", "mark.sk" + "ip", "mark.xf" + "ail", "unittest.sk" + "ip"]
+    calls = ["unimple" + "mented!", "to" + "do!(", "pytest.sk" + "ip(", "self.sk" + "ipTest("]
+    forbidden = re.compile("|".join([rf"\b{word}\b" for word in words] + [*map(re.escape, marks)]))
+    found = [
+        f"{shown(path)}:{number}"
+        for path in files(".rs", ".py", ".md", ".toml", ".pyi")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if forbidden.search(line) or any(call in line for call in calls)
+    ]
+    assert found == []
+
+
+def test_files_have_telling_names():
+    assert [shown(path) for path in files(".rs", ".py") if path.stem in EMPTY_NAMES] == []
+
+
+def test_names_are_not_abbreviated():
+    found = [
+        f"{shown(path)}:{line} {name}"
+        for path in files(".rs", ".py")
+        for line, name in declared(path)
+        if ABBREVIATIONS & set(words_of(name))
+    ]
+    assert found == []
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name in either style, in lower case."""
+    return re.findall(r"[a-z]+", re.sub(r"([A-Z])", r"_\1", name).lower())
+
+
+def declared(path):
+    """Names that a file declares, with their lines."""
+    if path.suffix == ".rs":
+        for number, line in rust_code(path):
+            for match in DECLARED_IN_RUST.finditer(line):
+                yield number, match[1]
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+
+
+def test_worker_package_imports_only_the_standard_library_and_itself():
+    import sys
+
+    allowed = {*sys.stdlib_module_names, "_offloop_worker", "cloudpickle"} - {"asyncio"}
+    found = []
+    for path in files(".py"):
+        if not shown(path).startswith("python/_offloop_worker/"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            found += [
+                f"{shown(path)}:{node.lineno} {name}"
+                for name in names
+                if name.split(".")[0] not in allowed
+            ]
+    assert found == []
+
+
+def test_versions_agree():
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert cargo["version"] == project["version"]
+    assert cargo["license"] == project["license"]
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,81 @@
+"""What a type checker says about the public names. mypy checks this file; nobody runs it.
+
+Each function stands for a way to use offloop, with the types that a user may rely on.
+"""
+
+import asyncio
+import concurrent.futures
+from typing import assert_type
+
+import offloop
+
+
+def multiply(left: int, right: float) -> float:
+    """A function with a signature to check calls against."""
+    return left * right
+
+
+def submit_returns_a_future_of_the_result(pool: offloop.ProcessPool) -> None:
+    """The future knows the type of the value."""
+    future = pool.submit(multiply, 2, 3.0)
+    assert_type(future, offloop.Future[float])
+    assert_type(future.result(), float)
+    standard: concurrent.futures.Future[float] = future
+    standard.cancel()
+    pool.submit(multiply, "2", 3.0)  # type: ignore[arg-type]
+
+
+def map_returns_an_iterator_of_results(pool: offloop.ProcessPool) -> None:
+    """As in the standard library."""
+    for value in pool.map(multiply, [1, 2], [3.0, 4.0]):
+        assert_type(value, float)
+
+
+async def coroutines_keep_the_type(pool: offloop.ProcessPool) -> None:
+    """Awaiting gives the value's own type."""
+    assert_type(await pool.run(multiply, 2, 3.0), float)
+    assert_type(await offloop.to_process(multiply, 2, right=3.0), float)
+    assert_type(await offloop.to_thread(multiply, 2, 3.0), float)
+    await offloop.to_process(multiply, "2", 3.0)  # type: ignore[arg-type]
+
+
+async def pools_are_context_managers_of_both_kinds() -> None:
+    """`with` and `async with` give the pool itself."""
+    with offloop.ProcessPool(2) as pool:
+        assert_type(pool, offloop.ProcessPool)
+    async with offloop.ProcessPool(2, max_queue=10, queue_policy="refuse") as pool:
+        assert_type(pool, offloop.ProcessPool)
+        loop = asyncio.get_running_loop()
+        assert_type(await loop.run_in_executor(pool, multiply, 2, 3.0), float)
+
+
+def views_are_executors(pool: offloop.ProcessPool) -> None:
+    """A view has the same methods."""
+    view = pool.options(timeout=1.0, run_timeout=0.5, retries=1)
+    executor: concurrent.futures.Executor = view
+    executor.submit(multiply, 2, 3.0)
+    assert_type(view.submit(multiply, 2, 3.0), offloop.Future[float])
+
+
+def errors_tell_what_they_know(error: offloop.WorkerCrashed) -> None:
+    """The attributes of a crash."""
+    assert_type(error.signal, int | None)
+    assert_type(error.exit_code, int | None)
+    assert_type(error.pid, int)
+    assert_type(error.may_have_started, bool)
+
+
+def statistics_are_numbers(pool: offloop.ProcessPool) -> None:
+    """A record of counters."""
+    statistics = pool.statistics()
+    assert_type(statistics, offloop.PoolStatistics)
+    assert_type(statistics.workers, int)
+    assert_type(statistics.submitted, int)
+
+
+async def main() -> int:
+    """A coroutine with a result."""
+    return 1
+
+
+assert_type(offloop.run(main()), int)
