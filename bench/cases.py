@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.measure import TOKEN, processes
 from bench.peers import ADOPTED
-from bench.results import CaseResult, Scenario
+from bench.results import CaseResult, Cell, Scenario
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -83,7 +83,7 @@ def _end(process: subprocess.Popen[bytes], token: str) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         left = processes(token)
-        victims = [pid for pid in processes_of_victims(token) if pid not in left]
+        victims = [pid for pid in _victims_left(token) if pid not in left]
         if not left and not victims:
             break
         for pid in (*left, *victims):
@@ -93,7 +93,7 @@ def _end(process: subprocess.Popen[bytes], token: str) -> None:
     process.wait()
 
 
-def processes_of_victims(token: str) -> list[int]:
+def _victims_left(token: str) -> list[int]:
     """Return what the second parents of the orphans' scenario have left."""
     return processes(f"{token}-victim")
 
@@ -107,8 +107,6 @@ def _last_words(log: Path) -> str:
 
 def _mark_missing(scenario: Scenario, result: CaseResult) -> None:
     """Let the metrics that a failed case did not reach say why they are empty."""
-    from bench.results import Cell
-
     for metric in scenario.metrics:
         if metric.key not in result.cells:
             result.cells[metric.key] = Cell(note=result.status)

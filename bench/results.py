@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +145,7 @@ class Scenario:
     title: str
     about: str
     metrics: tuple[Metric, ...]
-    run: Callable[[Case], Awaitable[None]]
+    run: Callable[[Case], Coroutine[Any, Any, None]]
     reach: Callable[[], tuple[Reach, ...]]
     bound_s: float = 60.0
     #: Fresh measuring processes per peer, in the full and the quick form.
@@ -160,3 +160,14 @@ class Scenario:
     def metric(self, key: str) -> Metric:
         """Return the metric of that key."""
         return next(metric for metric in self.metrics if metric.key == key)
+
+
+@dataclass
+class Run:
+    """Everything that one run of the benchmark has measured."""
+
+    machine: str
+    quick: bool
+    seconds: float = 0.0
+    floor: dict[str, float] = field(default_factory=dict)
+    scenarios: dict[str, ScenarioResults] = field(default_factory=dict)

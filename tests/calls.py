@@ -6,6 +6,7 @@ a byte before it goes on. So a test waits for the event itself and never for a l
 
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import sys
@@ -83,18 +84,20 @@ def wait_on_a_lock_for_ever(gate: Gate) -> None:
     lock.acquire()
 
 
-def hold_the_gil(gate: Gate, seconds: float) -> None:
-    """Report, then stay in a C call that keeps the GIL and sees no signal handler."""
+def hold_the_gil(gate: Gate) -> None:
+    """Report, then stay in a C loop that keeps the GIL and never looks at signals.
+
+    Signals are blocked first, so that none arrives while the report is still Python code.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     gate.report()
-    until = time.monotonic() + seconds
-    pause = ctypes.PyDLL(None).usleep
-    while time.monotonic() < until:
-        pause(200_000)
+    sum(itertools.repeat(1, 1 << 60))
 
 
 def refuse_to_stop(gate: Gate) -> None:
     """Report, then swallow every exception, the interruption included."""
-    gate.report()
+    with contextlib.suppress(BaseException):
+        gate.report()
     while True:
         with contextlib.suppress(BaseException):
             while True:
@@ -103,8 +106,8 @@ def refuse_to_stop(gate: Gate) -> None:
 
 def clean_up_when_interrupted(gate: Gate) -> None:
     """Report, loop, and report again with the name of what ended the loop."""
-    gate.report()
     try:
+        gate.report()
         while True:
             pass
     except BaseException as error:

@@ -79,12 +79,15 @@ def test_shutdown_refuses_a_submit_that_waits(held, gate):
 
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         second = threads.submit(submit_second)
-        assert entered.wait(20)
-        with pytest.raises(TimeoutError):
-            second.result(0.1)
-        pool.shutdown(wait=False)
-        with pytest.raises(RuntimeError):
-            second.result(20)
+        try:
+            assert entered.wait(20)
+            with pytest.raises(TimeoutError):
+                second.result(0.1)
+            pool.shutdown(wait=False)
+            with pytest.raises(RuntimeError):
+                second.result(5)
+        finally:
+            gate.release()
 
 
 def test_oldest_is_dropped_and_told(held, gate):

@@ -57,7 +57,7 @@ def test_interrupted_worker_lives_on(gate, call):
 
 def test_worker_that_holds_the_gil_in_c_is_killed_after_the_grace(gate):
     with offloop.ProcessPool(1, grace=0.2) as pool:
-        future = pool.submit(calls.hold_the_gil, gate.paths, 30.0)
+        future = pool.submit(calls.hold_the_gil, gate.paths)
         worker = Watched(gate.wait_started())
         begun = time.monotonic()
         future.cancel()

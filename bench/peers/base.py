@@ -11,6 +11,9 @@ from typing import Any
 class Peer(abc.ABC):
     """A pool of worker processes that is reached from a running asyncio loop."""
 
+    #: Whether the peer's deadline counts from the start of the call; if not, from its submission.
+    deadline_from_start = False
+
     @abc.abstractmethod
     async def open(self, workers: int) -> None:
         """Make the pool. Packages are imported before, when the peer is made."""
@@ -27,9 +30,7 @@ class Peer(abc.ABC):
         """Submit a call, and return a future that can be cancelled."""
         return asyncio.ensure_future(self.begin(fn, *args))
 
-    async def begin_with_deadline(
-        self, seconds: float, fn: Callable[..., Any], *args: Any
-    ) -> Any:
+    async def begin_with_deadline(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Any:
         """Run a call that should take no longer than this, by the peer's best means.
 
         A peer without deadlines of its own gets the one of asyncio.
@@ -59,9 +60,7 @@ class CallbackPeer(Peer):
         def fail(error: BaseException) -> None:
             loop.call_soon_threadsafe(_resolve, future, None, error)
 
-        handle = self._pool.apply_async(
-            fn, args, callback=succeed, error_callback=fail, **options
-        )
+        handle = self._pool.apply_async(fn, args, callback=succeed, error_callback=fail, **options)
         self._started(handle, future)
         return future
 

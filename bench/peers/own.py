@@ -12,6 +12,8 @@ from bench.peers.base import Peer
 class OffloopPeer(Peer):
     """``await pool.run(fn)``, which is what ``offloop.to_process`` awaits too."""
 
+    deadline_from_start = True
+
     def __init__(self) -> None:
         import offloop
 
@@ -27,9 +29,7 @@ class OffloopPeer(Peer):
         result: Awaitable[Any] = self._pool.run(fn, *args)
         return result
 
-    async def begin_with_deadline(
-        self, seconds: float, fn: Callable[..., Any], *args: Any
-    ) -> Any:
+    async def begin_with_deadline(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Any:
         """Use the pool's own deadline, which counts from the start of the call."""
         return await self._pool.options(run_timeout=seconds).run(fn, *args)
 

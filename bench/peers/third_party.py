@@ -35,6 +35,8 @@ class LokyPeer(Peer):
 class PebblePeer(Peer):
     """``pebble.ProcessPool``, whose futures stop a running call when they are cancelled."""
 
+    deadline_from_start = True
+
     def __init__(self) -> None:
         import pebble
 
@@ -49,9 +51,7 @@ class PebblePeer(Peer):
         """Schedule and wrap the future."""
         return asyncio.wrap_future(self._pool.schedule(fn, args=args))
 
-    async def begin_with_deadline(
-        self, seconds: float, fn: Callable[..., Any], *args: Any
-    ) -> Any:
+    async def begin_with_deadline(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Any:
         """Use the pool's own timeout."""
         return await asyncio.wrap_future(self._pool.schedule(fn, args=args, timeout=seconds))
 
@@ -64,6 +64,8 @@ class PebblePeer(Peer):
 class BilliardPeer(CallbackPeer):
     """``billiard.Pool``, the pool of Celery, which can terminate the worker of a job."""
 
+    deadline_from_start = True
+
     def __init__(self) -> None:
         super().__init__()
         import billiard
@@ -74,9 +76,7 @@ class BilliardPeer(CallbackPeer):
         """Make the pool."""
         self._pool = self._billiard.Pool(workers)
 
-    async def begin_with_deadline(
-        self, seconds: float, fn: Callable[..., Any], *args: Any
-    ) -> Any:
+    async def begin_with_deadline(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Any:
         """Use the pool's own hard time limit."""
         return await self._apply(fn, args, {"timeout": seconds})
 
@@ -97,6 +97,8 @@ class BilliardPeer(CallbackPeer):
 class MpirePeer(CallbackPeer):
     """``mpire.WorkerPool``; its calls can have a timeout, which ends the whole pool."""
 
+    deadline_from_start = True
+
     def __init__(self) -> None:
         super().__init__()
         import mpire
@@ -107,9 +109,7 @@ class MpirePeer(CallbackPeer):
         """Make the pool."""
         self._pool = self._mpire.WorkerPool(n_jobs=workers)
 
-    async def begin_with_deadline(
-        self, seconds: float, fn: Callable[..., Any], *args: Any
-    ) -> Any:
+    async def begin_with_deadline(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Any:
         """Use the pool's own task timeout."""
         return await self._apply(fn, args, {"task_timeout": seconds})
 
@@ -139,9 +139,7 @@ class AnyioPeer(Peer):
         )
         return result
 
-    async def begin_with_deadline(
-        self, seconds: float, fn: Callable[..., Any], *args: Any
-    ) -> Any:
+    async def begin_with_deadline(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Any:
         """Cancel by anyio's own scope."""
         with self._anyio.fail_after(seconds):
             return await self.begin(fn, *args)

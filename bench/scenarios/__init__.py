@@ -8,15 +8,16 @@ from bench.scenarios import (
     burst,
     cold,
     crash,
+    further,
     gathered,
     idle,
     memory,
     orphans,
     per_request,
+    replacement,
     single_flight,
     speedup,
     stop,
-    workers,
 )
 
 SCENARIOS: dict[str, Scenario] = {
@@ -26,7 +27,8 @@ SCENARIOS: dict[str, Scenario] = {
         gathered,
         speedup,
         cold,
-        workers,
+        further,
+        replacement,
         per_request,
         arrays,
         memory,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Ticker:
     def worst_gap(self, since: float) -> float:
         """Return the longest wait between two ticks after ``since``, in seconds."""
         at = [since, *(moment for moment in self._at if moment > since), time.perf_counter()]
-        return max(later - earlier for earlier, later in zip(at, at[1:], strict=False))
+        return max(later - earlier for earlier, later in itertools.pairwise(at))
 
 
 async def run(case: Case) -> None:
@@ -85,11 +86,16 @@ async def _burst(case: Case, arrays: list[Array], seed: int, *, record: bool) ->
 def reach() -> tuple[Reach, ...]:
     """Give the numbers to reach."""
     return (
-        limit("5,000 x 100 KB, one submission, `run_in_executor`", SUBMIT, 12,
-              peer="offloop-executor"),
+        limit(
+            "5,000 x 100 KB, one submission, `run_in_executor`", SUBMIT, 12, peer="offloop-executor"
+        ),
         limit("5,000 x 100 KB, one submission, `to_process`", SUBMIT, 12),
-        limit("5,000 x 100 KB, worst gap after the burst, `run_in_executor`", GAP, 3,
-              peer="offloop-executor"),
+        limit(
+            "5,000 x 100 KB, worst gap after the burst, `run_in_executor`",
+            GAP,
+            3,
+            peer="offloop-executor",
+        ),
         limit("5,000 x 100 KB, worst gap after the burst, `to_process`", GAP, 3),
     )
 

@@ -53,9 +53,7 @@ def reach() -> tuple[Reach, ...]:
     return (
         ratio("20,000 no-ops gathered, `to_process`", RATE, 8, PPE),
         ratio("20,000 no-ops gathered, `to_process`", RATE, 3, BEST_PEER),
-        ratio(
-            "20,000 no-ops gathered, `run_in_executor`", RATE, 4, PPE, peer="offloop-executor"
-        ),
+        ratio("20,000 no-ops gathered, `run_in_executor`", RATE, 4, PPE, peer="offloop-executor"),
     )
 
 

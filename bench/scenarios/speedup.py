@@ -82,9 +82,7 @@ def reach() -> tuple[Reach, ...]:
     """Give the numbers to reach."""
     return (
         limit("speed-up of 100 us tasks, `to_process`", SHORT, 1.6),
-        limit(
-            "speed-up of 100 us tasks, `run_in_executor`", SHORT, 1.4, peer="offloop-executor"
-        ),
+        limit("speed-up of 100 us tasks, `run_in_executor`", SHORT, 1.4, peer="offloop-executor"),
         limit("speed-up of 1 ms tasks", LONG, 1.9),
     )
 

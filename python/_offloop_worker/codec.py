@@ -14,6 +14,16 @@ import types
 from _pickle import dumps
 from pickle import PickleBuffer
 
+# Seen by type checkers alone: ``typing`` is not imported in workers.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Named = types.FunctionType | types.BuiltinFunctionType | type
+    # (dictionary, key, object) or (cell, None, object).
+    Place = tuple[Any, str | None, object]
+
 __all__ = ["LargeBytes", "describe", "dumps_by_value"]
 
 _FROZEN = (
@@ -35,23 +45,33 @@ class LargeBytes:
 
     __slots__ = ("_value",)
 
-    def __init__(self, value):
+    def __init__(self, value: bytes | bytearray) -> None:
         self._value = value
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
         return type(self._value), (PickleBuffer(self._value),)
 
 
-def dumps_by_value(value, buffer_callback):
-    """Pickle ``value`` with cloudpickle; a call's function object travels with it if need be."""
-    import cloudpickle
+def dumps_by_value(value: object, buffer_callback: Callable[[PickleBuffer], Any] | None) -> bytes:
+    """Pickle ``value`` with cloudpickle; a call's function object travels with it if need be.
 
+    Sockets, connections and other descriptors travel as multiprocessing makes them travel.
+    """
+    import cloudpickle  # type: ignore[import-untyped]
+
+    pickler = cloudpickle.Pickler
+    reduction = sys.modules.get("multiprocessing.reduction")
+    if reduction is not None:
+        reducers = reduction.ForkingPickler._extra_reducers
+        table = pickler.dispatch_table.new_child(reducers)
+        # The C pickler reads its table once, when it is made: from the class.
+        pickler = type("Pickler", (pickler,), {"dispatch_table": table})
     with io.BytesIO() as file:
-        cloudpickle.Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()
 
 
-def describe(function):
+def describe(function: object) -> tuple[str, bytes, list[Place] | None] | None:
     """What workers are to remember of ``function``: (name, pickle, places), or None.
 
     ``places`` lists (dictionary, key, object) and (cell, None, object): the pickle is good as long
@@ -65,29 +85,29 @@ def describe(function):
     name = f"{function.__module__}.{function.__qualname__}"
     if _is_importable(function):
         return name, dumps(function, 5), []
-    places = None
+    places: list[Place] | None = None
     if isinstance(function, types.FunctionType):
-        found = []
+        found: list[Place] = []
         if _collect(function, found, {id(function)}):
-            places = found
-    if places == []:
-        # Nothing to compare: a place that never changes keeps the entry from looking permanent.
-        places = [(function.__globals__, "__builtins__", function.__globals__["__builtins__"])]
+            # Nothing to compare: a place that never changes keeps the entry from looking permanent.
+            namespace = function.__globals__
+            places = found or [(namespace, "__builtins__", namespace["__builtins__"])]
     return name, dumps_by_value(function, None), places
 
 
-def _is_importable(function):
+def _is_importable(function: Named) -> bool:
     """Whether a worker finds ``function`` by importing its module and walking its name."""
     module = sys.modules.get(function.__module__ or "")
     if module is None or function.__module__ == "__main__":
         return False
     try:
-        return functools.reduce(getattr, function.__qualname__.split("."), module) is function
+        found: object = functools.reduce(getattr, function.__qualname__.split("."), module)
     except AttributeError:
         return False
+    return found is function
 
 
-def _collect(function, places, seen):
+def _collect(function: types.FunctionType, places: list[Place], seen: set[int]) -> bool:
     """Collect the places that ``function`` reads; False when one holds something changeable."""
     namespace = function.__globals__
     for name in _global_names(function.__code__):
@@ -112,7 +132,7 @@ def _collect(function, places, seen):
     return attributes and all(_is_fixed(value, places, seen) for value in defaults)
 
 
-def _global_names(code):
+def _global_names(code: types.CodeType) -> set[str]:
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -120,7 +140,7 @@ def _global_names(code):
     return names
 
 
-def _is_fixed(value, places, seen):
+def _is_fixed(value: object, places: list[Place], seen: set[int]) -> bool:
     """Whether ``value`` stays what it is for as long as the same object stands there."""
     if isinstance(value, _FROZEN) and type(value).__module__ != "__main__":
         return True

@@ -12,31 +12,40 @@ from _pickle import dumps, loads
 
 from _offloop_worker.codec import dumps_by_value
 
+# Seen by type checkers alone: ``typing`` is not imported in workers.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Tree = tuple[Any, ...]
+    RemoteTraceback = Callable[..., BaseException]
+
 __all__ = ["decode", "describe", "encode", "encode_text"]
 
 _DEPTH_MAX = 16
 
 
-def describe(error):
+def describe(error: BaseException) -> str:
     """One text for an exception: its class, its message and where it was raised."""
     return "".join(traceback.format_exception(error))
 
 
-def encode(error):
+def encode(error: BaseException) -> bytes:
     """Pickle ``error`` with everything that belongs to it."""
     return dumps(_tree(error, _DEPTH_MAX), 5)
 
 
-def encode_text(text):
+def encode_text(text: str) -> bytes:
     """Pickle a failure of which only the text is left."""
     error = RuntimeError(f"the outcome of the call cannot be encoded: {text}")
     return dumps(_tree(error, 1), 5)
 
 
-def _tree(error, depth):
+def _tree(error: BaseException | None, depth: int) -> Tree | None:
     if error is None or depth == 0:
         return None
-    members = ()
+    members: Tree = ()
     if isinstance(error, BaseExceptionGroup):
         members = tuple(_tree(member, depth - 1) for member in error.exceptions)
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__, chain=False))
@@ -50,7 +59,7 @@ def _tree(error, depth):
     )
 
 
-def _parts(error):
+def _parts(error: BaseException) -> Tree:
     """The pickle of ``error``; or its class, arguments and attributes to rebuild it from."""
     try:
         pickle = dumps(error, 5)
@@ -62,27 +71,30 @@ def _parts(error):
         return ("parts", *_pieces(error), f"{type(refusal).__name__}: {refusal}")
 
 
-def _pieces(error):
+def _pieces(error: BaseException) -> tuple[bytes, bytes, bytes]:
     attributes = {key: value for key, value in vars(error).items() if _travels(value)}
     arguments = tuple(
         value if _travels(value) else _Unpicklable(repr(value)) for value in error.args
     )
-    return _class_pickle(type(error)), dumps_by_value(arguments, None), dumps_by_value(
-        attributes, None
+    return (
+        _class_pickle(type(error)),
+        dumps_by_value(arguments, None),
+        dumps_by_value(attributes, None),
     )
 
 
-def _class_pickle(cls):
+def _class_pickle(cls: type[BaseException]) -> bytes:
     """The class itself, or the first of its bases that travels."""
     for candidate in cls.__mro__:
         try:
             return dumps_by_value(candidate, None)
-        except Exception:  # noqa: S112 - the next base is tried; ``object`` always travels
+        except Exception:
+            # The next base is tried; ``object`` always travels.
             continue
     return dumps(Exception, 5)
 
 
-def _travels(value):
+def _travels(value: object) -> bool:
     try:
         loads(dumps_by_value(value, None))
     except Exception:
@@ -93,14 +105,14 @@ def _travels(value):
 class _Unpicklable:
     """Stands for an argument that cannot travel; shows what it was."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         self._text = text
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self._text
 
 
-def decode(tree, remote_traceback):
+def decode(tree: Tree, remote_traceback: RemoteTraceback) -> BaseException:
     """Rebuild the exception of a tree; ``remote_traceback`` makes a cause of a text."""
     parts, text, cause, context, suppress, members = tree
     error = _rebuild(parts)
@@ -112,7 +124,7 @@ def decode(tree, remote_traceback):
     return error
 
 
-def _attach(error, tree, remote_traceback):
+def _attach(error: BaseException, tree: Tree, remote_traceback: RemoteTraceback) -> None:
     _parts_unused, text, cause, context, suppress, members = tree
     if isinstance(error, BaseExceptionGroup):
         for member, subtree in zip(error.exceptions, members, strict=False):
@@ -121,7 +133,14 @@ def _attach(error, tree, remote_traceback):
     _attach_causes(error, text, cause, context, suppress, remote_traceback)
 
 
-def _attach_causes(error, text, cause, context, suppress, remote_traceback):
+def _attach_causes(
+    error: BaseException,
+    text: str,
+    cause: Tree | None,
+    context: Tree | None,
+    suppress: bool,
+    remote_traceback: RemoteTraceback,
+) -> None:
     """As the standard pool does, the remote traceback is the cause; the true one is its cause."""
     remote = remote_traceback(f'\n"""\n{text}"""')
     if cause is not None:
@@ -132,12 +151,15 @@ def _attach_causes(error, text, cause, context, suppress, remote_traceback):
     error.__cause__ = remote
 
 
-def _rebuild(parts):
+def _rebuild(parts: Tree) -> BaseException:
     if parts[0] == "whole":
-        return loads(parts[1])
+        whole: BaseException = loads(parts[1])
+        return whole
     _kind, cls, arguments, attributes, reason = parts
     cls, arguments, attributes = loads(cls), loads(arguments), loads(attributes)
-    error = cls.__new__(cls, *arguments) if issubclass(cls, BaseException) else Exception()
+    error: BaseException = Exception()
+    if issubclass(cls, BaseException):
+        error = cls.__new__(cls, *arguments)
     error.args = arguments
     vars(error).update(attributes)
     error.add_note(f"rebuilt without its constructor, since it does not unpickle ({reason})")

@@ -20,10 +20,10 @@ from _pickle import loads  # noqa: E402
 
 from _offloop_worker import _offloop  # noqa: E402
 
-_state = {}
+_state: dict[str, bytes | None] = {}
 
 
-def _prepare(setup, descriptors):
+def _prepare(setup: bytes, descriptors: list[int]) -> None:
     """Make this process like the program: its path, its arguments, its imports."""
     import gc
 
@@ -39,7 +39,7 @@ def _prepare(setup, descriptors):
     for name in settings["preload"]:
         __import__(name)
     _state["initializer"] = settings["initializer"]
-    _state["authkey"] = settings["authkey"]
+    inheritance.give_key(settings["authkey"])
     sys.stdout.flush()
     sys.stderr.flush()
     gc.collect()
@@ -47,18 +47,14 @@ def _prepare(setup, descriptors):
     gc.enable()
 
 
-def _begin():
+def _begin() -> None:
     """Run in each worker before it takes calls."""
-    if _state["authkey"] is not None:
-        import multiprocessing.process
-
-        multiprocessing.process.current_process().authkey = _state["authkey"]
     if _state["initializer"] is not None:
         initializer, arguments = loads(_state["initializer"])
         initializer(*arguments)
 
 
-def _finish():
+def _finish() -> None:
     """End a worker as an interpreter would: exit handlers, buffers, nothing of the zygote's."""
     import atexit
 
@@ -70,7 +66,7 @@ def _finish():
     sys.stderr.flush()
 
 
-def main():
+def main() -> None:
     code = 1
     try:
         is_worker = _offloop.serve(_prepare, _begin)

@@ -60,6 +60,6 @@ class Future(concurrent.futures.Future[T]):
                 else:
                     waiter.add_exception(self)
             self._condition.notify_all()
-        self._invoke_callbacks()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
         # Breaks the cycle that would keep the lane and, with it, its workers alive.
         self._lane = None

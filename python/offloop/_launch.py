@@ -44,14 +44,13 @@ def describe(
 ) -> Launch:
     """The part of a lane's arguments that says how its workers start."""
     pickled, descriptors = _pickle_initializer(initializer, tuple(initargs))
-    uses_keys = "multiprocessing.managers" in sys.modules
     settings = {
         "path": [_absolute(entry) for entry in sys.path],
         "argv": list(sys.argv),
         "directory": _directory(),
         "preload": list(preload),
         "initializer": pickled,
-        "authkey": bytes(process.current_process().authkey) if uses_keys else None,
+        "authkey": bytes(process.current_process().authkey),
     }
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     environment = [f"{name}={value}" for name, value in os.environ.items()]
@@ -93,4 +92,5 @@ def _pickle(value: object) -> bytes:
         plain = pickle.dumps(value, 5)
     except (pickle.PicklingError, AttributeError, TypeError):
         return dumps_by_value(value, None)
-    return dumps_by_value(value, None) if b"__main__" in plain else plain
+    by_value = b"__main__" in plain or b"multiprocessing." in plain
+    return dumps_by_value(value, None) if by_value else plain

@@ -42,7 +42,8 @@ def expired(deadline: bool) -> BaseException:
 
 def dropped() -> BaseException:
     """A newer call took its place."""
-    return TaskDropped("the queue was full and this was its oldest call: it made room and never ran")
+    text = "the queue was full and this was its oldest call: it made room and never ran"
+    return TaskDropped(text)
 
 
 def broken(reason: str) -> BaseException:

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import itertools
+import multiprocessing
 import multiprocessing.context
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -33,9 +34,7 @@ class _Executor(concurrent.futures.Executor):
     _retries: int
     _waits: bool
 
-    def submit(  # type: ignore[override]
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` on a worker and return its future at once.
 
         Errors of pickling are raised by the future. With a full queue, a plain thread waits, and
@@ -45,14 +44,13 @@ class _Executor(concurrent.futures.Executor):
         """
         future: Future[T] = Future()
         future._lane = self._lane
-        try:
-            future._token = self._lane.submit(
-                future, fn, args, kwargs, self._timeout, self._run_timeout, self._retries
-            )
-        except (RuntimeError, QueueFull):
-            raise
-        except Exception as error:
-            future._resolve(None, error)  # type: ignore[arg-type]
+        submitted = self._lane.submit(
+            future, fn, args, kwargs, self._timeout, self._run_timeout, self._retries
+        )
+        if isinstance(submitted, int):
+            future._token = submitted
+        else:
+            future._resolve(None, submitted)  # type: ignore[arg-type]
         return future
 
     async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,7 +77,7 @@ class _Executor(concurrent.futures.Executor):
             await _stopped(lane.stop(token))
             raise
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
@@ -166,7 +164,12 @@ class ProcessPool(_Executor):
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
         self._max_workers = max_workers
+        if mp_context is None:
+            method = "spawn" if max_tasks_per_child is not None else None
+            mp_context = multiprocessing.get_context(method)
         self._mp_context = mp_context
+        for limit in (timeout, run_timeout):
+            _check_seconds(limit)
         self._timeout, self._run_timeout, self._retries = timeout, run_timeout, retries
         self._waits = queue_policy == "wait"
         self._lane = Lane(
@@ -179,6 +182,11 @@ class ProcessPool(_Executor):
             grace=grace,
         )
 
+    @property
+    def _broken(self) -> str | bool:
+        """What the standard pool's users look at; the reason, once the initializer has failed."""
+        return self._lane.broken() or False
+
     def options(
         self,
         *,
@@ -187,6 +195,8 @@ class ProcessPool(_Executor):
         retries: int | None = None,
     ) -> PoolView:
         """A view of this pool with other limits for its calls; itself an executor."""
+        for limit in (timeout, run_timeout):
+            _check_seconds(limit)
         return PoolView(
             self,
             self._timeout if timeout is None else timeout,
@@ -238,6 +248,11 @@ class PoolView(_Executor):
         """Nothing: only the pool itself can be shut down."""
 
 
+def _check_seconds(limit: float | None) -> None:
+    if limit is not None and not 0 <= limit < float("inf"):
+        raise ValueError(f"a time limit must be a number of seconds >= 0, not {limit!r}")
+
+
 async def _stopped(stopping: asyncio.Future[Any] | None) -> None:
     """Wait until a call has stopped; a second cancellation does not cut that short."""
     while stopping is not None and not stopping.done():
@@ -257,6 +272,15 @@ def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 def _run_chunk(function: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
     return [function(*arguments) for arguments in chunk]
+
+
+def _result_or_cancel(future: Future[T], left: float | None) -> T:
+    try:
+        return future.result(left)
+    finally:
+        # A call whose result came too late is stopped; on others this has no effect.
+        future.cancel()
+        del future
 
 
 def _results(
@@ -281,14 +305,8 @@ def _results(
                     if following is not None:
                         futures.append(executor.submit(function, *following))
                 left = None if end is None else end - time.monotonic()
-                future = futures.popleft()
-                try:
-                    value = future.result(left)
-                finally:
-                    # What failed or was left behind is stopped, as with the standard pool.
-                    future.cancel()
-                    del future
-                yield value
+                # No name holds the value while the consumer has it.
+                yield _result_or_cancel(futures.popleft(), left)
         finally:
             for future in futures:
                 future.cancel()

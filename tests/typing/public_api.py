@@ -61,7 +61,7 @@ def errors_tell_what_they_know(error: offloop.WorkerCrashed) -> None:
     """The attributes of a crash."""
     assert_type(error.signal, int | None)
     assert_type(error.exit_code, int | None)
-    assert_type(error.pid, int)
+    assert_type(error.pid, int | None)
     assert_type(error.may_have_started, bool)
 
 

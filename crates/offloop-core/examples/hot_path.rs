@@ -1,14 +1,15 @@
 //! What one task costs in the pool: submission, assignment and completion.
 //!
 //! `cargo run --release --example hot_path` prints nanoseconds per task for several shapes of
-//! load. The driver's work is left out; its actions are only counted.
+//! load, and for the arena's ranges. The driver's work is left out; its actions are only counted.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant as Clock};
 
 use offloop_core::{
-    Action, Instant, LaneConfig, LaneId, Pool, PoolConfig, TaskId, TaskOptions, WorkerId,
+    Action, Instant, LaneConfig, LaneId, PAGE_BYTES, Pool, PoolConfig, RangeAllocator, TaskId,
+    TaskOptions, WorkerId,
 };
 
 const TASKS: u64 = 2_000_000;
@@ -103,6 +104,37 @@ fn measure(name: &str, workers: u32, in_flight: u64, with_deadline: bool) {
     println!("{name:<52} {best:>7.1} ns");
 }
 
+/// Replaces random ranges of 1 to 32 pages while 5,000 are in use.
+fn measure_ranges() {
+    const LIVE: usize = 5_000;
+    let mut ranges = RangeAllocator::new(1 << 40);
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut next = |bound: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % bound
+    };
+    let mut live: Vec<(u64, u64)> = Vec::with_capacity(LIVE);
+    for _ in 0..LIVE {
+        let len = (1 + next(32)) * PAGE_BYTES;
+        live.push((ranges.alloc(len).expect("a terabyte suffices"), len));
+    }
+    let begun = Clock::now();
+    for _ in 0..TASKS / 2 {
+        let index = next(LIVE as u64) as usize;
+        let (offset, len) = live[index];
+        ranges.free(offset, len).expect("it is in use");
+        let len = (1 + next(32)) * PAGE_BYTES;
+        live[index] = (ranges.alloc(len).expect("a terabyte suffices"), len);
+    }
+    let nanos = begun.elapsed().as_nanos() as f64 / TASKS as f64;
+    println!(
+        "{:<52} {nanos:>7.1} ns",
+        "arena ranges, alloc or free, 5,000 in use"
+    );
+}
+
 fn main() {
     println!("submit + assign + completion, per task (best of 5)");
     measure("2 workers, one task at a time", 2, 1, false);
@@ -116,4 +148,5 @@ fn main() {
         20_000,
         true,
     );
+    measure_ranges();
 }

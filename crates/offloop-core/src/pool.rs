@@ -186,6 +186,15 @@ impl<P> Pool<P> {
         })
     }
 
+    /// Whether a lane refuses tasks only until others have finished.
+    #[must_use]
+    pub fn lane_is_full(&self, lane: LaneId) -> bool {
+        self.find_lane(lane).is_some_and(|index| {
+            let lane = &self.lanes[index];
+            !self.broken && lane.state == LaneState::Open && lane.is_full()
+        })
+    }
+
     /// Whether no unfinished task of the lane is left; also true of a forgotten lane.
     #[must_use]
     pub fn lane_is_drained(&self, lane: LaneId) -> bool {

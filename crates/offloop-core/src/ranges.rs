@@ -4,15 +4,17 @@
 //! again first, so payloads keep landing on pages that are faulted in and warm in the cache,
 //! while the end of the arena stays untouched until it is needed.
 //!
-//! Shape:      the ranges tile [0, capacity); `ranges` has them by offset, `free_by_len` the free
-//!             ones by length and then offset.
+//! Shape:      the ranges tile [0, capacity); `ranges` has them by offset, `free_ends` the free
+//!             ones by their end, `free_by_len` the free ones by length and then offset.
 //! Units:      bytes; offsets and lengths are multiples of [`PAGE_BYTES`].
 //! Invariants: 1. every byte of the capacity lies in exactly one range.
 //!             2. two neighbours are never both free.
-//!             3. free_by_len holds exactly the free ranges.
+//!             3. free_by_len and free_ends hold exactly the free ranges.
 //! Errors:     [`FreeError`]; a refused `free` changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
+
+use core::hash::{BuildHasherDefault, Hasher};
 
 /// Granularity of every range: the smallest page that Linux uses on our platforms.
 pub const PAGE_BYTES: u64 = 4_096;
@@ -47,7 +49,8 @@ struct Range {
 /// Hands out ranges of pages of `[0, capacity)`.
 #[derive(Debug, Clone)]
 pub struct RangeAllocator {
-    ranges: BTreeMap<u64, Range>,
+    ranges: HashMap<u64, Range, OffsetHash>,
+    free_ends: HashMap<u64, u64, OffsetHash>,
     free_by_len: BTreeSet<(u64, u64)>,
     capacity: u64,
     used: u64,
@@ -60,7 +63,8 @@ impl RangeAllocator {
     pub fn new(capacity: u64) -> Self {
         let capacity = capacity / PAGE_BYTES * PAGE_BYTES;
         let mut ranges = Self {
-            ranges: BTreeMap::new(),
+            ranges: HashMap::default(),
+            free_ends: HashMap::default(),
             free_by_len: BTreeSet::new(),
             capacity,
             used: 0,
@@ -78,6 +82,7 @@ impl RangeAllocator {
         let len = whole_pages(len)?;
         let &(found, offset) = self.free_by_len.range((len, 0)..).next()?;
         self.free_by_len.remove(&(found, offset));
+        self.free_ends.remove(&(offset + found));
         self.ranges.insert(
             offset,
             Range {
@@ -113,10 +118,9 @@ impl RangeAllocator {
             self.remove_free(end, len);
             end += len;
         }
-        let before = self.ranges.range(..offset).next_back();
-        if let Some((&previous, &Range { len, is_free: true })) = before {
-            self.free_by_len.remove(&(len, previous));
+        if let Some(&previous) = self.free_ends.get(&offset) {
             self.ranges.remove(&offset);
+            self.remove_free(previous, offset - previous);
             start = previous;
         }
         self.insert_free(start, end - start);
@@ -155,12 +159,39 @@ impl RangeAllocator {
 
     fn insert_free(&mut self, offset: u64, len: u64) {
         self.ranges.insert(offset, Range { len, is_free: true });
+        self.free_ends.insert(offset + len, offset);
         self.free_by_len.insert((len, offset));
     }
 
     fn remove_free(&mut self, offset: u64, len: u64) {
         self.ranges.remove(&offset);
+        self.free_ends.remove(&(offset + len));
         self.free_by_len.remove(&(len, offset));
+    }
+}
+
+/// Spreads offsets over a table with one multiplication. They come from this allocator, never
+/// from another process, so nobody can choose them to collide.
+#[derive(Debug, Clone, Copy, Default)]
+struct OffsetHasher(u64);
+
+type OffsetHash = BuildHasherDefault<OffsetHasher>;
+
+impl Hasher for OffsetHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte) * PAGE_BYTES);
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let spread = (self.0 ^ (word / PAGE_BYTES)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        // The low bits choose the place in the table, and they are the least mixed ones.
+        self.0 = spread ^ (spread >> 32);
     }
 }
 
@@ -172,6 +203,7 @@ fn whole_pages(len: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     const PAGE: u64 = PAGE_BYTES;
 
@@ -293,7 +325,8 @@ mod tests {
         let mut expected = 0;
         let mut free = BTreeSet::new();
         let mut previous_free = false;
-        for (&offset, range) in &ranges.ranges {
+        let by_offset: BTreeMap<_, _> = ranges.ranges.iter().collect();
+        for (&offset, range) in by_offset {
             assert_eq!(offset, expected, "seed {seed}: invariant 1");
             assert!(
                 !(previous_free && range.is_free),
@@ -307,6 +340,11 @@ mod tests {
         }
         assert_eq!(expected, ranges.capacity(), "seed {seed}: invariant 1");
         assert_eq!(free, ranges.free_by_len, "seed {seed}: invariant 3");
+        let by_end = ranges
+            .free_ends
+            .iter()
+            .map(|(&end, &offset)| (end - offset, offset));
+        assert_eq!(free, by_end.collect(), "seed {seed}: invariant 3");
         let used: u64 = live
             .iter()
             .map(|&(_, len)| len.next_multiple_of(PAGE))

@@ -11,6 +11,7 @@ use offloop_core::{
 };
 use sim::{Call, Chaos, Random, Sim, ms, us};
 
+/// Histories of a run of the tests; `OFFLOOP_SIM_SEEDS` asks for more.
 const SEEDS: u64 = 3_000;
 const STEPS: u64 = 80;
 
@@ -169,7 +170,10 @@ fn history(seed: u64) -> Sim {
 #[test]
 fn every_task_finishes_exactly_once_in_any_history() {
     let mut outcomes = std::collections::BTreeMap::new();
-    for seed in 0..SEEDS {
+    let asked = std::env::var("OFFLOOP_SIM_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    for seed in 0..asked.unwrap_or(SEEDS) {
         let sim = history(seed);
         for record in &sim.records {
             let name = format!("{:?}", record.outcome.expect("checked at the end"));

@@ -178,7 +178,7 @@ fn encode_with<'py>(
     match plain {
         Ok(pickle) => {
             let pickle = pickle.cast_into::<PyBytes>()?;
-            if !mentions_main(pickle.as_bytes()) {
+            if !needs_care(pickle.as_bytes()) {
                 return Ok(pickle);
             }
         }
@@ -200,12 +200,23 @@ fn is_unpicklable(py: Python<'_>, error: &PyErr) -> bool {
     refuses(error)
 }
 
-/// Whether a pickle may name something in `__main__`. A text that merely contains the word takes
-/// the slower way, and arrives all the same.
-fn mentions_main(pickle: &[u8]) -> bool {
-    const WORD: &[u8] = b"__main__";
-    pickle.len() >= WORD.len()
-        && pickle.windows(WORD.len()).any(|window| window[2] == b'm' && window == WORD)
+/// Whether a pickle may hold what the plain pickler gets wrong: names in `__main__`, and
+/// multiprocessing's objects, whose descriptors it would send as bare numbers. A text that merely
+/// contains such a word takes the slower way, and arrives all the same.
+fn needs_care(pickle: &[u8]) -> bool {
+    contains(pickle, b"__main__") || contains(pickle, b"multiprocessing.")
+}
+
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(at) = offloop_sys::memory::find(rest, word[0]) {
+        rest = &rest[at..];
+        if rest.starts_with(word) {
+            return true;
+        }
+        rest = &rest[1..];
+    }
+    false
 }
 
 /// `arguments` with large `bytes` replaced by something that travels out of band.

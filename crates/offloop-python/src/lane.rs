@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use offloop::{Call, CallOptions, Close, LaneConfig, Launch, Program, QueuePolicy, Runtime, SubmitError};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::calls::{self, EncodedCall};
 use crate::codec::Allocate;
-use crate::names::raise;
+use crate::names::{function, raise};
 use crate::owner;
 use crate::pending::{self, Pending, Unresolved, Waiter};
 use crate::resolver;
@@ -111,7 +111,8 @@ impl Lane {
         })
     }
 
-    /// Submits a call for a `concurrent.futures.Future`; returns its token.
+    /// Submits a call for a `concurrent.futures.Future`; returns its token, or the exception of an
+    /// argument that cannot be pickled, which belongs to the future.
     #[pyo3(signature = (future, callable, arguments, keywords, timeout, run_timeout, retries))]
     #[expect(clippy::too_many_arguments, reason = "positional, from one caller in Python")]
     fn submit(
@@ -124,10 +125,14 @@ impl Lane {
         timeout: Option<f64>,
         run_timeout: Option<f64>,
         retries: u32,
-    ) -> PyResult<u64> {
+    ) -> PyResult<Submitted> {
         let options = calls::options(timeout, run_timeout, retries)?;
-        let EncodedCall { mut call, statistics } =
-            calls::encode(py, &self.home, callable, arguments, keywords)?;
+        let encoded = match calls::encode(py, &self.home, callable, arguments, keywords) {
+            Ok(encoded) => encoded,
+            Err(error) if is_refusal(py, &error)? => return Err(error),
+            Err(error) => return Ok(Submitted::Failed(error.into_value(py).into_any())),
+        };
+        let EncodedCall { mut call, statistics } = encoded;
         let owner = owner::current(py, &self.home.runtime)?;
         resolver::ensure(&self.home.runtime)?;
         self.unresolved.add();
@@ -148,7 +153,7 @@ impl Lane {
             self.unresolved.remove();
         }
         submitted?;
-        Ok(token)
+        Ok(Submitted::Token(token))
     }
 
     /// Submits a call from a coroutine: (asyncio future, token).
@@ -187,7 +192,12 @@ impl Lane {
         Ok((future, token))
     }
 
-    /// Whether a call would find room now.
+    /// Why no worker can be started; None while they can.
+    fn broken(&self) -> Option<String> {
+        self.lane.broken()
+    }
+
+    /// Whether a call would not have to wait for room now.
     fn has_room(&self) -> bool {
         self.lane.has_room()
     }
@@ -277,6 +287,22 @@ impl Lane {
             lane.retried,
         ))
     }
+}
+
+/// What became of a submission.
+#[derive(IntoPyObject)]
+pub(crate) enum Submitted {
+    /// It was taken under this token.
+    Token(u64),
+    /// Its arguments raised this while they were pickled.
+    Failed(Py<PyAny>),
+}
+
+/// Whether an error of the encoding is the caller's to get at once: shared memory is full, or it
+/// is no error of the arguments at all (Ctrl-C).
+fn is_refusal(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let full = function(py, "_offloop_worker.exceptions", "QueueFull")?;
+    Ok(error.is_instance(py, &full) || !error.is_instance_of::<PyException>(py))
 }
 
 impl Lane {

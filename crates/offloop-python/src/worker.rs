@@ -91,6 +91,7 @@ fn describe(py: Python<'_>, error: PyErr) -> String {
 }
 
 fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
+    offloop_sys::fork::watch();
     let channel = WorkerChannel::open(seed)?;
     INTERRUPT
         .set(channel.interrupt_view())
@@ -173,8 +174,13 @@ impl Worker {
         let lease = (!call.blocks.is_empty()).then(|| {
             Arc::new(CallLease { sequence: call.sequence, held: false.into() })
         });
+        let forks = offloop_sys::fork::generation();
         let (status, encoded) = self.run_call(py, call, lease.as_ref());
         WorkerChannel::end_call();
+        if offloop_sys::fork::generation() != forks {
+            let text = "a child that this call forked returned from it; only its parent answers";
+            return Err(PyRuntimeError::new_err(text));
+        }
         let payload = match encoded.map(|encoded| encoded.map(|e| e.into_payload(py, &self.allocate)))
         {
             Ok(None) => Payload::default(),

@@ -32,6 +32,14 @@ extern "C" fn close_all_in_child() {
     }
 }
 
+/// From now on [`generation`] counts the forks of this process, and guarded descriptors close.
+pub fn watch() {
+    INSTALL.call_once(|| {
+        // SAFETY: the handler is async-signal-safe (invariant 2) and lives for ever.
+        unsafe { libc::pthread_atfork(None, None, Some(close_all_in_child)) };
+    });
+}
+
 /// How many forks lie between this process and the one that loaded the program.
 #[must_use]
 pub fn generation() -> u32 {
@@ -52,10 +60,7 @@ impl ForkGuarded {
     /// # Errors
     /// `QuotaExceeded` when 4,096 descriptors are registered already.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        INSTALL.call_once(|| {
-            // SAFETY: the handler is async-signal-safe (invariant 2) and lives for ever.
-            unsafe { libc::pthread_atfork(None, None, Some(close_all_in_child)) };
-        });
+        watch();
         for (slot, entry) in DESCRIPTORS.iter().enumerate() {
             let claimed = entry.compare_exchange(
                 -1,

@@ -12,6 +12,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{check, retry};
 
@@ -94,6 +95,51 @@ pub unsafe fn fork() -> io::Result<Option<i32>> {
     Ok((pid != 0).then_some(pid))
 }
 
+/// As [`fork`], for a process that has one thread, which is checked.
+///
+/// # Errors
+/// The system's, or `Unsupported` when this process has more threads.
+pub fn fork_alone() -> io::Result<Option<i32>> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        let text = format!("a process of {threads} threads cannot be forked");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    // SAFETY: this is the only thread, so nobody can have started another since the check.
+    unsafe { fork() }
+}
+
+extern "C" fn end_the_wait(_signal: libc::c_int) {}
+
+/// From now on the interrupt signal does nothing but end a wait, for a worker that looks by itself
+/// whether its call is to stop.
+///
+/// # Errors
+/// The system's.
+pub fn catch_interrupts() -> io::Result<()> {
+    // SAFETY: sigaction is plain data, for which zero is a valid value: no flags, empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = end_the_wait as extern "C" fn(libc::c_int) as usize;
+    // SAFETY: the handler is async-signal-safe: it does nothing. No old action is asked for.
+    check(unsafe {
+        libc::sigaction(interrupt_signal(), &raw const action, std::ptr::null_mut())
+    })?;
+    Ok(())
+}
+
+/// Whether the process `pid` is on its way out, or gone: its descriptors close a moment before it
+/// can be reaped. Without `/proc` nobody can tell, and it counts as gone.
+#[must_use]
+pub fn is_exiting(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // proc_pid_stat(5): after the name in parentheses come the state and, sixth from it, the flags.
+    let fields = status.rsplit_once(") ").map(|(_, rest)| rest.split(' '));
+    let flags = fields.and_then(|mut fields| fields.nth(6)?.parse::<u64>().ok());
+    flags.is_none_or(|flags| flags & PF_EXITING != 0)
+}
+/// The flag of linux/sched.h.
+const PF_EXITING: u64 = 4;
+
 /// Takes the end of the child `pid`, waiting for it.
 ///
 /// # Errors
@@ -133,13 +179,32 @@ const _: () = assert!(size_of::<PidfdInfo>() == 64);
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B;
 
-/// How the process behind `pidfd` ended, when somebody else has reaped it (kernel 6.15 or later).
+/// How the process behind `pidfd` ended, for somebody who is not its parent.
+///
+/// Known when it has been reaped on kernel 6.15 or later, and while it is a zombie on any; `None`
+/// between the two, and where the kernel does not tell.
 #[must_use]
 pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
     // SAFETY: the request encodes the size of `info`, which is valid for reading and writing.
     let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
-    (result == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| decode_status(info.exit_code))
+    if result == 0 && info.mask & PIDFD_INFO_EXIT != 0 {
+        return Some(decode_status(info.exit_code));
+    }
+    zombie_status(pidfd)
+}
+
+/// Source: proc_pid_stat(5): `state` is the first field after the name, `exit_code` the last.
+fn zombie_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let facts = std::fs::read_to_string(path).ok()?;
+    let pid: i32 = facts.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit_once(')')?.1.trim();
+    let is_zombie = fields.starts_with('Z');
+    let status = fields.rsplit(' ').next()?.parse().ok()?;
+    // The number can have got to nobody else before this if it is a zombie: nobody reaped it.
+    is_zombie.then(|| decode_status(status))
 }
 
 /// Makes the kernel kill the whole process group of the caller at the end of file of `lifeline`,
@@ -191,6 +256,23 @@ pub struct Program {
 
 /// First descriptor number that a started program finds its inherited descriptors at.
 pub const INHERITED_FIRST: i32 = 3;
+
+/// Takes over the two descriptors that our parent left at `INHERITED_FIRST` and the next number.
+///
+/// # Errors
+/// `NotFound` when they are not there or were taken before.
+pub fn take_inherited() -> io::Result<[OwnedFd; 2]> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let numbers = [INHERITED_FIRST, INHERITED_FIRST + 1];
+    // SAFETY: no pointers.
+    let open = |fd: i32| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+    if !numbers.into_iter().all(open) || TAKEN.swap(true, Ordering::Relaxed) {
+        let text = "no parent left its descriptors for this program";
+        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+    }
+    // SAFETY: open, left at these numbers for this program alone (`spawn`), and taken once.
+    Ok(numbers.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
+}
 
 /// Starts `program` in a process group of its own with `/dev/null` as its input and `inherited` as
 /// its descriptors 3, 4, ...; every signal has its default action there.
@@ -306,6 +388,7 @@ fn status(code: libc::c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
+    use std::time::Duration;
 
     use super::*;
     use crate::socket;
@@ -327,6 +410,15 @@ mod tests {
         let len = socket::read(read.as_fd(), &mut buffer).unwrap();
         assert_eq!(&buffer[..len], b"value");
         assert_eq!(reap(pid).unwrap().status, ExitStatus::Code(7));
+    }
+
+    #[test]
+    fn a_process_that_nobody_has_reaped_tells_its_end() {
+        let pid = spawn(&shell("exit 9"), &[]).unwrap();
+        let pidfd = open_pidfd(pid).unwrap();
+        assert!(socket::wait_readable(pidfd.as_fd(), Some(Duration::from_secs(5))).unwrap());
+        assert_eq!(exit_status(pidfd.as_fd()), Some(ExitStatus::Code(9)));
+        reap(pid).unwrap();
     }
 
     #[test]

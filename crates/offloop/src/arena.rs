@@ -27,6 +27,8 @@ use crate::frame::BlockAddress;
 /// Bytes of an ordinary chunk: large enough that a burst needs few descriptors, small enough that
 /// growth stops close to the need.
 pub const CHUNK_BYTES: u64 = 64 << 20;
+/// Chunks of one peer that are mapped here at most: 256 GiB in ordinary ones.
+const PEER_CHUNKS_MAX: usize = 4096;
 const PAGE: u64 = 4096;
 
 /// A block could not be had.
@@ -284,6 +286,15 @@ impl MappedBlock {
         self.len
     }
 
+    /// Copies its bytes from `offset` on into `bytes`.
+    ///
+    /// # Panics
+    /// When the range is not inside the block: the caller computed it, so that is a bug.
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) {
+        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.len));
+        self.mapping.read(self.offset + offset, bytes);
+    }
+
     /// Whether it has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -299,8 +310,12 @@ impl PeerChunks {
     /// Maps chunk `number`, whose descriptor the peer passed.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's, or `InvalidData` when the peer passed it before or has passed too many.
     pub fn add(&mut self, number: u32, fd: OwnedFd) -> io::Result<()> {
+        if self.contains(number) || self.0.len() >= PEER_CHUNKS_MAX {
+            let text = format!("chunk {number} after {} others", self.0.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         self.0.insert(number, Arc::new(Mapping::new(fd)?));
         Ok(())
     }

@@ -97,7 +97,10 @@ pub(crate) struct Channel {
     /// Ended; waiting for its status.
     pub(crate) dead: bool,
     pub(crate) stderr: Arc<Pipe>,
+    /// How it broke the protocol; nothing in its ring is believed any more.
     pub(crate) violation: Option<String>,
+    /// It closed its socket before it ended.
+    pub(crate) closed: bool,
     socket: ForkGuarded,
     segment: Segment,
     submissions: Producer<SegmentRing>,
@@ -131,6 +134,7 @@ impl Channel {
             dead: false,
             stderr,
             violation: None,
+            closed: false,
             socket,
             submissions: segment.submission_producer(),
             completions: segment.completion_consumer(),
@@ -170,8 +174,8 @@ impl Channel {
         let sequence = self.sequence + 1;
         let header = Header {
             kind: Kind::Call,
-            flags: u8::from(call.payload.in_block) * FLAG_PAYLOAD_IN_BLOCK
-                | u8::from(call.any_thread) * FLAG_ANY_THREAD,
+            flags: (u8::from(call.payload.in_block) * FLAG_PAYLOAD_IN_BLOCK)
+                | (u8::from(call.any_thread) * FLAG_ANY_THREAD),
             detail: call.owner,
             function: call.function.map_or(0, |function| function.id()),
             sequence,
@@ -248,11 +252,6 @@ impl Channel {
         self.pass(&[b'o', owner], event.as_fd())?;
         self.owners |= bit;
         Ok(())
-    }
-
-    /// An owner's number was given to another loop: the worker must learn its new event.
-    pub(crate) fn forget_owner(&mut self, owner: u8) {
-        self.owners &= !(1u64 << owner);
     }
 
     fn pass_chunks(&mut self, blocks: &[Block], arena: &Arena) -> Result<(), PushError> {
@@ -358,13 +357,18 @@ impl Channel {
         let Header { kind, flags, detail, sequence, .. } = frame.header;
         match kind {
             Kind::Release => {
-                self.held.remove(&sequence);
-                return Ok(None);
+                // Only what is held, so that the releases of a worker that sends nothing else end.
+                let held = self.held.remove(&sequence);
+                return match held {
+                    Some(_) => Ok(None),
+                    None => Err(self.violation(format!("released call {sequence}, not held"))),
+                };
             }
             Kind::Completion => {}
             kind => return Err(self.violation(frame::FrameError::Direction { kind }.to_string())),
         }
-        let Some(flight) = self.flights.pop_front_if(|flight| flight.sequence == sequence) else {
+        let front = self.flights.front().filter(|flight| flight.sequence == sequence);
+        let Some(task) = front.map(|flight| flight.task) else {
             return Err(self.violation(format!("call {sequence} is not the one it runs")));
         };
         let status = Status::from_byte(detail)
@@ -373,8 +377,10 @@ impl Channel {
         for address in frame.blocks {
             blocks.push(self.result_block(address)?);
         }
+        // Until here the call counts as running: it is lost with a worker that lies about it.
+        self.flights.pop_front();
         Ok(Some(Completed {
-            task: flight.task,
+            task,
             sequence,
             status,
             run_ns: frame.run_ns,
@@ -404,6 +410,12 @@ impl Channel {
 
     fn violation(&self, what: String) -> Violation {
         Violation { pid: self.pid, what }
+    }
+
+    /// Why it was ended, when it did not end by itself.
+    pub(crate) fn why_ended(&mut self) -> Option<String> {
+        let closed = || self.closed.then(|| "closed its channel".into());
+        self.violation.take().or_else(closed)
     }
 
     /// The next message of the worker, if there is one.

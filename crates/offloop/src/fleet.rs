@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use offloop_core::{
     Action, Expiry, Instant, LaneId, Outcome as Decision, Pool, PoolConfig, TaskId, WorkerId,
+    limits,
 };
 use offloop_sys::fork::ForkGuarded;
-use offloop_sys::process::{self, Exit};
+use offloop_sys::process::{self, Exit, ExitStatus};
 
 use crate::arena::Arena;
 use crate::channel::{Channel, Completed, PushedCall, Said, returned_blocks};
@@ -36,6 +37,14 @@ pub(crate) const EXIT_BOUND: Duration = Duration::from_secs(1);
 const SPIN_NS: u32 = 50_000;
 /// Completions taken from one channel before the others get their turn.
 const COMPLETIONS_PER_PASS: usize = 256;
+/// A pass takes all that a worker may have completed when it begins, and what it completes later
+/// is announced anew; so an owner that took the announcement misses nothing.
+const _: () = assert!(COMPLETIONS_PER_PASS >= limits::PREFETCH_TASKS_MAX as usize);
+/// Messages taken from one worker's socket before the others get their turn.
+const MESSAGES_PER_PASS: usize = 64;
+/// How long to wait before looking again for the status of a worker without its zygote; doubled
+/// each time.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A call that the pool decides about.
 pub(crate) struct Task {
@@ -56,12 +65,21 @@ pub(crate) struct Desk<'runtime> {
     pub(crate) cores: u32,
 }
 
-/// A worker that ended and whose status has been asked for.
+/// A worker that ended and whose status is not known yet.
 struct Dying {
     worker: WorkerId,
     pid: i32,
     pidfd: Option<OwnedFd>,
     overdue_at: Instant,
+    /// Its zygote is gone: whoever reaps it now leaves its status with the kernel, where we look
+    /// at this time, and again after the pause.
+    orphan: Option<(Instant, Duration)>,
+}
+
+impl Dying {
+    fn poll_timeout(&self) -> Instant {
+        self.orphan.map_or(self.overdue_at, |(look_at, _)| look_at.min(self.overdue_at))
+    }
 }
 
 pub(crate) struct Fleet {
@@ -75,6 +93,7 @@ pub(crate) struct Fleet {
     /// Descriptors for the supervisor to watch, or to watch no more.
     pub(crate) watch: Vec<Watch>,
     pub(crate) broken: Option<String>,
+    given_up: bool,
     channels: Vec<Option<Channel>>,
     dying: Vec<Dying>,
     backlog_shown: bool,
@@ -104,6 +123,7 @@ impl Fleet {
             wanted: VecDeque::new(),
             watch: Vec::new(),
             broken: None,
+            given_up: false,
             channels: Vec::new(),
             dying: Vec::new(),
             backlog_shown: false,
@@ -141,8 +161,8 @@ impl Fleet {
 
     /// Earliest time at which something is to be done without an event.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let overdue = self.zygote.as_ref().and_then(|zygote| zygote.overdue_at);
-        let dying = self.dying.iter().map(|dying| dying.overdue_at);
+        let overdue = self.zygote.as_ref().and_then(Zygote::overdue_at);
+        let dying = self.dying.iter().map(Dying::poll_timeout);
         self.pool.poll_timeout().into_iter().chain(overdue).chain(dying).min()
     }
 
@@ -161,7 +181,8 @@ impl Fleet {
                     let started =
                         self.channel(worker).and_then(|channel| channel.started_at_ns(task));
                     if let Some(started) = started {
-                        let started = Instant::from_nanos(started);
+                        // A worker that names a later time would only lengthen its own call.
+                        let started = Instant::from_nanos(started).min(desk.now);
                         self.pool.handle_started(desk.now, task, started);
                     }
                 }
@@ -251,17 +272,22 @@ impl Fleet {
     /// Tells those who wait for room in `lane` that there may be some. All of them: whoever comes
     /// too late waits again, and nobody depends on another's being alive.
     pub(crate) fn tell_room(&mut self, desk: &mut Desk<'_>, lane: LaneId) {
-        if self.room_waiters.is_empty() || !self.pool.has_room(lane) {
+        if self.room_waiters.is_empty() || self.pool.lane_is_full(lane) {
             return;
         }
         let owners = &mut *desk.owners;
         self.room_waiters.retain(|(waits_for, owner, token)| {
             if *waits_for == lane {
                 let outcome = Outcome::Room;
-                owners.post(*owner, Finished { token: *token, any_thread: false, outcome });
+                owners.deliver(*owner, Finished { token: *token, any_thread: false, outcome });
             }
             *waits_for != lane
         });
+    }
+
+    /// Whether calls are refused for good.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.given_up || self.pool.is_broken()
     }
 
     /// Whether no worker is there.
@@ -309,11 +335,12 @@ impl Fleet {
         });
         if let Some(call) = self.pool.payload_mut(task) {
             call.outcome = Some(Outcome::Returned { status, payload, blocks, run_ns });
-            if completed.holds_blocks {
-                let held = std::mem::take(&mut call.payload.blocks);
-                if let Some(channel) = self.channel_mut(worker) {
-                    channel.hold(sequence, held);
-                }
+        }
+        if completed.holds_blocks {
+            let call = self.pool.payload_mut(task);
+            let held = call.map(|call| std::mem::take(&mut call.payload.blocks));
+            if let Some(channel) = self.channel_mut(worker) {
+                channel.hold(sequence, held.unwrap_or_default());
             }
         }
         self.pool.handle_completion(desk.now, worker, task, Duration::from_nanos(run_ns));
@@ -322,24 +349,29 @@ impl Fleet {
 
     /// Reads what a worker said on its socket.
     pub(crate) fn handle_socket(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
-        loop {
+        for _ in 0..MESSAGES_PER_PASS {
             let Some(channel) = self.channel_mut(worker) else { return };
             match channel.try_message() {
-                Ok(Some(Said::Hello)) => {
+                Ok(Some(Said::Hello)) if !channel.greeted => {
                     channel.greeted = true;
                     self.greet(desk, worker);
                 }
-                Ok(Some(Said::Failed(reason))) => {
+                Ok(Some(Said::Failed(reason))) if !channel.greeted => {
                     self.break_lanes(desk, reason);
+                    return;
+                }
+                Ok(Some(said @ (Said::Hello | Said::Failed(_)))) => {
+                    channel.violation = Some(format!("said {said:?} after its hello"));
+                    self.watch.push(Watch::Quiet(worker));
+                    self.kill(worker);
                     return;
                 }
                 Ok(Some(Said::Chunk)) => {}
                 Ok(None) => return,
                 Ok(Some(Said::End)) => {
-                    // It closed its end, or it ended: in both cases it is of no more use.
-                    if !channel.dead {
-                        channel.violation.get_or_insert_with(|| "closed its channel".into());
-                    }
+                    // It closed its end, or it ended: in both cases it is of no more use. What it
+                    // has completed counts.
+                    channel.closed |= !channel.dead && !process::is_exiting(channel.pid);
                     self.watch.push(Watch::Quiet(worker));
                     self.kill(worker);
                     return;
@@ -359,6 +391,9 @@ impl Fleet {
         if channel.greeted && channel.pidfd.is_some() && !channel.ready {
             channel.ready = true;
             self.backlog_shown = false;
+            if !self.has_given_up() {
+                self.broken = None;
+            }
             self.pool.handle_worker_ready(desk.now, worker);
             self.run_actions(desk);
         }
@@ -367,6 +402,7 @@ impl Fleet {
     /// No worker of this fleet will ever run: every call of every lane ends.
     pub(crate) fn break_lanes(&mut self, desk: &mut Desk<'_>, reason: String) {
         self.broken = Some(reason);
+        self.given_up = true;
         for lane in self.lanes.clone() {
             self.pool.break_lane(desk.now, lane);
         }
@@ -429,37 +465,70 @@ impl Fleet {
     /// for us. The next worker that is wanted gets a new zygote.
     pub(crate) fn lose_zygote(&mut self, desk: &mut Desk<'_>) {
         let Some(zygote) = self.zygote.take() else { return };
-        // Reaping can fail only where the program reaps all children itself.
-        let _ = zygote.kill();
+        let exit = zygote.kill();
+        if !zygote.is_ready() {
+            // Reaping can fail only where the program reaps all children itself.
+            let status = exit.map_or_else(|_| "ended".into(), |exit| describe_end(exit.status));
+            self.broken = Some(format!("the workers' program {status} in its setup"));
+        }
         self.zygote_lifeline = None;
         let unborn: Vec<WorkerId> = self
             .channels()
-            .filter(|channel| channel.pidfd.is_none())
+            .filter(|channel| channel.pidfd.is_none() && !channel.dead)
             .map(|channel| channel.worker)
             .collect();
         for worker in unborn {
             self.abandon(desk, worker);
         }
-        for dying in std::mem::take(&mut self.dying) {
-            self.bury(desk, &dying, None);
+        for dying in &mut self.dying {
+            dying.orphan = Some((desk.now, LOOK_AGAIN));
+            dying.overdue_at = desk.now.saturating_add(EXIT_BOUND);
         }
     }
 
     /// A worker's process has ended: takes its last completions and asks for its status.
     pub(crate) fn handle_exit(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
         while self.drain(desk, worker) {}
+        let zygote_lifeline = self.zygote_lifeline.clone();
         let Some(channel) = self.channel_mut(worker) else { return };
         if channel.dead {
             return;
         }
         channel.dead = true;
         let (pid, pidfd) = (channel.pid, channel.pidfd.take());
+        let lifelines = channel.lifeline.as_ref().zip(zygote_lifeline.as_ref());
+        let is_childs = lifelines.is_some_and(|(one, other)| Arc::ptr_eq(one, other));
+        // Why it ended may be the last thing that it said.
+        self.handle_socket(desk, worker);
         let overdue_at = desk.now.saturating_add(EXIT_BOUND);
-        let dying = Dying { worker, pid, pidfd, overdue_at };
-        let asked = self.zygote.as_mut().map(|zygote| zygote.request_exit(pid, overdue_at));
-        match asked {
-            Some(Ok(())) => self.dying.push(dying),
-            _ => self.bury(desk, &dying, None),
+        let asked = self.zygote.as_mut().filter(|_| is_childs).map(|zygote| {
+            zygote.request_exit(pid, overdue_at)
+        });
+        let orphan = match asked {
+            Some(Ok(())) => None,
+            _ => Some((desk.now, LOOK_AGAIN)),
+        };
+        self.dying.push(Dying { worker, pid, pidfd, overdue_at, orphan });
+        self.look_for_orphans(desk);
+    }
+
+    /// Buries the dead whose zygote is gone, once their status is known or overdue.
+    fn look_for_orphans(&mut self, desk: &mut Desk<'_>) {
+        let mut index = 0;
+        while let Some(dying) = self.dying.get_mut(index) {
+            let due = dying.poll_timeout() <= desk.now;
+            let Some((look_at, pause)) = dying.orphan.filter(|_| due) else {
+                index += 1;
+                continue;
+            };
+            let status = dying.pidfd.as_ref().and_then(|fd| process::exit_status(fd.as_fd()));
+            if status.is_some() || dying.overdue_at <= desk.now {
+                let dying = self.dying.swap_remove(index);
+                self.bury(desk, &dying, None);
+            } else {
+                dying.orphan = Some((look_at.saturating_add(pause), pause * 2));
+                index += 1;
+            }
         }
     }
 
@@ -473,7 +542,7 @@ impl Fleet {
             status,
             peak_memory_bytes: exit.map(|exit| exit.peak_memory_bytes),
             stderr_tail: channel.stderr.tail(),
-            reason: channel.violation.take(),
+            reason: channel.why_ended(),
         };
         let (started, was_ready) = (channel.started(), channel.ready);
         if !was_ready && self.broken.is_none() {
@@ -494,10 +563,11 @@ impl Fleet {
             self.pool.handle_timeout(desk.now);
             self.run_actions(desk);
         }
-        let overdue = self.zygote.as_ref().and_then(|zygote| zygote.overdue_at);
+        let overdue = self.zygote.as_ref().and_then(Zygote::overdue_at);
         if overdue.is_some_and(|at| at <= desk.now) {
             self.lose_zygote(desk);
         }
+        self.look_for_orphans(desk);
     }
 
     /// Ends every process at once; nothing of the fleet is used afterwards.
@@ -526,6 +596,13 @@ impl Fleet {
 }
 
 fn describe_start(crash: &Crash) -> String {
-    let end = crash.status.map_or_else(|| "ended".into(), |status| format!("ended: {status:?}"));
+    let end = crash.status.map_or_else(|| "ended".into(), describe_end);
     format!("worker {} {end} before it took a call\n{}", crash.pid, crash.stderr_tail)
+}
+
+fn describe_end(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("ended with exit code {code}"),
+        ExitStatus::Signal(signal) => format!("was ended by signal {signal}"),
+    }
 }

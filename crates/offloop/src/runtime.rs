@@ -23,7 +23,7 @@ use offloop_sys::segment::OWNERS_MAX;
 use offloop_sys::{clock, fork, memory};
 
 use crate::arena::{Arena, ArenaError, Block};
-use crate::fleet::{Desk, Fleet, Task};
+use crate::fleet::{Desk, Fleet, REPLY_BOUND, Task};
 use crate::launch::Launch;
 use crate::outcome::Finished;
 use crate::stderr::Tee;
@@ -161,29 +161,54 @@ struct OwnerState {
     event: Arc<Event>,
     mailbox: VecDeque<Finished>,
     told: bool,
+    /// Somebody holds the [`Owner`].
+    open: bool,
+    /// Its calls that are not finished; until there are none, the number is given to nobody else.
+    unfinished: u64,
+}
+
+impl OwnerState {
+    fn new(event: Arc<Event>) -> Self {
+        Self { event, mailbox: VecDeque::new(), told: false, open: true, unfinished: 0 }
+    }
 }
 
 /// Everybody who fetches outcomes.
 #[derive(Default)]
 pub(crate) struct Owners {
-    slots: Vec<Option<OwnerState>>,
+    slots: Vec<OwnerState>,
 }
 
 impl Owners {
     pub(crate) fn event(&self, owner: u8) -> Arc<Event> {
-        let slot = self.slots.get(usize::from(owner)).and_then(Option::as_ref);
-        let resolver = || self.slots[usize::from(RESOLVER)].as_ref().expect("never removed");
-        Arc::clone(&slot.unwrap_or_else(resolver).event)
+        // A number keeps its event for ever, so workers learn it once.
+        let slot = self.slots.get(usize::from(owner));
+        Arc::clone(&slot.unwrap_or(&self.slots[usize::from(RESOLVER)]).event)
     }
 
+    fn count_unfinished(&mut self, owner: u8) {
+        if let Some(slot) = self.slots.get_mut(usize::from(owner)) {
+            slot.unfinished += 1;
+        }
+    }
+
+    /// Posts the end of one of the owner's calls.
     pub(crate) fn post(&mut self, owner: u8, finished: Finished) {
+        if let Some(slot) = self.slots.get_mut(usize::from(owner)) {
+            slot.unfinished = slot.unfinished.saturating_sub(1);
+        }
+        self.deliver(owner, finished);
+    }
+
+    /// Puts something into the owner's mailbox, and tells it.
+    pub(crate) fn deliver(&mut self, owner: u8, finished: Finished) {
         // An owner that is gone has nobody left who waits, unless any thread may resolve.
         let index = match self.slots.get(usize::from(owner)) {
-            Some(Some(_)) => owner,
+            Some(slot) if slot.open => owner,
             _ if finished.any_thread => RESOLVER,
             _ => return,
         };
-        if let Some(Some(slot)) = self.slots.get_mut(usize::from(index)) {
+        if let Some(slot) = self.slots.get_mut(usize::from(index)) {
             slot.mailbox.push_back(finished);
             if !slot.told {
                 slot.told = true;
@@ -244,6 +269,7 @@ pub(crate) struct State {
     pub(crate) owners: Owners,
     /// When the supervisor wakes by itself.
     pub(crate) planned: Option<Instant>,
+    pub(crate) reply_bound: Duration,
     pub(crate) stop: bool,
     pub(crate) supervisor_ended: bool,
     started: bool,
@@ -416,9 +442,9 @@ impl State {
     pub(crate) fn hand_over_stuck(&mut self, resolver: u8) {
         let mut moved = Vec::new();
         for (index, slot) in self.owners.slots.iter_mut().enumerate() {
-            let Some(slot) = slot.as_mut().filter(|_| index != usize::from(resolver)) else {
+            if index == usize::from(resolver) {
                 continue;
-            };
+            }
             if slot.mailbox.iter().any(|finished| finished.any_thread) {
                 let (free, kept): (VecDeque<_>, VecDeque<_>) =
                     slot.mailbox.drain(..).partition(|finished| finished.any_thread);
@@ -427,7 +453,7 @@ impl State {
             }
         }
         for finished in moved {
-            self.owners.post(resolver, finished);
+            self.owners.deliver(resolver, finished);
         }
     }
 }
@@ -443,12 +469,7 @@ impl Runtime {
     /// # Errors
     /// The system's, when no descriptor is left.
     pub fn new(arena_bytes_max: Option<u64>) -> io::Result<Self> {
-        let resolver = OwnerState {
-            event: Arc::new(Event::new()?),
-            mailbox: VecDeque::new(),
-            told: false,
-        };
-        let owners = Owners { slots: vec![Some(resolver)] };
+        let owners = Owners { slots: vec![OwnerState::new(Arc::new(Event::new()?))] };
         let wake = Arc::new(Event::new()?);
         let releases = Arc::new(Releases::default());
         let _ = releases.2.set(Arc::clone(&wake));
@@ -458,6 +479,7 @@ impl Runtime {
                 fleets: Vec::new(),
                 owners,
                 planned: None,
+                reply_bound: REPLY_BOUND,
                 stop: false,
                 supervisor_ended: false,
                 started: false,
@@ -544,20 +566,21 @@ impl Runtime {
     pub fn add_owner(&self) -> Result<Owner, LaneError> {
         let mut state = self.0.lock();
         let slots = &mut state.owners.slots;
-        let free = slots.iter().position(Option::is_none).unwrap_or(slots.len());
+        let free = slots.iter().position(|slot| !slot.open && slot.unfinished == 0);
+        let free = free.unwrap_or(slots.len());
         if free >= OWNERS_MAX {
             return Err(LaneError::Owners { count: free, limit: OWNERS_MAX });
         }
-        let event = Arc::new(Event::new()?);
         if free == slots.len() {
-            slots.push(None);
+            slots.push(OwnerState::new(Arc::new(Event::new()?)));
         }
-        let slot = OwnerState { event: Arc::clone(&event), mailbox: VecDeque::new(), told: false };
-        slots[free] = Some(slot);
+        let slot = &mut slots[free];
+        slot.open = true;
+        slot.told = true;
+        let event = Arc::clone(&slot.event);
+        // The one who had the number before may have left it announced: look once.
+        event.signal()?;
         let index = u8::try_from(free).expect("below OWNERS_MAX");
-        for channel in state.fleets.iter_mut().flatten().flat_map(Fleet::channels_mut) {
-            channel.forget_owner(index);
-        }
         Ok(Owner { shared: Arc::clone(&self.0), index, event })
     }
 
@@ -631,6 +654,17 @@ impl Runtime {
         }
     }
 
+    /// How long a zygote may take for a reply before it is replaced; 10 s unless set.
+    pub fn set_reply_bound(&self, bound: Duration) {
+        self.0.lock().reply_bound = bound;
+    }
+
+    /// Bytes of arguments that are in shared memory now.
+    #[must_use]
+    pub fn arena_bytes_in_use(&self) -> u64 {
+        self.0.arena.bytes_in_use()
+    }
+
     /// Workers alive in all fleets, by process id.
     #[must_use]
     pub fn worker_pids(&self) -> Vec<i32> {
@@ -692,7 +726,11 @@ impl Lane {
             bytes,
             grace: options.grace,
         };
+        let owner = task.owner;
         let result = fleet.pool.submit(desk.now, self.lane, options, task);
+        if result.is_ok() {
+            desk.owners.count_unfinished(owner);
+        }
         let result = result.map_err(|error| refuse(error, fleet.broken.as_deref()));
         fleet.run_actions(&mut desk);
         if fleet.pool.queued() > 0 {
@@ -724,18 +762,26 @@ impl Lane {
         .unwrap_or(false)
     }
 
+    /// Why no worker of the lane can be started; `None` while they can.
+    #[must_use]
+    pub fn broken(&self) -> Option<String> {
+        self.with_fleet(|_, fleet, _| fleet.broken.clone().filter(|_| fleet.has_given_up()))
+            .flatten()
+    }
+
     /// Takes no more calls; what is queued runs or is cancelled, as `how` says.
     pub fn close(&self, how: Close) {
         self.with_fleet(|lane, fleet, desk| {
             fleet.pool.close_lane(desk.now, lane, how);
             fleet.run_actions(desk);
+            fleet.tell_room(desk, lane);
         });
     }
 
-    /// Whether a call would find room now.
+    /// Whether a call would not have to wait for room now: it finds some, or is refused for good.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.with_fleet(|lane, fleet, _| fleet.pool.has_room(lane)).unwrap_or(true)
+        self.with_fleet(|lane, fleet, _| !fleet.pool.lane_is_full(lane)).unwrap_or(true)
     }
 
     /// Posts [`Outcome::Room`](crate::Outcome::Room) under `token` to `owner` once a call may find
@@ -747,10 +793,10 @@ impl Lane {
         });
     }
 
-    /// Waits until a call would find room, at most `limit`; false when it passed.
+    /// Waits until a call need not wait for room, at most `limit`; false when it passed.
     #[must_use]
     pub fn wait_room(&self, limit: Duration) -> bool {
-        self.wait(limit, |lane, fleet| fleet.pool.has_room(lane))
+        self.wait(limit, |lane, fleet| !fleet.pool.lane_is_full(lane))
     }
 
     /// Waits until no call is queued or running, at most `limit`; false when it passed.
@@ -853,12 +899,12 @@ impl Owner {
     pub fn poll(&self, limit: usize, out: &mut Vec<Finished>) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        if let Some(Some(slot)) = state.owners.slots.get_mut(usize::from(self.index)) {
+        if let Some(slot) = state.owners.slots.get_mut(usize::from(self.index)) {
             // While we are here, nobody needs to tell us.
             slot.told = true;
         }
         let mut more = state.drain(&self.shared, Some(self.index));
-        if let Some(Some(slot)) = state.owners.slots.get_mut(usize::from(self.index)) {
+        if let Some(slot) = state.owners.slots.get_mut(usize::from(self.index)) {
             let count = slot.mailbox.len().min(limit);
             out.extend(slot.mailbox.drain(..count));
             more |= !slot.mailbox.is_empty();
@@ -875,7 +921,7 @@ impl Owner {
     #[must_use]
     pub fn is_pending(&self) -> bool {
         let state = self.shared.lock();
-        let mailbox = state.owners.slots.get(usize::from(self.index)).and_then(Option::as_ref);
+        let mailbox = state.owners.slots.get(usize::from(self.index));
         mailbox.is_some_and(|slot| !slot.mailbox.is_empty())
             || state.fleets.iter().flatten().flat_map(Fleet::channels).any(|channel| {
                 channel.segment().pending(self.index).load(Ordering::Relaxed) != 0
@@ -890,7 +936,9 @@ impl Drop for Owner {
         }
         let mut state = self.shared.lock();
         state.hand_over_stuck(RESOLVER);
-        state.owners.slots[usize::from(self.index)] = None;
+        let slot = &mut state.owners.slots[usize::from(self.index)];
+        slot.open = false;
+        slot.mailbox.clear();
     }
 }
 

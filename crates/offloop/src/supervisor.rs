@@ -18,7 +18,7 @@ use offloop_sys::segment::Segment;
 use offloop_sys::socket;
 
 use crate::channel::{Channel, WorkerEnds};
-use crate::fleet::{REPLY_BOUND, Watch};
+use crate::fleet::Watch;
 use crate::launch::Launch;
 use crate::runtime::{RESOLVER, Shared, State, now};
 use crate::zygote::Zygote;
@@ -107,8 +107,12 @@ impl Supervisor {
                 token => self.handle_worker(state, token),
             }
         }
-        if feed {
+        let due = state.poll_timeout().is_some_and(|at| at <= now());
+        if feed || due {
+            // Before anything is stopped for being late: it may be over already.
             state.drain_all(&self.shared);
+        }
+        if feed {
             state.hand_over_stuck(RESOLVER);
         }
         state.handle_timeout(&self.shared);
@@ -209,6 +213,7 @@ impl Supervisor {
     fn request(&self, order: &Order, prepared: io::Result<Prepared>) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
+        let reply_bound = state.reply_bound;
         let Some((fleet, mut desk)) = state.desk(&self.shared, order.fleet) else { return };
         let result = prepared.and_then(|prepared| {
             if let Some(zygote) = prepared.zygote {
@@ -228,13 +233,16 @@ impl Supervisor {
                 self.shared.nudge.as_fd(),
                 self.shared.wake.as_fd(),
             ];
-            let overdue_at = desk.now.saturating_add(REPLY_BOUND);
+            let overdue_at = desk.now.saturating_add(reply_bound);
             zygote.request_fork(order.worker, &descriptors, overdue_at)?;
             fleet.install(channel);
             Ok(())
         });
         if let Err(error) = result {
-            fleet.broken = Some(format!("no worker can be started: {error}"));
+            // What the zygote said last may tell why.
+            fleet.handle_zygote(&mut desk);
+            let reason = || format!("no worker can be started: {error}");
+            fleet.broken.get_or_insert_with(reason);
             fleet.abandon(&mut desk, order.worker);
         }
         self.shared.notify(state);

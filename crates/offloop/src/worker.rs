@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,6 +47,7 @@ pub struct Seed {
     stderr: OwnedFd,
     nudge: OwnedFd,
     supervisor: OwnedFd,
+    lifeline: OwnedFd,
 }
 
 /// The serving side of a zygote.
@@ -54,7 +55,7 @@ pub struct Seed {
 pub struct ZygoteServer {
     socket: OwnedFd,
     /// Its end of file kills the process group; never read.
-    _lifeline: OwnedFd,
+    lifeline: OwnedFd,
 }
 
 /// The setup that a zygote received.
@@ -72,13 +73,11 @@ impl ZygoteServer {
     /// # Errors
     /// The system's, when they are not there: this program was not started by a parent.
     pub fn from_inherited() -> io::Result<Self> {
-        let first = process::INHERITED_FIRST;
-        // The numbers are ours by the contract of `process::spawn`, and taken once per process.
-        let (socket, lifeline) = adopt_pair(first, first + 1);
+        let [socket, lifeline] = process::take_inherited()?;
         let socket = socket::lift(socket, DESCRIPTORS_FROM)?;
         let lifeline = socket::lift(lifeline, DESCRIPTORS_FROM)?;
         process::arm_lifeline(lifeline.as_fd())?;
-        Ok(Self { socket, _lifeline: lifeline })
+        Ok(Self { socket, lifeline })
     }
 
     /// Receives the setup.
@@ -132,7 +131,7 @@ impl ZygoteServer {
             };
             match buffer[..len].split_first() {
                 Some((b'F', rest)) => {
-                    let seed = Seed::new(descriptors)?;
+                    let seed = Seed::new(descriptors, &self.lifeline)?;
                     match fork() {
                         Ok(None) => return Ok(Some(seed)),
                         Ok(Some(pid)) => self.reply_forked(rest, pid)?,
@@ -190,15 +189,8 @@ fn tagged(kind: u8, text: &str) -> Vec<u8> {
     message
 }
 
-#[expect(unsafe_code, reason = "descriptors that another process left at agreed numbers")]
-fn adopt_pair(first: i32, second: i32) -> (OwnedFd, OwnedFd) {
-    // SAFETY: the parent put two descriptors at these numbers for this program and nobody else
-    // (`process::spawn`); this runs first and once. Were they absent, every use would fail EBADF.
-    unsafe { (OwnedFd::from_raw_fd(first), OwnedFd::from_raw_fd(second)) }
-}
-
 impl Seed {
-    fn new(descriptors: Vec<OwnedFd>) -> io::Result<Self> {
+    fn new(descriptors: Vec<OwnedFd>, lifeline: &OwnedFd) -> io::Result<Self> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, "a worker needs 5 descriptors");
         let mut lifted = descriptors.into_iter().map(|fd| socket::lift(fd, DESCRIPTORS_FROM));
         let mut next = || lifted.next().ok_or_else(invalid)?;
@@ -208,6 +200,7 @@ impl Seed {
             stderr: next()?,
             nudge: next()?,
             supervisor: next()?,
+            lifeline: socket::lift(lifeline.try_clone()?, DESCRIPTORS_FROM)?,
         })
     }
 }
@@ -255,6 +248,8 @@ pub enum Wake {
 /// The worker's end of its channel.
 pub struct WorkerChannel {
     socket: OwnedFd,
+    /// Keeps the lifeline armed for the group when the zygote is gone; never read.
+    _lifeline: OwnedFd,
     segment: Segment,
     requests: Consumer<SegmentRing>,
     completions: Producer<SegmentRing>,
@@ -284,6 +279,7 @@ impl WorkerChannel {
         let segment = Segment::open(seed.segment)?;
         Ok(Self {
             socket: seed.socket,
+            _lifeline: seed.lifeline,
             requests: segment.submission_consumer(),
             completions: segment.completion_producer(),
             segment,
@@ -487,8 +483,8 @@ impl WorkerChannel {
         let addresses: Vec<_> = blocks.iter().map(Block::address).collect();
         let header = Header {
             kind: Kind::Completion,
-            flags: u8::from(flags.payload_in_block) * FLAG_PAYLOAD_IN_BLOCK
-                | u8::from(flags.holds_blocks) * FLAG_HOLDS_BLOCKS,
+            flags: (u8::from(flags.payload_in_block) * FLAG_PAYLOAD_IN_BLOCK)
+                | (u8::from(flags.holds_blocks) * FLAG_HOLDS_BLOCKS),
             detail: status as u8,
             function: 0,
             sequence: call.sequence,
@@ -569,6 +565,13 @@ impl WorkerChannel {
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         is_interrupted(&self.segment)
+    }
+
+    /// The socket, the shared memory and the supervisor's event themselves, for a test worker
+    /// that breaks the protocol.
+    #[must_use]
+    pub fn raw(&self) -> (BorrowedFd<'_>, &Segment, &Event) {
+        (self.socket.as_fd(), &self.segment, &self.supervisor)
     }
 
     /// A view for the interrupt signal's handler, which cannot borrow the channel.

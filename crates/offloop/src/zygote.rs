@@ -12,9 +12,11 @@
 //!
 //! Source: docs/format/zygote.md.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use offloop_core::{Instant, WorkerId};
 use offloop_sys::fork::ForkGuarded;
@@ -26,6 +28,9 @@ use crate::launch::Launch;
 
 /// Longest message between parent and zygote, apart from the setup, which goes through memory.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// How long a zygote may take for its setup: preloaded packages are imported from cold disks.
+const SETUP_BOUND: Duration = Duration::from_secs(60);
 
 /// What a zygote replied.
 #[derive(Debug)]
@@ -50,9 +55,10 @@ pub(crate) struct Zygote {
     socket: ForkGuarded,
     /// Held open for as long as the workers may live; its end kills them all.
     lifeline: Arc<ForkGuarded>,
-    /// Replies owed, and when the oldest of them is overdue.
-    owed: u32,
-    pub(crate) overdue_at: Option<Instant>,
+    /// Its setup is done: from now on it replies at once.
+    ready: bool,
+    /// When each reply that it owes is overdue, in the order of the requests.
+    owed: VecDeque<Instant>,
 }
 
 impl Zygote {
@@ -72,7 +78,7 @@ impl Zygote {
         let mut message = vec![b'S'];
         message.extend_from_slice(&(launch.setup.len() as u64).to_ne_bytes());
         socket::send(ours.as_fd(), &message, &descriptors, Wait::No)?;
-        Ok(Self { pid, pidfd, socket: ours, lifeline, owed: 0, overdue_at: None })
+        Ok(Self { pid, pidfd, socket: ours, lifeline, ready: false, owed: VecDeque::new() })
     }
 
     /// What keeps the workers alive; each of them gets a share.
@@ -84,13 +90,21 @@ impl Zygote {
         self.socket.as_fd()
     }
 
-    /// Asks for a worker that has these descriptors.
+    /// When the first of the replies that it owes is overdue.
+    pub(crate) fn overdue_at(&self) -> Option<Instant> {
+        self.owed.iter().min().copied()
+    }
+
+    /// Asks for a worker that has these descriptors. A zygote that is not ready yet may take
+    /// `SETUP_BOUND` longer.
     pub(crate) fn request_fork(
         &mut self,
         worker: WorkerId,
         descriptors: &[BorrowedFd<'_>],
         overdue_at: Instant,
     ) -> io::Result<()> {
+        let setup = if self.ready { Duration::ZERO } else { SETUP_BOUND };
+        let overdue_at = overdue_at.saturating_add(setup);
         let mut message = vec![b'F'];
         message.extend_from_slice(&worker.index().to_ne_bytes());
         message.extend_from_slice(&worker.generation().to_ne_bytes());
@@ -111,8 +125,7 @@ impl Zygote {
         overdue_at: Instant,
     ) -> io::Result<()> {
         socket::send(self.socket.as_fd(), message, descriptors, Wait::No)?;
-        self.owed += 1;
-        self.overdue_at.get_or_insert(overdue_at);
+        self.owed.push_back(overdue_at);
         Ok(())
     }
 
@@ -127,21 +140,24 @@ impl Zygote {
         };
         let reply = decode(&buffer[..len], descriptors)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "malformed zygote reply"))?;
-        if !matches!(reply, Reply::Ready | Reply::SetupFailed(_)) {
-            self.owed = self.owed.saturating_sub(1);
-        }
-        if self.owed == 0 {
-            self.overdue_at = None;
+        if matches!(reply, Reply::Ready | Reply::SetupFailed(_)) {
+            self.ready = true;
+        } else {
+            self.owed.pop_front();
         }
         Ok(Some(reply))
     }
 
     /// Ends the zygote and takes its status, so that no zombie stays. Its workers live on until
     /// the lifeline, too, is dropped; the caller decides when.
-    pub(crate) fn kill(&self) -> io::Result<()> {
+    pub(crate) fn kill(&self) -> io::Result<Exit> {
         process::kill(self.pidfd.as_fd())?;
-        process::reap(self.pid)?;
-        Ok(())
+        process::reap(self.pid)
+    }
+
+    /// Whether its setup is done, well or badly.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
     }
 }
 

@@ -71,9 +71,7 @@ async def ask(port: int, seconds: float) -> ClientRecord:
             group.create_task(client.doctor())
             for number in range(USERS):
                 group.create_task(client.user(number))
-    return ClientRecord(
-        begin, begin + seconds, client.served, client.failed, client.health_seconds
-    )
+    return ClientRecord(begin, begin + seconds, client.served, client.failed, client.health_seconds)
 
 
 if __name__ == "__main__":

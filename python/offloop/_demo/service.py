@@ -103,9 +103,7 @@ async def serve(way: Way) -> None:
     tell({"port": runner.addresses[0][1]})
     await stdin_closed()
     heart.cancel()
-    record = ServiceRecord(
-        os.getpid(), threading.get_native_id(), service.beats, service.spans
-    )
+    record = ServiceRecord(os.getpid(), threading.get_native_id(), service.beats, service.spans)
     tell(dataclasses.asdict(record))
     await runner.cleanup()
 

@@ -14,12 +14,14 @@ import multiprocessing
 import multiprocessing.context
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from concurrent.futures.process import ProcessPoolExecutor as StandardPool
 from dataclasses import dataclass
 from typing import Any
 
 import offloop
 from offloop._run.callsite import CallSite, calling_line
+
+StandardPool = concurrent.futures.process.ProcessPoolExecutor
+"""The class itself, under a name that adoption does not replace."""
 
 KEPT_SITES_MAX = 100
 """Lines named at most; a program has one or two."""
@@ -47,12 +49,13 @@ class Adoption:
         if site in self.kept or len(self.kept) < KEPT_SITES_MAX:
             self.kept[site] = self.kept.get(site, 0) + 1
 
-    def install(self) -> None:
-        """Replace the standard class under both of its public names."""
+    def install(self) -> type[StandardPool]:
+        """Replace the standard class under both of its public names; returns its stand-in."""
         adopted = make_adopted_class(self)
         concurrent.futures.process.ProcessPoolExecutor = adopted  # type: ignore[misc]
         concurrent.futures.ProcessPoolExecutor = adopted  # type: ignore[misc]
         self._watch_start_method()
+        return adopted
 
     def _watch_start_method(self) -> None:
         original = multiprocessing.set_start_method
@@ -61,7 +64,7 @@ class Adoption:
             original(method, force)
             self.fork_is_chosen = method == "fork"
 
-        multiprocessing.set_start_method = set_start_method  # type: ignore[assignment]
+        multiprocessing.set_start_method = set_start_method
 
     def reason_to_keep(self, mp_context: Any) -> str | None:
         """Why a pool with this context stays standard, or None."""
@@ -90,11 +93,11 @@ def make_adopted_class(adoption: Adoption) -> type[StandardPool]:
             *,
             max_tasks_per_child: int | None = None,
         ) -> None:
-            more = {"max_tasks_per_child": max_tasks_per_child}
+            more: dict[str, Any] = {"max_tasks_per_child": max_tasks_per_child}
             reason = adoption.reason_to_keep(mp_context)
             if reason is not None:
                 adoption.keep(reason)
-                super().__init__(max_workers, mp_context, initializer, initargs, **more)  # type: ignore[arg-type]
+                super().__init__(max_workers, mp_context, initializer, initargs, **more)
                 return
             self._offloop_pool = offloop.ProcessPool(
                 max_workers, mp_context, initializer, initargs, **more

@@ -1,8 +1,8 @@
 """Counts what the executors run: by function, and by lane.
 
-Threads are timed around the call itself.  Processes are counted where a call is submitted and
-timed to its result, unless the extension keeps statistics by function, which then take precedence
-because they hold the pure run time.
+Threads are timed around the call itself.  In processes the extension keeps the run time of
+functions; of what it does not know by name (a partial, a bound method) only the time from
+submission to result is known, which is an upper bound.
 
 Threads:    tables are changed under the interpreter's own lock, one dictionary entry at a time.
 Invariants: 1. No table holds more than `FUNCTIONS_MAX` names, however many lambdas a program makes.
@@ -15,7 +15,6 @@ import functools
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,8 @@ FUNCTIONS_MAX = 1000
 OTHERS = "(other functions)"
 PROCESSES = "processes"
 THREADS = "threads"
+CHUNK_RUNNERS = ("_run_chunk", "_process_chunk")
+"""What ``map`` with a chunk size calls in a worker, ours and the standard pool's."""
 
 
 @dataclass
@@ -33,11 +34,12 @@ class FunctionUse:
 
     name: str
     lane: str
+    submitted: int = 0
     calls: int = 0
     run_seconds: float = 0.0
-    longest_seconds: float = 0.0
     crashes: int = 0
     last_crash: str = ""
+    is_upper_bound: bool = False
 
 
 class CallTable:
@@ -65,13 +67,19 @@ class CallTable:
         use = self.use_of(name, lane)
         use.calls += 1
         use.run_seconds += seconds
-        use.longest_seconds = max(use.longest_seconds, seconds)
 
-    def record_crash(self, name: str, error: BaseException) -> None:
-        """Count one call that took its worker with it."""
-        use = self.use_of(name, PROCESSES)
-        use.crashes += 1
-        use.last_crash = describe_crash(error)
+    def replace_run_times(self, rows: Iterable[tuple[str, int, float]]) -> None:
+        """Take over the extension's rows: name, calls, seconds that they ran in processes."""
+        known = {
+            name.removeprefix("__main__."): (calls, seconds)
+            for name, calls, seconds in rows
+            if calls
+        }
+        for use in self.uses(PROCESSES):
+            use.is_upper_bound = use.name not in known
+        for name, (calls, seconds) in known.items():
+            use = self.use_of(name, PROCESSES)
+            use.calls, use.run_seconds = calls, seconds
 
 
 def describe_crash(error: BaseException) -> str:
@@ -84,18 +92,24 @@ def describe_crash(error: BaseException) -> str:
 
 
 def function_name(fn: Callable[..., Any]) -> str:
-    """The name under which a reader would look for ``fn``, behind partials and contexts."""
+    """The name under which a reader would look for ``fn``."""
+    note = ""
     while isinstance(fn, functools.partial):
-        is_context_run = isinstance(getattr(fn.func, "__self__", None), contextvars.Context)
-        fn = fn.args[0] if is_context_run and fn.args else fn.func
+        first = fn.args[0] if fn.args else None
+        if isinstance(getattr(fn.func, "__self__", None), contextvars.Context):
+            fn = first or fn.func
+        elif getattr(fn.func, "__name__", "") in CHUNK_RUNNERS and callable(first):
+            fn, note = first, " (in chunks)"
+        else:
+            fn, note = fn.func, note or " (partial)"
     name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
     module = getattr(fn, "__module__", None)
-    return f"{module}.{name}" if module and module != "__main__" else name
+    return (f"{module}.{name}" if module and module != "__main__" else name) + note
 
 
 def watch_threads(table: CallTable) -> None:
     """Time every call that a ``ThreadPoolExecutor`` runs, subclasses included."""
-    submit = ThreadPoolExecutor.submit
+    submit: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
 
     @functools.wraps(submit)
     def counted(
@@ -103,7 +117,7 @@ def watch_threads(table: CallTable) -> None:
     ) -> Future[Any]:
         return submit(self, _timed(table, fn), *args, **kwargs)
 
-    ThreadPoolExecutor.submit = counted  # type: ignore[method-assign]
+    ThreadPoolExecutor.submit = counted  # type: ignore[method-assign, assignment]
 
 
 def _timed(table: CallTable, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,26 +129,3 @@ def _timed(table: CallTable, fn: Callable[..., Any]) -> Callable[..., Any]:
             table.record(function_name(fn), THREADS, time.monotonic() - begin)
 
     return call
-
-
-def watch_futures(table: CallTable, fn: Callable[..., Any], future: Future[Any]) -> None:
-    """Count the call of ``fn`` in a process when ``future`` is done."""
-    begin = time.monotonic()
-
-    def finished(done: Future[Any]) -> None:
-        if done.cancelled():
-            return
-        name = function_name(fn)
-        table.record(name, PROCESSES, time.monotonic() - begin)
-        error = done.exception()
-        if isinstance(error, BrokenProcessPool):
-            table.record_crash(name, error)
-
-    future.add_done_callback(finished)
-
-
-def merge_native(table: CallTable, rows: Iterable[tuple[str, int, float, float]]) -> None:
-    """Let the extension's statistics by function replace the times measured at submission."""
-    for name, calls, run_seconds, longest_seconds in rows:
-        use = table.use_of(name, PROCESSES)
-        use.calls, use.run_seconds, use.longest_seconds = calls, run_seconds, longest_seconds

@@ -95,7 +95,7 @@ class LagMeter:
 
     def __init__(self) -> None:
         self.histogram = LagHistogram()
-        self.loop_kinds: dict[str, int] = {}
+        self.loop_kinds: set[str] = set()
         self._tickers: dict[int, LoopTicker] = {}
         self._set_running_loop: Callable[[Any], None] = asyncio.events._set_running_loop
 
@@ -112,9 +112,5 @@ class LagMeter:
             if ticker is not None:
                 ticker.stop()
         if loop is not None and id(loop) not in self._tickers:
-            self._count(loop)
+            self.loop_kinds.add(type(loop).__module__.partition(".")[0])
             self._tickers[id(loop)] = LoopTicker(loop, self.histogram)
-
-    def _count(self, loop: asyncio.AbstractEventLoop) -> None:
-        kind = type(loop).__module__.partition(".")[0]
-        self.loop_kinds[kind] = self.loop_kinds.get(kind, 0) + 1

@@ -126,7 +126,6 @@ def _install_main(program: Program) -> ModuleType:
     else:
         main.__loader__ = importlib.machinery.SourceFileLoader("__main__", program.file)
     main.__dict__["__builtins__"] = sys.modules["builtins"]
-    main.__dict__["__annotations__"] = {}
     sys.modules["__main__"] = main
     return main
 

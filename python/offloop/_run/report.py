@@ -60,7 +60,7 @@ def _print_summary(console: Console, session: Session, elapsed: float) -> None:
     grid.add_column()
     grid.add_row("loop lag", _lag_line(session))
     grid.add_row("processes", _process_line(session, elapsed))
-    grid.add_row("threads", _thread_line(session))
+    grid.add_row("threads", _thread_line(session, elapsed))
     console.print(Padding(grid, (0, 0, 0, 2)))
 
 
@@ -68,7 +68,7 @@ def _lag_line(session: Session) -> Text:
     histogram = session.lag.histogram
     if not session.lag.loop_kinds:
         return Text("no event loop ran", style="dim")
-    kinds = ", ".join(f"{kind} {count}x" for kind, count in session.lag.loop_kinds.items())
+    kinds = ", ".join(sorted(session.lag.loop_kinds))
     if not histogram.count:
         return Text(f"shorter than one tick of {duration(TICK_SECONDS)} ({kinds})", style="dim")
     line = Text()
@@ -82,33 +82,40 @@ def _lag_line(session: Session) -> Text:
 
 
 def _process_line(session: Session, elapsed: float) -> Text:
-    totals = session.lanes.totals()
-    if not totals.pools:
+    counts = session.lanes.counts
+    if not counts.pools:
         return Text("none used", style="dim")
-    busy = sum(use.run_seconds for use in session.calls.uses(calls.PROCESSES))
-    pools = f"{totals.pools:,} pool{'s' if totals.pools > 1 else ''}"
     adopted = session.adoption.adopted_count
+    pools = f"{counts.pools:,} pool{'s' if counts.pools > 1 else ''}"
+    line = Text(f"{counts.submitted:,} calls in {pools}")
     if adopted:
-        pools += f" ({adopted:,} adopted)"
-    line = Text(f"{totals.submitted:,} calls in {pools}, {duration(busy)} in calls")
-    if totals.workers_most:
-        line.append(f", {busy / elapsed:.2f} of {totals.workers_most} workers busy on average")
-    for count, word in (
-        (totals.crashed, "crashed"),
-        (totals.cancelled, "cancelled"),
-        (totals.expired, "expired"),
+        line.append(f" ({adopted:,} adopted)")
+    for count, word, style in (
+        (counts.crashed, "crashed", "red"),
+        (counts.cancelled, "cancelled", "yellow"),
+        (counts.expired, "expired", "yellow"),
     ):
         if count:
-            line.append(f", {count:,} {word}", style="red" if word == "crashed" else "yellow")
-    return line
+            line.append(f", {count:,} {word}", style=style)
+    uses = session.calls.uses(calls.PROCESSES)
+    known = [use.run_seconds for use in uses if not use.is_upper_bound]
+    is_partly = any(use.is_upper_bound and use.calls for use in uses)
+    return _append_busy(line, sum(known), elapsed, "at least " if is_partly else "")
 
 
-def _thread_line(session: Session) -> Text:
+def _append_busy(line: Text, busy: float, elapsed: float, at_least: str = "") -> Text:
+    if not busy:
+        return line
+    average = f"{busy / elapsed:.2f} busy on average"
+    return line.append(f", {at_least}{duration(busy)} of run time, {average}")
+
+
+def _thread_line(session: Session, elapsed: float) -> Text:
     uses = session.calls.uses(calls.THREADS)
     if not uses:
         return Text("none used", style="dim")
-    busy = sum(use.run_seconds for use in uses)
-    return Text(f"{sum(use.calls for use in uses):,} calls, {duration(busy)} in calls")
+    line = Text(f"{sum(use.calls for use in uses):,} calls")
+    return _append_busy(line, sum(use.run_seconds for use in uses), elapsed)
 
 
 def _print_functions(console: Console, session: Session) -> None:
@@ -118,11 +125,13 @@ def _print_functions(console: Console, session: Session) -> None:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
     table.add_column("busiest functions", overflow="fold")
     table.add_column("lane", style="dim")
-    for heading in ("calls", "in all", "mean", "longest"):
+    for heading in ("calls", "run time", "mean"):
         table.add_column(heading, justify="right", no_wrap=True)
     for use in uses[:FUNCTIONS_SHOWN]:
-        times = (use.run_seconds, use.run_seconds / use.calls, use.longest_seconds)
-        table.add_row(use.name, use.lane, f"{use.calls:,}", *map(duration, times))
+        times = (use.run_seconds, use.run_seconds / use.calls)
+        bound = "< " if use.is_upper_bound else ""
+        shown = (f"{bound}{duration(seconds)}" for seconds in times)
+        table.add_row(use.name, use.lane, f"{use.calls:,}", *shown)
     if len(uses) > FUNCTIONS_SHOWN:
         table.add_row(Text(f"and {len(uses) - FUNCTIONS_SHOWN} more", style="dim"))
     console.print(Padding(table, (0, 0, 0, 2)))
@@ -144,11 +153,13 @@ def _add_freezes(grid: Table, session: Session) -> None:
     for freeze in seen[:LINES_SHOWN]:
         line = Text(str(freeze.where), style="bold")
         if freeze.by_with_block:
-            how = f"leaving `with {freeze.executor}`"
+            how = f"leaving `with {freeze.executor}` on the loop's thread"
         else:
-            how = f"calling `{freeze.executor}.shutdown`"
+            how = f"calling `{freeze.executor}.shutdown` on the loop's thread"
         times = "" if freeze.count == 1 else f" in {freeze.count:,} times"
-        line.append(f" in `{freeze.where.function}`: {how} on the loop's thread stopped it for ", "")
+        line.append(
+            f" in `{freeze.where.function}`: {how} on the loop's thread stopped it for ", ""
+        )
         grid.add_row("frozen", line.append(f"{duration(freeze.total_seconds)}{times}", "red"))
     if len(seen) > LINES_SHOWN:
         grid.add_row("", Text(f"and {len(seen) - LINES_SHOWN} more lines", style="dim"))
@@ -161,7 +172,7 @@ def _add_crashes(grid: Table, session: Session) -> None:
     crashed = [use for use in session.calls.uses(calls.PROCESSES) if use.crashes]
     for use in crashed[:LINES_SHOWN]:
         line = Text(use.name, style="bold")
-        line.append(f": {use.crashes:,} of {use.calls:,} calls ended their worker", "")
+        line.append(f": {use.crashes:,} of {use.submitted:,} calls ended their worker", "")
         grid.add_row("crashed", line.append(f" (the last by {use.last_crash})", ""))
 
 

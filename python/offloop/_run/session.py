@@ -12,6 +12,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import offloop
+from _offloop_worker import _offloop
 from offloop._run import adoption, calls, freezes, lag, lanes, program
 
 EXIT_NOT_STARTED = 2
@@ -40,22 +41,27 @@ class Session:
 
     def install(self, settings: Settings) -> None:
         """Put the instruments in place, and order the report for after everything else."""
+        executors: list[type[Executor]] = [
+            Executor,
+            ThreadPoolExecutor,
+            adoption.StandardPool,
+            offloop.ProcessPool,
+        ]
+        if settings.adopt:
+            executors.append(self.adoption.install())
         if settings.report:
             atexit.register(self._report_from, os.getpid())
             self.lag.install()
             self.lanes.install()
             calls.watch_threads(self.calls)
-            self.freezes.install(
-                [Executor, ThreadPoolExecutor, adoption.StandardPool, offloop.ProcessPool]
-            )
-        if settings.adopt:
-            self.adoption.install()
+            self.freezes.install(executors)
 
     def _report_from(self, pid: int) -> None:
         if self.is_silent or os.getpid() != pid:
             return
         from offloop._run.report import print_report
 
+        self.calls.replace_run_times(_offloop.function_statistics())
         with contextlib.suppress(BrokenPipeError):
             print_report(self, sys.stderr)
 
@@ -70,9 +76,7 @@ def run_module(name: str, arguments: Sequence[str], settings: Settings) -> None:
     _run(settings, arguments, lambda: program.load_module(name))
 
 
-def _run(
-    settings: Settings, arguments: Sequence[str], load: Callable[[], program.Program]
-) -> None:
+def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], program.Program]) -> None:
     session = Session()
     session.install(settings)
     try:

@@ -7,7 +7,8 @@ use crate::{Action, Expiry, Instant, LaneId, Outcome, QueuePolicy, SubmitError, 
 
 impl<P> Pool<P> {
     /// Stops admission to a lane. What is queued goes on to the end or is cancelled, as `how`
-    /// says; a lane that drains may still be closed with `CancelQueued`.
+    /// says; a lane that drains may still be closed with `CancelQueued`. The oldest tasks, for
+    /// which workers are being started, count as begun: a cold pool behaves like a warm one.
     pub fn close_lane(&mut self, now: Instant, lane: LaneId, how: Close) {
         self.advance(now);
         let Some(index) = self.find_lane(lane) else {
@@ -18,7 +19,12 @@ impl<P> Pool<P> {
             (Close::Drain, LaneState::Open) => *state = LaneState::Draining,
             (Close::CancelQueued, LaneState::Open | LaneState::Draining) => {
                 *state = LaneState::Cancelling;
-                self.finish_queue(index, Outcome::Cancelled);
+                let queued = self.lanes[index].queue.newest_first(&self.tasks);
+                let waiting = queued.len().saturating_sub(self.starting as usize);
+                for task in queued.into_iter().take(waiting) {
+                    self.unqueue(task);
+                    self.finish(task, Outcome::Cancelled);
+                }
                 for task in self.held_tasks(index) {
                     self.take_back(task);
                 }

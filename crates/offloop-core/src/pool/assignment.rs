@@ -291,7 +291,7 @@ impl<P> Pool<P> {
         }
         // The lane may be lent another worker in its place, and one that it could not use before
         // may be idle.
-        if !self.lanes[lane].queue.is_empty() && self.lanes[lane].may_grow() {
+        if self.lanes[lane].demand > 0 {
             self.dispatch(lane);
         }
     }

@@ -178,6 +178,17 @@ impl Sim {
         sim
     }
 
+    /// Workers that have learnt that calls are short, so that they are given tasks in advance.
+    pub fn taught(workers_max: u32) -> Self {
+        let mut sim = Self::with_workers(workers_max);
+        for _ in 0..20 * workers_max {
+            sim.submit(Call::Return(us(20)));
+        }
+        sim.run_for(ms(50));
+        assert_eq!(sim.pool.workers_alive(), workers_max);
+        sim
+    }
+
     pub fn open_lane(&mut self, config: LaneConfig) -> LaneId {
         let lane = self.pool.open_lane(config);
         self.lanes.push((lane, config));

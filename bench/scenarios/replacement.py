@@ -1,4 +1,4 @@
-"""Each further worker of a pool, and the replacement of one that was killed."""
+"""How soon the next task runs after a worker was killed and all others are busy."""
 
 from __future__ import annotations
 
@@ -14,38 +14,16 @@ from bench.reach import limit
 from bench.results import Case, Metric, Reach, Scenario
 from bench.scenarios.common import Started, settled, wait_started
 
-FURTHER = Metric("further_ms", "each further worker", "ms")
-REPLACEMENT = Metric("replacement_ms", "a task starts on the replacement", "ms")
-
-_MORE = 8
+REPLACEMENT = Metric("replacement_ms", "the next task begins", "ms")
 
 
 async def run(case: Case) -> None:
-    """Measure the growth of one pool, then the replacements in another."""
+    """Kill workers of one pool, one at a time."""
     with tempfile.TemporaryDirectory() as directory:
-        await _further(case, Path(directory))
-        await _replacements(case, Path(directory))
+        await _replace(case, Path(directory))
 
 
-async def _further(case: Case, directory: Path) -> None:
-    """Ask a pool that has shown one result for eight tasks more than it has used workers."""
-    await case.peer.open(1 + _MORE)
-    assert await case.peer.begin(work.echo, 1) == 1
-    before_ns = time.monotonic_ns()
-    paths = [directory / f"further-{number}" for number in range(1 + _MORE)]
-    tasks = [case.peer.start(work.hold, str(path), 1.0) for path in paths]
-    started: list[Started | None] = [await wait_started(path, 10.0) for path in paths]
-    pids = {mark.pid for mark in started if mark}
-    if len(pids) == len(paths):
-        last_ns = max(mark.at_ns for mark in started if mark)
-        case.add(FURTHER.key, (last_ns - before_ns) / _MORE / 1e6)
-    else:
-        case.note(FURTHER.key, f"{len(pids)} of {len(paths)} workers ran")
-    await settled(tasks, 5.0)
-    await case.peer.close()
-
-
-async def _replacements(case: Case, directory: Path) -> None:
+async def _replace(case: Case, directory: Path) -> None:
     """Kill one busy worker while the other is busy: only a new one can run the next task."""
     await case.peer.open(2)
     for number in range(case.pick(7, 3)):
@@ -85,22 +63,17 @@ async def _wait_replacement(path: Path, task: asyncio.Future[object]) -> Started
 
 
 def reach() -> tuple[Reach, ...]:
-    """Give the numbers to reach."""
-    return (
-        limit("each further worker", FURTHER, 5),
-        limit("a replacement worker", REPLACEMENT, 5),
-    )
+    """Give the number to reach."""
+    return (limit("a replacement worker", REPLACEMENT, 5),)
 
 
 SCENARIO = Scenario(
-    name="workers",
-    title="Further and replacement workers",
-    about="A pool of 9 that has used one worker gets 9 tasks at once. Then one of 2 busy workers "
-    "is killed, and the time is taken until the next task begins on its replacement. Pools "
-    "that start all workers at once show next to nothing in the first column.",
-    metrics=(FURTHER, REPLACEMENT),
+    name="replacement",
+    title="The replacement of a killed worker",
+    about="One of 2 busy workers gets SIGKILL, and another task is submitted at once: the time "
+    "until it begins, which it can only do on a new worker.",
+    metrics=(REPLACEMENT,),
     run=run,
     reach=reach,
-    bound_s=60,
     quick_peers=("pebble",),
 )

@@ -1,0 +1,206 @@
+//! What becomes of tasks whose workers die or never start: one sentence each.
+
+mod sim;
+
+use std::time::Duration;
+
+use offloop_core::{
+    Action, Instant, LaneConfig, Outcome, Pool, PoolConfig, RestartIntensity, SubmitError,
+    TaskOptions,
+};
+use sim::{Call, Sim, ms, us};
+
+const LOST_ONCE: Outcome = Outcome::Lost {
+    may_have_started: true,
+    attempts: 1,
+};
+
+// Crashes.
+
+#[test]
+fn a_crash_fails_only_the_task_that_was_running() {
+    let mut sim = Sim::taught(1);
+    let crash = sim.submit(Call::Crash(ms(1)));
+    let others: Vec<usize> = (0..9).map(|_| sim.submit(Call::Return(us(50)))).collect();
+    sim.run_to_end();
+    assert_eq!(sim.outcome(crash), Some(LOST_ONCE));
+    for task in others {
+        assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+        assert_eq!(sim.records[task].starts, 1);
+    }
+}
+
+#[test]
+fn a_task_with_retries_survives_the_deaths_of_its_workers() {
+    let mut sim = Sim::with_workers(2);
+    let options = TaskOptions {
+        retries: 2,
+        ..TaskOptions::default()
+    };
+    let task = sim.submit_with(Call::CrashTimes(2), options);
+    sim.run_until_finished(task);
+    assert_eq!(
+        (sim.outcome(task), sim.records[task].starts),
+        (Some(Outcome::Completed), 3)
+    );
+}
+
+#[test]
+fn a_task_that_kills_every_worker_is_lost_when_its_retries_are_used_up() {
+    let mut sim = Sim::with_workers(2);
+    let options = TaskOptions {
+        retries: 2,
+        ..TaskOptions::default()
+    };
+    let task = sim.submit_with(Call::Crash(ms(1)), options);
+    sim.run_until_finished(task);
+    let lost = Outcome::Lost {
+        may_have_started: true,
+        attempts: 3,
+    };
+    assert_eq!((sim.outcome(task), sim.spawned), (Some(lost), 3));
+}
+
+#[test]
+fn a_cancelled_call_whose_worker_dies_is_cancelled_and_not_retried() {
+    let mut sim = Sim::with_workers(1);
+    let options = TaskOptions {
+        retries: 5,
+        ..TaskOptions::default()
+    };
+    let task = sim.submit_with(Call::HangDeaf, options);
+    sim.run_for(ms(20));
+    sim.cancel(task);
+    sim.run_to_end();
+    assert_eq!(
+        (sim.outcome(task), sim.records[task].starts),
+        (Some(Outcome::Cancelled), 1)
+    );
+}
+
+#[test]
+fn workers_that_never_start_break_the_fleet_after_growing_delays() {
+    let mut sim = Sim::with_workers(4);
+    sim.chaos.start_fails = 100;
+    let since = sim.now;
+    let tasks: Vec<usize> = (0..8).map(|_| sim.submit(Call::Return(ms(1)))).collect();
+    sim.run_until_finished(tasks[7]);
+    assert!(
+        tasks
+            .iter()
+            .all(|&task| sim.outcome(task) == Some(Outcome::Broken))
+    );
+    assert!(
+        sim.finished_after(tasks[7], since) > ms(300),
+        "the starts were spread out"
+    );
+    let lane = sim.lane();
+    let refused = sim.try_submit(lane, Call::Hang, TaskOptions::default());
+    assert_eq!(refused, Err(SubmitError::Broken { payload: 8 }));
+    sim.run_to_end();
+    sim.check_the_end();
+}
+
+#[test]
+fn a_passing_failure_to_start_only_delays() {
+    let mut sim = Sim::with_workers(4);
+    sim.chaos.start_fails = 100;
+    let task = sim.submit(Call::Return(ms(1)));
+    sim.run_for(ms(100));
+    sim.chaos.start_fails = 0;
+    sim.run_until_finished(task);
+    assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+}
+
+#[test]
+fn too_many_deaths_within_the_period_break_the_fleet() {
+    let restart = RestartIntensity {
+        restarts_max: 5,
+        period: Duration::from_secs(10),
+    };
+    let mut sim = Sim::new(
+        7,
+        PoolConfig {
+            restart,
+            ..PoolConfig::default()
+        },
+    );
+    sim.open_lane(LaneConfig::new(1));
+    let tasks: Vec<usize> = (0..8).map(|_| sim.submit(Call::Crash(ms(1)))).collect();
+    sim.run_to_end();
+    let ended = |outcome| {
+        tasks
+            .iter()
+            .filter(|&&task| sim.outcome(task) == Some(outcome))
+            .count()
+    };
+    assert_eq!((ended(LOST_ONCE), ended(Outcome::Broken)), (6, 2));
+    assert!(sim.pool.is_broken());
+}
+
+#[test]
+fn workers_killed_for_their_tasks_do_not_count_as_crashes() {
+    let restart = RestartIntensity {
+        restarts_max: 0,
+        period: Duration::from_secs(10),
+    };
+    let mut sim = Sim::new(
+        7,
+        PoolConfig {
+            restart,
+            ..PoolConfig::default()
+        },
+    );
+    sim.open_lane(LaneConfig::new(1));
+    for _ in 0..5 {
+        let options = TaskOptions {
+            run_timeout: Some(ms(1)),
+            ..TaskOptions::default()
+        };
+        let task = sim.submit_with(Call::HangDeaf, options);
+        sim.run_until_finished(task);
+    }
+    assert_eq!((sim.killed, sim.pool.is_broken()), (5, false));
+}
+
+#[test]
+fn nothing_is_assigned_to_a_worker_whose_exit_was_told_first() {
+    let mut pool = Pool::new(PoolConfig::default());
+    let lane = pool.open_lane(LaneConfig::new(1));
+    let now = Instant::from_nanos(1);
+    let task = pool
+        .submit(now, lane, TaskOptions::default(), ())
+        .expect("the lane is open");
+    let Some(Action::Spawn { worker }) = pool.poll_action() else {
+        panic!("no worker is started")
+    };
+    pool.handle_worker_ready(now, worker);
+    pool.handle_worker_exit(now, worker, None);
+    let Some(Action::Spawn { worker: next }) = pool.poll_action() else {
+        panic!("the assignment to the dead worker was not withdrawn")
+    };
+    pool.handle_worker_ready(now, next);
+    assert_eq!(
+        pool.poll_action(),
+        Some(Action::Assign { worker: next, task })
+    );
+}
+
+#[test]
+fn starts_that_fail_together_count_once() {
+    let mut sim = Sim::with_workers(8);
+    sim.chaos.start_fails = 100;
+    let tasks: Vec<usize> = (0..8).map(|_| sim.submit(Call::Return(ms(1)))).collect();
+    sim.run_for(ms(10));
+    assert!(
+        !sim.pool.is_broken(),
+        "eight starts failed, but at one time"
+    );
+    sim.chaos.start_fails = 0;
+    sim.run_to_end();
+    assert!(
+        tasks
+            .iter()
+            .all(|&task| sim.outcome(task) == Some(Outcome::Completed))
+    );
+}

@@ -1,0 +1,287 @@
+//! A runtime with test workers, and everything that a test waits for, each with a time limit.
+//!
+//! A test never sleeps: it waits for outcomes on its owner's event, and for what the workers report
+//! on a socket of their own.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use offloop::{
+    Call, CallOptions, Crash, Finished, Lane, LaneConfig, Launch, Outcome, Owner, Payload, Program,
+    Runtime, Status, SubmitError,
+};
+use offloop_sys::process;
+use offloop_sys::socket::{self, Wait};
+
+/// Longest time that any one test may take; a healthy one takes milliseconds.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// A call that was submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub token: u64,
+    pub task: u64,
+}
+
+/// How the zygote and its workers are started.
+#[derive(Default)]
+pub struct Start {
+    pub setup: &'static str,
+    pub tasks_per_worker_max: Option<u32>,
+    /// Address space of each worker in KiB.
+    pub memory_limit: Option<u64>,
+}
+
+impl Start {
+    fn program(&self) -> Program {
+        let worker = env!("CARGO_BIN_EXE_offloop-test-worker");
+        let environment = vec!["RUST_BACKTRACE=0".into(), "PATH=/usr/bin:/bin".into()];
+        let Some(limit) = self.memory_limit else {
+            return Program {
+                path: worker.into(),
+                arguments: vec![worker.into()],
+                environment,
+            };
+        };
+        let script = format!("ulimit -v {limit}; exec {worker}");
+        let arguments = vec!["sh".into(), "-c".into(), script.into()];
+        Program {
+            path: "/bin/sh".into(),
+            arguments,
+            environment,
+        }
+    }
+}
+
+/// A runtime, one lane and one owner.
+pub struct Fixture {
+    pub runtime: Runtime,
+    pub lane: Lane,
+    pub owner: Owner,
+    pub launch: Launch,
+    reports: OwnedFd,
+    gate: OwnedFd,
+    started: Instant,
+    tokens: u64,
+    outcomes: HashMap<u64, Outcome>,
+}
+
+impl Fixture {
+    pub fn new(workers: u32) -> Self {
+        Self::start(&Start::default(), LaneConfig::new(workers))
+    }
+
+    pub fn start(start: &Start, config: LaneConfig) -> Self {
+        let runtime = Runtime::new(Some(1 << 30)).unwrap();
+        let (reports, worker_reports) = socket::pair().unwrap();
+        let (worker_gate, gate) = socket::pipe().unwrap();
+        let launch = Launch {
+            program: start.program(),
+            setup: start.setup.as_bytes().to_vec(),
+            inherited: Arc::new(vec![worker_reports, worker_gate]),
+            tasks_per_worker_max: start.tasks_per_worker_max,
+        };
+        let lane = runtime.open_lane(launch.clone(), config).unwrap();
+        let owner = runtime.add_owner().unwrap();
+        let started = Instant::now();
+        let (tokens, outcomes) = (0, HashMap::new());
+        Self {
+            runtime,
+            lane,
+            owner,
+            launch,
+            reports,
+            gate,
+            started,
+            tokens,
+            outcomes,
+        }
+    }
+
+    /// What is left of the test's time.
+    pub fn left(&self) -> Duration {
+        let left = LIMIT.saturating_sub(self.started.elapsed());
+        assert!(!left.is_zero(), "the test took more than {LIMIT:?}");
+        left
+    }
+
+    pub fn call(&mut self, command: &str) -> Call {
+        self.tokens += 1;
+        Call {
+            owner: self.owner.index(),
+            token: self.tokens,
+            any_thread: false,
+            function: None,
+            payload: Payload {
+                inline: command.into(),
+                ..Payload::default()
+            },
+        }
+    }
+
+    pub fn submit(&mut self, command: &str) -> Ticket {
+        self.submit_with(command, CallOptions::default())
+    }
+
+    pub fn submit_with(&mut self, command: &str, options: CallOptions) -> Ticket {
+        let call = self.call(command);
+        self.submit_call(call, options).unwrap()
+    }
+
+    pub fn submit_call(&mut self, call: Call, options: CallOptions) -> Result<Ticket, SubmitError> {
+        let token = call.token;
+        self.lane
+            .submit(call, options)
+            .map(|task| Ticket { token, task })
+    }
+
+    /// A call with `blocks` of shared memory, each filled from one slice.
+    pub fn call_with_blocks(&mut self, command: &str, blocks: &[&[u8]]) -> Call {
+        let mut call = self.call(command);
+        for bytes in blocks {
+            let block = self.runtime.allocate(bytes.len() as u64).unwrap();
+            block.write(0, bytes);
+            call.payload.blocks.push(block);
+        }
+        call
+    }
+
+    /// Waits for the outcome of one call; none comes twice.
+    pub fn outcome(&mut self, ticket: Ticket) -> Outcome {
+        loop {
+            if let Some(outcome) = self.outcomes.remove(&ticket.token) {
+                return outcome;
+            }
+            let finished = wait_finished(&self.owner, self.left());
+            self.keep(finished);
+        }
+    }
+
+    /// What has already been fetched and not asked for, with everything that is there now.
+    pub fn unclaimed(&mut self) -> usize {
+        let mut finished = Vec::new();
+        self.owner.drain(usize::MAX, &mut finished);
+        self.keep(finished);
+        self.outcomes.len()
+    }
+
+    fn keep(&mut self, finished: Vec<Finished>) {
+        for Finished { token, outcome, .. } in finished {
+            let before = self.outcomes.insert(token, outcome);
+            assert!(before.is_none(), "call {token} ended twice");
+        }
+    }
+
+    pub fn value(&mut self, ticket: Ticket) -> String {
+        match self.outcome(ticket) {
+            Outcome::Returned {
+                status: Status::Value,
+                payload,
+                ..
+            } => String::from_utf8(payload).unwrap(),
+            other => panic!("expected a value, not {other:?}"),
+        }
+    }
+
+    pub fn echo(&mut self) {
+        let ticket = self.submit("echo still here");
+        assert_eq!(self.value(ticket), "still here");
+    }
+
+    /// Waits until the call is lost, with what is known of its worker, and its attempts.
+    pub fn crash(&mut self, ticket: Ticket) -> (Crash, u32) {
+        match self.outcome(ticket) {
+            Outcome::Lost {
+                may_have_started: true,
+                attempts,
+                crash: Some(crash),
+            } => (crash, attempts),
+            other => panic!("expected a lost call, not {other:?}"),
+        }
+    }
+
+    /// Waits until a worker reports `name`; its process id.
+    pub fn report(&self, name: &str) -> i32 {
+        let mut buffer = [0; 256];
+        assert!(
+            socket::wait_readable(self.reports.as_fd(), Some(self.left())).unwrap(),
+            "{name}"
+        );
+        let (len, _) = socket::receive(self.reports.as_fd(), &mut buffer, Wait::No).unwrap();
+        let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+        let (said, pid) = text.split_once(' ').unwrap();
+        assert_eq!(said, name);
+        pid.parse().unwrap()
+    }
+
+    /// Whether a worker has reported anything that was not asked for.
+    pub fn has_report(&self) -> bool {
+        socket::wait_readable(self.reports.as_fd(), Some(Duration::ZERO)).unwrap()
+    }
+
+    /// Lets `count` calls pass the gate.
+    pub fn open_gate(&self, count: usize) {
+        use std::io::Write;
+        let mut gate = std::fs::File::from(self.gate.try_clone().unwrap());
+        gate.write_all(&vec![1; count]).unwrap();
+    }
+
+    /// Runs short calls until the lane knows that a worker may hold several in advance.
+    pub fn teach_prefetching(&mut self) {
+        for _ in 0..64 {
+            self.echo();
+        }
+    }
+
+    /// Waits, without a clock of its own, until `done`.
+    pub fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
+        while !done() {
+            assert!(
+                self.started.elapsed() < LIMIT,
+                "{what} did not happen in {LIMIT:?}"
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until the process `pid` is gone, or only its parent's wait is missing.
+    pub fn gone(&self, pid: i32) {
+        self.until(&format!("the end of process {pid}"), || !is_alive(pid));
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.runtime.stop();
+    }
+}
+
+/// Waits until `owner` has something, and takes it.
+pub fn wait_finished(owner: &Owner, limit: Duration) -> Vec<Finished> {
+    let mut finished = Vec::new();
+    let deadline = Instant::now() + limit;
+    while finished.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ready = socket::wait_readable(owner.event().as_fd(), Some(left)).unwrap();
+        assert!(ready, "no outcome within {limit:?}");
+        owner.drain(64, &mut finished);
+    }
+    finished
+}
+
+/// Whether `pid` runs: a zombie does not.
+pub fn is_alive(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = status
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Sends `signal` to the process `pid`.
+pub fn signal(pid: i32, signal: i32) {
+    let pidfd = process::open_pidfd(pid).unwrap();
+    process::signal(pidfd.as_fd(), signal).unwrap();
+}

@@ -1,0 +1,14 @@
+//! The runtime and its workers, with real processes and without Python.
+//!
+//! The worker program is `tests/support/worker`; `fixture.rs` starts it and waits for what it does.
+
+mod blocks;
+mod crashes;
+mod fixture;
+mod lies;
+mod limits;
+mod orphans;
+mod owners;
+mod stopping;
+mod submitting;
+mod zygotes;

@@ -1,0 +1,11 @@
+//! Any bytes as a frame: what decodes encodes to the same again.
+
+#![no_main]
+
+#[allow(dead_code, reason = "each target runs one of the shared checks")]
+#[path = "../../crates/offloop/tests/hostile/checks.rs"]
+mod checks;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| checks::frame(bytes));

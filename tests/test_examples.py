@@ -1,0 +1,154 @@
+"""Each example runs as its reader would run it, and does what its first lines promise."""
+
+import http.client
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gates import eventually
+
+GUIDE = Path(__file__).resolve().parent.parent / "docs" / "guide.md"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+SECONDS_MAX = 50
+
+
+def run_example(name: str, *arguments: str) -> str:
+    """Run an example to its end and return what it printed."""
+    ended = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@contextmanager
+def service(name: str) -> Iterator[int]:
+    """Run an example that serves, on a port of its choice, until the test is done."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(EXAMPLES / name), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            found = re.search(r"unning on http://127\.0\.0\.1:(\d+)", line)
+            if found:
+                yield int(found[1])
+                break
+        else:
+            pytest.fail(f"{name} ended before it served")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        process.stdout.close()
+        process.wait(SECONDS_MAX)
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """Send one request and return status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_MAX)
+    try:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def picture(width: int, height: int) -> bytes:
+    """A picture, encoded as PNG."""
+    encoded = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def test_fastapi_service_makes_thumbnails_and_refuses_what_is_not_a_picture():
+    with service("fastapi_service.py") as port:
+        status, body = ask(port, "POST", "/thumbnail?edge=64", picture(640, 480))
+        assert status == 200
+        with Image.open(io.BytesIO(body)) as small:
+            assert small.format == "JPEG"
+            assert small.size == (64, 48)
+        assert ask(port, "POST", "/thumbnail", b"no picture")[0] == 415
+        assert ask(port, "POST", "/thumbnail?edge=0", b"")[0] == 422
+        assert ask(port, "GET", "/health") == (200, b'{"running":0,"queued":0}')
+
+
+def test_aiohttp_service_answers_and_stops_when_the_client_hangs_up():
+    with service("aiohttp_service.py") as port:
+        status, body = ask(port, "GET", "/primes?below=100")
+        assert (status, json.loads(body)) == (200, {"below": 100, "primes": 25})
+
+        def health() -> dict[str, int]:
+            return json.loads(ask(port, "GET", "/health")[1])
+
+        query = urllib.parse.urlencode({"below": 10**12})
+        with socket.create_connection(("127.0.0.1", port)) as impatient:
+            impatient.sendall(f"GET /primes?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            eventually(lambda: health() == {"active": 1, "stopped": 0})
+        eventually(lambda: health() == {"active": 0, "stopped": 1})
+        assert ask(port, "GET", "/primes?below=10")[0] == 200
+
+
+def test_blocking_waits_end_before_the_computation_beside_them():
+    lines = run_example("blocking_beside_cpu.py", "--scale", "0.1").splitlines()
+    ends = [re.fullmatch(r"(.+) ended after ([\d.]+) s", line) for line in lines[:3]]
+    assert [end[1] for end in ends if end][2] == "computation"
+    seconds = [float(end[2]) for end in ends if end]
+    # All three started together: one after the other they would take 2.2 s.
+    assert seconds[2] < 2.0
+    assert lines[3].startswith("the loop's longest pause was")
+
+
+def test_failing_task_of_a_group_stops_the_others():
+    lines = run_example("taskgroup_cancel.py").splitlines()
+    assert lines[0] == "failed: this experiment cannot work"
+    assert lines[-1] == "the others stopped"
+
+
+def test_notebook_like_script_runs_without_a_main_guard():
+    lines = run_example("notebook_like.py").splitlines()
+    assert lines == [
+        "squares: [0, 1, 4, 9, 16, 25, 36, 49]",
+        "scaled: [0, 3, 6, 9]",
+        "spreads: [0.0, 1.0, 2.0]",
+        "above 10: 89 above 50: 49",
+        "sorted: True (2000000,)",
+    ]
+
+
+def guide_programs() -> list[str]:
+    """The listings of the guide, each a whole module; those with a loop run to their end."""
+    return re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("source", guide_programs(), ids=lambda source: str(source.count("\n")))
+def test_listing_of_the_guide_runs(source, tmp_path):
+    (tmp_path / "listing.py").write_text(source)
+    name = "__main__" if "asyncio.run(" in source else "listing"
+    program = f"import runpy; runpy.run_path('listing.py', run_name={name!r})"
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert bool(ended.stdout) == ("print(" in source)
