@@ -23,7 +23,7 @@ VENV_PYTHON := $(abspath $(BIN)/python)
 export PYO3_PYTHON := $(VENV_PYTHON)
 
 REQUIREMENTS := requirements/build.txt requirements/test.txt requirements/lint.txt \
-	requirements/lock.txt
+	requirements/demo.txt requirements/lock.txt
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml \
 	$(wildcard Cargo.lock rustfmt.toml)
 
@@ -119,6 +119,8 @@ $(VENV)/.created:
 $(VENV)/.installed: $(VENV)/.created $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt \
 		-r requirements/build.txt -r requirements/test.txt -r requirements/lint.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r requirements/demo.txt
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed $(RUST_SOURCES) pyproject.toml

@@ -29,6 +29,7 @@ class CaseRunner:
     def run(self, scenario: Scenario, peer: str) -> CaseResult:
         """Measure one case, in as many fresh processes as the scenario wants."""
         result = CaseResult()
+        started = time.monotonic()
         samples = self.output / "samples" / f"{scenario.name}-{peer}.jsonl"
         samples.parent.mkdir(parents=True, exist_ok=True)
         samples.unlink(missing_ok=True)
@@ -39,6 +40,7 @@ class CaseRunner:
             result.status = self._run_process(scenario, peer, samples, log)
             if result.status != "ok":
                 break
+        result.seconds = time.monotonic() - started
         result.read(samples)
         if result.status != "ok":
             result.error = _last_words(log)

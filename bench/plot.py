@@ -30,7 +30,7 @@ PANELS = (
     ("burst", "gap_ms"),
     ("stop", "python_cancel_ms"),
     ("stop", "c_cancel_ms"),
-    ("crash", "failed"),
+    ("crash", "spoiled"),
     ("orphans", "workers"),
     ("idle", "wakeups"),
 )

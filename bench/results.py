@@ -51,6 +51,7 @@ class CaseResult:
 
     status: str = "ok"
     error: str = ""
+    seconds: float = 0.0
     cells: dict[str, Cell] = field(default_factory=dict)
 
     def read(self, path: Path) -> None:

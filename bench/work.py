@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     Array = NDArray[float64]
 
 #: Elements of an array that are rewritten before each call, and read back on the other side.
-SAMPLES = 64
+SAMPLES = 8
+
+#: Elements of float64 in a page of 4 KiB.
+PAGE = 512
 
 _kept: dict[int, Array] = {}
 
@@ -68,23 +71,36 @@ def spin_in_c(path: str, additions: int) -> int:
 
 
 def positions(seed: int, length: int) -> list[int]:
-    """Return where an array of ``length`` elements is rewritten for ``seed``."""
-    return [(seed * 7919 + number * 104729 * 31) % length for number in range(SAMPLES)]
+    """Return where an array of ``length`` elements is rewritten for ``seed``.
+
+    The first element of a page is never among them: those stay as they are.
+    """
+    places = [(seed * 7919 + number * 3246599) % length for number in range(SAMPLES)]
+    return [place + 1 if place % PAGE == 0 else place for place in places]
 
 
 def stamp(array: Array, seed: int) -> float:
-    """Rewrite some elements of the array, and return the sum that a reader must find there."""
+    """Rewrite some elements of the array, and return the sum that its reader must find."""
     places = positions(seed, array.size)
     array[places] = [float(seed % 65536 + number) for number in range(SAMPLES)]
-    return float(array[places].sum())
+    return _sum(array, places)
 
 
 def read_sum(array: Array, seed: int) -> float:
-    """Read what ``stamp`` wrote. The array must be writable, as from the standard pool."""
+    """Read every page of an array and what ``stamp`` wrote, and write to it once.
+
+    The array must be writable, as from the standard pool; and a pool that only maps the bytes
+    pays for that here, as it would in a task that uses them.
+    """
     places = positions(seed, array.size)
-    total = float(array[places].sum())
+    total = _sum(array, places)
     array[places[0]] += 1.0
     return total
+
+
+def _sum(array: Array, places: list[int]) -> float:
+    # Whole numbers below 2**53: the sum is exact in any order.
+    return float(array[places].sum() + array[::PAGE].sum())
 
 
 def make_array(length: int, seed: int) -> Array:

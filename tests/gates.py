@@ -35,7 +35,7 @@ class OpenGate:
         deadline = time.monotonic() + seconds
         while b"\n" not in self._unread:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._started], [], [], left)[0]:
+            if left <= 0 or not is_readable(self._started, left):
                 raise AssertionError(f"no call reported within {seconds} s")
             self._unread += os.read(self._started, 65536)
         line, self._unread = self._unread.split(b"\n", 1)
@@ -44,7 +44,7 @@ class OpenGate:
 
     def has_report(self) -> bool:
         """Whether a call has reported and nobody has read it."""
-        return b"\n" in self._unread or bool(select.select([self._started], [], [], 0)[0])
+        return b"\n" in self._unread or is_readable(self._started, 0)
 
     def release(self, calls: int = 1) -> None:
         """Let that many waiting calls go on."""
@@ -70,11 +70,18 @@ class Watched:
 
     def has_ended(self, seconds: float = 0.0) -> bool:
         """Whether it has ended, or ends within `seconds`."""
-        return bool(select.select([self._descriptor], [], [], seconds)[0])
+        return is_readable(self._descriptor, seconds)
 
     def close(self) -> None:
         """Close the pidfd."""
         os.close(self._descriptor)
+
+
+def is_readable(descriptor: int, seconds: float) -> bool:
+    """Whether a descriptor, whatever its number, has something to read within the bound."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
 def eventually(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:

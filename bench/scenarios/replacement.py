@@ -50,6 +50,7 @@ async def _replace(case: Case, directory: Path) -> None:
             return
         case.add(REPLACEMENT.key, (replacement.at_ns - killed_ns) / 1e6)
         await settled(tasks[1:], 3.0)
+        await settled(tasks[:1], 0.05)
 
 
 async def _wait_replacement(path: Path, task: asyncio.Future[object]) -> Started | None:

@@ -3,6 +3,18 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, final
 
+__all__ = [
+    "SharedBuffer",
+    "Lane",
+    "LoopOwner",
+    "stop",
+    "worker_pids",
+    "zygote_pids",
+    "function_statistics",
+    "serve",
+    "on_interrupt",
+]
+
 @final
 class SharedBuffer:
     def __len__(self) -> int: ...

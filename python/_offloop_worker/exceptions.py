@@ -3,7 +3,7 @@
 They are public under the name ``offloop``; they live here because a worker imports nothing else.
 """
 
-__all__ = ["OffloopError", "QueueFull", "TaskInterrupted"]
+__all__ = ["MemoryLimitExceeded", "OffloopError", "QueueFull", "TaskInterrupted"]
 
 
 class OffloopError(Exception):
@@ -17,6 +17,15 @@ class QueueFull(OffloopError):
 
     The message names the size and the limit. With ``queue_policy="wait"`` coroutines and plain
     threads wait instead, and only ``submit`` on an event loop's own thread raises this.
+    """
+
+    __module__ = "offloop"
+
+
+class MemoryLimitExceeded(OffloopError, MemoryError):
+    """The call needed more memory than the pool's ``memory_limit`` lets a worker have.
+
+    Its cause is the ``MemoryError`` that the call raised; the worker goes on.
     """
 
     __module__ = "offloop"

@@ -11,6 +11,7 @@ import traceback
 from _pickle import dumps, loads
 
 from _offloop_worker.codec import dumps_by_value
+from _offloop_worker.exceptions import MemoryLimitExceeded
 
 # Seen by type checkers alone: ``typing`` is not imported in workers.
 TYPE_CHECKING = False
@@ -31,8 +32,16 @@ def describe(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
+#: Bytes that this worker may have; its ``MemoryError`` is then the limit's doing.
+memory_limit: int | None = None
+
+
 def encode(error: BaseException) -> bytes:
     """Pickle ``error`` with everything that belongs to it."""
+    if memory_limit is not None and type(error) is MemoryError:
+        exceeded = MemoryLimitExceeded(f"the call needs more than {memory_limit} bytes of memory")
+        exceeded.__cause__ = error
+        error = exceeded
     return dumps(_tree(error, _DEPTH_MAX), 5)
 
 
@@ -68,6 +77,9 @@ def _parts(error: BaseException) -> Tree:
         loads(pickle)
         return ("whole", pickle)
     except Exception as refusal:
+        if isinstance(error, BaseExceptionGroup):
+            cls, _arguments, attributes = _pieces(error)
+            return ("group", cls, error.message, attributes)
         return ("parts", *_pieces(error), f"{type(refusal).__name__}: {refusal}")
 
 
@@ -115,6 +127,12 @@ class _Unpicklable:
 def decode(tree: Tree, remote_traceback: RemoteTraceback) -> BaseException:
     """Rebuild the exception of a tree; ``remote_traceback`` makes a cause of a text."""
     parts, text, cause, context, suppress, members = tree
+    if parts[0] == "group":
+        rebuilt = [decode(member, remote_traceback) for member in members if member is not None]
+        error = loads(parts[1])(parts[2], rebuilt)
+        vars(error).update(loads(parts[3]))
+        _attach_causes(error, text, cause, context, suppress, remote_traceback)
+        return error
     error = _rebuild(parts)
     if isinstance(error, BaseExceptionGroup):
         for member, subtree in zip(error.exceptions, members, strict=False):

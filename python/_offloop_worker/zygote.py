@@ -39,6 +39,7 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     for name in settings["preload"]:
         __import__(name)
     _state["initializer"] = settings["initializer"]
+    _state["memory_limit"] = settings["memory_limit"]
     inheritance.give_key(settings["authkey"])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -49,9 +50,25 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
 
 def _begin() -> None:
     """Run in each worker before it takes calls."""
-    if _state["initializer"] is not None:
+    if _state["memory_limit"] is not None:
+        import resource
+
+        from _offloop_worker import failure
+
+        resource.setrlimit(resource.RLIMIT_DATA, (_state["memory_limit"],) * 2)
+        failure.memory_limit = _state["memory_limit"]
+    if _state["initializer"] is None:
+        return
+    try:
         initializer, arguments = loads(_state["initializer"])
         initializer(*arguments)
+    except BaseException:
+        import logging
+
+        # In the words, and to the logger, of the standard pool.
+        logger = logging.getLogger("concurrent.futures")
+        logger.critical("Exception in initializer:", exc_info=True)
+        raise
 
 
 def _finish() -> None:

@@ -10,7 +10,12 @@
 ``to_thread`` and ``ThreadPool`` run what waits. Both work under any event loop.
 """
 
-from _offloop_worker.exceptions import OffloopError, QueueFull, TaskInterrupted
+from _offloop_worker.exceptions import (
+    MemoryLimitExceeded,
+    OffloopError,
+    QueueFull,
+    TaskInterrupted,
+)
 from offloop._default import run, to_process, to_thread
 from offloop._future import Future
 from offloop._process_pool import PoolView, ProcessPool
@@ -31,6 +36,7 @@ __all__ = [
     "WorkerCrashed",
     "DecodeError",
     "DeadlineExceeded",
+    "MemoryLimitExceeded",
     "QueueFull",
     "TaskDropped",
     "TaskInterrupted",

@@ -41,6 +41,7 @@ def describe(
     initializer: Callable[..., object] | None,
     initargs: Iterable[Any],
     preload: Iterable[str],
+    memory_limit: int | None,
 ) -> Launch:
     """The part of a lane's arguments that says how its workers start."""
     pickled, descriptors = _pickle_initializer(initializer, tuple(initargs))
@@ -50,6 +51,7 @@ def describe(
         "directory": _directory(),
         "preload": list(preload),
         "initializer": pickled,
+        "memory_limit": memory_limit,
         "authkey": bytes(process.current_process().authkey),
     }
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]

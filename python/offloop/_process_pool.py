@@ -126,6 +126,8 @@ class ProcessPool(_Executor):
         preload: modules imported once, before the workers are forked.
         timeout: seconds from submission after which a call is stopped (``DeadlineExceeded``).
         run_timeout: seconds from the start of a call after which it is stopped.
+        memory_limit: bytes of private memory that a worker may have (``RLIMIT_DATA``); a call that
+            needs more gets ``MemoryLimitExceeded``.
         grace: seconds between interrupting a call and killing its worker.
         max_queue, max_queue_bytes: limits of what waits; None for no limit of its own.
         queue_policy: what a full queue does: ``"wait"``, ``"refuse"`` or ``"drop_oldest"``.
@@ -146,6 +148,7 @@ class ProcessPool(_Executor):
         preload: Iterable[str] = (),
         timeout: float | None = None,
         run_timeout: float | None = None,
+        memory_limit: int | None = None,
         grace: float = 0.5,
         max_queue: int | None = None,
         max_queue_bytes: int | None = None,
@@ -170,10 +173,19 @@ class ProcessPool(_Executor):
         self._mp_context = mp_context
         for limit in (timeout, run_timeout):
             _check_seconds(limit)
+        for name, count in (
+            ("max_queue", max_queue),
+            ("max_queue_bytes", max_queue_bytes),
+            ("memory_limit", memory_limit),
+        ):
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be None or at least 1, not {count!r}")
+        if retries < 0:
+            raise ValueError(f"retries must be at least 0, not {retries!r}")
         self._timeout, self._run_timeout, self._retries = timeout, run_timeout, retries
         self._waits = queue_policy == "wait"
         self._lane = Lane(
-            **_launch.describe(initializer, initargs, preload),
+            **_launch.describe(initializer, initargs, preload, memory_limit),
             workers_max=max_workers,
             tasks_per_worker_max=max_tasks_per_child,
             queue_tasks_max=max_queue,

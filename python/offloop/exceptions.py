@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
 
-from _offloop_worker.exceptions import OffloopError, QueueFull, TaskInterrupted
+from _offloop_worker.exceptions import (
+    MemoryLimitExceeded,
+    OffloopError,
+    QueueFull,
+    TaskInterrupted,
+)
 
 __all__ = [
     "OffloopError",
     "WorkerCrashed",
     "DecodeError",
     "DeadlineExceeded",
+    "MemoryLimitExceeded",
     "QueueFull",
     "TaskDropped",
     "TaskInterrupted",

@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use crate::limits::{PREFETCH_NS, PREFETCH_TASKS_MAX};
+use crate::limits::{PACK_NS, PACK_TASKS_MAX, PREFETCH_NS, PREFETCH_TASKS_MAX, WAKE_NS};
 use crate::time::saturating_nanos;
 
 /// The running estimate of one lane.
@@ -50,6 +50,17 @@ impl RunEstimate {
         self.depth
     }
 
+    /// Tasks that a worker holds before it is worth to wake another one, the running one included.
+    #[must_use]
+    pub fn pack(&self) -> u32 {
+        match self.mean_ns {
+            Some(mean) if mean < WAKE_NS => {
+                (PACK_NS / mean.max(1)).clamp(1, u64::from(PACK_TASKS_MAX)) as u32
+            }
+            _ => 1,
+        }
+    }
+
     /// The mean run time, once a call has completed.
     #[must_use]
     pub fn mean(&self) -> Option<Duration> {
@@ -73,6 +84,14 @@ mod tests {
     fn nothing_is_held_in_advance_before_the_first_measurement() {
         assert_eq!(after(&[]).depth(), 1);
         assert_eq!(after(&[]).mean(), None);
+    }
+
+    #[test]
+    fn very_short_calls_are_packed_and_others_are_not() {
+        assert_eq!(after(&[Duration::from_micros(5)]).pack(), 20);
+        assert_eq!(after(&[Duration::from_nanos(1)]).pack(), PACK_TASKS_MAX);
+        assert_eq!(after(&[Duration::from_micros(25)]).pack(), 1);
+        assert_eq!(after(&[]).pack(), 1);
     }
 
     #[test]

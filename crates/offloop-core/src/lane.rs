@@ -130,6 +130,8 @@ pub(crate) struct Lane {
     /// It stands in the ring of lanes that want workers.
     pub(crate) hungry: bool,
     pub(crate) estimate: RunEstimate,
+    /// A worker stays on one task for long: nothing is packed until the next completion.
+    pub(crate) slow: bool,
     pub(crate) counted: LaneStatistics,
 }
 
@@ -150,6 +152,7 @@ impl Lane {
             demand: 0,
             hungry: false,
             estimate: RunEstimate::default(),
+            slow: false,
             counted: LaneStatistics::default(),
         }
     }
@@ -161,16 +164,29 @@ impl Lane {
 
     /// Workers that would be of use beyond those that the lane has.
     pub(crate) fn demand_now(&self) -> u32 {
-        let waiting = self.queue.len() + self.prefetched;
+        let packed = (self.pack() - 1).saturating_mul(self.workers.len() as u32);
+        let waiting = self.queue.len() + self.prefetched.saturating_sub(packed);
         waiting.min(self.config.workers_max - self.workers.len() as u32)
     }
 
-    /// Tasks that one worker may hold. While the lane may still get another worker, nothing is
-    /// held in advance: the newcomer would only have to take it back.
+    /// Tasks that one worker holds before another one is of use to the lane.
+    pub(crate) fn pack(&self) -> u32 {
+        let drops = self.config.policy == QueuePolicy::DropOldest;
+        if drops || self.slow {
+            1
+        } else {
+            self.estimate.pack()
+        }
+    }
+
+    /// Tasks that one worker may hold. While the lane may still get another worker, nothing but
+    /// very short calls is held in advance: the newcomer would only have to take it back.
     pub(crate) fn depth(&self) -> u32 {
         let drops = self.config.policy == QueuePolicy::DropOldest;
-        if drops || self.may_grow() {
+        if drops {
             1
+        } else if self.may_grow() {
+            self.pack()
         } else {
             self.estimate.depth()
         }
@@ -241,11 +257,11 @@ mod tests {
     #[test]
     fn nothing_is_held_in_advance_while_another_worker_may_come() {
         let mut lane = Lane::new(LaneConfig::new(2));
-        lane.estimate.record(Duration::from_micros(1));
+        lane.estimate.record(Duration::from_micros(50));
         lane.workers.push(0);
         assert_eq!(lane.depth(), 1);
         lane.workers.push(1);
-        assert_eq!(lane.depth(), limits::PREFETCH_TASKS_MAX);
+        assert_eq!(lane.depth(), 41);
         lane.config.policy = QueuePolicy::DropOldest;
         assert_eq!(lane.depth(), 1);
     }

@@ -12,6 +12,19 @@ pub const PREFETCH_NS: u64 = 2_000_000;
 /// slots: revoked tasks keep their slots until the worker passes over them.
 pub const PREFETCH_TASKS_MAX: u32 = 256;
 
+/// What waking another process costs, about: calls of a lane that run shorter than this on average
+/// are packed on workers that are awake.
+pub const WAKE_NS: u64 = 25_000;
+
+/// Estimated work that such a worker holds before another one is woken.
+pub const PACK_NS: u64 = 100_000;
+
+/// Tasks that such a worker holds before another one is woken.
+pub const PACK_TASKS_MAX: u32 = 32;
+
+/// How long a packed worker may stay on one task before what it holds goes to others after all.
+pub const PACK_PATIENCE: Duration = Duration::from_millis(1);
+
 /// Busy workers looked at to find a lightly loaded one. With more than these, the search starts
 /// at a place that moves on each time, which is as good as looking at all of them in practice.
 pub const LEAST_LOADED_SCAN: usize = 16;

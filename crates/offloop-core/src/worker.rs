@@ -37,6 +37,8 @@ pub(crate) struct Worker {
     pub(crate) full: bool,
     /// Refusals in a row while it held nothing.
     pub(crate) refusals: u32,
+    /// The task that it was on when the patience of a packed worker was last armed.
+    pub(crate) watched: u32,
     pub(crate) spawned_at: Instant,
     pub(crate) idle_since: Instant,
 }
@@ -53,6 +55,7 @@ impl Worker {
             assigned_total: 0,
             full: false,
             refusals: 0,
+            watched: NONE,
             spawned_at: now,
             idle_since: now,
         }

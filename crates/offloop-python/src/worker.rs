@@ -99,7 +99,9 @@ fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
     let signal = offloop_sys::process::interrupt_signal();
     let handler = names::function(py, "_offloop_worker._offloop", "on_interrupt")?;
     names::function(py, "signal", "signal")?.call1((signal, handler))?;
-    let mut worker = Worker::new(channel);
+    // The socket stays open until the process ends: its end tells the parent that this worker is
+    // of no more use, and the exit handlers are still to run.
+    let worker = Box::leak(Box::new(Worker::new(channel)));
     if let Err(error) = begin.call0() {
         let text = describe(py, error);
         worker.channel.hello(Err(&text))?;

@@ -145,11 +145,16 @@ pub fn receive(
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len();
     let flags = libc::MSG_CMSG_CLOEXEC | if wait == Wait::No { libc::MSG_DONTWAIT } else { 0 };
-    // SAFETY: every pointer in `message` is valid for writing until the call returns.
-    let count = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
-    if count < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let mut receive = || {
+        // SAFETY: every pointer in `message` is valid for writing until the call returns.
+        let count = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
+        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count) }
+    };
+    let count = match receive() {
+        // A peer that ended without reading all of ours is reported once, before what it had sent.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive()?,
+        other => other?,
+    };
     let descriptors = take_descriptors(&message);
     if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "message longer than its limit"));
@@ -253,6 +258,19 @@ mod tests {
         let (left, right) = pair().unwrap();
         drop(left);
         let error = receive(right.as_fd(), &mut [0; 8], Wait::No).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_that_did_not_listen_arrive() {
+        let (left, right) = pair().unwrap();
+        send(left.as_fd(), b"unread", &[], Wait::No).unwrap();
+        send(right.as_fd(), b"why", &[], Wait::No).unwrap();
+        drop(right);
+        let mut buffer = [0; 8];
+        let (len, _) = receive(left.as_fd(), &mut buffer, Wait::No).unwrap();
+        assert_eq!(&buffer[..len], b"why");
+        let error = receive(left.as_fd(), &mut buffer, Wait::No).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use offloop_core::{
@@ -97,8 +97,12 @@ pub(crate) struct Fleet {
     channels: Vec<Option<Channel>>,
     dying: Vec<Dying>,
     backlog_shown: bool,
+    /// Completions may lie there that nobody will announce; the next full drain takes them.
+    pub(crate) unannounced: bool,
     last_crash: Option<Crash>,
     pub(crate) lanes: Vec<LaneId>,
+    /// Lanes that nobody submits to any more, and that may still have calls.
+    pub(crate) abandoned: Vec<LaneId>,
     /// Who waits for room in a full queue: lane, owner, token.
     pub(crate) room_waiters: VecDeque<(LaneId, u8, u64)>,
 }
@@ -127,8 +131,10 @@ impl Fleet {
             channels: Vec::new(),
             dying: Vec::new(),
             backlog_shown: false,
+            unannounced: false,
             last_crash: None,
             lanes: Vec::new(),
+            abandoned: Vec::new(),
             room_waiters: VecDeque::new(),
         }
     }
@@ -285,6 +291,19 @@ impl Fleet {
         });
     }
 
+    /// Forgets the abandoned lanes whose last call is over.
+    pub(crate) fn forget_drained(&mut self) {
+        let Self { abandoned, lanes, pool, .. } = self;
+        abandoned.retain(|lane| {
+            let drained = pool.lane_is_drained(*lane);
+            if drained {
+                pool.forget_lane(*lane);
+                lanes.retain(|other| other != lane);
+            }
+            !drained
+        });
+    }
+
     /// Whether calls are refused for good.
     pub(crate) fn has_given_up(&self) -> bool {
         self.given_up || self.pool.is_broken()
@@ -303,7 +322,17 @@ impl Fleet {
             for channel in self.channels() {
                 channel.segment().backlog().store(u32::from(waits), Ordering::Relaxed);
             }
+            // A worker pushes its completion, passes a fence (`ring::raise_pending`) and then looks
+            // at the backlog before it sleeps. We do it the other way round, so one of us sees what
+            // the other stored: it announces itself, or we look for it.
+            fence(Ordering::SeqCst);
+            self.unannounced |= waits;
         }
+    }
+
+    /// Whether completions lie there that nobody may announce.
+    pub(crate) fn is_overlooked(&self) -> bool {
+        self.unannounced && self.channels().any(Channel::has_completions)
     }
 
     /// Takes the completions of one worker, at most a pass of them; true when some may be left.

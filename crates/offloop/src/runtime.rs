@@ -8,7 +8,7 @@
 //! Invariants: 1. The lock is never held while the user's code runs or a system call waits.
 //!             2. Every accepted call is posted exactly once, to its owner or to the resolver.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,6 +31,10 @@ use crate::supervisor::{STOP_BOUND, Supervisor};
 
 /// The owner that resolves calls of plain threads, and those of loops that are stuck.
 pub const RESOLVER: u8 = 0;
+
+/// Fleets without a lane whose workers are kept warm; a program rarely starts its workers in more
+/// ways than this.
+const WARM_FLEETS_MAX: usize = 4;
 
 /// Now, on the clock that the pools use.
 pub(crate) fn now() -> Instant {
@@ -265,7 +269,9 @@ impl Drop for Lease {
 }
 
 pub(crate) struct State {
-    pub(crate) fleets: Vec<Option<Fleet>>,
+    /// By number; a number is never given again, so a late message reaches nobody else.
+    pub(crate) fleets: BTreeMap<u32, Fleet>,
+    fleets_made: u32,
     pub(crate) owners: Owners,
     /// When the supervisor wakes by itself.
     pub(crate) planned: Option<Instant>,
@@ -306,9 +312,9 @@ impl Shared {
     }
 
     /// Wakes the supervisor when it has something to do earlier than it planned.
-    fn after(&self, state: &State) {
-        let wanted = state.fleets.iter().flatten().any(|fleet| {
-            !fleet.wanted.is_empty() || !fleet.watch.is_empty()
+    pub(crate) fn after(&self, state: &State) {
+        let wanted = state.fleets.values().any(|fleet| {
+            !fleet.wanted.is_empty() || !fleet.watch.is_empty() || fleet.is_overlooked()
         });
         let sooner = match (state.poll_timeout(), state.planned) {
             (Some(at), Some(planned)) => at < planned,
@@ -357,8 +363,7 @@ impl Shared {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.failed = Some(reason.into());
-        for number in 0..state.fleets.len() {
-            let number = u32::try_from(number).expect("few fleets");
+        for number in state.fleets.keys().copied().collect::<Vec<_>>() {
             if let Some((fleet, mut desk)) = state.desk(self, number) {
                 fleet.break_lanes(&mut desk, reason.into());
             }
@@ -369,7 +374,7 @@ impl Shared {
 
 impl State {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.fleets.iter().flatten().filter_map(Fleet::poll_timeout).min()
+        self.fleets.values().filter_map(Fleet::poll_timeout).min()
     }
 
     pub(crate) fn desk<'state>(
@@ -377,7 +382,7 @@ impl State {
         shared: &'state Shared,
         fleet: u32,
     ) -> Option<(&'state mut Fleet, Desk<'state>)> {
-        let fleet = self.fleets.get_mut(fleet as usize)?.as_mut()?;
+        let fleet = self.fleets.get_mut(&fleet)?;
         let desk = Desk {
             now: now(),
             owners: &mut self.owners,
@@ -389,23 +394,46 @@ impl State {
     }
 
     pub(crate) fn handle_timeout(&mut self, shared: &Shared) {
-        for number in 0..self.fleets.len() {
-            let number = u32::try_from(number).expect("few fleets");
+        for number in self.fleets.keys().copied().collect::<Vec<_>>() {
             if let Some((fleet, mut desk)) = self.desk(shared, number) {
                 fleet.handle_timeout(&mut desk);
             }
         }
     }
 
+    /// Lets go of fleets that no lane uses: the most recent ones stay warm for a while, the others
+    /// end now. Returns those whose last process has gone.
+    pub(crate) fn take_idle_fleets(&mut self, shared: &Shared) -> Vec<Fleet> {
+        self.fleets.values_mut().for_each(Fleet::forget_drained);
+        let unused: Vec<u32> =
+            self.fleets.values().filter(|fleet| fleet.lanes.is_empty()).map(|f| f.number).collect();
+        let surplus = unused.len().saturating_sub(WARM_FLEETS_MAX);
+        let mut ended = Vec::new();
+        for (index, number) in unused.into_iter().enumerate() {
+            let Some((fleet, mut desk)) = self.desk(shared, number) else { continue };
+            if index < surplus || !fleet.launch.inherited.is_empty() {
+                fleet.pool.retire_idle(desk.now);
+                fleet.run_actions(&mut desk);
+            }
+            if fleet.is_empty() && fleet.wanted.is_empty() {
+                ended.extend(self.fleets.remove(&number));
+            }
+        }
+        ended
+    }
+
     /// The completion timer fired: from now on it may be armed again.
     pub(crate) fn nudged(&mut self) {
-        for channel in self.fleets.iter().flatten().flat_map(Fleet::channels) {
+        for channel in self.fleets.values().flat_map(Fleet::channels) {
             channel.segment().nudge_armed().store(0, Ordering::Release);
         }
     }
 
     /// Takes the completions of all workers and feeds them.
     pub(crate) fn drain_all(&mut self, shared: &Shared) {
+        for fleet in self.fleets.values_mut() {
+            fleet.unannounced = false;
+        }
         self.drain(shared, None);
     }
 
@@ -413,7 +441,7 @@ impl State {
     fn drain(&mut self, shared: &Shared, owner: Option<u8>) -> bool {
         self.tell_releases(shared);
         let mut found = HashMap::new();
-        for fleet in self.fleets.iter().flatten() {
+        for fleet in self.fleets.values() {
             fleet.with_completions(owner, &mut found);
         }
         let mut more = false;
@@ -431,7 +459,7 @@ impl State {
         let released = std::mem::take(&mut *list);
         drop(list);
         for (fleet, worker, sequence) in released {
-            let fleet = self.fleets.get_mut(fleet as usize).and_then(Option::as_mut);
+            let fleet = self.fleets.get_mut(&fleet);
             if let Some(channel) = fleet.and_then(|fleet| fleet.channel_mut(worker)) {
                 channel.release(sequence);
             }
@@ -476,7 +504,8 @@ impl Runtime {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self(Arc::new(Shared {
             state: Mutex::new(State {
-                fleets: Vec::new(),
+                fleets: BTreeMap::new(),
+                fleets_made: 0,
                 owners,
                 planned: None,
                 reply_bound: REPLY_BOUND,
@@ -535,24 +564,24 @@ impl Runtime {
             Supervisor::start(&self.0)?;
             state.started = true;
         }
-        let same = state.fleets.iter().position(|fleet| {
-            fleet.as_ref().is_some_and(|fleet| {
-                fleet.broken.is_none() && fleet.launch.is_same(&launch)
-            })
-        });
-        let number = same.unwrap_or_else(|| {
-            let number = state.fleets.len();
+        let state = &mut *state;
+        let usable = |fleet: &&Fleet| fleet.broken.is_none() && fleet.launch.is_same(&launch);
+        let number = match state.fleets.values().find(usable) {
+            Some(fleet) => fleet.number,
+            None => {
+                state.fleets_made += 1;
+                state.fleets_made
+            }
+        };
+        let fleet = state.fleets.entry(number).or_insert_with(|| {
             let config = PoolConfig {
                 tasks_per_worker_max: launch.tasks_per_worker_max,
                 idle_timeout: limits::IDLE_TIMEOUT,
                 restart: RestartIntensity::default(),
                 seed: clock::monotonic_ns(),
             };
-            let fleet = Fleet::new(u32::try_from(number).expect("few"), launch, config);
-            state.fleets.push(Some(fleet));
-            number
+            Fleet::new(number, launch, config)
         });
-        let fleet = state.fleets[number].as_mut().expect("found or made above");
         let lane = fleet.pool.open_lane(config);
         fleet.lanes.push(lane);
         let fleet = fleet.number;
@@ -603,8 +632,7 @@ impl Runtime {
     pub fn close_lanes(&self) {
         let mut guard = self.0.lock();
         let state = &mut *guard;
-        for number in 0..state.fleets.len() {
-            let number = u32::try_from(number).expect("few fleets");
+        for number in state.fleets.keys().copied().collect::<Vec<_>>() {
             let Some((fleet, mut desk)) = state.desk(&self.0, number) else { continue };
             for lane in fleet.lanes.clone() {
                 fleet.pool.close_lane(desk.now, lane, Close::Drain);
@@ -620,7 +648,7 @@ impl Runtime {
         let state = self.0.lock();
         self.0.wait_until(state, limit, |state| {
             state.stop
-                || state.fleets.iter().flatten().all(|fleet| {
+                || state.fleets.values().all(|fleet| {
                     fleet.lanes.iter().all(|lane| fleet.pool.lane_is_drained(*lane))
                 })
         })
@@ -632,18 +660,18 @@ impl Runtime {
             return;
         }
         let mut state = self.0.lock();
-        for fleet in state.fleets.iter_mut().flatten() {
+        for fleet in state.fleets.values_mut() {
             for channel in fleet.channels_mut() {
                 // A worker that cannot be asked is killed below.
                 let _ = channel.retire();
             }
         }
         self.0.wait_until(state, STOP_BOUND, |state| {
-            !state.started || state.fleets.iter().flatten().all(Fleet::is_empty)
+            !state.started || state.fleets.values().all(Fleet::is_empty)
         });
         let mut state = self.0.lock();
         state.stop = true;
-        for fleet in state.fleets.iter_mut().flatten() {
+        for fleet in state.fleets.values_mut() {
             // What cannot be killed has ended; the lifeline ends the rest.
             let _ = fleet.kill_all();
         }
@@ -669,7 +697,7 @@ impl Runtime {
     #[must_use]
     pub fn worker_pids(&self) -> Vec<i32> {
         let state = self.0.lock();
-        let channels = state.fleets.iter().flatten().flat_map(Fleet::channels);
+        let channels = state.fleets.values().flat_map(Fleet::channels);
         channels.filter(|channel| channel.ready).map(|channel| channel.pid).collect()
     }
 
@@ -677,7 +705,7 @@ impl Runtime {
     #[must_use]
     pub fn zygote_pids(&self) -> Vec<i32> {
         let state = self.0.lock();
-        let zygotes = state.fleets.iter().flatten().filter_map(|fleet| fleet.zygote.as_ref());
+        let zygotes = state.fleets.values().filter_map(|fleet| fleet.zygote.as_ref());
         zygotes.map(|zygote| zygote.pid).collect()
     }
 }
@@ -811,7 +839,7 @@ impl Lane {
         }
         let state = self.shared.lock();
         self.shared.wait_until(state, limit, |state| {
-            let fleet = state.fleets.get(self.fleet as usize).and_then(Option::as_ref);
+            let fleet = state.fleets.get(&self.fleet);
             state.stop || fleet.is_none_or(|fleet| done(self.lane, fleet))
         })
     }
@@ -843,11 +871,19 @@ impl Drop for Lane {
         self.with_fleet(|lane, fleet, desk| {
             fleet.pool.close_lane(desk.now, lane, Close::Drain);
             fleet.run_actions(desk);
-            if fleet.pool.lane_is_drained(lane) {
-                fleet.pool.forget_lane(lane);
-                fleet.lanes.retain(|other| *other != lane);
-            }
+            fleet.abandoned.push(lane);
+            fleet.forget_drained();
         });
+        if self.is_forked() {
+            return;
+        }
+        let state = self.shared.lock();
+        let unused = state.fleets.values().filter(|fleet| fleet.lanes.is_empty());
+        let private = |fleet: &&Fleet| !fleet.launch.inherited.is_empty();
+        if unused.clone().count() > WARM_FLEETS_MAX || unused.clone().any(|f| private(&f)) {
+            // The event is ours and open: signalling it cannot fail.
+            let _ = self.shared.wake.signal();
+        }
     }
 }
 
@@ -923,7 +959,7 @@ impl Owner {
         let state = self.shared.lock();
         let mailbox = state.owners.slots.get(usize::from(self.index));
         mailbox.is_some_and(|slot| !slot.mailbox.is_empty())
-            || state.fleets.iter().flatten().flat_map(Fleet::channels).any(|channel| {
+            || state.fleets.values().flat_map(Fleet::channels).any(|channel| {
                 channel.segment().pending(self.index).load(Ordering::Relaxed) != 0
             })
     }

@@ -81,6 +81,7 @@ impl Supervisor {
                 }
                 let at = state.poll_timeout();
                 state.planned = at;
+                self.shared.after(&state);
                 at.map(|at| at.saturating_duration_since(now()))
             };
             if let Err(error) = self.poller.wait(&mut ready, limit) {
@@ -117,6 +118,14 @@ impl Supervisor {
         }
         state.handle_timeout(&self.shared);
         self.update_watches(state);
+        for mut fleet in state.take_idle_fleets(&self.shared) {
+            if let Some(zygote) = &fleet.zygote {
+                // It leaves the poller before it closes.
+                let _ = self.poller.remove(zygote.socket());
+            }
+            // No process is left but the zygote, which cannot be killed only if it has ended.
+            let _ = fleet.kill_all();
+        }
         self.shared.notify(state);
         if ready.iter().any(|ready| ready.token & KIND == PROCESS || ready.token & KIND == ZYGOTE) {
             // A crash may have been described, and more read than has been passed on.
@@ -151,7 +160,7 @@ impl Supervisor {
     }
 
     fn update_watches(&self, state: &mut State) {
-        for fleet in state.fleets.iter_mut().flatten() {
+        for fleet in state.fleets.values_mut() {
             for watch in std::mem::take(&mut fleet.watch) {
                 let (Watch::Start(worker) | Watch::Quiet(worker)) = watch;
                 let Some(channel) = fleet.channel(worker) else { continue };
@@ -191,7 +200,7 @@ impl Supervisor {
     fn take_orders(&self) -> Vec<Order> {
         let mut state = self.shared.lock();
         let mut orders = Vec::new();
-        for fleet in state.fleets.iter_mut().flatten() {
+        for fleet in state.fleets.values_mut() {
             let mut zygote = fleet.zygote.is_none().then(|| fleet.launch.clone());
             for worker in std::mem::take(&mut fleet.wanted) {
                 orders.push(Order { fleet: fleet.number, worker, zygote: zygote.take() });

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use crate::limits::{LEAST_LOADED_SCAN, REFUSAL_DELAY, REFUSALS_MAX};
+use crate::limits::{LEAST_LOADED_SCAN, PACK_PATIENCE, REFUSAL_DELAY, REFUSALS_MAX};
 use crate::pool::{Pool, worker_key};
 use crate::task::{NONE, Phase};
 use crate::worker::WorkerState;
@@ -36,6 +36,7 @@ impl<P> Pool<P> {
         }
         let (lane, stop) = (self.tasks[task].lane, self.tasks[task].stop);
         self.detach(task);
+        self.lanes[lane].slow = false;
         let entry = &mut self.workers[worker];
         entry.full = false;
         entry.refusals = 0;
@@ -136,15 +137,25 @@ impl<P> Pool<P> {
     }
 
     fn candidate(&mut self, lane: u32) -> Option<Candidate> {
-        if self.lanes[lane].may_grow() && !self.idle.is_empty() {
-            return Some(Candidate::Idle);
+        let another = self.lanes[lane].may_grow() && !self.idle.is_empty();
+        let depth = if another { self.lanes[lane].pack() } else { self.lanes[lane].depth() };
+        // A lane's workers hold at least one task each (pool invariant 3).
+        let busy = if depth == 1 { None } else { self.least_loaded(lane, depth) };
+        match busy {
+            Some(worker) => {
+                if self.lanes[lane].may_grow() {
+                    self.watch(worker);
+                }
+                Some(Candidate::Busy(worker))
+            }
+            None if another => Some(Candidate::Idle),
+            None => None,
         }
+    }
+
+    /// The worker of the lane that holds least, if it may hold one more.
+    fn least_loaded(&mut self, lane: u32, depth: u32) -> Option<u32> {
         let lane = &mut self.lanes[lane];
-        let depth = lane.depth();
-        if depth == 1 {
-            // A lane's workers hold at least one task each (pool invariant 3).
-            return None;
-        }
         let count = lane.workers.len();
         let mut best = None;
         let mut best_load = u32::MAX;
@@ -159,7 +170,34 @@ impl<P> Pool<P> {
         if count > LEAST_LOADED_SCAN {
             lane.scan_from = (lane.scan_from + LEAST_LOADED_SCAN as u32) % count as u32;
         }
-        best.map(Candidate::Busy)
+        best
+    }
+
+    /// Looks at a packed worker again after a while: one that stays on a task for long must not
+    /// keep others waiting behind it.
+    pub(super) fn watch(&mut self, worker: u32) {
+        let entry = &mut self.workers[worker];
+        if entry.watched == NONE {
+            entry.watched = entry.tasks.first().unwrap_or(NONE);
+            self.timers.set(worker_key(worker), self.now.saturating_add(PACK_PATIENCE));
+        }
+    }
+
+    /// A packed worker is still on the task that it was on, or it has gone on to another.
+    pub(super) fn end_patience(&mut self, worker: u32) {
+        let entry = &mut self.workers[worker];
+        let watched = core::mem::replace(&mut entry.watched, NONE);
+        let (lane, first) = (entry.lane, entry.tasks.first());
+        if lane == NONE || entry.prefetched == 0 {
+            return;
+        }
+        // Again and again while anything is held: completions elsewhere end the lane's slowness.
+        self.watch(worker);
+        if first == Some(watched) {
+            self.lanes[lane].slow = true;
+            self.refresh_demand(lane);
+            self.dispatch(lane);
+        }
     }
 
     /// Lends a worker to a lane.
@@ -279,6 +317,10 @@ impl<P> Pool<P> {
             return;
         }
         self.unlend(worker);
+        let entry = &mut self.workers[worker];
+        if core::mem::replace(&mut entry.watched, NONE) != NONE {
+            self.timers.clear(worker_key(worker));
+        }
         let entry = &self.workers[worker];
         if entry.state == WorkerState::Killed {
             // Its exit is all that is still to come.

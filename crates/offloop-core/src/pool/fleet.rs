@@ -177,6 +177,7 @@ impl<P> Pool<P> {
                 self.serve(worker);
             }
             WorkerState::Retiring => self.kill(worker),
+            WorkerState::Busy => self.end_patience(worker),
             _ => {}
         }
     }

@@ -20,98 +20,65 @@ const ARENA_BYTES: u64 = 64 << 20;
 /// Tells the lie called `name` about `call`, and never returns.
 pub fn tell(channel: &WorkerChannel, call: &Call, name: &str) -> io::Result<()> {
     let (socket, segment, supervisor) = channel.raw();
-    let honest = Header {
-        kind: Kind::Completion,
-        flags: 0,
-        detail: 0,
-        function: 0,
-        sequence: call.sequence,
-    };
-    let nowhere = BlockAddress {
-        chunk: 7,
-        offset: 0,
-        len: 8,
-    };
-    match name {
-        "unknown-kind" => push(segment, &[99; 64]),
-        "short-frame" => push(segment, &[5, 0, 0]),
-        "empty-frame" => push(segment, &[]),
-        "missing-blocks" => push(segment, &[&[5, 0, 0, 200], [0; 40].as_slice()].concat()),
-        "wrong-sequence" => push_header(
+    if let Some(frames) = false_frames(call.sequence, name) {
+        frames.iter().for_each(|frame| push(segment, frame));
+    } else if let Some(address) = false_address(name) {
+        let arena = (name != "unpassed-chunk").then(|| pass_chunk(socket, address.chunk));
+        let completion = header(Kind::Completion, call.sequence);
+        push(
             segment,
-            Header {
-                sequence: call.sequence + 7,
-                ..honest
+            &Head::new(completion, 0, &[address]).parts().concat(),
+        );
+        drop(arena.transpose()?);
+    } else {
+        match name {
+            "release-flood" => loop {
+                push(segment, &bare(header(Kind::Release, call.sequence)));
+                supervisor.signal()?;
             },
-        ),
-        "sequence-zero" => push_header(
-            segment,
-            Header {
-                sequence: 0,
-                ..honest
-            },
-        ),
-        "unknown-status" => push_header(
-            segment,
-            Header {
-                detail: 77,
-                ..honest
-            },
-        ),
-        "wrong-direction" => push_header(
-            segment,
-            Header {
-                kind: Kind::Call,
-                ..honest
-            },
-        ),
-        "unknown-release" => push_header(
-            segment,
-            Header {
-                kind: Kind::Release,
-                ..honest
-            },
-        ),
-        "release-flood" => loop {
-            let release = Header {
-                kind: Kind::Release,
-                ..honest
-            };
-            push_header(segment, release);
-            supervisor.signal()?;
-        },
-        "unpassed-chunk" => push(segment, &Head::new(honest, 0, &[nowhere]).parts().concat()),
-        "outside-chunk" => {
-            let arena = pass_chunk(socket, 7)?;
-            let outside = BlockAddress {
-                offset: ARENA_BYTES - 4,
-                ..nowhere
-            };
-            push(segment, &Head::new(honest, 0, &[outside]).parts().concat());
-            drop(arena);
+            "corrupt-tail" => store_tail(segment, u64::MAX)?,
+            "tail-beyond" => store_tail(segment, 1 << 40)?,
+            _ => say(socket, name)?,
         }
-        "overflowing-block" => {
-            let arena = pass_chunk(socket, 7)?;
-            let huge = BlockAddress {
-                offset: u64::MAX - 2,
-                len: u64::MAX,
-                ..nowhere
-            };
-            push(segment, &Head::new(honest, 0, &[huge]).parts().concat());
-            drop(arena);
-        }
-        "corrupt-tail" => store_tail(segment, u64::MAX)?,
-        "tail-beyond" => store_tail(segment, 1 << 40)?,
-        "twice" => {
-            push_header(segment, honest);
-            push_header(segment, honest);
-        }
-        _ => say(socket, name)?,
     }
     supervisor.signal()?;
     loop {
         std::hint::spin_loop();
     }
+}
+
+/// Frames that are wrong in themselves, or that say something wrong of the call.
+fn false_frames(sequence: u64, name: &str) -> Option<Vec<Vec<u8>>> {
+    let honest = header(Kind::Completion, sequence);
+    let frame = match name {
+        "unknown-kind" => vec![99; 64],
+        "short-frame" => vec![5, 0, 0],
+        "empty-frame" => Vec::new(),
+        "missing-blocks" => [&[5, 0, 0, 200], [0; 40].as_slice()].concat(),
+        "wrong-sequence" => bare(header(Kind::Completion, sequence + 7)),
+        "sequence-zero" => bare(header(Kind::Completion, 0)),
+        "unknown-status" => bare(Header {
+            detail: 77,
+            ..honest
+        }),
+        "wrong-direction" => bare(header(Kind::Call, sequence)),
+        "unknown-release" => bare(header(Kind::Release, sequence)),
+        "twice" => return Some(vec![bare(honest); 2]),
+        _ => return None,
+    };
+    Some(vec![frame])
+}
+
+/// Blocks that are not there.
+fn false_address(name: &str) -> Option<BlockAddress> {
+    let (offset, len) = match name {
+        "unpassed-chunk" => (0, 8),
+        "outside-chunk" => (ARENA_BYTES - 4, 8),
+        "overflowing-block" => (u64::MAX - 2, u64::MAX),
+        _ => return None,
+    };
+    let chunk = 7;
+    Some(BlockAddress { chunk, offset, len })
 }
 
 /// Lies on the socket.
@@ -136,8 +103,20 @@ fn say(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     }
 }
 
-fn push_header(segment: &Segment, header: Header) {
-    push(segment, &Head::new(header, 0, &[]).parts().concat());
+fn header(kind: Kind, sequence: u64) -> Header {
+    let (flags, detail, function) = (0, 0, 0);
+    Header {
+        kind,
+        flags,
+        detail,
+        function,
+        sequence,
+    }
+}
+
+/// A frame without blocks and payload.
+fn bare(header: Header) -> Vec<u8> {
+    Head::new(header, 0, &[]).parts().concat()
 }
 
 fn push(segment: &Segment, frame: &[u8]) {
