@@ -70,7 +70,8 @@ def case_line(scenario: Scenario, peer: str, result: CaseResult) -> str:
         if metric.key in result.cells
     ]
     ending = "" if result.status == "ok" else f" [red]{result.status}: {escape(result.error)}[/]"
-    return f"[bold]{scenario.name}[/] {peer}, {result.seconds:.1f} s: {escape('; '.join(parts))}{ending}"
+    numbers = escape("; ".join(parts))
+    return f"[bold]{scenario.name}[/] {peer}, {result.seconds:.1f} s: {numbers}{ending}"
 
 
 def _markdown(run: Run) -> str:

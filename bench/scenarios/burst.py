@@ -111,5 +111,5 @@ SCENARIO = Scenario(
     reach=reach,
     bound_s=120,
     quick_peers=("multiprocessing",),
-    entrances=("offloop", "offloop-executor", "offloop-adopted"),
+    entrances=("offloop", "offloop-executor"),
 )

@@ -40,8 +40,9 @@ def reach() -> tuple[Reach, ...]:
 SCENARIO = Scenario(
     name="idle",
     title="Idle parent and workers",
-    about="Voluntary context switches of all threads of all processes over 5 seconds (2 in the quick form), on the "
-    "standard loop; the timer that ends them is taken off. The CPU column contains it.",
+    about="Voluntary context switches of all threads of all processes over 5 seconds (2 in the "
+    "quick form), on the standard loop; the timer that ends them is taken off. The CPU column "
+    "contains it.",
     metrics=(WAKEUPS, CPU),
     run=run,
     reach=reach,

@@ -95,5 +95,5 @@ SCENARIO = Scenario(
     run=run,
     reach=reach,
     bound_s=120,
-    entrances=("offloop", "offloop-executor", "offloop-adopted"),
+    entrances=("offloop", "offloop-executor"),
 )
