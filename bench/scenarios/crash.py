@@ -13,7 +13,7 @@ from typing import Any
 from bench import work
 from bench.reach import limit
 from bench.results import Case, Metric, Reach, Scenario
-from bench.scenarios.common import settled, wait_started
+from bench.scenarios.waiting import settled, wait_started
 
 TASKS = 10
 

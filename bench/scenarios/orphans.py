@@ -16,7 +16,7 @@ from bench import work
 from bench.measure import TOKEN, processes
 from bench.reach import limit
 from bench.results import Case, Metric, Reach, Scenario
-from bench.scenarios.common import wait_started
+from bench.scenarios.waiting import wait_started
 
 WORKERS = Metric("workers", "workers alive after 200 ms", "of 2")
 ALL = Metric("processes", "processes alive after 200 ms", "")

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import work
 from bench.reach import limit
 from bench.results import Case, Metric, Reach, Scenario
-from bench.scenarios.common import Started, settled, wait_started
+from bench.scenarios.waiting import Started, settled, wait_started
 
 REPLACEMENT = Metric("replacement_ms", "the next task begins", "ms")
 

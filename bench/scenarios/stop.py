@@ -15,7 +15,7 @@ from bench import work
 from bench.measure import cpu_ns
 from bench.reach import limit
 from bench.results import Case, Metric, Reach, Scenario
-from bench.scenarios.common import settled, wait_started
+from bench.scenarios.waiting import settled, wait_started
 
 PYTHON_CANCEL = Metric("python_cancel_ms", "Python loop, cancel", "ms")
 PYTHON_RAISED = Metric("python_raised_ms", "Python loop, cancel, awaiting task resumes", "ms")

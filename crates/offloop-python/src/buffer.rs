@@ -22,7 +22,10 @@ pub(crate) struct SharedBuffer {
 
 impl SharedBuffer {
     pub(crate) fn new(block: MappedBlock, lease: Box<dyn Any + Send + Sync>) -> Self {
-        Self { block, _lease: lease }
+        Self {
+            block,
+            _lease: lease,
+        }
     }
 }
 
@@ -58,8 +61,11 @@ impl SharedBuffer {
             } else {
                 std::ptr::null_mut()
             };
-            (*view).shape =
-                if wants(ffi::PyBUF_ND) { &raw mut (*view).len } else { std::ptr::null_mut() };
+            (*view).shape = if wants(ffi::PyBUF_ND) {
+                &raw mut (*view).len
+            } else {
+                std::ptr::null_mut()
+            };
             (*view).strides = if wants(ffi::PyBUF_STRIDES) {
                 &raw mut (*view).itemsize
             } else {

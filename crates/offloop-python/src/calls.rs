@@ -27,7 +27,8 @@ pub(crate) fn encode(
     keywords: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<EncodedCall> {
     let known = functions::lookup(py, &home.runtime, &home.allocate, callable)?;
-    let arguments_only = arguments.is_empty() && keywords.is_none_or(|keywords| keywords.is_empty());
+    let arguments_only =
+        arguments.is_empty() && keywords.is_none_or(|keywords| keywords.is_empty());
     let payload = match &known {
         Some(_) if arguments_only => offloop::Payload::default(),
         Some(_) => {
@@ -40,8 +41,16 @@ pub(crate) fn encode(
             codec::encode(py, whole.as_any(), &home.allocate)?.into_payload(py, &home.allocate)?
         }
     };
-    let (function, statistics) = known.map(|known| (known.function, known.statistics)).unzip();
-    let call = Call { owner: 0, token: 0, any_thread: false, function, payload };
+    let (function, statistics) = known
+        .map(|known| (known.function, known.statistics))
+        .unzip();
+    let call = Call {
+        owner: 0,
+        token: 0,
+        any_thread: false,
+        function,
+        payload,
+    };
     Ok(EncodedCall { call, statistics })
 }
 
@@ -52,8 +61,12 @@ pub(crate) fn options(
     retries: u32,
 ) -> PyResult<CallOptions> {
     Ok(CallOptions {
-        timeout: timeout.map(|seconds| duration("timeout", seconds)).transpose()?,
-        run_timeout: run_timeout.map(|seconds| duration("run_timeout", seconds)).transpose()?,
+        timeout: timeout
+            .map(|seconds| duration("timeout", seconds))
+            .transpose()?,
+        run_timeout: run_timeout
+            .map(|seconds| duration("run_timeout", seconds))
+            .transpose()?,
         retries,
         grace: None,
     })
@@ -62,6 +75,8 @@ pub(crate) fn options(
 /// Seconds as a duration.
 pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| {
-        PyValueError::new_err(format!("{name} must be a number of seconds >= 0, not {seconds}"))
+        PyValueError::new_err(format!(
+            "{name} must be a number of seconds >= 0, not {seconds}"
+        ))
     })
 }

@@ -10,9 +10,9 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use offloop::Payload;
 use offloop::arena::{ArenaError, Block, MappedBlock};
 use offloop::frame::{BLOCKS_MAX, INLINE_BYTES_MAX};
-use offloop::Payload;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -40,7 +40,10 @@ struct Collector {
 
 impl Collector {
     fn take(&self) -> Vec<Block> {
-        let mut blocks = self.blocks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut blocks = self
+            .blocks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::take(&mut *blocks)
     }
 }
@@ -49,8 +52,13 @@ impl Collector {
 impl Collector {
     /// True keeps the buffer inside the pickle.
     fn __call__(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Some(view) = View::new(buffer)? else { return Ok(true) };
-        let mut blocks = self.blocks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(view) = View::new(buffer)? else {
+            return Ok(true);
+        };
+        let mut blocks = self
+            .blocks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         // The last block is kept for the pickle itself.
         if view.len() < OUT_OF_BAND_BYTES_MIN || blocks.len() + 1 >= BLOCKS_MAX {
             return Ok(true);
@@ -112,9 +120,12 @@ fn copy_to_block(py: Python<'_>, allocate: &Allocate, bytes: &[u8]) -> PyResult<
 
 fn arena_error(py: Python<'_>, error: &ArenaError) -> PyErr {
     match error {
-        ArenaError::Full { .. } => {
-            raise(py, "_offloop_worker.exceptions", "QueueFull", &error.to_string())
-        }
+        ArenaError::Full { .. } => raise(
+            py,
+            "_offloop_worker.exceptions",
+            "QueueFull",
+            &error.to_string(),
+        ),
         _ => PyMemoryError::new_err(error.to_string()),
     }
 }
@@ -128,18 +139,29 @@ pub(crate) struct Encoded<'py> {
 impl<'py> Encoded<'py> {
     /// A pickle without buffers.
     pub(crate) fn from_pickle(pickle: Bound<'py, PyBytes>) -> Self {
-        Self { pickle, blocks: Vec::new() }
+        Self {
+            pickle,
+            blocks: Vec::new(),
+        }
     }
 
     /// The payload for a frame: a pickle that is too long for a ring goes into a block.
     pub(crate) fn into_payload(self, py: Python<'_>, allocate: &Allocate) -> PyResult<Payload> {
         let bytes = self.pickle.as_bytes();
         if bytes.len() + self.blocks.len() * 24 <= INLINE_BYTES_MAX {
-            return Ok(Payload { inline: bytes.to_vec(), blocks: self.blocks, in_block: false });
+            return Ok(Payload {
+                inline: bytes.to_vec(),
+                blocks: self.blocks,
+                in_block: false,
+            });
         }
         let mut blocks = vec![copy_to_block(py, allocate, bytes)?];
         blocks.extend(self.blocks);
-        Ok(Payload { inline: Vec::new(), blocks, in_block: true })
+        Ok(Payload {
+            inline: Vec::new(),
+            blocks,
+            in_block: true,
+        })
     }
 }
 
@@ -159,12 +181,21 @@ pub(crate) fn encode<'py>(
     let kept = COLLECTOR.with_borrow_mut(Option::take);
     let collector = match kept.filter(|kept| Arc::ptr_eq(&kept.get().allocate, allocate)) {
         Some(collector) => collector,
-        None => Py::new(py, Collector { allocate: Arc::clone(allocate), blocks: Vec::new().into() })?,
+        None => Py::new(
+            py,
+            Collector {
+                allocate: Arc::clone(allocate),
+                blocks: Vec::new().into(),
+            },
+        )?,
     };
     let result = encode_with(py, names, object, &collector);
     let blocks = collector.get().take();
     COLLECTOR.with_borrow_mut(|slot| *slot = Some(collector));
-    Ok(Encoded { pickle: result?, blocks })
+    Ok(Encoded {
+        pickle: result?,
+        blocks,
+    })
 }
 
 fn encode_with<'py>(
@@ -195,7 +226,10 @@ fn is_unpicklable(py: Python<'_>, error: &PyErr) -> bool {
     let refuses = |error: &PyErr| {
         error.is_instance_of::<pyo3::exceptions::PyAttributeError>(py)
             || error.is_instance_of::<pyo3::exceptions::PyTypeError>(py)
-            || error.get_type(py).name().is_ok_and(|name| name == "PicklingError")
+            || error
+                .get_type(py)
+                .name()
+                .is_ok_and(|name| name == "PicklingError")
     };
     refuses(error)
 }
@@ -224,7 +258,10 @@ pub(crate) fn lift_large_bytes<'py>(
     py: Python<'py>,
     arguments: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    if !arguments.iter_borrowed().any(|argument| is_large_bytes(&argument)) {
+    if !arguments
+        .iter_borrowed()
+        .any(|argument| is_large_bytes(&argument))
+    {
         return Ok(arguments.clone());
     }
     let lifted = arguments.iter().map(|argument| lift_if_large(py, argument));
@@ -236,36 +273,67 @@ pub(crate) fn lift_if_large<'py>(
     py: Python<'py>,
     object: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if is_large_bytes(&object) { names(py)?.large_bytes.bind(py).call1((object,)) } else { Ok(object) }
+    if is_large_bytes(&object) {
+        names(py)?.large_bytes.bind(py).call1((object,))
+    } else {
+        Ok(object)
+    }
 }
 
 fn is_large_bytes(object: &Bound<'_, PyAny>) -> bool {
-    let bytes = object.cast_exact::<PyBytes>().map(|bytes| bytes.as_bytes().len());
+    let bytes = object
+        .cast_exact::<PyBytes>()
+        .map(|bytes| bytes.as_bytes().len());
     let bytearray = || object.cast_exact::<PyByteArray>().map(|bytes| bytes.len());
-    bytes.or_else(|_| bytearray()).is_ok_and(|len| len >= LARGE_BYTES_MIN)
+    bytes
+        .or_else(|_| bytearray())
+        .is_ok_and(|len| len >= LARGE_BYTES_MIN)
 }
 
-/// Unpickles a payload whose blocks are kept alive by clones of `lease`.
+/// A payload as it arrived.
+pub(crate) struct Received<'payload> {
+    pub(crate) inline: &'payload [u8],
+    pub(crate) blocks: &'payload [MappedBlock],
+    /// The pickle lies in the first block.
+    pub(crate) in_block: bool,
+    /// The blocks must keep their bytes: objects get copies.
+    pub(crate) copy: bool,
+}
+
+/// Unpickles a payload. Its blocks are kept alive by clones of `lease`.
 pub(crate) fn decode<'py, L: Any + Send + Sync + Clone>(
     py: Python<'py>,
-    inline: &[u8],
-    blocks: &[MappedBlock],
-    in_block: bool,
+    received: &Received<'_>,
     lease: Option<&L>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let names = names(py)?;
-    let shared = |block: &MappedBlock| {
-        Py::new(py, SharedBuffer::new(block.clone(), Box::new(lease.cloned())))
-    };
+    let Received {
+        inline,
+        blocks,
+        in_block,
+        copy,
+    } = *received;
     if blocks.is_empty() {
         return names.loads.bind(py).call1((PyBytes::new(py, inline),));
     }
+    let shared = |block: &MappedBlock| -> PyResult<Bound<'py, PyAny>> {
+        let buffer = SharedBuffer::new(block.clone(), Box::new(lease.cloned()));
+        let buffer = Bound::new(py, buffer)?.into_any();
+        if copy {
+            Ok(PyByteArray::from(&buffer)?.into_any())
+        } else {
+            Ok(buffer)
+        }
+    };
     let (data, buffers) = if in_block {
-        (shared(&blocks[0])?.into_bound(py).into_any(), &blocks[1..])
+        (shared(&blocks[0])?, &blocks[1..])
     } else {
         (PyBytes::new(py, inline).into_any(), blocks)
     };
-    let buffers = PyList::new(py, buffers.iter().map(shared).collect::<PyResult<Vec<_>>>()?)?;
+    let buffers = PyList::new(
+        py,
+        buffers.iter().map(shared).collect::<PyResult<Vec<_>>>()?,
+    )?;
     let arguments = [data.as_ptr(), buffers.as_ptr()];
     call_with_keywords(py, &names.loads, &arguments, &names.buffers)
 }

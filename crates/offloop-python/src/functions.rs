@@ -73,9 +73,15 @@ static TABLES: Mutex<Option<Tables>> = Mutex::new(None);
 fn tables() -> MutexGuard<'static, Option<Tables>> {
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     let generation = offloop_sys::fork::generation();
-    if tables.as_ref().is_none_or(|tables| tables.generation != generation) {
+    if tables
+        .as_ref()
+        .is_none_or(|tables| tables.generation != generation)
+    {
         // The parent's entries are leaked: their references may belong to a dead thread's work.
-        std::mem::forget(tables.replace(Tables { generation, ..Tables::default() }));
+        std::mem::forget(tables.replace(Tables {
+            generation,
+            ..Tables::default()
+        }));
     }
     tables
 }
@@ -91,7 +97,9 @@ pub(crate) fn lookup(
     let key = callable.as_ptr() as usize;
     {
         let tables = tables();
-        let entry = tables.as_ref().and_then(|tables| tables.by_object.get(&key));
+        let entry = tables
+            .as_ref()
+            .and_then(|tables| tables.by_object.get(&key));
         if let Some(entry) = entry {
             match &entry.validity {
                 Validity::Name => return Ok(Some(entry.known.clone())),
@@ -114,7 +122,10 @@ fn are_unchanged(py: Python<'_>, places: &[(Py<PyAny>, Py<PyAny>, Py<PyAny>)]) -
                 return ffi::PyDict_GetItem(place.as_ptr(), name.as_ptr()) == value.as_ptr();
             }
         }
-        place.bind(py).getattr("cell_contents").is_ok_and(|now| now.is(value.bind(py)))
+        place
+            .bind(py)
+            .getattr("cell_contents")
+            .is_ok_and(|now| now.is(value.bind(py)))
     })
 }
 
@@ -134,11 +145,18 @@ fn describe(
         Validity::Volatile
     } else {
         let places: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)> = places.extract()?;
-        if places.is_empty() { Validity::Name } else { Validity::Places(places) }
+        if places.is_empty() {
+            Validity::Name
+        } else {
+            Validity::Places(places)
+        }
     };
     let bytes = definition.as_bytes();
     let mut guard = tables();
-    let known = guard.as_ref().and_then(|tables| tables.by_definition.get(bytes)).cloned();
+    let known = guard
+        .as_ref()
+        .and_then(|tables| tables.by_definition.get(bytes))
+        .cloned();
     let known = match known {
         Some(known) => known,
         None => {
@@ -165,7 +183,11 @@ fn describe(
         dropped.extend(tables.by_object.drain().map(|(_, entry)| entry));
     }
     tables.by_definition.insert(bytes.to_vec(), known.clone());
-    let entry = Entry { _object: callable.clone().unbind(), known: known.clone(), validity };
+    let entry = Entry {
+        _object: callable.clone().unbind(),
+        known: known.clone(),
+        validity,
+    };
     dropped.extend(tables.by_object.insert(callable.as_ptr() as usize, entry));
     drop(guard);
     // Only now: dropping an entry may run Python code.
@@ -184,10 +206,16 @@ fn definition_payload(
 /// (name, calls, seconds) of every function that ran in a process lane.
 #[pyfunction]
 pub(crate) fn function_statistics(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
-    let known: Vec<KnownFunction> =
-        tables().iter().flat_map(|tables| tables.by_definition.values().cloned()).collect();
+    let known: Vec<KnownFunction> = tables()
+        .iter()
+        .flat_map(|tables| tables.by_definition.values().cloned())
+        .collect();
     let rows = known.iter().map(|known| {
-        let FunctionStatistics { name, calls, run_ns } = &*known.statistics;
+        let FunctionStatistics {
+            name,
+            calls,
+            run_ns,
+        } = &*known.statistics;
         let seconds = std::time::Duration::from_nanos(run_ns.load(Ordering::Relaxed)).as_secs_f64();
         (name.clone(), calls.load(Ordering::Relaxed), seconds)
     });

@@ -4,7 +4,9 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use offloop::{Call, CallOptions, Close, LaneConfig, Launch, Program, QueuePolicy, Runtime, SubmitError};
+use offloop::{
+    Call, CallOptions, Close, LaneConfig, Launch, Program, QueuePolicy, Runtime, SubmitError,
+};
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -36,7 +38,10 @@ fn home() -> PyResult<Home> {
     }
     let runtime = Runtime::new(None)?;
     let arena = runtime.clone();
-    let fresh = Home { runtime, allocate: Arc::new(move |len| arena.allocate(len)) };
+    let fresh = Home {
+        runtime,
+        allocate: Arc::new(move |len| arena.allocate(len)),
+    };
     // The parent's runtime is left alone in a forked child: its threads are not here.
     std::mem::forget(home.replace(fresh.clone()));
     Ok(fresh)
@@ -44,8 +49,13 @@ fn home() -> PyResult<Home> {
 
 fn existing_home() -> Option<Home> {
     let home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
-    home.as_ref().filter(|home| !home.runtime.is_forked()).cloned()
+    home.as_ref()
+        .filter(|home| !home.runtime.is_forked())
+        .cloned()
 }
+
+/// The fields of `PoolStatistics`, in order.
+type Counts = (u32, u32, u32, u32, u64, u64, u64, u64, u64, u64);
 
 /// One queue of calls and its share of the workers.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
@@ -61,9 +71,16 @@ impl Lane {
     #[new]
     #[pyo3(signature = (*, program, setup, inherited, workers_max, tasks_per_worker_max,
                         queue_tasks_max, queue_bytes_max, queue_policy, grace))]
-    #[expect(clippy::too_many_arguments, reason = "keywords, from one caller in Python")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keywords, from one caller in Python"
+    )]
     fn new(
-        program: (std::ffi::OsString, Vec<std::ffi::OsString>, Vec<std::ffi::OsString>),
+        program: (
+            std::ffi::OsString,
+            Vec<std::ffi::OsString>,
+            Vec<std::ffi::OsString>,
+        ),
         setup: Vec<u8>,
         inherited: Vec<i32>,
         workers_max: u32,
@@ -76,7 +93,11 @@ impl Lane {
         let home = home()?;
         let (path, arguments, environment) = program;
         let launch = Launch {
-            program: Program { path, arguments, environment },
+            program: Program {
+                path,
+                arguments,
+                environment,
+            },
             setup,
             inherited: Arc::new(inherited.into_iter().map(adopt).collect()),
             tasks_per_worker_max,
@@ -114,7 +135,10 @@ impl Lane {
     /// Submits a call for a `concurrent.futures.Future`; returns its token, or the exception of an
     /// argument that cannot be pickled, which belongs to the future.
     #[pyo3(signature = (future, callable, arguments, keywords, timeout, run_timeout, retries))]
-    #[expect(clippy::too_many_arguments, reason = "positional, from one caller in Python")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "positional, from one caller in Python"
+    )]
     fn submit(
         &self,
         py: Python<'_>,
@@ -132,7 +156,10 @@ impl Lane {
             Err(error) if is_refusal(py, &error)? => return Err(error),
             Err(error) => return Ok(Submitted::Failed(error.into_value(py).into_any())),
         };
-        let EncodedCall { mut call, statistics } = encoded;
+        let EncodedCall {
+            mut call,
+            statistics,
+        } = encoded;
         let owner = owner::current(py, &self.home.runtime)?;
         resolver::ensure(&self.home.runtime)?;
         self.unresolved.add();
@@ -158,7 +185,10 @@ impl Lane {
 
     /// Submits a call from a coroutine: (asyncio future, token).
     #[pyo3(signature = (callable, arguments, keywords, timeout, run_timeout, retries))]
-    #[expect(clippy::too_many_arguments, reason = "positional, from one caller in Python")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "positional, from one caller in Python"
+    )]
     fn start<'py>(
         &self,
         py: Python<'py>,
@@ -172,8 +202,10 @@ impl Lane {
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let options = calls::options(timeout, run_timeout, retries)?;
-        let EncodedCall { mut call, statistics } =
-            calls::encode(py, &self.home, callable, arguments, keywords)?;
+        let EncodedCall {
+            mut call,
+            statistics,
+        } = calls::encode(py, &self.home, callable, arguments, keywords)?;
         let event_loop = owner.get().event_loop(py);
         let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
         let token = pending::insert(Pending {
@@ -228,17 +260,21 @@ impl Lane {
         let stopped = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
         let replacement = stopped.clone().unbind();
         let replaced = pending::update(token, |pending| {
-            (std::mem::replace(&mut pending.future, replacement), pending.task)
+            (
+                std::mem::replace(&mut pending.future, replacement),
+                pending.task,
+            )
         });
-        let Some((_future, task)) = replaced else { return Ok(None) };
+        let Some((_future, task)) = replaced else {
+            return Ok(None);
+        };
         self.lane.cancel(task);
         Ok(Some(stopped))
     }
 
     /// Stops the call of `token`, without waiting for it.
     fn cancel(&self, token: u64) -> bool {
-        pending::update(token, |pending| pending.task)
-            .is_some_and(|task| self.lane.cancel(task))
+        pending::update(token, |pending| pending.task).is_some_and(|task| self.lane.cancel(task))
     }
 
     /// Whether a worker has started the call of `token`.
@@ -249,7 +285,11 @@ impl Lane {
 
     /// Takes no more calls; queued ones run, or are cancelled.
     fn close(&self, cancel_queued: bool) {
-        self.lane.close(if cancel_queued { Close::CancelQueued } else { Close::Drain });
+        self.lane.close(if cancel_queued {
+            Close::CancelQueued
+        } else {
+            Close::Drain
+        });
     }
 
     /// Waits until every call is over and every future resolved. Signals are looked at meanwhile.
@@ -272,7 +312,7 @@ impl Lane {
     }
 
     /// Counts, in the order of `PoolStatistics`.
-    fn statistics(&self) -> Option<(u32, u32, u32, u32, u64, u64, u64, u64, u64, u64)> {
+    fn statistics(&self) -> Option<Counts> {
         let lane = self.lane.statistics()?;
         Some((
             lane.workers,
@@ -356,7 +396,9 @@ fn adopt(fd: i32) -> OwnedFd {
 /// Ends everything: waits for what was accepted, then ends the threads and the workers.
 #[pyfunction]
 pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
-    let Some(home) = existing_home() else { return Ok(()) };
+    let Some(home) = existing_home() else {
+        return Ok(());
+    };
     home.runtime.close_lanes();
     let mut interrupted = Ok(());
     while interrupted.is_ok() && !py.detach(|| home.runtime.wait_drained(WAIT_SLICE)) {

@@ -59,9 +59,15 @@ static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
 fn registry() -> MutexGuard<'static, Option<Registry>> {
     let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
     let generation = offloop_sys::fork::generation();
-    if registry.as_ref().is_none_or(|registry| registry.generation != generation) {
+    if registry
+        .as_ref()
+        .is_none_or(|registry| registry.generation != generation)
+    {
         // A forked child's loops are not the parent's; its owners are left alone.
-        std::mem::forget(registry.replace(Registry { generation, ..Registry::default() }));
+        std::mem::forget(registry.replace(Registry {
+            generation,
+            ..Registry::default()
+        }));
     }
     registry
 }
@@ -78,9 +84,9 @@ pub(crate) fn current(py: Python<'_>, runtime: &Runtime) -> PyResult<Option<Py<L
         return Ok(None);
     }
     let key = event_loop.as_ptr() as usize;
-    let known = registry().as_ref().and_then(|registry| {
-        registry.by_loop.get(&key).map(|owner| owner.clone_ref(py))
-    });
+    let known = registry()
+        .as_ref()
+        .and_then(|registry| registry.by_loop.get(&key).map(|owner| owner.clone_ref(py)));
     match known {
         Some(owner) => Ok(Some(owner)),
         None => add(py, runtime, &event_loop).map(Some),
@@ -93,10 +99,17 @@ fn add(
     event_loop: &Bound<'_, PyAny>,
 ) -> PyResult<Py<LoopOwner>> {
     drop_closed(py)?;
-    let owner =
-        runtime.add_owner().map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    let owner = runtime
+        .add_owner()
+        .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     let fd = owner.event().as_fd().as_raw_fd();
-    let owner = Py::new(py, LoopOwner { owner, event_loop: event_loop.clone().unbind() })?;
+    let owner = Py::new(
+        py,
+        LoopOwner {
+            owner,
+            event_loop: event_loop.clone().unbind(),
+        },
+    )?;
     let drain = owner.bind(py).getattr("drain")?;
     event_loop.call_method1("add_reader", (fd, drain))?;
     let key = event_loop.as_ptr() as usize;
@@ -114,8 +127,16 @@ fn drop_closed(py: Python<'_>) -> PyResult<()> {
         .map(|(key, owner)| (*key, owner.clone_ref(py)))
         .collect();
     for (key, owner) in owners {
-        if owner.get().event_loop.bind(py).call_method0("is_closed")?.is_truthy()? {
-            let removed = registry().as_mut().and_then(|registry| registry.by_loop.remove(&key));
+        if owner
+            .get()
+            .event_loop
+            .bind(py)
+            .call_method0("is_closed")?
+            .is_truthy()?
+        {
+            let removed = registry()
+                .as_mut()
+                .and_then(|registry| registry.by_loop.remove(&key));
             drop(removed);
         }
     }
@@ -127,7 +148,9 @@ fn drop_closed(py: Python<'_>) -> PyResult<()> {
 pub(crate) fn resolve_all(py: Python<'_>, finished: Vec<Finished>) -> PyResult<()> {
     let mut first_error = None;
     for finished in finished {
-        let Some(pending) = pending::take(finished.token) else { continue };
+        let Some(pending) = pending::take(finished.token) else {
+            continue;
+        };
         let unresolved = pending.unresolved.clone();
         if let Err(error) = resolve(py, pending, finished.outcome) {
             first_error.get_or_insert(error);
@@ -157,12 +180,18 @@ fn resolve(py: Python<'_>, pending: Pending, outcome: Outcome) -> PyResult<()> {
         Waiter::Concurrent => {
             let (value, exception) = match result {
                 Ok(value) => (value, py.None().into_bound(py)),
-                Err(error) => (py.None().into_bound(py), error.into_value(py).into_bound(py).into_any()),
+                Err(error) => (
+                    py.None().into_bound(py),
+                    error.into_value(py).into_bound(py).into_any(),
+                ),
             };
             future.call_method1(pyo3::intern!(py, "_resolve"), (value, exception))?;
         }
         Waiter::Asyncio => {
-            if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+            if future
+                .call_method0(pyo3::intern!(py, "done"))?
+                .is_truthy()?
+            {
                 return Ok(());
             }
             match result {
@@ -191,19 +220,26 @@ fn set_exception<'py>(
 /// The value of an outcome, or the exception that it is.
 fn translate<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<Bound<'py, PyAny>> {
     let (status, payload, blocks) = match outcome {
-        Outcome::Returned { status, payload, blocks, .. } => (status, payload, blocks),
+        Outcome::Returned {
+            status,
+            payload,
+            blocks,
+            ..
+        } => (status, payload, blocks),
         Outcome::Room => return Ok(py.None().into_bound(py)),
         other => return Err(failure(py, other)),
     };
     if status == Status::Value && payload.is_empty() && blocks.is_none() {
         return Ok(py.None().into_bound(py));
     }
-    let decoded = match &blocks {
-        None => codec::decode::<()>(py, &payload, &[], false, None),
-        Some((blocks, in_block)) => {
-            codec::decode(py, &payload, blocks.blocks(), *in_block, Some(&blocks.lease()))
-        }
+    let lease = blocks.as_ref().map(|(blocks, _)| blocks.lease());
+    let received = codec::Received {
+        inline: &payload,
+        blocks: blocks.as_ref().map_or(&[], |(blocks, _)| blocks.blocks()),
+        in_block: blocks.as_ref().is_some_and(|(_, in_block)| *in_block),
+        copy: false,
     };
+    let decoded = codec::decode(py, &received, lease.as_ref());
     let build = |name: &str, value: Bound<'py, PyAny>| {
         let built = names::function(py, "offloop._outcomes", name).and_then(|f| f.call1((value,)));
         built.map_or_else(|error| error, PyErr::from_value)
@@ -214,9 +250,10 @@ fn translate<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<Bound<'py, PyAn
         (Status::Undecodable | Status::Unencodable, Ok(value)) => {
             Err(build("undecodable_call", value))
         }
-        (_, Err(error)) => {
-            Err(build("undecodable_result", error.into_value(py).into_bound(py).into_any()))
-        }
+        (_, Err(error)) => Err(build(
+            "undecodable_result",
+            error.into_value(py).into_bound(py).into_any(),
+        )),
     }
 }
 
@@ -228,7 +265,11 @@ fn failure(py: Python<'_>, outcome: Outcome) -> PyErr {
             Outcome::Expired { deadline } => function("expired")?.call1((deadline,)),
             Outcome::Dropped => function("dropped")?.call0(),
             Outcome::Broken { reason } => function("broken")?.call1((reason,)),
-            Outcome::Lost { may_have_started, attempts, crash } => {
+            Outcome::Lost {
+                may_have_started,
+                attempts,
+                crash,
+            } => {
                 let crash = crash.map(|crash| {
                     let (code, signal) = match crash.status {
                         Some(offloop::ExitStatus::Code(code)) => (Some(code), None),
@@ -236,7 +277,14 @@ fn failure(py: Python<'_>, outcome: Outcome) -> PyErr {
                         None => (None, None),
                     };
                     let peak = crash.peak_memory_bytes;
-                    (crash.pid, code, signal, peak, crash.stderr_tail, crash.reason)
+                    (
+                        crash.pid,
+                        code,
+                        signal,
+                        peak,
+                        crash.stderr_tail,
+                        crash.reason,
+                    )
                 });
                 function("crashed")?.call1((may_have_started, attempts, crash))
             }

@@ -35,7 +35,10 @@ struct Table {
     free: Vec<u32>,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table { slots: Vec::new(), free: Vec::new() });
+static TABLE: Mutex<Table> = Mutex::new(Table {
+    slots: Vec::new(),
+    free: Vec::new(),
+});
 
 fn table() -> MutexGuard<'static, Table> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -59,7 +62,10 @@ pub(crate) fn insert(pending: Pending) -> u64 {
 pub(crate) fn take(token: u64) -> Option<Pending> {
     let mut table = table();
     let (index, generation) = split(token);
-    let slot = table.slots.get_mut(index as usize).filter(|slot| slot.0 == generation)?;
+    let slot = table
+        .slots
+        .get_mut(index as usize)
+        .filter(|slot| slot.0 == generation)?;
     let pending = slot.1.take()?;
     table.free.push(index);
     Some(pending)
@@ -69,7 +75,10 @@ pub(crate) fn take(token: u64) -> Option<Pending> {
 pub(crate) fn update<T>(token: u64, change: impl FnOnce(&mut Pending) -> T) -> Option<T> {
     let mut table = table();
     let (index, generation) = split(token);
-    let slot = table.slots.get_mut(index as usize).filter(|slot| slot.0 == generation)?;
+    let slot = table
+        .slots
+        .get_mut(index as usize)
+        .filter(|slot| slot.0 == generation)?;
     slot.1.as_mut().map(change)
 }
 
@@ -104,7 +113,9 @@ impl Unresolved {
     /// Waits until every future is resolved, at most `limit`; false when it passed.
     pub(crate) fn wait_none(&self, limit: Duration) -> bool {
         let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.none.wait_timeout_while(count, limit, |count| *count > 0);
+        let waited = self
+            .none
+            .wait_timeout_while(count, limit, |count| *count > 0);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }

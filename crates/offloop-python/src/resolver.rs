@@ -4,13 +4,11 @@
 //! any thread may resolve. The thread starts with the first future that may need it, sleeps
 //! without the interpreter's lock, and ends before the interpreter does.
 
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use offloop::{Owner, Runtime};
-use offloop_sys::socket;
 use pyo3::prelude::*;
 
 use crate::owner::resolve_all;
@@ -39,10 +37,7 @@ pub(crate) fn ensure(runtime: &Runtime) -> std::io::Result<()> {
         return Ok(());
     }
     let owner = Arc::new(runtime.resolver());
-    let thread_owner = Arc::clone(&owner);
-    let thread = std::thread::Builder::new()
-        .name("offloop-resolver".into())
-        .spawn(move || run(&thread_owner))?;
+    let thread = Arc::clone(&owner).serve("offloop-resolver", resolve_waiting)?;
     // A thread of the parent process does not exist in a forked child: its handle is left alone.
     std::mem::forget(resolver.replace(Resolver { thread, owner }));
     STOP.store(false, Ordering::Release);
@@ -50,33 +45,28 @@ pub(crate) fn ensure(runtime: &Runtime) -> std::io::Result<()> {
     Ok(())
 }
 
-fn run(owner: &Owner) {
-    loop {
-        match socket::wait_readable(owner.event().as_fd(), None) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(_closed) => return,
-            Ok(_) => {}
-        }
-        if STOP.load(Ordering::Acquire) {
-            return;
-        }
-        let attached = Python::try_attach(|py| {
-            let mut finished = Vec::new();
-            owner.drain(BATCH, &mut finished);
-            if let Err(error) = resolve_all(py, finished) {
-                // There is no caller to raise to: Python's hook for such errors gets it.
-                error.write_unraisable(py, None);
-            }
-        });
-        if attached.is_none() {
-            return;
-        }
+/// Resolves a batch; false when the thread is to end.
+fn resolve_waiting(owner: &Owner) -> bool {
+    if STOP.load(Ordering::Acquire) {
+        return false;
     }
+    let attached = Python::try_attach(|py| {
+        let mut finished = Vec::new();
+        owner.drain(BATCH, &mut finished);
+        if let Err(error) = resolve_all(py, finished) {
+            // There is no caller to raise to: Python's hook for such errors gets it.
+            error.write_unraisable(py, None);
+        }
+    });
+    attached.is_some()
 }
 
 /// Ends the thread and waits for it. The caller is not attached to the interpreter.
 pub(crate) fn stop() {
-    let resolver = RESOLVER.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let resolver = RESOLVER
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     let generation = offloop_sys::fork::generation() + 1;
     let Some(resolver) = resolver else { return };
     if STARTED_FOR.swap(0, Ordering::AcqRel) != generation {

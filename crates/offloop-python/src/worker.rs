@@ -34,7 +34,10 @@ struct CallLease {
 impl Drop for CallLease {
     fn drop(&mut self) {
         if self.held.load(std::sync::atomic::Ordering::Relaxed) {
-            RELEASED.lock().unwrap_or_else(PoisonError::into_inner).push(self.sequence);
+            RELEASED
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(self.sequence);
         }
     }
 }
@@ -60,7 +63,11 @@ pub(crate) fn serve(
 ) -> PyResult<bool> {
     let server = ZygoteServer::from_inherited()?;
     let setup = server.receive_setup()?;
-    let fds: Vec<i32> = setup.inherited.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    let fds: Vec<i32> = setup
+        .inherited
+        .into_iter()
+        .map(IntoRawFd::into_raw_fd)
+        .collect();
     if let Err(error) = prepare.call1((PyBytes::new(py, &setup.bytes), fds)) {
         let text = describe(py, error);
         server.reply_setup(Err(&text))?;
@@ -72,7 +79,8 @@ pub(crate) fn serve(
         server.serve(|| {
             Python::attach(|py| {
                 let pid: PyResult<i32> = fork.bind(py).call0().and_then(|pid| pid.extract());
-                pid.map(|pid| (pid != 0).then_some(pid)).map_err(std::io::Error::from)
+                pid.map(|pid| (pid != 0).then_some(pid))
+                    .map_err(std::io::Error::from)
             })
         })
     })?;
@@ -113,13 +121,29 @@ fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// The handler of the interrupt signal.
 #[pyfunction]
-pub(crate) fn on_interrupt(py: Python<'_>, _signal: i32, _frame: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn on_interrupt(
+    py: Python<'_>,
+    _signal: i32,
+    _frame: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     if INTERRUPT.get().is_some_and(InterruptView::is_interrupted) {
         let text = "the call was cancelled or ran out of time";
-        return Err(names::raise(py, "_offloop_worker.exceptions", "TaskInterrupted", text));
+        return Err(names::raise(
+            py,
+            "_offloop_worker.exceptions",
+            "TaskInterrupted",
+            text,
+        ));
     }
     Ok(())
 }
+
+/// A callable, its arguments, and its keywords if there are any.
+type DecodedCall<'py> = (
+    Bound<'py, PyAny>,
+    Bound<'py, PyTuple>,
+    Option<Bound<'py, PyDict>>,
+);
 
 struct Worker {
     channel: WorkerChannel,
@@ -131,7 +155,11 @@ impl Worker {
     fn new(channel: WorkerChannel) -> Self {
         let arena = channel.results();
         let allocate: Allocate = Arc::new(move |len| arena.allocate(len));
-        Self { channel, functions: HashMap::new(), allocate }
+        Self {
+            channel,
+            functions: HashMap::new(),
+            allocate,
+        }
     }
 
     fn run(&mut self, py: Python<'_>) -> PyResult<()> {
@@ -174,7 +202,10 @@ impl Worker {
 
     fn call(&mut self, py: Python<'_>, call: &Call) -> PyResult<()> {
         let lease = (!call.blocks.is_empty()).then(|| {
-            Arc::new(CallLease { sequence: call.sequence, held: false.into() })
+            Arc::new(CallLease {
+                sequence: call.sequence,
+                held: false.into(),
+            })
         });
         let forks = offloop_sys::fork::generation();
         let (status, encoded) = self.run_call(py, call, lease.as_ref());
@@ -183,32 +214,36 @@ impl Worker {
             let text = "a child that this call forked returned from it; only its parent answers";
             return Err(PyRuntimeError::new_err(text));
         }
-        let payload = match encoded.map(|encoded| encoded.map(|e| e.into_payload(py, &self.allocate)))
-        {
-            Ok(None) => Payload::default(),
-            Ok(Some(Ok(payload))) => payload,
-            Ok(Some(Err(error))) | Err(error) => self.last_resort(py, error)?,
-        };
+        let payload =
+            match encoded.map(|encoded| encoded.map(|e| e.into_payload(py, &self.allocate))) {
+                Ok(None) => Payload::default(),
+                Ok(Some(Ok(payload))) => payload,
+                Ok(Some(Err(error))) | Err(error) => self.last_resort(py, error)?,
+            };
         let holds_blocks = lease.as_ref().is_some_and(|lease| {
             let held = Arc::strong_count(lease) > 1;
             lease.held.store(held, std::sync::atomic::Ordering::Relaxed);
             held
         });
-        let flags = CompletionFlags { payload_in_block: payload.in_block, holds_blocks };
+        let flags = CompletionFlags {
+            payload_in_block: payload.in_block,
+            holds_blocks,
+        };
         let Payload { inline, blocks, .. } = payload;
-        self.channel.complete(call, status, &inline, blocks, flags)?;
+        self.channel
+            .complete(call, status, &inline, blocks, flags)?;
         Ok(())
     }
 
     /// Not even the failure could be encoded: its text always can.
     fn last_resort(&self, py: Python<'_>, error: PyErr) -> PyResult<Payload> {
         let text = describe(py, error);
-        let failure = names::function(py, "_offloop_worker.failure", "encode_text")?.call1((text,))?;
+        let failure =
+            names::function(py, "_offloop_worker.failure", "encode_text")?.call1((text,))?;
         let pickle = failure.cast_into::<PyBytes>()?;
         codec::Encoded::from_pickle(pickle).into_payload(py, &self.allocate)
     }
 
-    #[expect(clippy::type_complexity, reason = "status, and a value that may be None or fail")]
     fn run_call<'py>(
         &mut self,
         py: Python<'py>,
@@ -222,12 +257,18 @@ impl Worker {
                 "TaskInterrupted",
                 "the call was stopped as it began",
             );
-            return (Status::Interrupted, self.encode_failure(py, error).map(Some));
+            return (
+                Status::Interrupted,
+                self.encode_failure(py, error).map(Some),
+            );
         }
         let (callable, arguments, keywords) = match self.decode(py, call, lease) {
             Ok(decoded) => decoded,
             Err(error) => {
-                return (self.status_of(py, &error, Status::Undecodable), self.encode_failure(py, error).map(Some));
+                return (
+                    self.status_of(py, &error, Status::Undecodable),
+                    self.encode_failure(py, error).map(Some),
+                );
             }
         };
         let result = callable.call(&arguments, keywords.as_ref());
@@ -255,12 +296,18 @@ impl Worker {
     fn status_of(&self, py: Python<'_>, error: &PyErr, otherwise: Status) -> Status {
         let interrupted = names::function(py, "_offloop_worker.exceptions", "TaskInterrupted")
             .is_ok_and(|class| error.is_instance(py, &class));
-        if interrupted { Status::Interrupted } else { otherwise }
+        if interrupted {
+            Status::Interrupted
+        } else {
+            otherwise
+        }
     }
 
     fn encode_failure<'py>(&self, py: Python<'py>, error: PyErr) -> PyResult<codec::Encoded<'py>> {
         let encode = names::function(py, "_offloop_worker.failure", "encode")?;
-        let pickle = encode.call1((error.into_value(py),))?.cast_into::<PyBytes>()?;
+        let pickle = encode
+            .call1((error.into_value(py),))?
+            .cast_into::<PyBytes>()?;
         Ok(codec::Encoded::from_pickle(pickle))
     }
 
@@ -269,15 +316,20 @@ impl Worker {
         py: Python<'py>,
         call: &Call,
         lease: Option<&Arc<CallLease>>,
-    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+    ) -> PyResult<DecodedCall<'py>> {
         let callable = match call.function {
             0 => None,
             id => Some(self.function(py, id)?),
         };
+        let received = codec::Received {
+            inline: &call.payload,
+            blocks: &call.blocks,
+            in_block: call.payload_in_block,
+            copy: call.copy_blocks,
+        };
         let empty = call.payload.is_empty() && call.blocks.is_empty();
         let Some(callable) = callable else {
-            let whole =
-                codec::decode(py, &call.payload, &call.blocks, call.payload_in_block, lease)?;
+            let whole = codec::decode(py, &received, lease)?;
             let (callable, rest): (Bound<'py, PyAny>, Bound<'py, PyAny>) = whole.extract()?;
             let (arguments, keywords) = split(rest)?;
             return Ok((callable, arguments, keywords));
@@ -285,7 +337,7 @@ impl Worker {
         if empty {
             return Ok((callable, PyTuple::empty(py), None));
         }
-        let rest = codec::decode(py, &call.payload, &call.blocks, call.payload_in_block, lease)?;
+        let rest = codec::decode(py, &received, lease)?;
         let (arguments, keywords) = split(rest)?;
         Ok((callable, arguments, keywords))
     }
@@ -295,14 +347,21 @@ impl Worker {
             Some(Definition::Loaded(function)) => return Ok(function.bind(py).clone()),
             Some(Definition::Bytes(bytes)) => {
                 let blocks: Vec<_> = bytes.block.iter().cloned().collect();
-                codec::decode::<()>(py, &bytes.inline, &blocks, !blocks.is_empty(), None)?
+                let received = codec::Received {
+                    inline: &bytes.inline,
+                    blocks: &blocks,
+                    in_block: !blocks.is_empty(),
+                    copy: false,
+                };
+                codec::decode::<()>(py, &received, None)?
             }
             None => {
                 let text = format!("function {id} was never defined");
                 return Err(PyRuntimeError::new_err(text));
             }
         };
-        self.functions.insert(id, Definition::Loaded(loaded.clone().unbind()));
+        self.functions
+            .insert(id, Definition::Loaded(loaded.clone().unbind()));
         Ok(loaded)
     }
 }

@@ -87,7 +87,10 @@ impl Timer {
     /// The system's, when the descriptor was closed behind our back.
     pub fn arm(&self, delay: Duration) -> io::Result<()> {
         let spec = libc::itimerspec {
-            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+            it_interval: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
             it_value: libc::timespec {
                 tv_sec: i64::try_from(delay.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(delay.subsec_nanos()).max(1),
@@ -115,7 +118,11 @@ fn write_counter(fd: BorrowedFd<'_>, bytes: &[u8; 8]) -> io::Result<()> {
     let wrote = retry(|| {
         // SAFETY: `bytes` is valid for 8 bytes of reading.
         let count = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), 8) };
-        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if count < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     });
     match wrote {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

@@ -62,19 +62,22 @@ impl ForkGuarded {
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         watch();
         for (slot, entry) in DESCRIPTORS.iter().enumerate() {
-            let claimed = entry.compare_exchange(
-                -1,
-                fd.as_raw_fd(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let claimed =
+                entry.compare_exchange(-1, fd.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed);
             if claimed.is_ok() {
-                return Ok(Self { fd: Some(fd), slot, generation: generation() });
+                return Ok(Self {
+                    fd: Some(fd),
+                    slot,
+                    generation: generation(),
+                });
             }
         }
         Err(io::Error::new(
             io::ErrorKind::QuotaExceeded,
-            format!("no room to guard descriptor {} across forks: limit {SLOTS}", fd.as_raw_fd()),
+            format!(
+                "no room to guard descriptor {} across forks: limit {SLOTS}",
+                fd.as_raw_fd()
+            ),
         ))
     }
 }

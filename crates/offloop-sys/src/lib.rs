@@ -19,7 +19,11 @@ pub mod sync;
 
 /// Turns the `-1` of a system call into the error it left in `errno`.
 pub(crate) fn check(result: libc::c_int) -> std::io::Result<libc::c_int> {
-    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Repeats a call that a signal interrupted; every other error is the caller's.

@@ -48,8 +48,12 @@ pub fn find(bytes: &[u8], byte: u8) -> Option<usize> {
 #[must_use]
 pub fn physical_bytes() -> u64 {
     // SAFETY: no pointers.
-    let (pages, page) =
-        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let (pages, page) = unsafe {
+        (
+            libc::sysconf(libc::_SC_PHYS_PAGES),
+            libc::sysconf(libc::_SC_PAGESIZE),
+        )
+    };
     pages.max(0).unsigned_abs() * page.max(0).unsigned_abs()
 }
 
@@ -65,7 +69,10 @@ pub fn shared_len(fd: BorrowedFd<'_>) -> io::Result<usize> {
     // SAFETY: no pointers.
     let seals = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) })?;
     if seals & libc::F_SEAL_SHRINK == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "shared memory is not sealed"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "shared memory is not sealed",
+        ));
     }
     usize::try_from(stat.st_size).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
@@ -92,7 +99,10 @@ impl Mapping {
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let len = shared_len(fd.as_fd())?;
         if len == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "shared memory is empty"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "shared memory is empty",
+            ));
         }
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a fresh mapping at an address that the kernel chooses touches no memory of ours.
@@ -150,15 +160,15 @@ impl Mapping {
     /// # Panics
     /// When the range is not inside the mapping: the caller computed it, so that is a bug.
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.len));
+        assert!(
+            offset
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= self.len)
+        );
         // SAFETY: in bounds by the assert and mapped by invariant 1. `bytes` is ours and cannot
         // overlap memory to which no reference exists (invariant 2).
         unsafe {
-            std::ptr::copy_nonoverlapping(
-                bytes.as_ptr(),
-                self.as_ptr().add(offset),
-                bytes.len(),
-            );
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len());
         }
     }
 
@@ -167,7 +177,11 @@ impl Mapping {
     /// # Panics
     /// When the range is not inside the mapping.
     pub fn read(&self, offset: usize, bytes: &mut [u8]) {
-        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.len));
+        assert!(
+            offset
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= self.len)
+        );
         // SAFETY: as for `write`, in the other direction; every byte pattern is a valid `u8`.
         unsafe {
             std::ptr::copy_nonoverlapping(
@@ -230,7 +244,8 @@ mod tests {
     #[test]
     fn memory_that_may_shrink_is_refused() {
         // SAFETY: a NUL-terminated name; the result is checked.
-        let fd = check(unsafe { libc::memfd_create(c"plain".as_ptr(), libc::MFD_CLOEXEC) }).unwrap();
+        let fd =
+            check(unsafe { libc::memfd_create(c"plain".as_ptr(), libc::MFD_CLOEXEC) }).unwrap();
         // SAFETY: `fd` is fresh and ours.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         assert!(Mapping::new(fd).is_err());

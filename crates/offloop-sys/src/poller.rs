@@ -74,13 +74,16 @@ impl Poller {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         let room = i32::try_from(EVENTS_MAX).expect("a small constant");
         // SAFETY: `events` has room for EVENTS_MAX entries.
-        let count = unsafe {
-            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, limit_ms)
-        };
+        let count =
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, limit_ms) };
         match check(count) {
             Ok(count) => {
                 let count = usize::try_from(count).unwrap_or(0);
-                ready.extend(events[..count].iter().map(|event| Ready { token: event.u64 }));
+                ready.extend(
+                    events[..count]
+                        .iter()
+                        .map(|event| Ready { token: event.u64 }),
+                );
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
@@ -104,7 +107,9 @@ mod tests {
         poller.add(two.as_fd(), 2).unwrap();
         two.signal().unwrap();
         let mut ready = Vec::new();
-        poller.wait(&mut ready, Some(Duration::from_secs(5))).unwrap();
+        poller
+            .wait(&mut ready, Some(Duration::from_secs(5)))
+            .unwrap();
         assert_eq!(ready, [Ready { token: 2 }]);
         poller.remove(two.as_fd()).unwrap();
         poller.wait(&mut ready, Some(Duration::ZERO)).unwrap();

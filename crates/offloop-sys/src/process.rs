@@ -121,9 +121,7 @@ pub fn catch_interrupts() -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = end_the_wait as extern "C" fn(libc::c_int) as usize;
     // SAFETY: the handler is async-signal-safe: it does nothing. No old action is asked for.
-    check(unsafe {
-        libc::sigaction(interrupt_signal(), &raw const action, std::ptr::null_mut())
-    })?;
+    check(unsafe { libc::sigaction(interrupt_signal(), &raw const action, std::ptr::null_mut()) })?;
     Ok(())
 }
 
@@ -185,7 +183,10 @@ const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B;
 /// between the two, and where the kernel does not tell.
 #[must_use]
 pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
-    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_EXIT,
+        ..PidfdInfo::default()
+    };
     // SAFETY: the request encodes the size of `info`, which is valid for reading and writing.
     let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
     if result == 0 && info.mask & PIDFD_INFO_EXIT != 0 {
@@ -198,7 +199,12 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
 fn zombie_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let facts = std::fs::read_to_string(path).ok()?;
-    let pid: i32 = facts.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+    let pid: i32 = facts
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:"))?
+        .trim()
+        .parse()
+        .ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields = stat.rsplit_once(')')?.1.trim();
     let is_zombie = fields.starts_with('Z');
@@ -284,8 +290,16 @@ pub fn spawn(program: &Program, inherited: &[BorrowedFd<'_>]) -> io::Result<i32>
         CString::new(part.clone().into_vec()).map_err(|_| io::ErrorKind::InvalidInput)
     };
     let path = text(&program.path)?;
-    let arguments = program.arguments.iter().map(text).collect::<Result<Vec<_>, _>>()?;
-    let environment = program.environment.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let arguments = program
+        .arguments
+        .iter()
+        .map(text)
+        .collect::<Result<Vec<_>, _>>()?;
+    let environment = program
+        .environment
+        .iter()
+        .map(text)
+        .collect::<Result<Vec<_>, _>>()?;
     // Above every target number, so that no source is overwritten before it is used.
     let floor = INHERITED_FIRST + 64;
     let sources = inherited
@@ -321,9 +335,15 @@ impl SpawnAttributes {
             status(libc::posix_spawnattr_init(&raw mut this.flags))?;
             let mut all: libc::sigset_t = std::mem::zeroed();
             libc::sigfillset(&raw mut all);
-            status(libc::posix_spawnattr_setsigdefault(&raw mut this.flags, &raw const all))?;
+            status(libc::posix_spawnattr_setsigdefault(
+                &raw mut this.flags,
+                &raw const all,
+            ))?;
             libc::sigemptyset(&raw mut all);
-            status(libc::posix_spawnattr_setsigmask(&raw mut this.flags, &raw const all))?;
+            status(libc::posix_spawnattr_setsigmask(
+                &raw mut this.flags,
+                &raw const all,
+            ))?;
             status(libc::posix_spawnattr_setpgroup(&raw mut this.flags, 0))?;
             let flags = libc::POSIX_SPAWN_SETSIGDEF
                 | libc::POSIX_SPAWN_SETSIGMASK
@@ -351,7 +371,11 @@ impl SpawnAttributes {
     fn spawn(&self, path: &CString, argv: &[CString], env: &[CString]) -> io::Result<i32> {
         let pointers = |texts: &[CString]| {
             let ends = std::iter::once(std::ptr::null_mut());
-            texts.iter().map(|text| text.as_ptr().cast_mut()).chain(ends).collect::<Vec<_>>()
+            texts
+                .iter()
+                .map(|text| text.as_ptr().cast_mut())
+                .chain(ends)
+                .collect::<Vec<_>>()
         };
         let (argv, env) = (pointers(argv), pointers(env));
         let mut pid = 0;
@@ -382,7 +406,11 @@ impl Drop for SpawnAttributes {
 
 /// The posix_spawn family returns its error instead of leaving it in `errno`.
 fn status(code: libc::c_int) -> io::Result<()> {
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(code))
+    }
 }
 
 #[cfg(test)]

@@ -76,7 +76,11 @@ impl<M: RingMemory> Producer<M> {
     /// The producing end of a ring that is empty.
     pub fn new(memory: M) -> Self {
         let tail = memory.tail().load(Ordering::Relaxed);
-        Self { memory, tail, head_seen: tail }
+        Self {
+            memory,
+            tail,
+            head_seen: tail,
+        }
     }
 
     /// Pushes one frame made of `parts`, one after the other.
@@ -93,7 +97,11 @@ impl<M: RingMemory> Producer<M> {
             // A lying consumer can only move within what we know to be true.
             self.head_seen = head.clamp(self.head_seen, self.tail);
             if self.free() < needed {
-                return Err(RingFull { needed, free: self.free(), capacity });
+                return Err(RingFull {
+                    needed,
+                    free: self.free(),
+                    capacity,
+                });
             }
         }
         let length = u32::try_from(len).expect("a frame that fits is shorter than the ring");
@@ -121,7 +129,9 @@ impl<M: RingMemory> Producer<M> {
     fn copy_in(&self, at: u64, bytes: &[u8]) {
         let capacity = self.memory.capacity();
         let offset = at & (capacity - 1);
-        let first = bytes.len().min(usize::try_from(capacity - offset).unwrap_or(usize::MAX));
+        let first = bytes
+            .len()
+            .min(usize::try_from(capacity - offset).unwrap_or(usize::MAX));
         self.memory.write(offset, &bytes[..first]);
         if first < bytes.len() {
             self.memory.write(0, &bytes[first..]);
@@ -154,7 +164,12 @@ impl<M: RingMemory> Consumer<M> {
             return Ok(false);
         }
         let capacity = self.memory.capacity();
-        let corrupt = |frame| RingCorrupt { head: self.head, tail, frame, capacity };
+        let corrupt = |frame| RingCorrupt {
+            head: self.head,
+            tail,
+            frame,
+            capacity,
+        };
         let filled = tail.wrapping_sub(self.head);
         if filled > capacity || filled < frame_bytes(0) {
             return Err(corrupt(0));
@@ -182,7 +197,9 @@ impl<M: RingMemory> Consumer<M> {
     fn copy_out(&self, at: u64, bytes: &mut [u8]) {
         let capacity = self.memory.capacity();
         let offset = at & (capacity - 1);
-        let first = bytes.len().min(usize::try_from(capacity - offset).unwrap_or(usize::MAX));
+        let first = bytes
+            .len()
+            .min(usize::try_from(capacity - offset).unwrap_or(usize::MAX));
         let (head, rest) = bytes.split_at_mut(first);
         self.memory.read(offset, head);
         if !rest.is_empty() {
@@ -287,7 +304,11 @@ mod tests {
         producer.try_push(&[&[2; 28]]).unwrap();
         assert_eq!(
             producer.try_push(&[&[3]]),
-            Err(RingFull { needed: 8, free: 0, capacity: 64 })
+            Err(RingFull {
+                needed: 8,
+                free: 0,
+                capacity: 64
+            })
         );
         let mut out = Vec::new();
         assert!(consumer.try_pop(&mut out).unwrap());

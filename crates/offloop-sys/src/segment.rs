@@ -84,7 +84,10 @@ impl Segment {
     /// # Errors
     /// The system's.
     pub fn create() -> io::Result<Self> {
-        let segment = Self(Arc::new(Mapping::create(c"offloop-channel", SEGMENT_BYTES)?));
+        let segment = Self(Arc::new(Mapping::create(
+            c"offloop-channel",
+            SEGMENT_BYTES,
+        )?));
         // Backed by pages now: a shortage of memory must be an error here, not a SIGBUS later.
         // Kernels before 5.14 cannot do it and fault on first touch.
         match segment.0.populate(0, SEGMENT_BYTES) {
@@ -102,7 +105,10 @@ impl Segment {
     pub fn open(fd: OwnedFd) -> io::Result<Self> {
         let mapping = Mapping::new(fd)?;
         if mapping.len() != SEGMENT_BYTES {
-            let message = format!("segment of {} bytes, expected {SEGMENT_BYTES}", mapping.len());
+            let message = format!(
+                "segment of {} bytes, expected {SEGMENT_BYTES}",
+                mapping.len()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         let segment = Self(Arc::new(mapping));
@@ -123,25 +129,37 @@ impl Segment {
     /// The ring of calls: the parent's end.
     #[must_use]
     pub fn submission_producer(&self) -> Producer<SegmentRing> {
-        Producer::new(SegmentRing { segment: self.clone(), side: Side::Submission })
+        Producer::new(SegmentRing {
+            segment: self.clone(),
+            side: Side::Submission,
+        })
     }
 
     /// The ring of calls: the worker's end.
     #[must_use]
     pub fn submission_consumer(&self) -> Consumer<SegmentRing> {
-        Consumer::new(SegmentRing { segment: self.clone(), side: Side::Submission })
+        Consumer::new(SegmentRing {
+            segment: self.clone(),
+            side: Side::Submission,
+        })
     }
 
     /// The ring of outcomes: the worker's end.
     #[must_use]
     pub fn completion_producer(&self) -> Producer<SegmentRing> {
-        Producer::new(SegmentRing { segment: self.clone(), side: Side::Completion })
+        Producer::new(SegmentRing {
+            segment: self.clone(),
+            side: Side::Completion,
+        })
     }
 
     /// The ring of outcomes: the parent's end.
     #[must_use]
     pub fn completion_consumer(&self) -> Consumer<SegmentRing> {
-        Consumer::new(SegmentRing { segment: self.clone(), side: Side::Completion })
+        Consumer::new(SegmentRing {
+            segment: self.clone(),
+            side: Side::Completion,
+        })
     }
 
     /// 1 while the worker sleeps and wants a message on its socket.
@@ -190,7 +208,8 @@ impl Segment {
     /// Marks call `sequence` as handed over, before its frame is pushed.
     pub fn mark_fetched(&self, sequence: u64) {
         // Relaxed: the release store of the ring's tail publishes it with the frame.
-        self.state(sequence).store(sequence << 2 | FETCHED, Ordering::Relaxed);
+        self.state(sequence)
+            .store(sequence << 2 | FETCHED, Ordering::Relaxed);
     }
 
     /// The worker's claim to start call `sequence`; false when the parent took it back.
@@ -224,7 +243,8 @@ impl Segment {
         let (from, to) = (sequence << 2 | FETCHED, sequence << 2 | state);
         // Acquire and release: the loser of the race sees what the winner did before.
         let result =
-            self.state(sequence).compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+            self.state(sequence)
+                .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
         result.is_ok()
     }
 

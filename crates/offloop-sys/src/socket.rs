@@ -86,7 +86,10 @@ pub fn send(
 ) -> io::Result<()> {
     assert!(descriptors.len() <= DESCRIPTORS_MAX);
     let mut control = Control([0; 24 + 4 * DESCRIPTORS_MAX]);
-    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
     // SAFETY: msghdr is plain numbers and pointers, for which zero is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
@@ -108,11 +111,20 @@ pub fn send(
             }
         }
     }
-    let flags = libc::MSG_NOSIGNAL | if wait == Wait::No { libc::MSG_DONTWAIT } else { 0 };
+    let flags = libc::MSG_NOSIGNAL
+        | if wait == Wait::No {
+            libc::MSG_DONTWAIT
+        } else {
+            0
+        };
     retry(|| {
         // SAFETY: every pointer in `message` lives until the call returns.
         let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if sent < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     })
 }
 
@@ -137,18 +149,30 @@ pub fn receive(
     wait: Wait,
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut control = Control([0; 24 + 4 * DESCRIPTORS_MAX]);
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
     // SAFETY: msghdr is plain numbers and pointers, for which zero is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len();
-    let flags = libc::MSG_CMSG_CLOEXEC | if wait == Wait::No { libc::MSG_DONTWAIT } else { 0 };
+    let flags = libc::MSG_CMSG_CLOEXEC
+        | if wait == Wait::No {
+            libc::MSG_DONTWAIT
+        } else {
+            0
+        };
     let mut receive = || {
         // SAFETY: every pointer in `message` is valid for writing until the call returns.
         let count = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
-        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count) }
+        if count < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(count)
+        }
     };
     let count = match receive() {
         // A peer that ended without reading all of ours is reported once, before what it had sent.
@@ -157,7 +181,10 @@ pub fn receive(
     };
     let descriptors = take_descriptors(&message);
     if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "message longer than its limit"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "message longer than its limit",
+        ));
     }
     if count == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -191,7 +218,11 @@ fn take_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
 /// # Errors
 /// `Interrupted` when a signal came, so that the caller may look at it.
 pub fn wait_readable(fd: BorrowedFd<'_>, limit: Option<Duration>) -> io::Result<bool> {
-    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut entry = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
     let spec = limit.map(|limit| libc::timespec {
         tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(limit.subsec_nanos()),
@@ -212,9 +243,12 @@ pub fn wait_readable(fd: BorrowedFd<'_>, limit: Option<Duration>) -> io::Result<
 pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| {
         // SAFETY: `buffer` is valid for writing its whole length.
-        let count =
-            unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count.unsigned_abs()) }
+        let count = unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        if count < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(count.unsigned_abs())
+        }
     })
 }
 
@@ -227,7 +261,11 @@ pub fn write_stderr(mut bytes: &[u8]) -> io::Result<()> {
         let count = retry(|| {
             // SAFETY: `bytes` is valid for reading its whole length.
             let count = unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) };
-            if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count.unsigned_abs()) }
+            if count < 0 {
+                Err(io::Error::last_os_error())
+            } else {
+                Ok(count.unsigned_abs())
+            }
         })?;
         bytes = &bytes[count..];
     }
@@ -244,7 +282,13 @@ mod tests {
     fn a_message_arrives_whole_with_its_descriptors() {
         let (left, right) = pair().unwrap();
         let event = crate::event::Event::new().unwrap();
-        send(left.as_fd(), b"take this", &[event.as_fd(), left.as_fd()], Wait::Yes).unwrap();
+        send(
+            left.as_fd(),
+            b"take this",
+            &[event.as_fd(), left.as_fd()],
+            Wait::Yes,
+        )
+        .unwrap();
         let mut buffer = [0; 64];
         let (len, mut fds) = receive(right.as_fd(), &mut buffer, Wait::No).unwrap();
         assert_eq!((&buffer[..len], fds.len()), (b"take this".as_slice(), 2));

@@ -102,7 +102,9 @@ impl Arena {
             Some(found) => found,
             None => {
                 chunks.grow(span, self.bytes_max)?;
-                chunks.take_recycled(span).expect("the new chunk has room for it")
+                chunks
+                    .take_recycled(span)
+                    .expect("the new chunk has room for it")
             }
         };
         let (number, offset, mapping) = found;
@@ -110,7 +112,11 @@ impl Arena {
         Ok(Block {
             arena: Arc::clone(self),
             mapping,
-            address: BlockAddress { chunk: number, offset, len },
+            address: BlockAddress {
+                chunk: number,
+                offset,
+                len,
+            },
         })
     }
 
@@ -120,7 +126,10 @@ impl Arena {
     /// The system's, when no descriptor is left, or `NotFound`.
     pub fn chunk_fd(&self, number: u32) -> io::Result<OwnedFd> {
         let chunks = self.lock();
-        let chunk = chunks.by_number.get(&number).ok_or(io::ErrorKind::NotFound)?;
+        let chunk = chunks
+            .by_number
+            .get(&number)
+            .ok_or(io::ErrorKind::NotFound)?;
         chunk.mapping.fd().try_clone_to_owned()
     }
 
@@ -164,7 +173,10 @@ impl Arena {
         let span = address.len.max(1).next_multiple_of(PAGE);
         let mut chunks = self.lock();
         if let Some(chunk) = chunks.by_number.get_mut(&address.chunk) {
-            chunk.ranges.free(address.offset, span).expect("invariant 1: freed once, by its block");
+            chunk
+                .ranges
+                .free(address.offset, span)
+                .expect("invariant 1: freed once, by its block");
         }
         drop(chunks);
         self.in_use.fetch_sub(span, Ordering::Relaxed);
@@ -196,27 +208,47 @@ impl Chunks {
 
     fn grow(&mut self, span: u64, bytes_max: u64) -> Result<(), ArenaError> {
         let single = span > CHUNK_BYTES;
-        let len = if single { span.next_multiple_of(2 << 20) } else { CHUNK_BYTES };
+        let len = if single {
+            span.next_multiple_of(2 << 20)
+        } else {
+            CHUNK_BYTES
+        };
         if self.mapped + len > bytes_max {
             self.drop_idle_singles();
         }
         if self.mapped + len > bytes_max {
-            return Err(ArenaError::Full { wanted: span, used: self.mapped, limit: bytes_max });
+            return Err(ArenaError::Full {
+                wanted: span,
+                used: self.mapped,
+                limit: bytes_max,
+            });
         }
-        let system = |source| ArenaError::System { wanted: len, source };
+        let system = |source| ArenaError::System {
+            wanted: len,
+            source,
+        };
         let size = usize::try_from(len).map_err(|_| system(io::ErrorKind::OutOfMemory.into()))?;
         let mapping = Mapping::create(c"offloop-arena", size).map_err(system)?;
         let ranges = RangeAllocator::new(len);
         self.next += 1;
         self.order.push(self.next);
-        let chunk = Chunk { mapping: Arc::new(mapping), ranges, single };
+        let chunk = Chunk {
+            mapping: Arc::new(mapping),
+            ranges,
+            single,
+        };
         self.by_number.insert(self.next, chunk);
         self.mapped += len;
         Ok(())
     }
 
     fn drop_idle_singles(&mut self) {
-        let Self { by_number, order, mapped, .. } = self;
+        let Self {
+            by_number,
+            order,
+            mapped,
+            ..
+        } = self;
         by_number.retain(|_, chunk| {
             let keep = !chunk.single || !chunk.ranges.is_empty();
             if !keep {
@@ -291,7 +323,11 @@ impl MappedBlock {
     /// # Panics
     /// When the range is not inside the block: the caller computed it, so that is a bug.
     pub fn read(&self, offset: usize, bytes: &mut [u8]) {
-        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.len));
+        assert!(
+            offset
+                .checked_add(bytes.len())
+                .is_some_and(|end| end <= self.len)
+        );
         self.mapping.read(self.offset + offset, bytes);
     }
 
@@ -332,8 +368,14 @@ impl PeerChunks {
         let mapping = self.0.get(&address.chunk)?;
         let offset = usize::try_from(address.offset).ok()?;
         let len = usize::try_from(address.len).ok()?;
-        let inside = offset.checked_add(len).is_some_and(|end| end <= mapping.len());
-        inside.then(|| MappedBlock { mapping: Arc::clone(mapping), offset, len })
+        let inside = offset
+            .checked_add(len)
+            .is_some_and(|end| end <= mapping.len());
+        inside.then(|| MappedBlock {
+            mapping: Arc::clone(mapping),
+            offset,
+            len,
+        })
     }
 }
 
@@ -379,10 +421,29 @@ mod tests {
         block.write(0, b"hello");
         let mut peer = PeerChunks::default();
         let address = block.address();
-        peer.add(address.chunk, arena.chunk_fd(address.chunk).unwrap()).unwrap();
+        peer.add(address.chunk, arena.chunk_fd(address.chunk).unwrap())
+            .unwrap();
         assert_eq!(peer.block(address).unwrap().len(), 5);
-        assert!(peer.block(BlockAddress { offset: CHUNK_BYTES, ..address }).is_none());
-        assert!(peer.block(BlockAddress { len: u64::MAX, ..address }).is_none());
-        assert!(peer.block(BlockAddress { chunk: 99, ..address }).is_none());
+        assert!(
+            peer.block(BlockAddress {
+                offset: CHUNK_BYTES,
+                ..address
+            })
+            .is_none()
+        );
+        assert!(
+            peer.block(BlockAddress {
+                len: u64::MAX,
+                ..address
+            })
+            .is_none()
+        );
+        assert!(
+            peer.block(BlockAddress {
+                chunk: 99,
+                ..address
+            })
+            .is_none()
+        );
     }
 }

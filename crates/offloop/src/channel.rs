@@ -21,12 +21,12 @@ use offloop_sys::segment::{CallState, STATES, Segment, SegmentRing};
 use offloop_sys::socket::{self, Wait};
 
 use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
+use crate::call::{Function, Payload};
 use crate::frame::{
-    self, BlockAddress, FLAG_ANY_THREAD, FLAG_HOLDS_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head, Header,
-    Kind,
+    self, BlockAddress, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_HOLDS_BLOCKS,
+    FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
 };
 use crate::outcome::{ReturnedBlocks, Status};
-use crate::runtime::{Function, Payload};
 use crate::stderr::Pipe;
 
 /// Functions that one worker remembers; the next one makes it forget none, but is sent each time.
@@ -175,21 +175,31 @@ impl Channel {
         let header = Header {
             kind: Kind::Call,
             flags: (u8::from(call.payload.in_block) * FLAG_PAYLOAD_IN_BLOCK)
-                | (u8::from(call.any_thread) * FLAG_ANY_THREAD),
+                | (u8::from(call.any_thread) * FLAG_ANY_THREAD)
+                | (u8::from(call.copy_blocks) * FLAG_COPY_BLOCKS),
             detail: call.owner,
             function: call.function.map_or(0, |function| function.id()),
             sequence,
         };
-        self.segment.spin_ns().store(call.spin_ns, std::sync::atomic::Ordering::Relaxed);
+        self.segment
+            .spin_ns()
+            .store(call.spin_ns, std::sync::atomic::Ordering::Relaxed);
         self.segment.mark_fetched(sequence);
         self.push_frame(header, call.payload)?;
         self.sequence = sequence;
-        self.flights.push_back(Flight { sequence, task: call.task });
+        self.flights.push_back(Flight {
+            sequence,
+            task: call.task,
+        });
         self.ring_doorbell()
     }
 
     fn push_frame(&mut self, header: Header, payload: &Payload) -> Result<(), PushError> {
-        let mut addresses = [BlockAddress { chunk: 0, offset: 0, len: 0 }; 4];
+        let mut addresses = [BlockAddress {
+            chunk: 0,
+            offset: 0,
+            len: 0,
+        }; 4];
         let many: Vec<BlockAddress>;
         let addresses = if payload.blocks.len() <= addresses.len() {
             for (address, block) in addresses.iter_mut().zip(&payload.blocks) {
@@ -280,8 +290,13 @@ impl Channel {
 
     /// Asks the worker to exit.
     pub(crate) fn retire(&mut self) -> Result<(), PushError> {
-        let header =
-            Header { kind: Kind::Retire, flags: 0, detail: 0, function: 0, sequence: 0 };
+        let header = Header {
+            kind: Kind::Retire,
+            flags: 0,
+            detail: 0,
+            function: 0,
+            sequence: 0,
+        };
         self.push_frame(header, &Payload::default())?;
         self.ring_doorbell()
     }
@@ -303,7 +318,9 @@ impl Channel {
         let front = self.flights.front().filter(|flight| flight.task == task)?;
         let started = self.segment.call_state(front.sequence) == Some(CallState::Started);
         started.then(|| {
-            self.segment.started_at_ns().load(std::sync::atomic::Ordering::Acquire)
+            self.segment
+                .started_at_ns()
+                .load(std::sync::atomic::Ordering::Acquire)
         })
     }
 
@@ -317,14 +334,20 @@ impl Channel {
     /// Asks the worker to stop `task`, if that is what it runs.
     pub(crate) fn interrupt(&self, task: TaskId) -> io::Result<()> {
         let flight = self.flights.iter().find(|flight| flight.task == task);
-        let (Some(flight), Some(pidfd)) = (flight, &self.pidfd) else { return Ok(()) };
-        self.segment.interrupt_for().store(flight.sequence, std::sync::atomic::Ordering::Release);
+        let (Some(flight), Some(pidfd)) = (flight, &self.pidfd) else {
+            return Ok(());
+        };
+        self.segment
+            .interrupt_for()
+            .store(flight.sequence, std::sync::atomic::Ordering::Release);
         process::signal(pidfd.as_fd(), process::interrupt_signal())
     }
 
     /// Ends the worker at once.
     pub(crate) fn kill(&self) -> io::Result<()> {
-        self.pidfd.as_ref().map_or(Ok(()), |pidfd| process::kill(pidfd.as_fd()))
+        self.pidfd
+            .as_ref()
+            .map_or(Ok(()), |pidfd| process::kill(pidfd.as_fd()))
     }
 
     /// Whether a completion waits.
@@ -354,7 +377,13 @@ impl Channel {
 
     fn decode(&mut self, bytes: &[u8]) -> Result<Option<Completed>, Violation> {
         let frame = frame::decode(bytes).map_err(|error| self.violation(error.to_string()))?;
-        let Header { kind, flags, detail, sequence, .. } = frame.header;
+        let Header {
+            kind,
+            flags,
+            detail,
+            sequence,
+            ..
+        } = frame.header;
         match kind {
             Kind::Release => {
                 // Only what is held, so that the releases of a worker that sends nothing else end.
@@ -367,7 +396,10 @@ impl Channel {
             Kind::Completion => {}
             kind => return Err(self.violation(frame::FrameError::Direction { kind }.to_string())),
         }
-        let front = self.flights.front().filter(|flight| flight.sequence == sequence);
+        let front = self
+            .flights
+            .front()
+            .filter(|flight| flight.sequence == sequence);
         let Some(task) = front.map(|flight| flight.task) else {
             return Err(self.violation(format!("call {sequence} is not the one it runs")));
         };
@@ -409,7 +441,10 @@ impl Channel {
     }
 
     fn violation(&self, what: String) -> Violation {
-        Violation { pid: self.pid, what }
+        Violation {
+            pid: self.pid,
+            what,
+        }
     }
 
     /// Why it was ended, when it did not end by itself.
@@ -436,15 +471,18 @@ impl Channel {
         };
         match (&buffer[..len], descriptors.into_iter().next()) {
             ([b'h'], _) => Ok(Some(Said::Hello)),
-            ([b'f', text @ ..], _) => {
-                Ok(Some(Said::Failed(String::from_utf8_lossy(text).into_owned())))
-            }
+            ([b'f', text @ ..], _) => Ok(Some(Said::Failed(
+                String::from_utf8_lossy(text).into_owned(),
+            ))),
             ([b'c', number @ ..], Some(fd)) if number.len() == 4 => {
                 let number = u32::from_ne_bytes(*number.first_chunk().expect("4 bytes"));
                 self.results.add(number, fd)?;
                 Ok(Some(Said::Chunk))
             }
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "malformed message")),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "malformed message",
+            )),
         }
     }
 
@@ -470,7 +508,11 @@ impl Channel {
                 function: 0,
                 sequence: *sequence,
             };
-            if self.submissions.try_push(&Head::new(header, 0, &[]).parts()).is_err() {
+            if self
+                .submissions
+                .try_push(&Head::new(header, 0, &[]).parts())
+                .is_err()
+            {
                 return;
             }
             self.owed_releases.pop_front();
@@ -484,6 +526,7 @@ pub(crate) struct PushedCall<'call> {
     pub(crate) owner: u8,
     pub(crate) event: &'call Event,
     pub(crate) any_thread: bool,
+    pub(crate) copy_blocks: bool,
     pub(crate) function: Option<&'call Function>,
     pub(crate) payload: &'call Payload,
     pub(crate) arena: &'call Arena,

@@ -21,10 +21,11 @@ use offloop_sys::fork::ForkGuarded;
 use offloop_sys::process::{self, Exit, ExitStatus};
 
 use crate::arena::Arena;
+use crate::call::{Function, Payload};
 use crate::channel::{Channel, Completed, PushedCall, Said, returned_blocks};
 use crate::launch::Launch;
 use crate::outcome::{Crash, Finished, Outcome};
-use crate::runtime::{Function, Lease, Owners, Payload, Releases};
+use crate::owners::{Lease, Owners, Releases};
 use crate::zygote::{Reply, Zygote};
 
 /// How long a zygote may take for a reply. A fork takes a millisecond and an import a second; one
@@ -51,6 +52,8 @@ pub(crate) struct Task {
     pub(crate) owner: u8,
     pub(crate) token: u64,
     pub(crate) any_thread: bool,
+    /// It may be started again, and must then see the bytes that it was given.
+    pub(crate) copy_blocks: bool,
     pub(crate) function: Option<Arc<Function>>,
     pub(crate) payload: Payload,
     pub(crate) outcome: Option<Outcome>,
@@ -78,7 +81,8 @@ struct Dying {
 
 impl Dying {
     fn poll_timeout(&self) -> Instant {
-        self.orphan.map_or(self.overdue_at, |(look_at, _)| look_at.min(self.overdue_at))
+        self.orphan
+            .map_or(self.overdue_at, |(look_at, _)| look_at.min(self.overdue_at))
     }
 }
 
@@ -169,7 +173,12 @@ impl Fleet {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let overdue = self.zygote.as_ref().and_then(Zygote::overdue_at);
         let dying = self.dying.iter().map(Dying::poll_timeout);
-        self.pool.poll_timeout().into_iter().chain(overdue).chain(dying).min()
+        self.pool
+            .poll_timeout()
+            .into_iter()
+            .chain(overdue)
+            .chain(dying)
+            .min()
     }
 
     /// Carries out what the pool decided.
@@ -179,13 +188,15 @@ impl Fleet {
                 Action::Spawn { worker } => self.wanted.push_back(worker),
                 Action::Assign { worker, task } => self.assign(desk, worker, task),
                 Action::Revoke { worker, task } => {
-                    let revoked =
-                        self.channel_mut(worker).is_some_and(|channel| channel.revoke(task));
+                    let revoked = self
+                        .channel_mut(worker)
+                        .is_some_and(|channel| channel.revoke(task));
                     self.pool.handle_revoked(desk.now, task, revoked);
                 }
                 Action::ReadStart { worker, task } => {
-                    let started =
-                        self.channel(worker).and_then(|channel| channel.started_at_ns(task));
+                    let started = self
+                        .channel(worker)
+                        .and_then(|channel| channel.started_at_ns(task));
                     if let Some(started) = started {
                         // A worker that names a later time would only lengthen its own call.
                         let started = Instant::from_nanos(started).min(desk.now);
@@ -198,13 +209,19 @@ impl Fleet {
                 }
                 Action::Kill { worker } => self.kill(worker),
                 Action::Retire { worker } => {
-                    let asked =
-                        self.channel_mut(worker).is_some_and(|channel| channel.retire().is_ok());
+                    let asked = self
+                        .channel_mut(worker)
+                        .is_some_and(|channel| channel.retire().is_ok());
                     if !asked {
                         self.kill(worker);
                     }
                 }
-                Action::Finish { task: _, lane, outcome, payload } => {
+                Action::Finish {
+                    task: _,
+                    lane,
+                    outcome,
+                    payload,
+                } => {
                     self.finish(desk, outcome, payload);
                     self.tell_room(desk, lane);
                 }
@@ -237,6 +254,7 @@ impl Fleet {
                         owner: call.owner,
                         event: &event,
                         any_thread: call.any_thread,
+                        copy_blocks: call.copy_blocks,
                         function: call.function.as_deref(),
                         payload: &call.payload,
                         arena: desk.arena,
@@ -260,19 +278,34 @@ impl Fleet {
                 crash: None,
             }),
             Decision::Cancelled => Outcome::Cancelled,
-            Decision::Expired { which } => {
-                Outcome::Expired { deadline: which == Expiry::Deadline }
-            }
-            Decision::Lost { may_have_started, attempts } => {
-                Outcome::Lost { may_have_started, attempts, crash: self.last_crash.clone() }
-            }
+            Decision::Expired { which } => Outcome::Expired {
+                deadline: which == Expiry::Deadline,
+            },
+            Decision::Lost {
+                may_have_started,
+                attempts,
+            } => Outcome::Lost {
+                may_have_started,
+                attempts,
+                crash: self.last_crash.clone(),
+            },
             Decision::Dropped => Outcome::Dropped,
             Decision::Broken => Outcome::Broken {
-                reason: self.broken.clone().unwrap_or_else(|| "workers cannot be started".into()),
+                reason: self
+                    .broken
+                    .clone()
+                    .unwrap_or_else(|| "workers cannot be started".into()),
             },
         };
         let (token, any_thread) = (task.token, task.any_thread);
-        desk.owners.post(task.owner, Finished { token, any_thread, outcome });
+        desk.owners.post(
+            task.owner,
+            Finished {
+                token,
+                any_thread,
+                outcome,
+            },
+        );
     }
 
     /// Tells those who wait for room in `lane` that there may be some. All of them: whoever comes
@@ -285,7 +318,14 @@ impl Fleet {
         self.room_waiters.retain(|(waits_for, owner, token)| {
             if *waits_for == lane {
                 let outcome = Outcome::Room;
-                owners.deliver(*owner, Finished { token: *token, any_thread: false, outcome });
+                owners.deliver(
+                    *owner,
+                    Finished {
+                        token: *token,
+                        any_thread: false,
+                        outcome,
+                    },
+                );
             }
             *waits_for != lane
         });
@@ -293,7 +333,12 @@ impl Fleet {
 
     /// Forgets the abandoned lanes whose last call is over.
     pub(crate) fn forget_drained(&mut self) {
-        let Self { abandoned, lanes, pool, .. } = self;
+        let Self {
+            abandoned,
+            lanes,
+            pool,
+            ..
+        } = self;
         abandoned.retain(|lane| {
             let drained = pool.lane_is_drained(*lane);
             if drained {
@@ -320,7 +365,10 @@ impl Fleet {
         if waits != self.backlog_shown {
             self.backlog_shown = waits;
             for channel in self.channels() {
-                channel.segment().backlog().store(u32::from(waits), Ordering::Relaxed);
+                channel
+                    .segment()
+                    .backlog()
+                    .store(u32::from(waits), Ordering::Relaxed);
             }
             // A worker pushes its completion, passes a fence (`ring::raise_pending`) and then looks
             // at the backlog before it sleeps. We do it the other way round, so one of us sees what
@@ -338,7 +386,9 @@ impl Fleet {
     /// Takes the completions of one worker, at most a pass of them; true when some may be left.
     pub(crate) fn drain(&mut self, desk: &mut Desk<'_>, worker: WorkerId) -> bool {
         for _ in 0..COMPLETIONS_PER_PASS {
-            let Some(channel) = self.channel_mut(worker) else { return false };
+            let Some(channel) = self.channel_mut(worker) else {
+                return false;
+            };
             if channel.violation.is_some() {
                 return false;
             }
@@ -356,14 +406,27 @@ impl Fleet {
     }
 
     fn complete(&mut self, desk: &mut Desk<'_>, worker: WorkerId, completed: Completed) {
-        let Completed { task, sequence, status, run_ns, payload, blocks, .. } = completed;
+        let Completed {
+            task,
+            sequence,
+            status,
+            run_ns,
+            payload,
+            blocks,
+            ..
+        } = completed;
         let blocks = (!blocks.is_empty()).then(|| {
             let bytes = blocks.iter().map(|block| block.len() as u64).sum();
             let lease = Lease::new(desk.releases, self.number, worker, sequence, bytes);
             (returned_blocks(blocks, lease), completed.payload_in_block)
         });
         if let Some(call) = self.pool.payload_mut(task) {
-            call.outcome = Some(Outcome::Returned { status, payload, blocks, run_ns });
+            call.outcome = Some(Outcome::Returned {
+                status,
+                payload,
+                blocks,
+                run_ns,
+            });
         }
         if completed.holds_blocks {
             let call = self.pool.payload_mut(task);
@@ -372,14 +435,17 @@ impl Fleet {
                 channel.hold(sequence, held.unwrap_or_default());
             }
         }
-        self.pool.handle_completion(desk.now, worker, task, Duration::from_nanos(run_ns));
+        self.pool
+            .handle_completion(desk.now, worker, task, Duration::from_nanos(run_ns));
         self.run_actions(desk);
     }
 
     /// Reads what a worker said on its socket.
     pub(crate) fn handle_socket(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
         for _ in 0..MESSAGES_PER_PASS {
-            let Some(channel) = self.channel_mut(worker) else { return };
+            let Some(channel) = self.channel_mut(worker) else {
+                return;
+            };
             match channel.try_message() {
                 Ok(Some(Said::Hello)) if !channel.greeted => {
                     channel.greeted = true;
@@ -416,7 +482,9 @@ impl Fleet {
     }
 
     fn greet(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
-        let Some(channel) = self.channel_mut(worker) else { return };
+        let Some(channel) = self.channel_mut(worker) else {
+            return;
+        };
         if channel.greeted && channel.pidfd.is_some() && !channel.ready {
             channel.ready = true;
             self.backlog_shown = false;
@@ -441,7 +509,9 @@ impl Fleet {
     /// Reads the zygote's replies.
     pub(crate) fn handle_zygote(&mut self, desk: &mut Desk<'_>) {
         loop {
-            let Some(zygote) = &mut self.zygote else { return };
+            let Some(zygote) = &mut self.zygote else {
+                return;
+            };
             match zygote.try_reply() {
                 Ok(None) => return,
                 Ok(Some(reply)) => self.handle_reply(desk, reply),
@@ -493,7 +563,9 @@ impl Fleet {
     /// The zygote is gone, or does not answer. Its workers run on: the kernel keeps their status
     /// for us. The next worker that is wanted gets a new zygote.
     pub(crate) fn lose_zygote(&mut self, desk: &mut Desk<'_>) {
-        let Some(zygote) = self.zygote.take() else { return };
+        let Some(zygote) = self.zygote.take() else {
+            return;
+        };
         let exit = zygote.kill();
         if !zygote.is_ready() {
             // Reaping can fail only where the program reaps all children itself.
@@ -519,7 +591,9 @@ impl Fleet {
     pub(crate) fn handle_exit(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
         while self.drain(desk, worker) {}
         let zygote_lifeline = self.zygote_lifeline.clone();
-        let Some(channel) = self.channel_mut(worker) else { return };
+        let Some(channel) = self.channel_mut(worker) else {
+            return;
+        };
         if channel.dead {
             return;
         }
@@ -530,14 +604,22 @@ impl Fleet {
         // Why it ended may be the last thing that it said.
         self.handle_socket(desk, worker);
         let overdue_at = desk.now.saturating_add(EXIT_BOUND);
-        let asked = self.zygote.as_mut().filter(|_| is_childs).map(|zygote| {
-            zygote.request_exit(pid, overdue_at)
-        });
+        let asked = self
+            .zygote
+            .as_mut()
+            .filter(|_| is_childs)
+            .map(|zygote| zygote.request_exit(pid, overdue_at));
         let orphan = match asked {
             Some(Ok(())) => None,
             _ => Some((desk.now, LOOK_AGAIN)),
         };
-        self.dying.push(Dying { worker, pid, pidfd, overdue_at, orphan });
+        self.dying.push(Dying {
+            worker,
+            pid,
+            pidfd,
+            overdue_at,
+            orphan,
+        });
         self.look_for_orphans(desk);
     }
 
@@ -550,7 +632,10 @@ impl Fleet {
                 index += 1;
                 continue;
             };
-            let status = dying.pidfd.as_ref().and_then(|fd| process::exit_status(fd.as_fd()));
+            let status = dying
+                .pidfd
+                .as_ref()
+                .and_then(|fd| process::exit_status(fd.as_fd()));
             if status.is_some() || dying.overdue_at <= desk.now {
                 let dying = self.dying.swap_remove(index);
                 self.bury(desk, &dying, None);
@@ -562,10 +647,15 @@ impl Fleet {
     }
 
     fn bury(&mut self, desk: &mut Desk<'_>, dying: &Dying, exit: Option<Exit>) {
-        let Some(channel) = self.channel_mut(dying.worker) else { return };
-        let status = exit
-            .map(|exit| exit.status)
-            .or_else(|| dying.pidfd.as_ref().and_then(|pidfd| process::exit_status(pidfd.as_fd())));
+        let Some(channel) = self.channel_mut(dying.worker) else {
+            return;
+        };
+        let status = exit.map(|exit| exit.status).or_else(|| {
+            dying
+                .pidfd
+                .as_ref()
+                .and_then(|pidfd| process::exit_status(pidfd.as_fd()))
+        });
         let crash = Crash {
             pid: dying.pid,
             status,
@@ -581,7 +671,8 @@ impl Fleet {
         }
         self.last_crash = Some(crash);
         self.channels[dying.worker.index() as usize] = None;
-        self.pool.handle_worker_exit(desk.now, dying.worker, started);
+        self.pool
+            .handle_worker_exit(desk.now, dying.worker, started);
         self.run_actions(desk);
         self.last_crash = None;
     }
@@ -601,7 +692,10 @@ impl Fleet {
 
     /// Ends every process at once; nothing of the fleet is used afterwards.
     pub(crate) fn kill_all(&mut self) -> Vec<io::Error> {
-        let workers = self.channels().filter_map(|channel| channel.kill().err()).collect();
+        let workers = self
+            .channels()
+            .filter_map(|channel| channel.kill().err())
+            .collect();
         self.channels.clear();
         self.zygote_lifeline = None;
         if let Some(zygote) = self.zygote.take() {
@@ -612,7 +706,11 @@ impl Fleet {
     }
 
     /// Channels with a completion for `owner`, or with any completion when `owner` is `None`.
-    pub(crate) fn with_completions(&self, owner: Option<u8>, found: &mut HashMap<u32, Vec<WorkerId>>) {
+    pub(crate) fn with_completions(
+        &self,
+        owner: Option<u8>,
+        found: &mut HashMap<u32, Vec<WorkerId>>,
+    ) {
         for channel in self.channels() {
             let told = owner.is_none_or(|owner| {
                 offloop_sys::ring::take_pending(channel.segment().pending(owner))
@@ -626,7 +724,10 @@ impl Fleet {
 
 fn describe_start(crash: &Crash) -> String {
     let end = crash.status.map_or_else(|| "ended".into(), describe_end);
-    format!("worker {} {end} before it took a call\n{}", crash.pid, crash.stderr_tail)
+    format!(
+        "worker {} {end} before it took a call\n{}",
+        crash.pid, crash.stderr_tail
+    )
 }
 
 fn describe_end(status: ExitStatus) -> String {

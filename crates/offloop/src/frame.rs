@@ -31,6 +31,9 @@ pub const FLAG_ANY_THREAD: u8 = 2;
 /// Completion: the worker still holds the call's blocks and will release them later.
 pub const FLAG_HOLDS_BLOCKS: u8 = 4;
 
+/// Call: it may be started again, so the worker must work on a copy of its blocks.
+pub const FLAG_COPY_BLOCKS: u8 = 8;
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -123,9 +126,16 @@ impl Head {
     /// Encodes a header, the run time of a completion, and the blocks.
     #[must_use]
     pub fn new(header: Header, run_ns: u64, blocks: &[BlockAddress]) -> Self {
-        assert!(blocks.len() <= BLOCKS_MAX, "{} blocks, limit {BLOCKS_MAX}", blocks.len());
-        let mut head =
-            Self { bytes: [0; HEADER_BYTES + 8 + 4 * BLOCK_BYTES], len: 0, more: Vec::new() };
+        assert!(
+            blocks.len() <= BLOCKS_MAX,
+            "{} blocks, limit {BLOCKS_MAX}",
+            blocks.len()
+        );
+        let mut head = Self {
+            bytes: [0; HEADER_BYTES + 8 + 4 * BLOCK_BYTES],
+            len: 0,
+            more: Vec::new(),
+        };
         let count = u8::try_from(blocks.len()).expect("at most 255");
         head.push(&[header.kind as u8, header.flags, header.detail, count]);
         head.push(&header.function.to_ne_bytes());
@@ -164,9 +174,13 @@ impl Head {
 /// # Errors
 /// `FrameError`, naming what is wrong.
 pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
-    let short = |needed| FrameError::Short { len: bytes.len(), needed };
-    let (head, mut rest) =
-        bytes.split_first_chunk::<HEADER_BYTES>().ok_or(short(HEADER_BYTES))?;
+    let short = |needed| FrameError::Short {
+        len: bytes.len(),
+        needed,
+    };
+    let (head, mut rest) = bytes
+        .split_first_chunk::<HEADER_BYTES>()
+        .ok_or(short(HEADER_BYTES))?;
     let kind = match head[0] {
         1 => Kind::Call,
         2 => Kind::Define,
@@ -184,14 +198,17 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     };
     let mut run_ns = 0;
     if kind == Kind::Completion {
-        let (number, after) =
-            rest.split_first_chunk::<8>().ok_or(short(HEADER_BYTES + 8))?;
+        let (number, after) = rest
+            .split_first_chunk::<8>()
+            .ok_or(short(HEADER_BYTES + 8))?;
         (run_ns, rest) = (u64::from_ne_bytes(*number), after);
     }
     let mut blocks = Vec::with_capacity(usize::from(head[3]));
     for _ in 0..head[3] {
         let needed = bytes.len() - rest.len() + BLOCK_BYTES;
-        let (block, after) = rest.split_first_chunk::<BLOCK_BYTES>().ok_or(short(needed))?;
+        let (block, after) = rest
+            .split_first_chunk::<BLOCK_BYTES>()
+            .ok_or(short(needed))?;
         blocks.push(BlockAddress {
             chunk: u32::from_ne_bytes(*block.first_chunk().expect("24 bytes")),
             offset: u64::from_ne_bytes(*block[8..].first_chunk().expect("24 bytes")),
@@ -199,7 +216,12 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         });
         rest = after;
     }
-    Ok(Frame { header, run_ns, blocks, payload: rest })
+    Ok(Frame {
+        header,
+        run_ns,
+        blocks,
+        payload: rest,
+    })
 }
 
 #[cfg(test)]
@@ -207,14 +229,24 @@ mod tests {
     use super::*;
 
     fn header(kind: Kind) -> Header {
-        Header { kind, flags: 3, detail: 9, function: 77, sequence: 1 << 40 }
+        Header {
+            kind,
+            flags: 3,
+            detail: 9,
+            function: 77,
+            sequence: 1 << 40,
+        }
     }
 
     #[test]
     fn a_frame_survives_the_trip() {
         for count in [0usize, 1, 4, 5, 255] {
             let blocks: Vec<_> = (0..count)
-                .map(|n| BlockAddress { chunk: n as u32, offset: n as u64 * 4096, len: 5 })
+                .map(|n| BlockAddress {
+                    chunk: n as u32,
+                    offset: n as u64 * 4096,
+                    len: 5,
+                })
                 .collect();
             let head = Head::new(header(Kind::Completion), 123, &blocks);
             let bytes = [head.parts()[0], head.parts()[1], b"payload"].concat();
@@ -227,11 +259,18 @@ mod tests {
 
     #[test]
     fn every_truncation_is_an_error_and_never_a_panic() {
-        let blocks = [BlockAddress { chunk: 1, offset: 2, len: 3 }; 3];
+        let blocks = [BlockAddress {
+            chunk: 1,
+            offset: 2,
+            len: 3,
+        }; 3];
         let head = Head::new(header(Kind::Call), 0, &blocks);
         let bytes = head.parts().concat();
         for len in 0..bytes.len() {
-            assert!(matches!(decode(&bytes[..len]), Err(FrameError::Short { .. })), "{len}");
+            assert!(
+                matches!(decode(&bytes[..len]), Err(FrameError::Short { .. })),
+                "{len}"
+            );
         }
         assert_eq!(decode(&[0; 64]).unwrap_err(), FrameError::Kind { kind: 0 });
     }

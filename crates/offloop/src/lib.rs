@@ -13,19 +13,25 @@
 #![deny(unsafe_code)]
 
 pub mod arena;
+mod call;
 mod channel;
 mod fleet;
 pub mod frame;
+mod lane;
 pub mod launch;
 mod outcome;
+mod owners;
 mod runtime;
 mod stderr;
 mod supervisor;
 pub mod worker;
 mod zygote;
 
+pub use call::{Call, CallOptions, Function, LaneError, Payload, SubmitError};
+pub use lane::Lane;
 pub use launch::Launch;
 pub use offloop_core::{Close, LaneConfig, LaneStatistics, QueuePolicy};
 pub use offloop_sys::process::{ExitStatus, Program};
 pub use outcome::{Crash, Finished, Outcome, ReturnedBlocks, Status};
-pub use runtime::{Call, CallOptions, Function, Lane, LaneError, Owner, Payload, Runtime, SubmitError};
+pub use owners::Owner;
+pub use runtime::Runtime;

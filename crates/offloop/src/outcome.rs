@@ -26,9 +26,15 @@ impl Status {
     /// The status behind a byte of a frame.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Value, Self::Raised, Self::Interrupted, Self::Undecodable, Self::Unencodable]
-            .into_iter()
-            .find(|status| *status as u8 == byte)
+        [
+            Self::Value,
+            Self::Raised,
+            Self::Interrupted,
+            Self::Undecodable,
+            Self::Unencodable,
+        ]
+        .into_iter()
+        .find(|status| *status as u8 == byte)
     }
 }
 

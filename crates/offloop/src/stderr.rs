@@ -99,9 +99,15 @@ impl Tee {
     pub(crate) fn start() -> io::Result<Arc<Self>> {
         let (poller, wake) = (Poller::new()?, Event::new()?);
         poller.add(wake.as_fd(), WAKE)?;
-        let tee = Arc::new(Self { poller, wake, pipes: Mutex::default() });
+        let tee = Arc::new(Self {
+            poller,
+            wake,
+            pipes: Mutex::default(),
+        });
         let thread = Arc::clone(&tee);
-        std::thread::Builder::new().name("offloop-stderr".into()).spawn(move || thread.run())?;
+        std::thread::Builder::new()
+            .name("offloop-stderr".into())
+            .spawn(move || thread.run())?;
         Ok(tee)
     }
 
@@ -112,8 +118,12 @@ impl Tee {
         pipes.last_token += 1;
         let token = pipes.last_token;
         self.poller.add(fd.as_fd(), token)?;
-        let state =
-            PipeState { fd, tail: VecDeque::new(), unwritten: Vec::new(), ended: false };
+        let state = PipeState {
+            fd,
+            tail: VecDeque::new(),
+            unwritten: Vec::new(),
+            ended: false,
+        };
         let pipe = Arc::new(Pipe(Mutex::new(state)));
         pipes.by_token.insert(token, Arc::clone(&pipe));
         Ok(pipe)

@@ -62,7 +62,10 @@ impl Supervisor {
         let poller = Poller::new()?;
         poller.add(shared.wake.as_fd(), WAKE)?;
         poller.add(shared.nudge.as_fd(), NUDGE)?;
-        let supervisor = Self { shared: Arc::clone(shared), poller };
+        let supervisor = Self {
+            shared: Arc::clone(shared),
+            poller,
+        };
         std::thread::Builder::new()
             .name("offloop-supervisor".into())
             .spawn(move || supervisor.run())?;
@@ -85,7 +88,8 @@ impl Supervisor {
                 at.map(|at| at.saturating_duration_since(now()))
             };
             if let Err(error) = self.poller.wait(&mut ready, limit) {
-                self.shared.fail(&format!("the supervisor cannot wait: {error}"));
+                self.shared
+                    .fail(&format!("the supervisor cannot wait: {error}"));
                 return;
             }
             self.handle(&ready);
@@ -127,7 +131,10 @@ impl Supervisor {
             let _ = fleet.kill_all();
         }
         self.shared.notify(state);
-        if ready.iter().any(|ready| ready.token & KIND == PROCESS || ready.token & KIND == ZYGOTE) {
+        if ready
+            .iter()
+            .any(|ready| ready.token & KIND == PROCESS || ready.token & KIND == ZYGOTE)
+        {
             // A crash may have been described, and more read than has been passed on.
             let _ = self.shared.tee.get().map(|tee| tee.flush());
         }
@@ -136,7 +143,9 @@ impl Supervisor {
     fn handle_worker(&self, state: &mut State, token: u64) {
         let field = |shift: u32| u32::try_from(token >> shift & FIELD).expect("20 bits");
         let fleet = field(40);
-        let Some((fleet, mut desk)) = state.desk(&self.shared, fleet) else { return };
+        let Some((fleet, mut desk)) = state.desk(&self.shared, fleet) else {
+            return;
+        };
         if token & KIND == ZYGOTE {
             fleet.handle_zygote(&mut desk);
             return;
@@ -144,12 +153,17 @@ impl Supervisor {
         let found = fleet
             .channels()
             .map(|channel| channel.worker)
-            .find(|worker| worker.index() == field(20) && worker.generation() & 0xF_FFFF == field(0));
+            .find(|worker| {
+                worker.index() == field(20) && worker.generation() & 0xF_FFFF == field(0)
+            });
         let Some(worker) = found else { return };
         if token & KIND == PROCESS {
             // Its descriptors leave the poller before they close.
             if let Some(channel) = fleet.channel(worker) {
-                let _ = channel.pidfd.as_ref().map(|pidfd| self.poller.remove(pidfd.as_fd()));
+                let _ = channel
+                    .pidfd
+                    .as_ref()
+                    .map(|pidfd| self.poller.remove(pidfd.as_fd()));
                 // Removed already when the socket ended first.
                 let _ = self.poller.remove(channel.socket());
             }
@@ -163,7 +177,9 @@ impl Supervisor {
         for fleet in state.fleets.values_mut() {
             for watch in std::mem::take(&mut fleet.watch) {
                 let (Watch::Start(worker) | Watch::Quiet(worker)) = watch;
-                let Some(channel) = fleet.channel(worker) else { continue };
+                let Some(channel) = fleet.channel(worker) else {
+                    continue;
+                };
                 let result = match watch {
                     Watch::Start(_) => self.watch(fleet.number, channel),
                     Watch::Quiet(_) => self.poller.remove(channel.socket()).or(Ok(())),
@@ -178,7 +194,8 @@ impl Supervisor {
 
     fn watch(&self, fleet: u32, channel: &Channel) -> io::Result<()> {
         if let Some(pidfd) = &channel.pidfd {
-            self.poller.add(pidfd.as_fd(), token(PROCESS, fleet, channel.worker))?;
+            self.poller
+                .add(pidfd.as_fd(), token(PROCESS, fleet, channel.worker))?;
         }
         Ok(())
     }
@@ -203,7 +220,11 @@ impl Supervisor {
         for fleet in state.fleets.values_mut() {
             let mut zygote = fleet.zygote.is_none().then(|| fleet.launch.clone());
             for worker in std::mem::take(&mut fleet.wanted) {
-                orders.push(Order { fleet: fleet.number, worker, zygote: zygote.take() });
+                orders.push(Order {
+                    fleet: fleet.number,
+                    worker,
+                    zygote: zygote.take(),
+                });
             }
         }
         orders
@@ -216,18 +237,28 @@ impl Supervisor {
         let stderr = self.shared.tee()?.add(stderr_read)?;
         let socket = ForkGuarded::new(ours)?;
         let channel = Channel::new(order.worker, Segment::create()?, socket, stderr);
-        Ok(Prepared { zygote, channel, ends: WorkerEnds { socket: theirs, stderr: stderr_write } })
+        Ok(Prepared {
+            zygote,
+            channel,
+            ends: WorkerEnds {
+                socket: theirs,
+                stderr: stderr_write,
+            },
+        })
     }
 
     fn request(&self, order: &Order, prepared: io::Result<Prepared>) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         let reply_bound = state.reply_bound;
-        let Some((fleet, mut desk)) = state.desk(&self.shared, order.fleet) else { return };
+        let Some((fleet, mut desk)) = state.desk(&self.shared, order.fleet) else {
+            return;
+        };
         let result = prepared.and_then(|prepared| {
             if let Some(zygote) = prepared.zygote {
                 let no_worker = WorkerId::new(0, 0);
-                self.poller.add(zygote.socket(), token(ZYGOTE, order.fleet, no_worker))?;
+                self.poller
+                    .add(zygote.socket(), token(ZYGOTE, order.fleet, no_worker))?;
                 fleet.zygote_lifeline = Some(zygote.lifeline());
                 fleet.zygote = Some(zygote);
             }

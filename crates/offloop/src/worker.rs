@@ -24,7 +24,8 @@ use offloop_sys::{clock, memory};
 
 use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
 use crate::frame::{
-    self, FLAG_ANY_THREAD, FLAG_HOLDS_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
+    self, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_HOLDS_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head,
+    Header, Kind,
 };
 use crate::outcome::Status;
 use crate::zygote::MESSAGE_BYTES_MAX;
@@ -100,7 +101,10 @@ impl ZygoteServer {
         }
         let mut bytes = vec![0; size];
         mapping.read(0, &mut bytes);
-        Ok(Setup { bytes, inherited: descriptors })
+        Ok(Setup {
+            bytes,
+            inherited: descriptors,
+        })
     }
 
     /// Says how the setup went.
@@ -120,7 +124,10 @@ impl ZygoteServer {
     ///
     /// # Errors
     /// The system's.
-    pub fn serve(&self, mut fork: impl FnMut() -> io::Result<Option<i32>>) -> io::Result<Option<Seed>> {
+    pub fn serve(
+        &self,
+        mut fork: impl FnMut() -> io::Result<Option<i32>>,
+    ) -> io::Result<Option<Seed>> {
         loop {
             let mut buffer = [0; MESSAGE_BYTES_MAX];
             let received = socket::receive(self.socket.as_fd(), &mut buffer, Wait::Yes);
@@ -166,8 +173,12 @@ impl ZygoteServer {
             // The user's code reaped it, or it is no child of ours: the parent looks elsewhere.
             Err(_) => (2, 0, 0),
         };
-        let parts: [&[u8]; 4] =
-            [pid, &kind.to_ne_bytes(), &value.to_ne_bytes(), &peak.to_ne_bytes()];
+        let parts: [&[u8]; 4] = [
+            pid,
+            &kind.to_ne_bytes(),
+            &value.to_ne_bytes(),
+            &peak.to_ne_bytes(),
+        ];
         self.reply(b'E', &parts)
     }
 
@@ -192,7 +203,9 @@ fn tagged(kind: u8, text: &str) -> Vec<u8> {
 impl Seed {
     fn new(descriptors: Vec<OwnedFd>, lifeline: &OwnedFd) -> io::Result<Self> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, "a worker needs 5 descriptors");
-        let mut lifted = descriptors.into_iter().map(|fd| socket::lift(fd, DESCRIPTORS_FROM));
+        let mut lifted = descriptors
+            .into_iter()
+            .map(|fd| socket::lift(fd, DESCRIPTORS_FROM));
         let mut next = || lifted.next().ok_or_else(invalid)?;
         Ok(Self {
             socket: next()?,
@@ -218,6 +231,8 @@ pub struct Call {
     pub blocks: Vec<MappedBlock>,
     /// Whether the payload lies in the first block.
     pub payload_in_block: bool,
+    /// Whether the blocks must not be changed: the call may be started again.
+    pub copy_blocks: bool,
     owner: u8,
     any_thread: bool,
     started_ns: u64,
@@ -316,7 +331,11 @@ impl WorkerChannel {
     pub fn try_next(&mut self) -> io::Result<Option<Request>> {
         loop {
             self.buffer.clear();
-            if !self.requests.try_pop(&mut self.buffer).map_err(io::Error::other)? {
+            if !self
+                .requests
+                .try_pop(&mut self.buffer)
+                .map_err(io::Error::other)?
+            {
                 return Ok(None);
             }
             let bytes = std::mem::take(&mut self.buffer);
@@ -330,7 +349,13 @@ impl WorkerChannel {
 
     fn decode(&mut self, bytes: &[u8]) -> io::Result<Option<Request>> {
         let frame = frame::decode(bytes).map_err(io::Error::other)?;
-        let Header { kind, flags, detail, function, sequence } = frame.header;
+        let Header {
+            kind,
+            flags,
+            detail,
+            function,
+            sequence,
+        } = frame.header;
         match kind {
             Kind::Release => {
                 self.lent.remove(&sequence);
@@ -352,10 +377,16 @@ impl WorkerChannel {
             .collect::<io::Result<Vec<_>>>()?;
         if kind == Kind::Define {
             let block = blocks.into_iter().next();
-            return Ok(Some(Request::Define(function, frame.payload.to_vec(), block)));
+            return Ok(Some(Request::Define(
+                function,
+                frame.payload.to_vec(),
+                block,
+            )));
         }
         let started_ns = clock::monotonic_ns();
-        self.segment.started_at_ns().store(started_ns, Ordering::Release);
+        self.segment
+            .started_at_ns()
+            .store(started_ns, Ordering::Release);
         CURRENT.store(sequence, Ordering::Relaxed);
         Ok(Some(Request::Call(Call {
             sequence,
@@ -363,6 +394,7 @@ impl WorkerChannel {
             payload: frame.payload.to_vec(),
             blocks,
             payload_in_block: flags & FLAG_PAYLOAD_IN_BLOCK != 0,
+            copy_blocks: flags & FLAG_COPY_BLOCKS != 0,
             owner: detail,
             any_thread: flags & FLAG_ANY_THREAD != 0,
             started_ns,
@@ -388,14 +420,18 @@ impl WorkerChannel {
         match (&buffer[..len], descriptor) {
             ([b'w'], _) => Ok(()),
             ([b'o', owner], Some(fd)) => {
-                self.owners.insert(*owner, Event::from_fd(socket::lift(fd, DESCRIPTORS_FROM)?));
+                self.owners
+                    .insert(*owner, Event::from_fd(socket::lift(fd, DESCRIPTORS_FROM)?));
                 Ok(())
             }
             ([b'c', number @ ..], Some(fd)) if number.len() == 4 => {
                 let number = u32::from_ne_bytes(*number.first_chunk().expect("4 bytes"));
                 self.chunks.add(number, fd)
             }
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "malformed message")),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "malformed message",
+            )),
         }
     }
 
@@ -520,9 +556,18 @@ impl WorkerChannel {
 
     fn push_owed_releases(&mut self) {
         while let Some(sequence) = self.owed_releases.front() {
-            let header =
-                Header { kind: Kind::Release, flags: 0, detail: 0, function: 0, sequence: *sequence };
-            if self.completions.try_push(&Head::new(header, 0, &[]).parts()).is_err() {
+            let header = Header {
+                kind: Kind::Release,
+                flags: 0,
+                detail: 0,
+                function: 0,
+                sequence: *sequence,
+            };
+            if self
+                .completions
+                .try_push(&Head::new(header, 0, &[]).parts())
+                .is_err()
+            {
                 return;
             }
             self.owed_releases.pop_front();

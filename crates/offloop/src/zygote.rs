@@ -40,7 +40,11 @@ pub(crate) enum Reply {
     /// The setup failed; the text says why.
     SetupFailed(String),
     /// A worker was forked.
-    Forked { worker: WorkerId, pid: i32, pidfd: OwnedFd },
+    Forked {
+        worker: WorkerId,
+        pid: i32,
+        pidfd: OwnedFd,
+    },
     /// A worker could not be forked.
     ForkFailed { worker: WorkerId, source: io::Error },
     /// A worker's end.
@@ -78,7 +82,14 @@ impl Zygote {
         let mut message = vec![b'S'];
         message.extend_from_slice(&(launch.setup.len() as u64).to_ne_bytes());
         socket::send(ours.as_fd(), &message, &descriptors, Wait::No)?;
-        Ok(Self { pid, pidfd, socket: ours, lifeline, ready: false, owed: VecDeque::new() })
+        Ok(Self {
+            pid,
+            pidfd,
+            socket: ours,
+            lifeline,
+            ready: false,
+            owed: VecDeque::new(),
+        })
     }
 
     /// What keeps the workers alive; each of them gets a share.
@@ -103,7 +114,11 @@ impl Zygote {
         descriptors: &[BorrowedFd<'_>],
         overdue_at: Instant,
     ) -> io::Result<()> {
-        let setup = if self.ready { Duration::ZERO } else { SETUP_BOUND };
+        let setup = if self.ready {
+            Duration::ZERO
+        } else {
+            SETUP_BOUND
+        };
         let overdue_at = overdue_at.saturating_add(setup);
         let mut message = vec![b'F'];
         message.extend_from_slice(&worker.index().to_ne_bytes());
@@ -132,8 +147,7 @@ impl Zygote {
     /// The next reply, if one is there. `UnexpectedEof`: the zygote is gone.
     pub(crate) fn try_reply(&mut self) -> io::Result<Option<Reply>> {
         let mut buffer = [0; MESSAGE_BYTES_MAX];
-        let (len, descriptors) = match socket::receive(self.socket.as_fd(), &mut buffer, Wait::No)
-        {
+        let (len, descriptors) = match socket::receive(self.socket.as_fd(), &mut buffer, Wait::No) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
@@ -165,7 +179,10 @@ fn decode(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Option<Reply> {
     let (kind, rest) = bytes.split_first()?;
     let number = |at: usize| Some(i32::from_ne_bytes(*rest.get(at..)?.first_chunk()?));
     let worker = || {
-        Some(WorkerId::new(number(0)?.cast_unsigned(), number(4)?.cast_unsigned()))
+        Some(WorkerId::new(
+            number(0)?.cast_unsigned(),
+            number(4)?.cast_unsigned(),
+        ))
     };
     Some(match kind {
         b'Z' => Reply::Ready,
@@ -187,8 +204,14 @@ fn decode(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Option<Reply> {
                 _ => None,
             };
             let peak = u64::from_ne_bytes(*rest.get(12..)?.first_chunk()?);
-            let exit = status.map(|status| Exit { status, peak_memory_bytes: peak });
-            Reply::Exited { pid: number(0)?, exit }
+            let exit = status.map(|status| Exit {
+                status,
+                peak_memory_bytes: peak,
+            });
+            Reply::Exited {
+                pid: number(0)?,
+                exit,
+            }
         }
         _ => return None,
     })

@@ -138,9 +138,17 @@ impl<P> Pool<P> {
 
     fn candidate(&mut self, lane: u32) -> Option<Candidate> {
         let another = self.lanes[lane].may_grow() && !self.idle.is_empty();
-        let depth = if another { self.lanes[lane].pack() } else { self.lanes[lane].depth() };
+        let depth = if another {
+            self.lanes[lane].pack()
+        } else {
+            self.lanes[lane].depth()
+        };
         // A lane's workers hold at least one task each (pool invariant 3).
-        let busy = if depth == 1 { None } else { self.least_loaded(lane, depth) };
+        let busy = if depth == 1 {
+            None
+        } else {
+            self.least_loaded(lane, depth)
+        };
         match busy {
             Some(worker) => {
                 if self.lanes[lane].may_grow() {
@@ -179,7 +187,8 @@ impl<P> Pool<P> {
         let entry = &mut self.workers[worker];
         if entry.watched == NONE {
             entry.watched = entry.tasks.first().unwrap_or(NONE);
-            self.timers.set(worker_key(worker), self.now.saturating_add(PACK_PATIENCE));
+            self.timers
+                .set(worker_key(worker), self.now.saturating_add(PACK_PATIENCE));
         }
     }
 

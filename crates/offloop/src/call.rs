@@ -1,0 +1,159 @@
+//! A call on its way into a lane, and the ways in which it can be turned away.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::arena::Block;
+use crate::fleet::Task;
+
+/// Bytes on their way to a worker.
+#[derive(Debug, Default)]
+pub struct Payload {
+    /// What travels inside the ring.
+    pub inline: Vec<u8>,
+    /// What travels through the arena.
+    pub blocks: Vec<Block>,
+    /// Whether the first block takes the place of `inline`.
+    pub in_block: bool,
+}
+
+impl Payload {
+    pub(crate) fn bytes(&self) -> u64 {
+        let blocks: u64 = self.blocks.iter().map(|block| block.address().len).sum();
+        self.inline.len() as u64 + blocks
+    }
+}
+
+/// A function that workers remember by its number.
+#[derive(Debug)]
+pub struct Function {
+    pub(crate) id: u32,
+    pub(crate) definition: Payload,
+}
+
+impl Function {
+    /// Its number, never 0.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(crate) fn definition(&self) -> &Payload {
+        &self.definition
+    }
+}
+
+/// A call to submit.
+#[derive(Debug)]
+pub struct Call {
+    /// Who fetches its outcome.
+    pub owner: u8,
+    /// What the owner knows it by.
+    pub token: u64,
+    /// Whether any thread may resolve it when the owner does not come.
+    pub any_thread: bool,
+    /// Its function, unless the payload holds it.
+    pub function: Option<Arc<Function>>,
+    /// Its arguments.
+    pub payload: Payload,
+}
+
+/// Limits of one call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallOptions {
+    /// From submission to the end.
+    pub timeout: Option<Duration>,
+    /// From the start of the call to its end.
+    pub run_timeout: Option<Duration>,
+    /// How many more times it is tried when its worker ends under it.
+    pub retries: u32,
+    /// Between interrupting it and killing its worker; the lane's unless set.
+    pub grace: Option<Duration>,
+}
+
+/// Why a call was not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The lane's queue is full; it may be taken later.
+    #[error("{reason}")]
+    Full {
+        /// The sizes and limits.
+        reason: String,
+        /// The call, given back.
+        call: Box<Call>,
+    },
+    /// It can never be taken.
+    #[error("{reason}")]
+    TooLarge {
+        /// The sizes and limits.
+        reason: String,
+    },
+    /// The lane was closed.
+    #[error("the lane is closed")]
+    Closed,
+    /// The lane cannot start workers.
+    #[error("{reason}")]
+    Broken {
+        /// Why.
+        reason: String,
+    },
+    /// This process is a fork of the one that made the lane.
+    #[error("the lane belongs to the process that this one was forked from")]
+    Forked,
+}
+
+/// A lane could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaneError {
+    /// This process is a fork of the one that started the runtime.
+    #[error("the runtime belongs to the process that this one was forked from")]
+    Forked,
+    /// The runtime has ended with the program.
+    #[error("the runtime has stopped")]
+    Stopped,
+    /// No owner is left.
+    #[error("{count} event loops use the runtime at once, limit {limit}")]
+    Owners {
+        /// Loops that there are.
+        count: usize,
+        /// Loops that there may be.
+        limit: usize,
+    },
+    /// The system refused.
+    #[error("the system refused a descriptor or a thread")]
+    System(#[from] io::Error),
+}
+
+/// The refusal of a pool as the caller gets it: what may be taken later comes back.
+pub(crate) fn refuse(error: offloop_core::SubmitError<Task>, broken: Option<&str>) -> SubmitError {
+    use offloop_core::SubmitError as Refusal;
+    let reason = error.to_string();
+    if error.is_temporary() {
+        let Task {
+            owner,
+            token,
+            any_thread,
+            function,
+            payload,
+            ..
+        } = error.into_payload();
+        let call = Box::new(Call {
+            owner,
+            token,
+            any_thread,
+            function,
+            payload,
+        });
+        return SubmitError::Full { reason, call };
+    }
+    match error {
+        Refusal::TooLarge { .. } => SubmitError::TooLarge { reason },
+        Refusal::Broken { .. } => SubmitError::Broken {
+            reason: broken.unwrap_or(&reason).to_owned(),
+        },
+        _ => SubmitError::Closed,
+    }
+}

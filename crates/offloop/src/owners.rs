@@ -1,0 +1,249 @@
+//! Who fetches outcomes: an owner for each event loop, and the resolver for everybody else.
+//!
+//! Invariants: 1. A mailbox is emptied by its own owner only.
+//!             2. An owner that has been told is not told again before it has looked.
+//! Source:     docs/design/004-who-resolves.md.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use offloop_core::WorkerId;
+use offloop_sys::event::Event;
+use offloop_sys::{fork, socket};
+
+use crate::fleet::Fleet;
+use crate::outcome::Finished;
+use crate::runtime::{RESOLVER, Shared};
+
+pub(crate) struct OwnerState {
+    pub(crate) event: Arc<Event>,
+    pub(crate) mailbox: VecDeque<Finished>,
+    pub(crate) told: bool,
+    /// Somebody holds the [`Owner`].
+    pub(crate) open: bool,
+    /// Its calls that are not finished; until there are none, the number is given to nobody else.
+    pub(crate) unfinished: u64,
+}
+
+impl OwnerState {
+    pub(crate) fn new(event: Arc<Event>) -> Self {
+        Self {
+            event,
+            mailbox: VecDeque::new(),
+            told: false,
+            open: true,
+            unfinished: 0,
+        }
+    }
+}
+
+/// Everybody who fetches outcomes.
+#[derive(Default)]
+pub(crate) struct Owners {
+    pub(crate) slots: Vec<OwnerState>,
+}
+
+impl Owners {
+    pub(crate) fn event(&self, owner: u8) -> Arc<Event> {
+        // A number keeps its event for ever, so workers learn it once.
+        let slot = self.slots.get(usize::from(owner));
+        Arc::clone(&slot.unwrap_or(&self.slots[usize::from(RESOLVER)]).event)
+    }
+
+    pub(crate) fn count_unfinished(&mut self, owner: u8) {
+        if let Some(slot) = self.slots.get_mut(usize::from(owner)) {
+            slot.unfinished += 1;
+        }
+    }
+
+    /// Posts the end of one of the owner's calls.
+    pub(crate) fn post(&mut self, owner: u8, finished: Finished) {
+        if let Some(slot) = self.slots.get_mut(usize::from(owner)) {
+            slot.unfinished = slot.unfinished.saturating_sub(1);
+        }
+        self.deliver(owner, finished);
+    }
+
+    /// Puts something into the owner's mailbox, and tells it.
+    pub(crate) fn deliver(&mut self, owner: u8, finished: Finished) {
+        // An owner that is gone has nobody left who waits, unless any thread may resolve.
+        let index = match self.slots.get(usize::from(owner)) {
+            Some(slot) if slot.open => owner,
+            _ if finished.any_thread => RESOLVER,
+            _ => return,
+        };
+        if let Some(slot) = self.slots.get_mut(usize::from(index)) {
+            slot.mailbox.push_back(finished);
+            if !slot.told {
+                slot.told = true;
+                // The event is ours and open: signalling it cannot fail.
+                let _ = slot.event.signal();
+            }
+        }
+    }
+}
+
+/// Results that nobody reads any more; told to their workers at the next opportunity.
+#[derive(Debug, Default)]
+pub(crate) struct Releases(
+    pub(crate) Mutex<Vec<(u32, WorkerId, u64)>>,
+    AtomicU64,
+    pub(crate) OnceLock<Arc<Event>>,
+);
+
+/// Bytes of released results above which the supervisor is woken to tell the worker at once.
+const RELEASE_AT_ONCE_BYTES: u64 = 1 << 20;
+
+/// Keeps a result's blocks in the worker's arena until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    releases: Arc<Releases>,
+    fleet: u32,
+    worker: WorkerId,
+    sequence: u64,
+    bytes: u64,
+}
+
+impl Lease {
+    pub(crate) fn new(
+        releases: &Arc<Releases>,
+        fleet: u32,
+        worker: WorkerId,
+        sequence: u64,
+        bytes: u64,
+    ) -> Arc<Self> {
+        let releases = Arc::clone(releases);
+        Arc::new(Self {
+            releases,
+            fleet,
+            worker,
+            sequence,
+            bytes,
+        })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Releases(list, bytes, wake) = &*self.releases;
+        let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push((self.fleet, self.worker, self.sequence));
+        drop(list);
+        let total = bytes.fetch_add(self.bytes, Ordering::Relaxed) + self.bytes;
+        if total >= RELEASE_AT_ONCE_BYTES {
+            bytes.store(0, Ordering::Relaxed);
+            // The event is ours and open: signalling it cannot fail.
+            let _ = wake.get().map(|wake| wake.signal());
+        }
+    }
+}
+
+/// One who fetches outcomes: an event loop, or the resolver.
+pub struct Owner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: u8,
+    pub(crate) event: Arc<Event>,
+}
+
+impl Owner {
+    /// Its number, for [`Call::owner`].
+    #[must_use]
+    pub fn index(&self) -> u8 {
+        self.index
+    }
+
+    /// Starts a thread that calls `body` whenever outcomes may wait, until that returns false.
+    ///
+    /// # Errors
+    /// The system's, when no thread is left.
+    pub fn serve(
+        self: Arc<Self>,
+        name: &str,
+        mut body: impl FnMut(&Self) -> bool + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                loop {
+                    match socket::wait_readable(self.event.as_fd(), None) {
+                        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                        Err(_closed) => return,
+                        Ok(_) => {}
+                    }
+                    if !body(&self) {
+                        return;
+                    }
+                }
+            })
+    }
+
+    /// Readable while outcomes may wait.
+    #[must_use]
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// Appends at most `limit` outcomes to `out`. When more wait, the event stays readable.
+    pub fn drain(&self, limit: usize, out: &mut Vec<Finished>) {
+        self.event.clear();
+        self.poll(limit, out);
+    }
+
+    /// As [`drain`](Self::drain), without touching the event: for a caller that looks before the
+    /// event could have told it.
+    pub fn poll(&self, limit: usize, out: &mut Vec<Finished>) {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        if let Some(slot) = state.owners.slots.get_mut(usize::from(self.index)) {
+            // While we are here, nobody needs to tell us.
+            slot.told = true;
+        }
+        let mut more = state.drain(&self.shared, Some(self.index));
+        if let Some(slot) = state.owners.slots.get_mut(usize::from(self.index)) {
+            let count = slot.mailbox.len().min(limit);
+            out.extend(slot.mailbox.drain(..count));
+            more |= !slot.mailbox.is_empty();
+            slot.told = more;
+        }
+        if more {
+            // The event is ours and open: signalling it cannot fail.
+            let _ = self.event.signal();
+        }
+        self.shared.after(state);
+    }
+
+    /// Whether a completion for this owner has been announced.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        let state = self.shared.lock();
+        let mailbox = state.owners.slots.get(usize::from(self.index));
+        mailbox.is_some_and(|slot| !slot.mailbox.is_empty())
+            || state
+                .fleets
+                .values()
+                .flat_map(Fleet::channels)
+                .any(|channel| {
+                    channel
+                        .segment()
+                        .pending(self.index)
+                        .load(Ordering::Relaxed)
+                        != 0
+                })
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if self.index == RESOLVER || self.shared.generation != fork::generation() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        state.hand_over_stuck(RESOLVER);
+        let slot = &mut state.owners.slots[usize::from(self.index)];
+        slot.open = false;
+        slot.mailbox.clear();
+    }
+}
