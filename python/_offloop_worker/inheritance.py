@@ -69,7 +69,8 @@ class _KeyGiver:
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
-                spec.loader = _KeyLoader(spec.loader, self._key)  # type: ignore[arg-type, assignment]
+                loader = _KeyLoader(spec.loader, self._key)  # type: ignore[arg-type]
+                spec.loader = loader  # type: ignore[assignment]
                 return spec
         return None
 

@@ -100,9 +100,10 @@ fn add(
 ) -> PyResult<Py<LoopOwner>> {
     drop_closed(py)?;
     let owner = runtime
-        .add_owner()
+        .add_patient_owner()
         .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     let fd = owner.event().as_fd().as_raw_fd();
+    let timer = owner.timer().map(|timer| timer.as_fd().as_raw_fd());
     let owner = Py::new(
         py,
         LoopOwner {
@@ -111,7 +112,10 @@ fn add(
         },
     )?;
     let drain = owner.bind(py).getattr("drain")?;
-    event_loop.call_method1("add_reader", (fd, drain))?;
+    event_loop.call_method1("add_reader", (fd, &drain))?;
+    if let Some(timer) = timer {
+        event_loop.call_method1("add_reader", (timer, &drain))?;
+    }
     let key = event_loop.as_ptr() as usize;
     let mut registry = registry();
     let by_loop = &mut registry.as_mut().expect("made by `registry`").by_loop;

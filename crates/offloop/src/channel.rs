@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use offloop_core::{TaskId, WorkerId};
-use offloop_sys::event::Event;
+use offloop_sys::event::{Event, Timer};
 use offloop_sys::fork::ForkGuarded;
 use offloop_sys::process;
 use offloop_sys::ring::{self, Consumer, Producer};
@@ -166,7 +166,7 @@ impl Channel {
             return Err(PushError::Full);
         }
         self.push_owed_releases();
-        self.pass_owner(call.owner, call.event)?;
+        self.pass_owner(call)?;
         if let Some(function) = call.function {
             self.define(function, call.arena)?;
         }
@@ -254,12 +254,16 @@ impl Channel {
         Ok(())
     }
 
-    fn pass_owner(&mut self, owner: u8, event: &Event) -> Result<(), PushError> {
-        let bit = 1u64 << owner;
+    fn pass_owner(&mut self, call: &PushedCall<'_>) -> Result<(), PushError> {
+        let bit = 1u64 << call.owner;
         if self.owners & bit != 0 {
             return Ok(());
         }
-        self.pass(&[b'o', owner], event.as_fd())?;
+        let message = [b'o', call.owner];
+        match call.timer {
+            None => self.pass(&message, &[call.event.as_fd()])?,
+            Some(timer) => self.pass(&message, &[call.event.as_fd(), timer.as_fd()])?,
+        }
         self.owners |= bit;
         Ok(())
     }
@@ -273,14 +277,14 @@ impl Channel {
             let fd = arena.chunk_fd(number).map_err(|_| PushError::Gone)?;
             let mut message = [b'c', 0, 0, 0, 0];
             message[1..].copy_from_slice(&number.to_ne_bytes());
-            self.pass(&message, fd.as_fd())?;
+            self.pass(&message, &[fd.as_fd()])?;
             self.chunks.insert(number);
         }
         Ok(())
     }
 
-    fn pass(&self, message: &[u8], fd: BorrowedFd<'_>) -> Result<(), PushError> {
-        socket::send(self.socket.as_fd(), message, &[fd], Wait::No).map_err(|error| {
+    fn pass(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), PushError> {
+        socket::send(self.socket.as_fd(), message, fds, Wait::No).map_err(|error| {
             match error.kind() {
                 io::ErrorKind::WouldBlock => PushError::Full,
                 _ => PushError::Gone,
@@ -525,6 +529,7 @@ pub(crate) struct PushedCall<'call> {
     pub(crate) task: TaskId,
     pub(crate) owner: u8,
     pub(crate) event: &'call Event,
+    pub(crate) timer: Option<&'call Timer>,
     pub(crate) any_thread: bool,
     pub(crate) copy_blocks: bool,
     pub(crate) function: Option<&'call Function>,

@@ -249,10 +249,12 @@ impl Fleet {
             match (channel, call) {
                 (Some(channel), Some(call)) => {
                     let event = desk.owners.event(call.owner);
+                    let timer = desk.owners.timer(call.owner);
                     let pushed = channel.push(&PushedCall {
                         task,
                         owner: call.owner,
                         event: &event,
+                        timer: timer.as_deref(),
                         any_thread: call.any_thread,
                         copy_blocks: call.copy_blocks,
                         function: call.function.as_deref(),

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! One lock guards the decisions ([`offloop_core::Pool`]); whoever holds it executes them at once.
-//! No Python is known here: payloads are bytes, outcomes are bytes, and a token says whose they are.
+//! No Python is known here: payloads and outcomes are bytes, and a token says whose they are.
 
 #![deny(unsafe_code)]
 

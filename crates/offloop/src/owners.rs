@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use offloop_core::WorkerId;
-use offloop_sys::event::Event;
+use offloop_sys::event::{Event, Timer};
 use offloop_sys::{fork, socket};
 
 use crate::fleet::Fleet;
@@ -20,6 +20,8 @@ use crate::runtime::{RESOLVER, Shared};
 
 pub(crate) struct OwnerState {
     pub(crate) event: Arc<Event>,
+    /// Announces what need not be fetched at once; only for a patient owner.
+    pub(crate) timer: Option<Arc<Timer>>,
     pub(crate) mailbox: VecDeque<Finished>,
     pub(crate) told: bool,
     /// Somebody holds the [`Owner`].
@@ -29,9 +31,10 @@ pub(crate) struct OwnerState {
 }
 
 impl OwnerState {
-    pub(crate) fn new(event: Arc<Event>) -> Self {
+    pub(crate) fn new(event: Arc<Event>, timer: Option<Arc<Timer>>) -> Self {
         Self {
             event,
+            timer,
             mailbox: VecDeque::new(),
             told: false,
             open: true,
@@ -51,6 +54,13 @@ impl Owners {
         // A number keeps its event for ever, so workers learn it once.
         let slot = self.slots.get(usize::from(owner));
         Arc::clone(&slot.unwrap_or(&self.slots[usize::from(RESOLVER)]).event)
+    }
+
+    /// The timer of a patient owner.
+    pub(crate) fn timer(&self, owner: u8) -> Option<Arc<Timer>> {
+        self.slots
+            .get(usize::from(owner))
+            .and_then(|slot| slot.timer.clone())
     }
 
     pub(crate) fn count_unfinished(&mut self, owner: u8) {
@@ -146,6 +156,7 @@ pub struct Owner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: u8,
     pub(crate) event: Arc<Event>,
+    pub(crate) timer: Option<Arc<Timer>>,
 }
 
 impl Owner {
@@ -180,6 +191,13 @@ impl Owner {
             })
     }
 
+    /// Readable a little after outcomes came that need not be fetched at once; `None` unless the
+    /// owner is patient.
+    #[must_use]
+    pub fn timer(&self) -> Option<&Timer> {
+        self.timer.as_deref()
+    }
+
     /// Readable while outcomes may wait.
     #[must_use]
     pub fn event(&self) -> &Event {
@@ -189,6 +207,7 @@ impl Owner {
     /// Appends at most `limit` outcomes to `out`. When more wait, the event stays readable.
     pub fn drain(&self, limit: usize, out: &mut Vec<Finished>) {
         self.event.clear();
+        self.timer.as_ref().map(|timer| timer.clear());
         self.poll(limit, out);
     }
 

@@ -284,7 +284,7 @@ impl Runtime {
     /// The system's, when no descriptor is left.
     pub fn new(arena_bytes_max: Option<u64>) -> io::Result<Self> {
         let owners = Owners {
-            slots: vec![OwnerState::new(Arc::new(Event::new()?))],
+            slots: vec![OwnerState::new(Arc::new(Event::new()?), None)],
         };
         let wake = Arc::new(Event::new()?);
         let releases = Arc::new(Releases::default());
@@ -385,11 +385,24 @@ impl Runtime {
     /// # Errors
     /// `LaneError`.
     pub fn add_owner(&self) -> Result<Owner, LaneError> {
+        self.add(false)
+    }
+
+    /// A new owner that also watches [`Owner::timer`]: while a worker has more to run, it tells
+    /// the owner of several completions at once, a quarter of a millisecond after the first.
+    ///
+    /// # Errors
+    /// `LaneError`.
+    pub fn add_patient_owner(&self) -> Result<Owner, LaneError> {
+        self.add(true)
+    }
+
+    fn add(&self, patient: bool) -> Result<Owner, LaneError> {
         let mut state = self.0.lock();
         let slots = &mut state.owners.slots;
         let free = slots
             .iter()
-            .position(|slot| !slot.open && slot.unfinished == 0);
+            .position(|slot| !slot.open && slot.unfinished == 0 && slot.timer.is_some() == patient);
         let free = free.unwrap_or(slots.len());
         if free >= OWNERS_MAX {
             return Err(LaneError::Owners {
@@ -398,12 +411,14 @@ impl Runtime {
             });
         }
         if free == slots.len() {
-            slots.push(OwnerState::new(Arc::new(Event::new()?)));
+            let timer = patient.then(Timer::new).transpose()?.map(Arc::new);
+            slots.push(OwnerState::new(Arc::new(Event::new()?), timer));
         }
         let slot = &mut slots[free];
         slot.open = true;
         slot.told = true;
         let event = Arc::clone(&slot.event);
+        let timer = slot.timer.clone();
         // The one who had the number before may have left it announced: look once.
         event.signal()?;
         let index = u8::try_from(free).expect("below OWNERS_MAX");
@@ -411,6 +426,7 @@ impl Runtime {
             shared: Arc::clone(&self.0),
             index,
             event,
+            timer,
         })
     }
 
@@ -422,6 +438,7 @@ impl Runtime {
             shared: Arc::clone(&self.0),
             index: RESOLVER,
             event,
+            timer: None,
         }
     }
 

@@ -34,6 +34,9 @@ use crate::zygote::MESSAGE_BYTES_MAX;
 const DESCRIPTORS_FROM: i32 = 300;
 /// A completed call tells the supervisor this long after nobody has fetched it.
 const NUDGE_AFTER: std::time::Duration = std::time::Duration::from_millis(1);
+/// While more calls wait in the ring, a patient owner is told of completions this late: several in
+/// one wake-up of its loop, which costs as much as running a short call.
+const TELL_AFTER: std::time::Duration = std::time::Duration::from_micros(250);
 /// A wait longer than this is not worth spinning for the next time.
 const SPIN_GAP_NS_MAX: u64 = 200_000;
 
@@ -260,6 +263,12 @@ pub enum Wake {
     End,
 }
 
+/// How an owner is told that outcomes wait.
+struct Told {
+    event: Event,
+    timer: Option<Timer>,
+}
+
 /// The worker's end of its channel.
 pub struct WorkerChannel {
     socket: OwnedFd,
@@ -268,7 +277,9 @@ pub struct WorkerChannel {
     segment: Segment,
     requests: Consumer<SegmentRing>,
     completions: Producer<SegmentRing>,
-    owners: HashMap<u8, Event>,
+    owners: HashMap<u8, Told>,
+    /// An owner that will be told later of what is complete already.
+    deferred: Option<u8>,
     chunks: PeerChunks,
     results: Arc<Arena>,
     /// Chunks of our arena that the parent has mapped.
@@ -299,6 +310,7 @@ impl WorkerChannel {
             completions: segment.completion_producer(),
             segment,
             owners: HashMap::new(),
+            deferred: None,
             chunks: PeerChunks::default(),
             results: Arena::new(memory::physical_bytes() / 2),
             passed: Vec::new(),
@@ -336,6 +348,7 @@ impl WorkerChannel {
                 .try_pop(&mut self.buffer)
                 .map_err(io::Error::other)?
             {
+                self.tell_deferred()?;
                 return Ok(None);
             }
             let bytes = std::mem::take(&mut self.buffer);
@@ -416,12 +429,20 @@ impl WorkerChannel {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         };
-        let descriptor = descriptors.into_iter().next();
+        let mut descriptors = descriptors.into_iter();
+        let descriptor = descriptors.next();
         match (&buffer[..len], descriptor) {
             ([b'w'], _) => Ok(()),
             ([b'o', owner], Some(fd)) => {
-                self.owners
-                    .insert(*owner, Event::from_fd(socket::lift(fd, DESCRIPTORS_FROM)?));
+                let timer = descriptors.next();
+                let timer = timer
+                    .map(|fd| socket::lift(fd, DESCRIPTORS_FROM))
+                    .transpose()?;
+                let told = Told {
+                    event: Event::from_fd(socket::lift(fd, DESCRIPTORS_FROM)?),
+                    timer: timer.map(Timer::from_fd),
+                };
+                self.owners.insert(*owner, told);
                 Ok(())
             }
             ([b'c', number @ ..], Some(fd)) if number.len() == 4 => {
@@ -535,12 +556,29 @@ impl WorkerChannel {
         self.tell(call)
     }
 
+    /// There is nothing more to run: whoever was to be told later is told now.
+    fn tell_deferred(&mut self) -> io::Result<()> {
+        match self.deferred.take() {
+            Some(owner) if self.segment.pending(owner).load(Ordering::Relaxed) != 0 => {
+                self.owners[&owner].event.signal()
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn tell(&mut self, call: &Call) -> io::Result<()> {
         if ring::raise_pending(self.segment.pending(call.owner)) {
             while !self.owners.contains_key(&call.owner) {
                 self.receive(Wait::Yes)?;
             }
-            self.owners[&call.owner].signal()?;
+            let told = &self.owners[&call.owner];
+            match &told.timer {
+                Some(timer) if !self.requests.is_empty() => {
+                    timer.arm(TELL_AFTER)?;
+                    self.deferred = Some(call.owner);
+                }
+                _ => told.event.signal()?,
+            }
         }
         if call.any_thread && self.segment.nudge_armed().swap(1, Ordering::AcqRel) == 0 {
             self.nudge.arm(NUDGE_AFTER)?;

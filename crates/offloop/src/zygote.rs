@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! parent   S setup (memory descriptor, inherited descriptors)      zygote   Z ready | X failed
-//!          F worker, generation (five descriptors)                          P pid (pidfd) | N errno
+//!          F worker, generation (five descriptors)                          P pid (pidfd), N errno
 //!          R pid                                                            E pid, status, peak
 //! ```
 //!

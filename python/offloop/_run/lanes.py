@@ -45,8 +45,9 @@ class ProcessLanes:
         pool.__init__ = self._counting_init(pool.__init__)  # type: ignore[method-assign]
         for executor in pool.__mro__:
             if "submit" in executor.__dict__ and "run" in executor.__dict__:
-                executor.submit = self._counting_submit(executor.submit)  # type: ignore[attr-defined]
-                executor.run = self._counting_run(executor.run)  # type: ignore[attr-defined]
+                counting: Any = executor
+                counting.submit = self._counting_submit(counting.submit)
+                counting.run = self._counting_run(counting.run)
 
     def _counting_init(self, original: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(original)
