@@ -129,7 +129,7 @@ def decode(tree: Tree, remote_traceback: RemoteTraceback) -> BaseException:
     parts, text, cause, context, suppress, members = tree
     if parts[0] == "group":
         rebuilt = [decode(member, remote_traceback) for member in members if member is not None]
-        error = loads(parts[1])(parts[2], rebuilt)
+        error: BaseException = loads(parts[1])(parts[2], rebuilt)
         vars(error).update(loads(parts[3]))
         _attach_causes(error, text, cause, context, suppress, remote_traceback)
         return error

@@ -20,7 +20,11 @@ from _pickle import loads  # noqa: E402
 
 from _offloop_worker import _offloop  # noqa: E402
 
-_state: dict[str, bytes | None] = {}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_state: dict[str, Any] = {}
 
 
 def _prepare(setup: bytes, descriptors: list[int]) -> None:
