@@ -106,7 +106,7 @@ fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
         .map_err(|_| PyRuntimeError::new_err("a worker opens one channel"))?;
     let signal = offloop_sys::process::interrupt_signal();
     let handler = names::function(py, "_offloop_worker._offloop", "on_interrupt")?;
-    names::function(py, "signal", "signal")?.call1((signal, handler))?;
+    names::function(py, "_signal", "signal")?.call1((signal, handler))?;
     // The socket stays open until the process ends: its end tells the parent that this worker is
     // of no more use, and the exit handlers are still to run.
     let worker = Box::leak(Box::new(Worker::new(channel)));

@@ -34,8 +34,8 @@ pub(crate) const REPLY_BOUND: Duration = Duration::from_secs(10);
 /// How long the status of a dead worker may take before its outcome goes out without it.
 pub(crate) const EXIT_BOUND: Duration = Duration::from_secs(1);
 /// How long a worker may look for its next call before it sleeps, while a core is spare. Waking an
-/// idle core costs 25 us each way on a virtual machine: a little more than that pays.
-const SPIN_NS: u32 = 50_000;
+/// idle core costs 25 us each way on a virtual machine, and what ran before is cold by then.
+const SPIN_NS: u32 = 100_000;
 /// Completions taken from one channel before the others get their turn.
 const COMPLETIONS_PER_PASS: usize = 256;
 /// A pass takes all that a worker may have completed when it begins, and what it completes later
