@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use offloop::{Finished, Outcome, Owner, Runtime, Status};
+use offloop_sys::clock::monotonic_ns;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -18,8 +19,11 @@ use crate::codec;
 use crate::names;
 use crate::pending::{self, Pending, Waiter};
 
-/// Outcomes resolved in one go: about half a millisecond of the loop's time.
-const BATCH: usize = 128;
+/// Outcomes fetched at a time.
+const BATCH: usize = 32;
+/// How long one call may go on fetching. What it resolves makes callbacks of its own ready, which
+/// take several times as long before the loop comes round again.
+const TURN_NS: u64 = 300_000;
 
 /// The owner of one event loop.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
@@ -32,9 +36,15 @@ pub(crate) struct LoopOwner {
 impl LoopOwner {
     /// Resolves what has been completed; the loop calls it when the descriptor is readable.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        let mut finished = Vec::new();
-        self.owner.drain(BATCH, &mut finished);
-        resolve_all(py, finished)
+        let begun = monotonic_ns();
+        loop {
+            let mut finished = Vec::with_capacity(BATCH);
+            let more = self.owner.drain(BATCH, &mut finished);
+            resolve_all(py, finished)?;
+            if !more || monotonic_ns() - begun > TURN_NS {
+                return Ok(());
+            }
+        }
     }
 }
 

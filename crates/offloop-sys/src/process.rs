@@ -239,6 +239,17 @@ pub fn arm_lifeline(lifeline: BorrowedFd<'_>) -> io::Result<()> {
 /// `F_SETSIG` of fcntl(2), which the libc crate does not name for every target.
 const F_SETSIG: libc::c_int = 10;
 
+/// Asks the scheduler to treat this process as one that computes: when it wakes, it does not push
+/// others off their core. Its share of the time stays the same. Where the system refuses, nothing
+/// but promptness is lost.
+///
+/// Source: sched(7) on SCHED_BATCH.
+pub fn compute_in_batches() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `parameters` is valid for the call to read; 0 names the calling thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+}
+
 /// Makes `stderr` the standard error of this process.
 ///
 /// # Errors

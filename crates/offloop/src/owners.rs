@@ -204,16 +204,17 @@ impl Owner {
         &self.event
     }
 
-    /// Appends at most `limit` outcomes to `out`. When more wait, the event stays readable.
-    pub fn drain(&self, limit: usize, out: &mut Vec<Finished>) {
+    /// Appends at most `limit` outcomes to `out`. When more wait, the event stays readable and the
+    /// result is true.
+    pub fn drain(&self, limit: usize, out: &mut Vec<Finished>) -> bool {
         self.event.clear();
         self.timer.as_ref().map(|timer| timer.clear());
-        self.poll(limit, out);
+        self.poll(limit, out)
     }
 
     /// As [`drain`](Self::drain), without touching the event: for a caller that looks before the
     /// event could have told it.
-    pub fn poll(&self, limit: usize, out: &mut Vec<Finished>) {
+    pub fn poll(&self, limit: usize, out: &mut Vec<Finished>) -> bool {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         if let Some(slot) = state.owners.slots.get_mut(usize::from(self.index)) {
@@ -232,6 +233,7 @@ impl Owner {
             let _ = self.event.signal();
         }
         self.shared.after(state);
+        more
     }
 
     /// Whether a completion for this owner has been announced.

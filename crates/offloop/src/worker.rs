@@ -302,6 +302,7 @@ impl WorkerChannel {
     /// The system's.
     pub fn open(seed: Seed) -> io::Result<Self> {
         process::replace_stderr(seed.stderr.as_fd())?;
+        process::compute_in_batches();
         let segment = Segment::open(seed.segment)?;
         Ok(Self {
             socket: seed.socket,
