@@ -150,6 +150,7 @@ impl Lane {
         run_timeout: Option<f64>,
         retries: u32,
     ) -> PyResult<Submitted> {
+        self.check_process()?;
         let options = calls::options(timeout, run_timeout, retries)?;
         let encoded = match calls::encode(py, &self.home, callable, arguments, keywords) {
             Ok(encoded) => encoded,
@@ -199,6 +200,7 @@ impl Lane {
         run_timeout: Option<f64>,
         retries: u32,
     ) -> PyResult<(Bound<'py, PyAny>, u64)> {
+        self.check_process()?;
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let options = calls::options(timeout, run_timeout, retries)?;
@@ -236,6 +238,7 @@ impl Lane {
 
     /// A future that is resolved when the queue may have room; for a coroutine that found it full.
     fn room<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.check_process()?;
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let event_loop = owner.get().event_loop(py);
@@ -254,6 +257,7 @@ impl Lane {
     /// Stops the call of `token`: its asyncio future is exchanged for the returned one, which is
     /// done when the call has really stopped. `None` when it is over already.
     fn stop<'py>(&self, py: Python<'py>, token: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.check_process()?;
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let event_loop = owner.get().event_loop(py);
@@ -294,6 +298,9 @@ impl Lane {
 
     /// Waits until every call is over and every future resolved. Signals are looked at meanwhile.
     fn wait_drained(&self, py: Python<'_>) -> PyResult<()> {
+        if self.home.runtime.is_forked() {
+            return Ok(());
+        }
         while !py.detach(|| self.lane.wait_drained(WAIT_SLICE)) {
             py.check_signals()?;
         }
@@ -346,6 +353,18 @@ fn is_refusal(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
 }
 
 impl Lane {
+    /// Refuses to go on in a forked child, before anything is touched: a lock of the parent's
+    /// threads may be held for ever here.
+    fn check_process(&self) -> PyResult<()> {
+        if self.home.runtime.is_forked() {
+            let text = SubmitError::Forked.to_string();
+            return Err(PyRuntimeError::new_err(format!(
+                "{text}: make a new pool in this process"
+            )));
+        }
+        Ok(())
+    }
+
     fn submit_call(
         &self,
         py: Python<'_>,

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use offloop_core::RangeAllocator;
+use offloop_sys::fork;
 use offloop_sys::memory::Mapping;
 
 use crate::frame::BlockAddress;
@@ -77,6 +78,7 @@ pub struct Arena {
     bytes_max: u64,
     in_use: AtomicU64,
     freed: AtomicBool,
+    generation: u32,
 }
 
 impl Arena {
@@ -88,6 +90,7 @@ impl Arena {
             bytes_max,
             in_use: AtomicU64::new(0),
             freed: AtomicBool::new(false),
+            generation: fork::generation(),
         })
     }
 
@@ -170,6 +173,10 @@ impl Arena {
     }
 
     fn free(&self, address: BlockAddress) {
+        if self.generation != fork::generation() {
+            // In a forked child: the range is the parent's, and so may the lock be, for ever.
+            return;
+        }
         let span = address.len.max(1).next_multiple_of(PAGE);
         let mut chunks = self.lock();
         if let Some(chunk) = chunks.by_number.get_mut(&address.chunk) {

@@ -115,6 +115,7 @@ pub(crate) struct Lease {
     worker: WorkerId,
     sequence: u64,
     bytes: u64,
+    generation: u32,
 }
 
 impl Lease {
@@ -132,12 +133,17 @@ impl Lease {
             worker,
             sequence,
             bytes,
+            generation: fork::generation(),
         })
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            // In a forked child: the blocks are the parent's, and so may the lock be, for ever.
+            return;
+        }
         let Releases(list, bytes, wake) = &*self.releases;
         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
         list.push((self.fleet, self.worker, self.sequence));
