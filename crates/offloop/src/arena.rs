@@ -16,7 +16,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use offloop_core::RangeAllocator;
@@ -77,7 +77,6 @@ pub struct Arena {
     chunks: Mutex<Chunks>,
     bytes_max: u64,
     in_use: AtomicU64,
-    freed: AtomicBool,
     generation: u32,
 }
 
@@ -89,7 +88,6 @@ impl Arena {
             chunks: Mutex::default(),
             bytes_max,
             in_use: AtomicU64::new(0),
-            freed: AtomicBool::new(false),
             generation: fork::generation(),
         })
     }
@@ -148,30 +146,6 @@ impl Arena {
         self.bytes_max
     }
 
-    /// Gives the pages of chunks without live blocks back to the system. The chunks themselves
-    /// stay, so peers need not be told.
-    pub fn trim(&self) {
-        let mut chunks = self.lock();
-        let idle: Vec<u32> = chunks
-            .by_number
-            .iter()
-            .filter(|(_, chunk)| chunk.ranges.is_empty() && chunk.ranges.high_water() > 0)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in idle {
-            let chunk = chunks.by_number.get_mut(&number).expect("just listed");
-            let len = chunk.mapping.len();
-            if chunk.mapping.discard(0, len).is_ok() {
-                chunk.ranges = RangeAllocator::new(len as u64);
-            }
-        }
-    }
-
-    /// Whether a block was freed since this was last asked.
-    pub fn take_freed(&self) -> bool {
-        self.freed.swap(false, Ordering::Relaxed)
-    }
-
     fn free(&self, address: BlockAddress) {
         if self.generation != fork::generation() {
             // In a forked child: the range is the parent's, and so may the lock be, for ever.
@@ -187,7 +161,6 @@ impl Arena {
         }
         drop(chunks);
         self.in_use.fetch_sub(span, Ordering::Relaxed);
-        self.freed.store(true, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Chunks> {
