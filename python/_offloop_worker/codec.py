@@ -12,19 +12,19 @@ import io
 import sys
 import types
 from _pickle import dumps
-from pickle import PickleBuffer
 
 # Seen by type checkers alone: ``typing`` is not imported in workers.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pickle import PickleBuffer
     from typing import Any
 
     Named = types.FunctionType | types.BuiltinFunctionType | type
     # (dictionary, key, object) or (cell, None, object).
     Place = tuple[Any, str | None, object]
 
-__all__ = ["LargeBytes", "describe", "dumps_by_value"]
+__all__ = ["describe", "dumps_by_value"]
 
 _FROZEN = (
     int,
@@ -39,17 +39,10 @@ _FROZEN = (
     types.BuiltinFunctionType,
 )
 
-
-class LargeBytes:
-    """Stands for large ``bytes`` or ``bytearray`` in a pickle, to send them out of band."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: bytes | bytearray) -> None:
-        self._value = value
-
-    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return type(self._value), (PickleBuffer(self._value),)
+# The body of a class that a function defines has names where a function has globals.
+_GLOBAL_OPERATIONS = frozenset(
+    ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL")
+)
 
 
 def dumps_by_value(value: object, buffer_callback: Callable[[PickleBuffer], Any] | None) -> bytes:
@@ -133,7 +126,14 @@ def _collect(function: types.FunctionType, places: list[Place], seen: set[int]) 
 
 
 def _global_names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
+    """The names that a function looks up in its module; ``co_names`` has attributes among them."""
+    import dis
+
+    names = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in _GLOBAL_OPERATIONS
+    }
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= _global_names(constant)

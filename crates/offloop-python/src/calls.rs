@@ -8,9 +8,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::codec;
+use crate::codec::{self, Allocate};
 use crate::functions::{self, FunctionStatistics};
 use crate::lane::Home;
+use crate::lifted::Parts;
 
 /// An encoded call, not yet submitted.
 pub(crate) struct EncodedCall {
@@ -27,20 +28,12 @@ pub(crate) fn encode(
     keywords: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<EncodedCall> {
     let known = functions::lookup(py, &home.runtime, &home.allocate, callable)?;
-    let arguments_only =
-        arguments.is_empty() && keywords.is_none_or(|keywords| keywords.is_empty());
-    let payload = match &known {
-        Some(_) if arguments_only => offloop::Payload::default(),
-        Some(_) => {
-            let object = functions::arguments(py, arguments, keywords)?;
-            codec::encode(py, &object, &home.allocate)?.into_payload(py, &home.allocate)?
-        }
-        None => {
-            let object = functions::arguments(py, arguments, keywords)?;
-            let whole = PyTuple::new(py, [callable, &object])?;
-            codec::encode(py, whole.as_any(), &home.allocate)?.into_payload(py, &home.allocate)?
-        }
+    let parts = Parts {
+        callable: known.is_none().then(|| callable.clone()),
+        arguments: arguments.clone(),
+        keywords: keywords.filter(|keywords| !keywords.is_empty()).cloned(),
     };
+    let payload = payload(py, &parts, &home.allocate)?;
     let (function, statistics) = known
         .map(|known| (known.function, known.statistics))
         .unzip();
@@ -52,6 +45,22 @@ pub(crate) fn encode(
         payload,
     };
     Ok(EncodedCall { call, statistics })
+}
+
+fn payload<'py>(
+    py: Python<'py>,
+    parts: &Parts<'py>,
+    allocate: &Allocate,
+) -> PyResult<offloop::Payload> {
+    let nothing = parts.callable.is_none() && parts.keywords.is_none();
+    if nothing && parts.arguments.is_empty() {
+        return Ok(offloop::Payload::default());
+    }
+    let encoded = match parts.lift(py, allocate)? {
+        Some(lifted) => codec::encode_lifted(py, lifted, allocate)?,
+        None => codec::encode(py, &parts.pickled(py)?, allocate)?,
+    };
+    encoded.into_payload(py, allocate)
 }
 
 /// The limits of a call, checked.

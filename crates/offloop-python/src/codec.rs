@@ -13,20 +13,19 @@ use std::sync::Arc;
 use offloop::Payload;
 use offloop::arena::{ArenaError, Block, MappedBlock};
 use offloop::frame::{BLOCKS_MAX, INLINE_BYTES_MAX};
-use pyo3::exceptions::PyMemoryError;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyList, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PySlice};
 
 use crate::buffer::SharedBuffer;
+use crate::lifted::{LIFTED, Lifted, Parts};
 use crate::names::{Names, call_with_keywords, names, raise};
 
 /// Smaller buffers stay inside the pickle: a block costs a page and two table entries.
 const OUT_OF_BAND_BYTES_MIN: usize = 4 * 1024;
 /// A copy of this size is worth letting other threads run meanwhile.
 const DETACHED_COPY_BYTES_MIN: usize = 1 << 20;
-/// `bytes` of this size are taken out of the pickle: one copy instead of three.
-const LARGE_BYTES_MIN: usize = 32 * 1024;
 
 /// Where blocks come from: the program's arena, or a worker's own.
 pub(crate) type Allocate = Arc<dyn Fn(u64) -> Result<Block, ArenaError> + Send + Sync>;
@@ -69,11 +68,11 @@ impl Collector {
 }
 
 /// An exported buffer, released when dropped.
-struct View(Box<ffi::Py_buffer>);
+pub(crate) struct View(Box<ffi::Py_buffer>);
 
 impl View {
     /// The contiguous bytes behind `object`; `None` when they are not contiguous.
-    fn new(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+    pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: attached, and `view` is valid for the call to fill; its address never changes.
         let result = unsafe {
@@ -86,13 +85,33 @@ impl View {
         Ok(Some(Self(view)))
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len.unsigned_abs()
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.0.readonly != 0
+    }
+
+    pub(crate) fn is_in_c_order(&self) -> bool {
+        // SAFETY: filled by `new`; the call only reads it.
+        unsafe { ffi::PyBuffer_IsContiguous(&raw const *self.0, b'C' as std::ffi::c_char) != 0 }
+    }
+
+    /// The lengths of the dimensions, in elements.
+    pub(crate) fn shape(&self) -> &[isize] {
+        let dimensions = usize::try_from(self.0.ndim).unwrap_or(0);
+        if self.0.shape.is_null() || dimensions == 0 {
+            return &[];
+        }
+        // SAFETY: an exporter that was asked for strides fills `ndim` lengths, which live as long
+        // as the view.
+        unsafe { std::slice::from_raw_parts(self.0.shape, dimensions) }
     }
 
     /// The bytes. The exporter may change them while we copy, as with every buffer in Python;
     /// then the copy holds either byte, and nothing else depends on it.
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         if self.len() == 0 {
             return &[];
         }
@@ -108,7 +127,7 @@ impl Drop for View {
     }
 }
 
-fn copy_to_block(py: Python<'_>, allocate: &Allocate, bytes: &[u8]) -> PyResult<Block> {
+pub(crate) fn copy_to_block(py: Python<'_>, allocate: &Allocate, bytes: &[u8]) -> PyResult<Block> {
     let block = allocate(bytes.len() as u64).map_err(|error| arena_error(py, &error))?;
     if bytes.len() >= DETACHED_COPY_BYTES_MIN {
         py.detach(|| block.write(0, bytes));
@@ -134,6 +153,8 @@ fn arena_error(py: Python<'_>, error: &ArenaError) -> PyErr {
 pub(crate) struct Encoded<'py> {
     pickle: Bound<'py, PyBytes>,
     blocks: Vec<Block>,
+    /// How many of the blocks, from the first, hold what was lifted out of the pickle.
+    lifted: usize,
 }
 
 impl<'py> Encoded<'py> {
@@ -142,20 +163,27 @@ impl<'py> Encoded<'py> {
         Self {
             pickle,
             blocks: Vec::new(),
+            lifted: 0,
         }
     }
 
     /// The payload for a frame: a pickle that is too long for a ring goes into a block.
     pub(crate) fn into_payload(self, py: Python<'_>, allocate: &Allocate) -> PyResult<Payload> {
-        let bytes = self.pickle.as_bytes();
-        if bytes.len() + self.blocks.len() * 24 <= INLINE_BYTES_MAX {
+        let pickle = self.pickle.as_bytes();
+        let count = u8::try_from(self.lifted).expect("fewer than BLOCKS_MAX");
+        let prefix: &[u8] = if count > 0 { &[LIFTED, count] } else { &[] };
+        let len = prefix.len() + pickle.len();
+        if len + self.blocks.len() * 24 <= INLINE_BYTES_MAX {
             return Ok(Payload {
-                inline: bytes.to_vec(),
+                inline: [prefix, pickle].concat(),
                 blocks: self.blocks,
                 in_block: false,
             });
         }
-        let mut blocks = vec![copy_to_block(py, allocate, bytes)?];
+        let block = allocate(len as u64).map_err(|error| arena_error(py, &error))?;
+        block.write(0, prefix);
+        block.write(prefix.len() as u64, pickle);
+        let mut blocks = vec![block];
         blocks.extend(self.blocks);
         Ok(Payload {
             inline: Vec::new(),
@@ -195,6 +223,28 @@ pub(crate) fn encode<'py>(
     Ok(Encoded {
         pickle: result?,
         blocks,
+        lifted: 0,
+    })
+}
+
+/// Pickles what is left of something after its large objects were lifted out.
+pub(crate) fn encode_lifted<'py>(
+    py: Python<'py>,
+    lifted: Lifted<'py>,
+    allocate: &Allocate,
+) -> PyResult<Encoded<'py>> {
+    let Lifted {
+        pickled,
+        mut blocks,
+    } = lifted;
+    let rest = encode(py, pickled.as_any(), allocate)?;
+    // Invariant 2 of `lifted`: theirs come first.
+    let lifted = blocks.len();
+    blocks.extend(rest.blocks);
+    Ok(Encoded {
+        pickle: rest.pickle,
+        blocks,
+        lifted,
     })
 }
 
@@ -253,43 +303,6 @@ fn contains(bytes: &[u8], word: &[u8]) -> bool {
     false
 }
 
-/// `arguments` with large `bytes` replaced by something that travels out of band.
-pub(crate) fn lift_large_bytes<'py>(
-    py: Python<'py>,
-    arguments: &Bound<'py, PyTuple>,
-) -> PyResult<Bound<'py, PyTuple>> {
-    if !arguments
-        .iter_borrowed()
-        .any(|argument| is_large_bytes(&argument))
-    {
-        return Ok(arguments.clone());
-    }
-    let lifted = arguments.iter().map(|argument| lift_if_large(py, argument));
-    PyTuple::new(py, lifted.collect::<PyResult<Vec<_>>>()?)
-}
-
-/// `object`, or what stands for it when it is large `bytes`.
-pub(crate) fn lift_if_large<'py>(
-    py: Python<'py>,
-    object: Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    if is_large_bytes(&object) {
-        names(py)?.large_bytes.bind(py).call1((object,))
-    } else {
-        Ok(object)
-    }
-}
-
-fn is_large_bytes(object: &Bound<'_, PyAny>) -> bool {
-    let bytes = object
-        .cast_exact::<PyBytes>()
-        .map(|bytes| bytes.as_bytes().len());
-    let bytearray = || object.cast_exact::<PyByteArray>().map(|bytes| bytes.len());
-    bytes
-        .or_else(|_| bytearray())
-        .is_ok_and(|len| len >= LARGE_BYTES_MIN)
-}
-
 /// A payload as it arrived.
 pub(crate) struct Received<'payload> {
     pub(crate) inline: &'payload [u8],
@@ -300,12 +313,30 @@ pub(crate) struct Received<'payload> {
     pub(crate) copy: bool,
 }
 
+/// A payload as Python objects.
+pub(crate) enum Decoded<'py> {
+    /// Pickled whole.
+    Plain(Bound<'py, PyAny>),
+    /// The parts of a call, large objects in their places; a value is the only argument.
+    Lifted(Parts<'py>),
+}
+
+impl<'py> Decoded<'py> {
+    /// The object, where no call was sent but a value.
+    pub(crate) fn into_value(self) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Decoded::Plain(object) => Ok(object),
+            Decoded::Lifted(parts) => parts.into_value(),
+        }
+    }
+}
+
 /// Unpickles a payload. Its blocks are kept alive by clones of `lease`.
 pub(crate) fn decode<'py, L: Any + Send + Sync + Clone>(
     py: Python<'py>,
     received: &Received<'_>,
     lease: Option<&L>,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<Decoded<'py>> {
     let names = names(py)?;
     let Received {
         inline,
@@ -314,7 +345,8 @@ pub(crate) fn decode<'py, L: Any + Send + Sync + Clone>(
         copy,
     } = *received;
     if blocks.is_empty() {
-        return names.loads.bind(py).call1((PyBytes::new(py, inline),));
+        let object = names.loads.bind(py).call1((PyBytes::new(py, inline),))?;
+        return Ok(Decoded::Plain(object));
     }
     let shared = |block: &MappedBlock| -> PyResult<Bound<'py, PyAny>> {
         let buffer = SharedBuffer::new(block.clone(), Box::new(lease.cloned()));
@@ -325,15 +357,38 @@ pub(crate) fn decode<'py, L: Any + Send + Sync + Clone>(
             Ok(buffer)
         }
     };
-    let (data, buffers) = if in_block {
-        (shared(&blocks[0])?, &blocks[1..])
+    let (data, blocks, lifted) = if in_block {
+        let block = &blocks[0];
+        let mut first = [0; 2];
+        let readable = block.len().min(first.len());
+        block.read(0, &mut first[..readable]);
+        let (lifted, begin) = lifted_count(&first);
+        let data = PyMemoryView::from(&shared(block)?)?;
+        let data = data.get_item(PySlice::new(py, begin, isize::MAX, 1))?;
+        (data, &blocks[1..], lifted)
     } else {
-        (PyBytes::new(py, inline).into_any(), blocks)
+        let (lifted, begin) = lifted_count(inline);
+        let data = PyBytes::new(py, &inline[begin.unsigned_abs()..]);
+        (data.into_any(), blocks, lifted)
     };
-    let buffers = PyList::new(
-        py,
-        buffers.iter().map(shared).collect::<PyResult<Vec<_>>>()?,
-    )?;
+    let (filling, buffers) = blocks.split_at_checked(lifted).ok_or_else(|| {
+        PyValueError::new_err("a payload was lifted from more objects than it has blocks")
+    })?;
+    let buffers: PyResult<Vec<_>> = buffers.iter().map(shared).collect();
+    let buffers = PyList::new(py, buffers?)?;
     let arguments = [data.as_ptr(), buffers.as_ptr()];
-    call_with_keywords(py, &names.loads, &arguments, &names.buffers)
+    let object = call_with_keywords(py, &names.loads, &arguments, &names.buffers)?;
+    if lifted == 0 {
+        Ok(Decoded::Plain(object))
+    } else {
+        Parts::fill(&object, filling, &shared).map(Decoded::Lifted)
+    }
+}
+
+/// How many objects were lifted out of a payload, and where its pickle begins.
+fn lifted_count(payload: &[u8]) -> (usize, isize) {
+    match payload {
+        [LIFTED, count, ..] => (usize::from(*count), 2),
+        _ => (0, 0),
+    }
 }

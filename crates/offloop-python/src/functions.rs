@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use offloop::{Function, Payload, Runtime};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList};
 
 use crate::codec::{self, Allocate};
 use crate::names;
@@ -220,17 +220,4 @@ pub(crate) fn function_statistics(py: Python<'_>) -> PyResult<Bound<'_, PyList>>
         (name.clone(), calls.load(Ordering::Relaxed), seconds)
     });
     PyList::new(py, rows.collect::<Vec<_>>())
-}
-
-/// What a call sends besides its function: the arguments, and the keywords only when there are any.
-pub(crate) fn arguments<'py>(
-    py: Python<'py>,
-    arguments: &Bound<'py, PyTuple>,
-    keywords: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let arguments = codec::lift_large_bytes(py, arguments)?;
-    match keywords.filter(|keywords| !keywords.is_empty()) {
-        None => Ok(arguments.into_any()),
-        Some(keywords) => Ok(PyList::new(py, [arguments.as_any(), keywords.as_any()])?.into_any()),
-    }
 }

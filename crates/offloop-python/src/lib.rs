@@ -12,6 +12,7 @@ mod calls;
 mod codec;
 mod functions;
 mod lane;
+mod lifted;
 mod names;
 mod owner;
 mod pending;

@@ -14,7 +14,6 @@ pub(crate) struct Names {
     pub(crate) five: Py<PyInt>,
     pub(crate) buffer_callback: Py<PyTuple>,
     pub(crate) buffers: Py<PyTuple>,
-    pub(crate) large_bytes: Py<PyAny>,
     pub(crate) dumps_by_value: Py<PyAny>,
 }
 
@@ -31,7 +30,6 @@ pub(crate) fn names(py: Python<'_>) -> PyResult<&Names> {
             five: 5i32.into_pyobject(py)?.unbind(),
             buffer_callback: PyTuple::new(py, ["buffer_callback"])?.unbind(),
             buffers: PyTuple::new(py, ["buffers"])?.unbind(),
-            large_bytes: codec.getattr("LargeBytes")?.unbind(),
             dumps_by_value: codec.getattr("dumps_by_value")?.unbind(),
         })
     })

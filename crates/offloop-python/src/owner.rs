@@ -15,7 +15,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::codec;
+use crate::codec::{self, Decoded};
 use crate::names;
 use crate::pending::{self, Pending, Waiter};
 
@@ -253,7 +253,7 @@ fn translate<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<Bound<'py, PyAn
         in_block: blocks.as_ref().is_some_and(|(_, in_block)| *in_block),
         copy: false,
     };
-    let decoded = codec::decode(py, &received, lease.as_ref());
+    let decoded = codec::decode(py, &received, lease.as_ref()).and_then(Decoded::into_value);
     let build = |name: &str, value: Bound<'py, PyAny>| {
         let built = names::function(py, "offloop._outcomes", name).and_then(|f| f.call1((value,)));
         built.map_or_else(|error| error, PyErr::from_value)

@@ -14,9 +14,10 @@ use offloop::worker::{
 use offloop::{Payload, Status};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::codec::{self, Allocate};
+use crate::codec::{self, Allocate, Decoded};
+use crate::lifted::{self, Parts};
 use crate::names;
 
 static INTERRUPT: OnceLock<InterruptView> = OnceLock::new();
@@ -275,21 +276,31 @@ impl Worker {
         drop((callable, arguments, keywords));
         match result {
             Ok(value) if value.is_none() => (Status::Value, Ok(None)),
-            Ok(value) => {
-                let encoded = codec::lift_if_large(py, value)
-                    .and_then(|value| codec::encode(py, &value, &self.allocate));
-                match encoded {
-                    Ok(encoded) => (Status::Value, Ok(Some(encoded))),
-                    Err(error) => (
-                        self.status_of(py, &error, Status::Raised),
-                        self.encode_failure(py, error).map(Some),
-                    ),
-                }
-            }
+            Ok(value) => match self.encode_value(py, value) {
+                Ok(encoded) => (Status::Value, Ok(Some(encoded))),
+                Err(error) => (
+                    self.status_of(py, &error, Status::Raised),
+                    self.encode_failure(py, error).map(Some),
+                ),
+            },
             Err(error) => (
                 self.status_of(py, &error, Status::Raised),
                 self.encode_failure(py, error).map(Some),
             ),
+        }
+    }
+
+    fn encode_value<'py>(
+        &self,
+        py: Python<'py>,
+        value: Bound<'py, PyAny>,
+    ) -> PyResult<codec::Encoded<'py>> {
+        match lifted::lift_value(py, &value, &self.allocate)? {
+            Some(lifted) => {
+                drop(value);
+                codec::encode_lifted(py, lifted, &self.allocate)
+            }
+            None => codec::encode(py, &value, &self.allocate),
         }
     }
 
@@ -328,18 +339,17 @@ impl Worker {
             copy: call.copy_blocks,
         };
         let empty = call.payload.is_empty() && call.blocks.is_empty();
-        let Some(callable) = callable else {
-            let whole = codec::decode(py, &received, lease)?;
-            let (callable, rest): (Bound<'py, PyAny>, Bound<'py, PyAny>) = whole.extract()?;
-            let (arguments, keywords) = split(rest)?;
-            return Ok((callable, arguments, keywords));
-        };
-        if empty {
-            return Ok((callable, PyTuple::empty(py), None));
+        if let (Some(callable), true) = (&callable, empty) {
+            return Ok((callable.clone(), PyTuple::empty(py), None));
         }
-        let rest = codec::decode(py, &received, lease)?;
-        let (arguments, keywords) = split(rest)?;
-        Ok((callable, arguments, keywords))
+        let parts = match codec::decode(py, &received, lease)? {
+            Decoded::Plain(whole) => Parts::from_pickled(whole, callable.is_none())?,
+            Decoded::Lifted(parts) => parts,
+        };
+        let callable = callable
+            .or(parts.callable)
+            .ok_or_else(|| PyRuntimeError::new_err("a call came without its function"))?;
+        Ok((callable, parts.arguments, parts.keywords))
     }
 
     fn function<'py>(&mut self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyAny>> {
@@ -353,7 +363,7 @@ impl Worker {
                     in_block: !blocks.is_empty(),
                     copy: false,
                 };
-                codec::decode::<()>(py, &received, None)?
+                codec::decode::<()>(py, &received, None)?.into_value()?
             }
             None => {
                 let text = format!("function {id} was never defined");
@@ -363,20 +373,5 @@ impl Worker {
         self.functions
             .insert(id, Definition::Loaded(loaded.clone().unbind()));
         Ok(loaded)
-    }
-}
-
-/// A tuple of arguments, or a list of the tuple and the keywords.
-fn split<'py>(
-    rest: Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
-    match rest.cast_into::<PyTuple>() {
-        Ok(arguments) => Ok((arguments, None)),
-        Err(other) => {
-            let pair = other.into_inner().cast_into::<PyList>()?;
-            let arguments = pair.get_item(0)?.cast_into::<PyTuple>()?;
-            let keywords = pair.get_item(1)?.cast_into::<PyDict>()?;
-            Ok((arguments, Some(keywords)))
-        }
     }
 }
