@@ -37,6 +37,7 @@ class Lane:
         queue_bytes_max: int | None,
         queue_policy: str,
         grace: float,
+        start_timeout: float,
     ) -> Lane: ...
     def submit(
         self,

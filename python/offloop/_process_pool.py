@@ -9,9 +9,11 @@ import itertools
 import multiprocessing
 import multiprocessing.context
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from _offloop_worker._offloop import Lane
 from _offloop_worker.exceptions import QueueFull
@@ -23,6 +25,7 @@ __all__ = ["ProcessPool", "PoolView"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+QueuePolicy = Literal["wait", "refuse", "drop_oldest"]
 
 
 class _Executor(concurrent.futures.Executor):
@@ -36,6 +39,11 @@ class _Executor(concurrent.futures.Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` on a worker and return its future at once.
+
+        >>> with ProcessPool(2) as pool:
+        ...     future = pool.submit(divmod, 7, 2)
+        ...     future.result()
+        (3, 1)
 
         Errors of pickling are raised by the future. With a full queue, a plain thread waits, and
         a thread that runs an event loop gets ``QueueFull``, as everybody does under
@@ -56,9 +64,16 @@ class _Executor(concurrent.futures.Executor):
     async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``fn(*args, **kwargs)`` on a worker and wait for it, the loop staying free.
 
+        >>> async def main():
+        ...     async with ProcessPool(2) as pool:
+        ...         return await asyncio.gather(pool.run(pow, 2, 3), pool.run(pow, 3, 2))
+        >>> asyncio.run(main())
+        [8, 9]
+
         Cancelling the awaiting task stops the call, and raises only once it has really stopped:
         it is interrupted, and its worker killed after the grace period. With a full queue and
-        ``queue_policy="wait"``, waits for room first.
+        ``queue_policy="wait"``, waits for room first. Raises what the call raises, and what
+        ``submit`` and its future do. To be awaited on the thread of a running event loop.
         """
         lane = self._lane
         while True:
@@ -87,13 +102,23 @@ class _Executor(concurrent.futures.Executor):
     ) -> Iterator[T]:
         """Apply ``fn`` to the items of the iterables, taken together; results come in order.
 
+        >>> with ProcessPool(2) as pool:
+        ...     list(pool.map(pow, [2, 3, 4], [5, 2, 3], chunksize=2))
+        [32, 9, 64]
+
         ``chunksize`` items travel in one call; ``buffersize`` bounds how many calls are ahead of
-        the consumer (and makes the iterables lazy). ``timeout`` counts seconds from this call.
+        the consumer (and makes the iterables lazy). ``timeout`` counts seconds from this call;
+        when it has passed, the iterator raises ``TimeoutError``. An error of a call is raised in
+        its place, and ends the iterator; calls that are left then are cancelled. A queue that is
+        full is met as in ``submit``.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
+        if buffersize is not None:
+            if not isinstance(buffersize, int):
+                raise TypeError("buffersize must be an integer or None")
+            if buffersize < 1:
+                raise ValueError("buffersize must be None or > 0")
         items = zip(*iterables, strict=False)
         if chunksize == 1:
             calls: Iterator[tuple[Any, ...]] = items
@@ -129,6 +154,9 @@ class ProcessPool(_Executor):
         memory_limit: bytes of private memory that a worker may have (``RLIMIT_DATA``); a call that
             needs more gets ``MemoryLimitExceeded``.
         grace: seconds between interrupting a call and killing its worker.
+        start_timeout: seconds that a worker may take to become ready, initializer included; then it
+            is killed. After five failures in a row the pool is broken, as when its initializer
+            raises.
         max_queue, max_queue_bytes: limits of what waits; None for no limit of its own.
         queue_policy: what a full queue does: ``"wait"``, ``"refuse"`` or ``"drop_oldest"``.
         retries: how many more times a call is started when its worker crashes under it.
@@ -152,8 +180,9 @@ class ProcessPool(_Executor):
         grace: float = 0.5,
         max_queue: int | None = None,
         max_queue_bytes: int | None = None,
-        queue_policy: str = "wait",
+        queue_policy: QueuePolicy = "wait",
         retries: int = 0,
+        start_timeout: float = 300.0,
     ) -> None:
         if max_workers is None:
             max_workers = len(os.sched_getaffinity(0))
@@ -171,7 +200,7 @@ class ProcessPool(_Executor):
             method = "spawn" if max_tasks_per_child is not None else None
             mp_context = multiprocessing.get_context(method)
         self._mp_context = mp_context
-        for limit in (timeout, run_timeout):
+        for limit in (timeout, run_timeout, start_timeout):
             _check_seconds(limit)
         for name, count in (
             ("max_queue", max_queue),
@@ -192,6 +221,7 @@ class ProcessPool(_Executor):
             queue_bytes_max=max_queue_bytes,
             queue_policy=queue_policy,
             grace=grace,
+            start_timeout=start_timeout,
         )
 
     @property
@@ -206,7 +236,15 @@ class ProcessPool(_Executor):
         run_timeout: float | None = None,
         retries: int | None = None,
     ) -> PoolView:
-        """A view of this pool with other limits for its calls; itself an executor."""
+        """A view of this pool with other limits for its calls; itself an executor.
+
+        >>> pool = ProcessPool(2)
+        >>> pool.options(timeout=2.5, retries=1).submit(abs, -3).result()
+        3
+        >>> pool.shutdown()
+
+        What is not given, or None, is as in the pool. Limits are seconds, as in the constructor.
+        """
         for limit in (timeout, run_timeout):
             _check_seconds(limit)
         return PoolView(
@@ -217,14 +255,23 @@ class ProcessPool(_Executor):
         )
 
     def statistics(self) -> PoolStatistics:
-        """Counts of this moment."""
+        """Counts of this moment, which go on after ``shutdown``.
+
+        >>> with ProcessPool(2) as pool:
+        ...     pool.submit(abs, -3).result()
+        ...     pool.statistics().submitted
+        3
+        1
+        """
         counts = self._lane.statistics()
         return PoolStatistics() if counts is None else PoolStatistics(*counts)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; queued ones run, or are cancelled with ``cancel_futures``.
 
-        Calls that run are never stopped by this. With ``wait``, returns when all are over.
+        Calls that run are never stopped by this. With ``wait``, returns when all are over, which
+        would stop an event loop for as long: in a coroutine leave an ``async with`` block instead.
+        May be called again, and from any thread; a later ``cancel_futures`` still counts.
         """
         self._lane.close(cancel_futures)
         if wait:
@@ -246,7 +293,10 @@ class ProcessPool(_Executor):
 
 
 class PoolView(_Executor):
-    """A pool seen with other limits; shutting it down does nothing, the pool lives on."""
+    """A pool seen with other limits, as ``ProcessPool.options`` returns it.
+
+    It shares the pool's queue and workers. Shutting it down does nothing, the pool lives on.
+    """
 
     def __init__(
         self, pool: ProcessPool, timeout: float | None, run_timeout: float | None, retries: int
@@ -302,9 +352,6 @@ def _results(
     timeout: float | None,
     buffersize: int | None,
 ) -> Iterator[T]:
-    import time
-    from collections import deque
-
     end = None if timeout is None else timeout + time.monotonic()
     first = itertools.islice(calls, buffersize)
     futures = deque(executor.submit(function, *arguments) for arguments in first)

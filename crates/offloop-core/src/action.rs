@@ -7,8 +7,10 @@ use crate::{LaneId, TaskId, WorkerId};
 /// One thing for the driver to do, at once and in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<P> {
-    /// Start a process under this name; answer with `handle_worker_ready`, `handle_spawn_failed`
-    /// or, if it ends before it is ready, `handle_worker_exit`.
+    /// Start a process under this name; answer with `handle_worker_forked` when it exists, from
+    /// when on its time to become ready counts, and then with `handle_worker_ready` or, if it ends
+    /// before, `handle_worker_exit`. If there will be no process: `handle_spawn_failed`, within a
+    /// bound of the driver's own.
     Spawn {
         /// The name of the process to be.
         worker: WorkerId,

@@ -43,6 +43,11 @@ pub const START_BACKOFF: Duration = Duration::from_millis(50);
 /// Longest delay before a repeated start.
 pub const START_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// How long a worker may take from its fork until it is ready, unless set. It runs the user's
+/// initializer, which may load a model of many gigabytes from a cold disk; one that hangs is
+/// killed after this, and counts as a start that failed.
+pub const START_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Unexpected exits of ready workers that are accepted in [`RESTART_PERIOD`]. It is generous,
 /// since tasks of the user, not we, make processes die under load.
 pub const RESTARTS_MAX: u32 = 1_000;

@@ -47,6 +47,8 @@ pub struct PoolConfig {
     pub tasks_per_worker_max: Option<u32>,
     /// How long a worker without work is kept.
     pub idle_timeout: Duration,
+    /// How long a worker may take from its fork until it is ready.
+    pub start_timeout: Duration,
     /// Unexpected exits that are accepted before the fleet gives up.
     pub restart: RestartIntensity,
     /// Source of the jitter in delays.
@@ -58,6 +60,7 @@ impl Default for PoolConfig {
         Self {
             tasks_per_worker_max: None,
             idle_timeout: limits::IDLE_TIMEOUT,
+            start_timeout: limits::START_TIMEOUT,
             restart: RestartIntensity::default(),
             seed: 0,
         }
@@ -85,9 +88,9 @@ pub struct FleetStatistics {
 ///
 /// - Commands: `open_lane`, `close_lane`, `break_lane`, `forget_lane`, `submit`, `cancel`,
 ///   `retire_idle`.
-/// - Events: `handle_worker_ready`, `handle_spawn_failed`, `handle_worker_exit`,
-///   `handle_assign_refused`, `handle_completion`, `handle_revoked`, `handle_started`,
-///   `handle_timeout`.
+/// - Events: `handle_worker_forked`, `handle_worker_ready`, `handle_spawn_failed`,
+///   `handle_worker_exit`, `handle_assign_refused`, `handle_completion`, `handle_revoked`,
+///   `handle_started`, `handle_timeout`.
 /// - Polls: `poll_action`, to be drained after each of the above, and `poll_timeout`.
 ///
 /// Events about tasks and workers that are no more have no effect. Time never runs backwards: an

@@ -5,8 +5,8 @@ mod sim;
 use std::time::Duration;
 
 use offloop_core::{
-    Action, Instant, LaneConfig, Outcome, Pool, PoolConfig, RestartIntensity, SubmitError,
-    TaskOptions,
+    Action, Expiry, Instant, LaneConfig, Outcome, Pool, PoolConfig, RestartIntensity, SubmitError,
+    TaskOptions, limits,
 };
 use sim::{Call, Sim, ms, us};
 
@@ -99,6 +99,87 @@ fn workers_that_never_start_break_the_fleet_after_growing_delays() {
     assert_eq!(refused, Err(SubmitError::Broken { payload: 8 }));
     sim.run_to_end();
     sim.check_the_end();
+}
+
+#[test]
+fn a_worker_that_hangs_in_its_start_is_killed_and_replaced() {
+    let config = PoolConfig {
+        start_timeout: ms(200),
+        ..PoolConfig::default()
+    };
+    let mut sim = Sim::new(7, config);
+    sim.open_lane(LaneConfig::new(1));
+    sim.chaos.start_hangs = 100;
+    let task = sim.submit(Call::Return(ms(1)));
+    sim.run_for(ms(190));
+    assert_eq!((sim.killed, sim.outcome(task)), (0, None));
+    sim.chaos.start_hangs = 0;
+    sim.run_until_finished(task);
+    assert_eq!((sim.killed, sim.spawned), (1, 2));
+    assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+    assert_eq!(sim.pool.fleet_statistics().start_failures_total, 1);
+}
+
+#[test]
+fn workers_that_all_hang_in_their_start_break_the_fleet_within_a_bound() {
+    let config = PoolConfig {
+        start_timeout: ms(200),
+        ..PoolConfig::default()
+    };
+    let mut sim = Sim::new(7, config);
+    sim.open_lane(LaneConfig::new(2));
+    sim.chaos.start_hangs = 100;
+    let since = sim.now;
+    let tasks: Vec<usize> = (0..4).map(|_| sim.submit(Call::Return(ms(1)))).collect();
+    sim.run_to_end();
+    sim.check_the_end();
+    for task in tasks {
+        assert_eq!(sim.outcome(task), Some(Outcome::Broken));
+        assert!(sim.finished_after(task, since) >= ms(200) * limits::START_FAILURES_MAX);
+    }
+    assert_eq!(sim.killed, sim.spawned);
+}
+
+#[test]
+fn a_deadline_ends_a_task_whose_worker_hangs_in_its_start() {
+    let mut sim = Sim::with_workers(1);
+    sim.chaos.start_hangs = 100;
+    let options = TaskOptions {
+        deadline: Some(sim.now.saturating_add(ms(30))),
+        ..TaskOptions::default()
+    };
+    let (since, task) = (sim.now, sim.submit_with(Call::Return(ms(1)), options));
+    sim.run_until_finished(task);
+    let expired = Outcome::Expired {
+        which: Expiry::Deadline,
+    };
+    assert_eq!(sim.outcome(task), Some(expired));
+    assert_eq!((sim.finished_after(task, since), sim.killed), (ms(30), 0));
+}
+
+#[test]
+fn a_worker_that_is_ready_too_late_gets_no_task() {
+    let mut pool = Pool::new(PoolConfig {
+        start_timeout: ms(10),
+        ..PoolConfig::default()
+    });
+    let lane = pool.open_lane(LaneConfig::new(1));
+    let now = Instant::from_nanos(1);
+    let submitted = pool.submit(now, lane, TaskOptions::default(), ());
+    assert!(submitted.is_ok());
+    let Some(Action::Spawn { worker }) = pool.poll_action() else {
+        panic!("no worker is started")
+    };
+    assert_eq!(pool.poll_timeout(), None, "the fork has a bound of its own");
+    pool.handle_worker_forked(now, worker);
+    let late = now.saturating_add(ms(10));
+    assert_eq!(pool.poll_timeout(), Some(late));
+    pool.handle_timeout(late);
+    assert_eq!(pool.poll_action(), Some(Action::Kill { worker }));
+    pool.handle_worker_ready(late, worker);
+    assert_eq!((pool.poll_action(), pool.workers_alive()), (None, 0));
+    pool.handle_worker_exit(late, worker, None);
+    assert_eq!(pool.fleet_statistics().start_failures_total, 1);
 }
 
 #[test]

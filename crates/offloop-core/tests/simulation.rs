@@ -20,6 +20,11 @@ fn random_sim(seed: u64, random: &mut Random) -> Sim {
     let config = PoolConfig {
         tasks_per_worker_max: random.percent(25).then(|| 1 + random.below(6) as u32),
         idle_timeout: ms(1 + random.below(2_000)),
+        start_timeout: if random.percent(20) {
+            ms(4 + random.below(8))
+        } else {
+            ms(50 + random.below(1_000))
+        },
         restart: RestartIntensity {
             restarts_max,
             period: Duration::from_secs(10),
@@ -31,6 +36,7 @@ fn random_sim(seed: u64, random: &mut Random) -> Sim {
     let chance = |random: &mut Random, most| if calm { 0 } else { random.below(most) };
     sim.chaos = Chaos {
         start_fails: chance(random, 30),
+        start_hangs: chance(random, 20),
         ring_refuses: chance(random, 25),
         dies_on_wake: chance(random, 6),
         ignores_retire: chance(random, 30),

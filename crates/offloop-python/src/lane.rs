@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use offloop::{
-    Call, CallOptions, Close, LaneConfig, Launch, Program, QueuePolicy, Runtime, SubmitError,
+    Call, CallOptions, Close, FleetConfig, LaneConfig, Launch, Program, QueuePolicy, Runtime,
+    SubmitError,
 };
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -70,7 +71,8 @@ pub(crate) struct Lane {
 impl Lane {
     #[new]
     #[pyo3(signature = (*, program, setup, inherited, workers_max, tasks_per_worker_max,
-                        queue_tasks_max, queue_bytes_max, queue_policy, grace))]
+                        queue_tasks_max, queue_bytes_max, queue_policy, grace,
+                        start_timeout))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keywords, from one caller in Python"
@@ -89,6 +91,7 @@ impl Lane {
         queue_bytes_max: Option<u64>,
         queue_policy: &str,
         grace: f64,
+        start_timeout: f64,
     ) -> PyResult<Self> {
         let home = home()?;
         let (path, arguments, environment) = program;
@@ -101,6 +104,10 @@ impl Lane {
             setup,
             inherited: Arc::new(inherited.into_iter().map(adopt).collect()),
             tasks_per_worker_max,
+        };
+        let fleet = FleetConfig {
+            launch,
+            start_timeout: calls::duration("start_timeout", start_timeout)?,
         };
         let policy = match queue_policy {
             "wait" => QueuePolicy::Wait,
@@ -122,7 +129,7 @@ impl Lane {
         };
         let lane = home
             .runtime
-            .open_lane(launch, config)
+            .open_lane(fleet, config)
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
         Ok(Self {
             lane,

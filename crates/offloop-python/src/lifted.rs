@@ -4,8 +4,8 @@
 //! memory, and rebuilt from there; the pickle keeps a hole (`None`) and a short description. For an
 //! array of 80 KB the plain way spends 9 us on naming NumPy's functions and 6 us on finding them.
 //!
-//! Shape:      `LIFTED`, the count of lifted objects (u8), then the pickle of (arguments, keywords, callable,
-//!             descriptions), each description being (position or keyword, kind, shape).
+//! Shape:      `LIFTED`, the count of lifted objects (u8), then the pickle of (arguments, keywords,
+//!             callable, descriptions), each description being (position or keyword, kind, shape).
 //! Units:      sizes in bytes; positions count the arguments from 0.
 //! Invariants: 1. What can change is lifted only from a call that cannot mention it twice: beside
 //!                it stand only numbers and texts. So a worker sees the same identities as we do.

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod event;
 pub mod fork;
+pub mod handshake;
 pub mod memory;
 pub mod poller;
 pub mod process;

@@ -14,7 +14,7 @@
 //! Source:     docs/design/002-ring.md; Lamport, "Proving the correctness of multiprocess
 //!             programs" (1977), for the queue with two counters.
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Bytes in front of each frame.
 const LENGTH_BYTES: u64 = 4;
@@ -206,38 +206,6 @@ impl<M: RingMemory> Consumer<M> {
             self.memory.read(0, rest);
         }
     }
-}
-
-/// Called by a producer after it pushed: whether the sleeper must be woken by a system call.
-///
-/// The flag is 1 while the consumer sleeps or is about to. Store of tail, fence, load of the flag
-/// here; store of the flag, fence, load of tail in [`prepare_sleep`]: at least one sees the other.
-pub fn take_sleeper(sleeping: &AtomicU32) -> bool {
-    fence(Ordering::SeqCst);
-    sleeping.load(Ordering::Relaxed) != 0 && sleeping.swap(0, Ordering::AcqRel) != 0
-}
-
-/// Called by a consumer before its last look at the ring: from now on it wants to be woken.
-pub fn prepare_sleep(sleeping: &AtomicU32) {
-    sleeping.store(1, Ordering::Relaxed);
-    fence(Ordering::SeqCst);
-}
-
-/// Called by a producer after it pushed for a reader that is woken once per batch: whether this
-/// producer is the first since the reader last took the flag, and so must wake it.
-pub fn raise_pending(pending: &AtomicU32) -> bool {
-    fence(Ordering::SeqCst);
-    pending.load(Ordering::Relaxed) == 0 && pending.swap(1, Ordering::AcqRel) == 0
-}
-
-/// Called by the reader before it drains: what is pushed from now on wakes it again.
-pub fn take_pending(pending: &AtomicU32) -> bool {
-    let raised = pending.load(Ordering::Relaxed) != 0;
-    if raised {
-        pending.store(0, Ordering::Relaxed);
-    }
-    fence(Ordering::SeqCst);
-    raised
 }
 
 #[cfg(all(test, not(loom)))]

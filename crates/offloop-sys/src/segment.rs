@@ -6,7 +6,7 @@
 //! 128    submission tail      (parent stores)
 //! 192    completion head      (parent stores)
 //! 256    completion tail      (worker stores)
-//! 320    worker sleeps        (both)          see ring::take_sleeper
+//! 320    worker sleeps        (both)          see `handshake`
 //! 384    interrupt_for        (parent stores) sequence number of the call to stop
 //! 448    started_at_ns        (worker stores) when the current call started
 //! 512    backlog, spin_ns     (parent stores) tasks wait in the parent; how long to spin

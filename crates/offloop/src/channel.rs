@@ -11,14 +11,15 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use offloop_core::{TaskId, WorkerId};
 use offloop_sys::event::{Event, Timer};
 use offloop_sys::fork::ForkGuarded;
-use offloop_sys::process;
-use offloop_sys::ring::{self, Consumer, Producer};
+use offloop_sys::ring::{Consumer, Producer};
 use offloop_sys::segment::{CallState, STATES, Segment, SegmentRing};
 use offloop_sys::socket::{self, Wait};
+use offloop_sys::{handshake, process};
 
 use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
 use crate::call::{Function, Payload};
@@ -27,6 +28,7 @@ use crate::frame::{
     FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
 };
 use crate::outcome::{ReturnedBlocks, Status};
+use crate::releases::OwedReleases;
 use crate::stderr::Pipe;
 
 /// Functions that one worker remembers; the next one makes it forget none, but is sent each time.
@@ -99,6 +101,8 @@ pub(crate) struct Channel {
     pub(crate) stderr: Arc<Pipe>,
     /// How it broke the protocol; nothing in its ring is believed any more.
     pub(crate) violation: Option<String>,
+    /// It was not ready within this time, and is being killed.
+    pub(crate) late: Option<Duration>,
     /// It closed its socket before it ended.
     pub(crate) closed: bool,
     socket: ForkGuarded,
@@ -112,7 +116,7 @@ pub(crate) struct Channel {
     chunks: HashSet<u32>,
     held: HashMap<u64, Vec<Block>>,
     results: PeerChunks,
-    owed_releases: VecDeque<u64>,
+    owed_releases: OwedReleases,
     buffer: Vec<u8>,
     pub(crate) lifeline: Option<Arc<ForkGuarded>>,
 }
@@ -134,6 +138,7 @@ impl Channel {
             dead: false,
             stderr,
             violation: None,
+            late: None,
             closed: false,
             socket,
             submissions: segment.submission_producer(),
@@ -146,7 +151,7 @@ impl Channel {
             chunks: HashSet::new(),
             held: HashMap::new(),
             results: PeerChunks::default(),
-            owed_releases: VecDeque::new(),
+            owed_releases: OwedReleases::default(),
             buffer: Vec::new(),
             lifeline: None,
         }
@@ -165,7 +170,7 @@ impl Channel {
         if self.dead || self.flights.len() + 2 >= STATES {
             return Err(PushError::Full);
         }
-        self.push_owed_releases();
+        self.owed_releases.push(&mut self.submissions);
         self.pass_owner(call)?;
         if let Some(function) = call.function {
             self.define(function, call.arena)?;
@@ -218,7 +223,7 @@ impl Channel {
     }
 
     fn ring_doorbell(&self) -> Result<(), PushError> {
-        if !ring::take_sleeper(self.segment.sleeping()) {
+        if !handshake::take_sleeper(self.segment.sleeping()) {
             return Ok(());
         }
         match socket::send(self.socket.as_fd(), b"w", &[], Wait::No) {
@@ -453,8 +458,10 @@ impl Channel {
 
     /// Why it was ended, when it did not end by itself.
     pub(crate) fn why_ended(&mut self) -> Option<String> {
+        let late = self.late;
+        let late = || late.map(|limit| format!("was not ready within {limit:?}"));
         let closed = || self.closed.then(|| "closed its channel".into());
-        self.violation.take().or_else(closed)
+        self.violation.take().or_else(late).or_else(closed)
     }
 
     /// The next message of the worker, if there is one.
@@ -499,28 +506,8 @@ impl Channel {
 
     /// Tells the worker that nobody reads the blocks of result `sequence` any more.
     pub(crate) fn release(&mut self, sequence: u64) {
-        self.owed_releases.push_back(sequence);
-        self.push_owed_releases();
-    }
-
-    fn push_owed_releases(&mut self) {
-        while let Some(sequence) = self.owed_releases.front() {
-            let header = Header {
-                kind: Kind::Release,
-                flags: 0,
-                detail: 0,
-                function: 0,
-                sequence: *sequence,
-            };
-            if self
-                .submissions
-                .try_push(&Head::new(header, 0, &[]).parts())
-                .is_err()
-            {
-                return;
-            }
-            self.owed_releases.pop_front();
-        }
+        self.owed_releases.add(sequence);
+        self.owed_releases.push(&mut self.submissions);
     }
 }
 

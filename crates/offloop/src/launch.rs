@@ -5,7 +5,9 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
+use offloop_core::limits;
 use offloop_sys::process::Program;
 
 /// The start-up of a fleet's workers.
@@ -19,6 +21,25 @@ pub struct Launch {
     pub inherited: Arc<Vec<OwnedFd>>,
     /// Calls after which a worker is replaced.
     pub tasks_per_worker_max: Option<u32>,
+}
+
+/// A fleet to be: how its workers start, and how long one may take for it.
+#[derive(Clone, Debug)]
+pub struct FleetConfig {
+    /// The start-up of its workers.
+    pub launch: Launch,
+    /// From a worker's fork until it takes calls, its initializer included; 60 s unless set. One
+    /// that takes longer is killed, and counts as a start that failed.
+    pub start_timeout: Duration,
+}
+
+impl From<Launch> for FleetConfig {
+    fn from(launch: Launch) -> Self {
+        Self {
+            launch,
+            start_timeout: limits::START_TIMEOUT,
+        }
+    }
 }
 
 impl Launch {

@@ -21,6 +21,7 @@ mod lane;
 pub mod launch;
 mod outcome;
 mod owners;
+mod releases;
 mod runtime;
 mod stderr;
 mod supervisor;
@@ -29,7 +30,7 @@ mod zygote;
 
 pub use call::{Call, CallOptions, Function, LaneError, Payload, SubmitError};
 pub use lane::Lane;
-pub use launch::Launch;
+pub use launch::{FleetConfig, Launch};
 pub use offloop_core::{Close, LaneConfig, LaneStatistics, QueuePolicy};
 pub use offloop_sys::process::{ExitStatus, Program};
 pub use outcome::{Crash, Finished, Outcome, ReturnedBlocks, Status};

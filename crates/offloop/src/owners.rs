@@ -6,11 +6,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use offloop_core::WorkerId;
 use offloop_sys::event::{Event, Timer};
 use offloop_sys::{fork, socket};
 
@@ -24,6 +24,10 @@ pub(crate) struct OwnerState {
     pub(crate) timer: Option<Arc<Timer>>,
     pub(crate) mailbox: VecDeque<Finished>,
     pub(crate) told: bool,
+    /// It is fetching now: what comes meanwhile, it takes along.
+    here: bool,
+    /// Some of what came meanwhile may be resolved by any thread, should it leave that behind.
+    may_leave: bool,
     /// Somebody holds the [`Owner`].
     pub(crate) open: bool,
     /// Its calls that are not finished; until there are none, the number is given to nobody else.
@@ -37,19 +41,50 @@ impl OwnerState {
             timer,
             mailbox: VecDeque::new(),
             told: false,
+            here: false,
+            may_leave: false,
             open: true,
             unfinished: 0,
         }
     }
 }
 
+/// An owner that has not fetched after this long is stuck: what any thread may resolve goes to the
+/// resolver.
+const PATIENCE: Duration = Duration::from_millis(1);
+
 /// Everybody who fetches outcomes.
-#[derive(Default)]
 pub(crate) struct Owners {
     pub(crate) slots: Vec<OwnerState>,
+    /// Sends the supervisor to look for owners that are stuck.
+    nudge: Arc<Timer>,
+    nudge_armed: bool,
 }
 
 impl Owners {
+    /// Nobody but the resolver yet.
+    pub(crate) fn new(resolver: OwnerState, nudge: Arc<Timer>) -> Self {
+        Self {
+            slots: vec![resolver],
+            nudge,
+            nudge_armed: false,
+        }
+    }
+
+    /// The supervisor has come: the next outcome that waits sends for it again.
+    pub(crate) fn nudged(&mut self) {
+        self.nudge_armed = false;
+    }
+
+    /// Somebody may have to stand in for an owner. A worker arms the timer when it completes a
+    /// call; but calls end without a completion, too, and a worker may die before it has done so.
+    fn nudge_later(&mut self) {
+        if !self.nudge_armed {
+            // The timer is ours and open: arming it cannot fail.
+            self.nudge_armed = self.nudge.arm(PATIENCE).is_ok();
+        }
+    }
+
     pub(crate) fn event(&self, owner: u8) -> Arc<Event> {
         // A number keeps its event for ever, so workers learn it once.
         let slot = self.slots.get(usize::from(owner));
@@ -85,74 +120,19 @@ impl Owners {
             _ if finished.any_thread => RESOLVER,
             _ => return,
         };
+        let any_thread = finished.any_thread;
         if let Some(slot) = self.slots.get_mut(usize::from(index)) {
             slot.mailbox.push_back(finished);
+            let comes = slot.here || index == RESOLVER;
+            slot.may_leave |= any_thread && slot.here;
             if !slot.told {
                 slot.told = true;
                 // The event is ours and open: signalling it cannot fail.
                 let _ = slot.event.signal();
             }
-        }
-    }
-}
-
-/// Results that nobody reads any more; told to their workers at the next opportunity.
-#[derive(Debug, Default)]
-pub(crate) struct Releases(
-    pub(crate) Mutex<Vec<(u32, WorkerId, u64)>>,
-    AtomicU64,
-    pub(crate) OnceLock<Arc<Event>>,
-);
-
-/// Bytes of released results above which the supervisor is woken to tell the worker at once.
-const RELEASE_AT_ONCE_BYTES: u64 = 1 << 20;
-
-/// Keeps a result's blocks in the worker's arena until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    releases: Arc<Releases>,
-    fleet: u32,
-    worker: WorkerId,
-    sequence: u64,
-    bytes: u64,
-    generation: u32,
-}
-
-impl Lease {
-    pub(crate) fn new(
-        releases: &Arc<Releases>,
-        fleet: u32,
-        worker: WorkerId,
-        sequence: u64,
-        bytes: u64,
-    ) -> Arc<Self> {
-        let releases = Arc::clone(releases);
-        Arc::new(Self {
-            releases,
-            fleet,
-            worker,
-            sequence,
-            bytes,
-            generation: fork::generation(),
-        })
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.generation != fork::generation() {
-            // In a forked child: the blocks are the parent's, and so may the lock be, for ever.
-            return;
-        }
-        let Releases(list, bytes, wake) = &*self.releases;
-        let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
-        list.push((self.fleet, self.worker, self.sequence));
-        drop(list);
-        let total = bytes.fetch_add(self.bytes, Ordering::Relaxed) + self.bytes;
-        if total >= RELEASE_AT_ONCE_BYTES {
-            bytes.store(0, Ordering::Relaxed);
-            // The event is ours and open: signalling it cannot fail.
-            let _ = wake.get().map(|wake| wake.signal());
+            if any_thread && !comes {
+                self.nudge_later();
+            }
         }
     }
 }
@@ -226,6 +206,7 @@ impl Owner {
         if let Some(slot) = state.owners.slots.get_mut(usize::from(self.index)) {
             // While we are here, nobody needs to tell us.
             slot.told = true;
+            slot.here = true;
         }
         let mut more = state.drain(&self.shared, Some(self.index));
         if let Some(slot) = state.owners.slots.get_mut(usize::from(self.index)) {
@@ -233,6 +214,11 @@ impl Owner {
             out.extend(slot.mailbox.drain(..count));
             more |= !slot.mailbox.is_empty();
             slot.told = more;
+            slot.here = false;
+            let leaves = std::mem::take(&mut slot.may_leave) && !slot.mailbox.is_empty();
+            if leaves && self.index != RESOLVER {
+                state.owners.nudge_later();
+            }
         }
         if more {
             // The event is ours and open: signalling it cannot fail.

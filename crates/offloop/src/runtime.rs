@@ -17,14 +17,15 @@ use std::time::Duration;
 use offloop_core::{Close, Instant, LaneConfig, PoolConfig, RestartIntensity, limits};
 use offloop_sys::event::{Event, Timer};
 use offloop_sys::segment::OWNERS_MAX;
-use offloop_sys::{clock, fork, memory};
+use offloop_sys::{clock, fork, handshake, memory};
 
 use crate::arena::{Arena, ArenaError, Block};
 use crate::call::{Function, LaneError, Payload};
 use crate::fleet::{Desk, Fleet, REPLY_BOUND};
 use crate::lane::Lane;
-use crate::launch::Launch;
-use crate::owners::{Owner, OwnerState, Owners, Releases};
+use crate::launch::FleetConfig;
+use crate::owners::{Owner, OwnerState, Owners};
+use crate::releases::Releases;
 use crate::stderr::Tee;
 use crate::supervisor::{STOP_BOUND, Supervisor};
 
@@ -59,7 +60,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) changed: Condvar,
     pub(crate) wake: Arc<Event>,
-    pub(crate) nudge: Timer,
+    pub(crate) nudge: Arc<Timer>,
     arena: Arc<Arena>,
     releases: Arc<Releases>,
     pub(crate) tee: OnceLock<Arc<Tee>>,
@@ -200,10 +201,11 @@ impl State {
         ended
     }
 
-    /// The completion timer fired: from now on it may be armed again.
+    /// The timer for unfetched outcomes fired: from now on it may be armed again.
     pub(crate) fn nudged(&mut self) {
+        self.owners.nudged();
         for channel in self.fleets.values().flat_map(Fleet::channels) {
-            channel.segment().nudge_armed().store(0, Ordering::Release);
+            handshake::end_nudge(channel.segment().nudge_armed());
         }
     }
 
@@ -283,9 +285,9 @@ impl Runtime {
     /// # Errors
     /// The system's, when no descriptor is left.
     pub fn new(arena_bytes_max: Option<u64>) -> io::Result<Self> {
-        let owners = Owners {
-            slots: vec![OwnerState::new(Arc::new(Event::new()?), None)],
-        };
+        let nudge = Arc::new(Timer::new()?);
+        let resolver = OwnerState::new(Arc::new(Event::new()?), None);
+        let owners = Owners::new(resolver, Arc::clone(&nudge));
         let wake = Arc::new(Event::new()?);
         let releases = Arc::new(Releases::default());
         let _ = releases.2.set(Arc::clone(&wake));
@@ -305,7 +307,7 @@ impl Runtime {
             }),
             changed: Condvar::new(),
             wake,
-            nudge: Timer::new()?,
+            nudge,
             arena: Arena::new(arena_bytes_max.unwrap_or_else(|| memory::physical_bytes() / 2)),
             releases,
             tee: OnceLock::new(),
@@ -336,11 +338,20 @@ impl Runtime {
         self.0.arena.allocate(len)
     }
 
-    /// Opens a lane of the fleet whose workers start like `launch`.
+    /// Opens a lane of the fleet whose workers start like those of `fleet`: a [`Launch`], or one
+    /// with limits.
     ///
     /// # Errors
     /// `LaneError`.
-    pub fn open_lane(&self, launch: Launch, config: LaneConfig) -> Result<Lane, LaneError> {
+    pub fn open_lane(
+        &self,
+        fleet: impl Into<FleetConfig>,
+        config: LaneConfig,
+    ) -> Result<Lane, LaneError> {
+        let FleetConfig {
+            launch,
+            start_timeout,
+        } = fleet.into();
         if self.is_forked() {
             return Err(LaneError::Forked);
         }
@@ -353,7 +364,11 @@ impl Runtime {
             state.started = true;
         }
         let state = &mut *state;
-        let usable = |fleet: &&Fleet| fleet.broken.is_none() && fleet.launch.is_same(&launch);
+        let usable = |fleet: &&Fleet| {
+            fleet.broken.is_none()
+                && fleet.launch.is_same(&launch)
+                && fleet.start_timeout == start_timeout
+        };
         let number = match state.fleets.values().find(usable) {
             Some(fleet) => fleet.number,
             None => {
@@ -365,6 +380,7 @@ impl Runtime {
             let config = PoolConfig {
                 tasks_per_worker_max: launch.tasks_per_worker_max,
                 idle_timeout: limits::IDLE_TIMEOUT,
+                start_timeout,
                 restart: RestartIntensity::default(),
                 seed: clock::monotonic_ns(),
             };

@@ -8,7 +8,19 @@ use crate::worker::{Worker, WorkerState};
 use crate::{Action, Instant, Outcome, TaskId, WorkerId};
 
 impl<P> Pool<P> {
-    /// A started worker is ready for tasks.
+    /// The process of a worker exists: it must become ready within the time that it may take.
+    pub fn handle_worker_forked(&mut self, now: Instant, worker: WorkerId) {
+        self.advance(now);
+        let Some(index) = self.find_worker(worker) else {
+            return;
+        };
+        if self.workers[index].state == WorkerState::Starting {
+            let over_at = self.now.saturating_add(self.config.start_timeout);
+            self.timers.set(worker_key(index), over_at);
+        }
+    }
+
+    /// A started worker is ready for tasks. One that is being killed for being late stays late.
     pub fn handle_worker_ready(&mut self, now: Instant, worker: WorkerId) {
         self.advance(now);
         let Some(index) = self.find_worker(worker) else {
@@ -17,6 +29,7 @@ impl<P> Pool<P> {
         if self.workers[index].state != WorkerState::Starting {
             return;
         }
+        self.timers.clear(worker_key(index));
         self.starting -= 1;
         self.counted.started_total += 1;
         self.backoff.reset();
@@ -32,7 +45,10 @@ impl<P> Pool<P> {
         let Some(index) = self.find_worker(worker) else {
             return;
         };
-        if self.workers[index].state == WorkerState::Starting {
+        if matches!(
+            self.workers[index].state,
+            WorkerState::Starting | WorkerState::Overdue
+        ) {
             self.start_failed(index);
         }
     }
@@ -46,7 +62,7 @@ impl<P> Pool<P> {
         };
         let lane = self.workers[index].lane;
         let expected = match self.workers[index].state {
-            WorkerState::Starting => return self.start_failed(index),
+            WorkerState::Starting | WorkerState::Overdue => return self.start_failed(index),
             WorkerState::Retiring | WorkerState::Killed => true,
             WorkerState::Idle => {
                 self.idle.retain(|&other| other != index);
@@ -117,6 +133,7 @@ impl<P> Pool<P> {
 
     fn start_failed(&mut self, index: u32) {
         let spawned_at = self.workers[index].spawned_at;
+        self.timers.clear(worker_key(index));
         self.withdraw_actions(index);
         self.workers.remove(index);
         self.starting -= 1;
@@ -171,6 +188,11 @@ impl<P> Pool<P> {
 
     pub(super) fn worker_timer_fired(&mut self, worker: u32) {
         match self.workers[worker].state {
+            WorkerState::Starting => {
+                self.workers[worker].state = WorkerState::Overdue;
+                let worker = self.worker_id(worker);
+                self.actions.push_back(Action::Kill { worker });
+            }
             WorkerState::Parked => {
                 self.parked -= 1;
                 self.workers[worker].full = false;

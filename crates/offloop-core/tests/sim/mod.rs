@@ -13,15 +13,18 @@
 )]
 
 mod checks;
+mod machine;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use offloop_core::{
-    Action, Close, Instant, LaneConfig, LaneId, Outcome, Pool, PoolConfig, SubmitError, TaskId,
+    Close, Instant, LaneConfig, LaneId, Outcome, Pool, PoolConfig, SubmitError, TaskId,
     TaskOptions, WorkerId,
 };
+
+use machine::FakeWorker;
 
 pub const fn us(micros: u64) -> Duration {
     Duration::from_micros(micros)
@@ -50,6 +53,7 @@ pub enum Call {
 #[derive(Debug, Clone, Copy)]
 pub struct Chaos {
     pub start_fails: u64,
+    pub start_hangs: u64,
     pub ring_refuses: u64,
     pub dies_on_wake: u64,
     pub ignores_retire: u64,
@@ -62,6 +66,7 @@ pub struct Chaos {
 impl Chaos {
     pub const CALM: Self = Self {
         start_fails: 0,
+        start_hangs: 0,
         ring_refuses: 0,
         dies_on_wake: 0,
         ignores_retire: 0,
@@ -89,25 +94,9 @@ pub struct Record {
     pub finished_at: Instant,
 }
 
-struct FakeWorker {
-    ready: bool,
-    dead: bool,
-    /// Tasks in order; true once revoked.
-    ring: VecDeque<(TaskId, bool)>,
-    running: Option<Run>,
-    completed: VecDeque<(TaskId, Duration)>,
-}
-
-#[derive(Clone, Copy)]
-struct Run {
-    task: TaskId,
-    serial: usize,
-    number: u64,
-    started_at: Instant,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
+    Forked(WorkerId),
     Ready(WorkerId),
     StartFails(WorkerId),
     Wake(WorkerId),
@@ -360,6 +349,7 @@ impl Sim {
 
     fn handle(&mut self, event: Event) {
         match event {
+            Event::Forked(id) => self.pool.handle_worker_forked(self.now, id),
             Event::Ready(id) => {
                 if let Some(worker) = self.workers.get_mut(&id) {
                     worker.ready = true;
@@ -367,6 +357,9 @@ impl Sim {
                 }
             }
             Event::StartFails(id) => {
+                if self.workers.get(&id).is_none_or(|worker| worker.dead) {
+                    return;
+                }
                 self.workers.remove(&id);
                 if self.random.percent(50) {
                     self.pool.handle_spawn_failed(self.now, id);
@@ -398,236 +391,11 @@ impl Sim {
         self.events.push(Reverse((at, self.sequence, event)));
     }
 
-    fn some_delay(&mut self) -> Duration {
-        let most = self.chaos.delay.as_nanos() as u64;
-        Duration::from_nanos(self.random.below(most))
-    }
-
-    fn wake(&mut self, id: WorkerId) {
-        let dies = self.random.percent(self.chaos.dies_on_wake);
-        let Some(worker) = self.workers.get(&id).filter(|worker| !worker.dead) else {
-            return;
-        };
-        if dies {
-            return self.worker_dies(id);
-        }
-        if worker.running.is_none() {
-            self.start_next(id);
-        }
-    }
-
-    fn start_next(&mut self, id: WorkerId) {
-        let worker = self
-            .workers
-            .get_mut(&id)
-            .expect("only living workers start tasks");
-        let task = loop {
-            match worker.ring.pop_front() {
-                None => return,
-                Some((_, true)) => {}
-                Some((task, false)) => break task,
-            }
-        };
-        self.sequence += 1;
-        let (number, now, seed) = (self.sequence, self.now, self.seed);
-        let serial = *self
-            .pool
-            .payload(task)
-            .expect("a started task is unfinished");
-        worker.running = Some(Run {
-            task,
-            serial,
-            number,
-            started_at: now,
-        });
-        let record = &mut self.records[serial];
-        record.starts += 1;
-        record.started_at = now;
-        record.started_by = Some(id);
-        let starts_max = 1 + record.options.retries;
-        assert!(
-            record.starts <= starts_max,
-            "seed {seed}: {serial} started {} times",
-            record.starts
-        );
-        assert_eq!(
-            record.starts,
-            record.died + 1,
-            "seed {seed}: {serial} runs twice"
-        );
-        assert_eq!(
-            record.outcome, None,
-            "seed {seed}: {serial} started after its end"
-        );
-        match record.call {
-            Call::Return(run) => self.after(run, Event::RunEnds(id, number)),
-            Call::CrashTimes(times) if record.starts > times => {
-                self.after(ms(1), Event::RunEnds(id, number));
-            }
-            Call::Crash(run) => self.after(run, Event::Crashes(id, number)),
-            Call::CrashTimes(_) => self.after(ms(1), Event::Crashes(id, number)),
-            Call::Hang | Call::HangDeaf => {}
-        }
-    }
-
-    fn run_ends(&mut self, id: WorkerId, number: u64) {
-        let now = self.now;
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.dead) else {
-            return;
-        };
-        let Some(run) = worker.running.filter(|run| run.number == number) else {
-            return;
-        };
-        worker.running = None;
-        worker
-            .completed
-            .push_back((run.task, now.saturating_duration_since(run.started_at)));
-        self.records[run.serial].ran_through = true;
-        let delay = self.some_delay();
-        self.after(delay, Event::Deliver(id));
-        self.start_next(id);
-    }
-
-    fn deliver(&mut self, id: WorkerId) {
-        while let Some(worker) = self.workers.get_mut(&id) {
-            let Some((task, run)) = worker.completed.pop_front() else {
-                break;
-            };
-            self.pool.handle_completion(self.now, id, task, run);
-            self.drive();
-        }
-    }
-
-    fn worker_dies(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.dead) else {
-            return;
-        };
-        worker.dead = true;
-        if let Some(run) = worker.running {
-            self.records[run.serial].died += 1;
-        }
-        let delay = self.some_delay();
-        self.after(delay, Event::ExitSeen(id));
-    }
-
     /// Executes all actions, as the driver does after every call.
     fn drive(&mut self) {
         while let Some(action) = self.pool.poll_action() {
             self.execute(action);
         }
         self.check();
-    }
-
-    fn execute(&mut self, action: Action<usize>) {
-        match action {
-            Action::Spawn { worker } => self.spawn(worker),
-            Action::Assign { worker, task } => self.push(worker, task),
-            Action::Revoke { worker, task } => {
-                let revoked = self.revoke(worker, task);
-                self.pool.handle_revoked(self.now, task, revoked);
-            }
-            Action::ReadStart { worker, task } => {
-                let running = self.workers.get(&worker).and_then(|worker| worker.running);
-                if let Some(run) = running.filter(|run| run.task == task) {
-                    self.pool.handle_started(self.now, task, run.started_at);
-                }
-            }
-            Action::Interrupt { worker, task } => self.interrupt(worker, task),
-            Action::Kill { worker } => {
-                self.killed += 1;
-                assert!(
-                    self.workers.contains_key(&worker),
-                    "seed {}: kills nobody",
-                    self.seed
-                );
-                self.worker_dies(worker);
-            }
-            Action::Retire { worker } => {
-                self.retired += 1;
-                let fake = &self.workers[&worker];
-                let busy = fake.running.is_some() || fake.ring.iter().any(|&(_, revoked)| !revoked);
-                assert!(!busy, "seed {}: retires a busy worker", self.seed);
-                if !self.random.percent(self.chaos.ignores_retire) {
-                    self.worker_dies(worker);
-                }
-            }
-            Action::Finish {
-                task,
-                lane,
-                outcome,
-                payload,
-            } => {
-                self.finished(task, lane, outcome, payload);
-            }
-        }
-    }
-
-    fn spawn(&mut self, id: WorkerId) {
-        self.spawned += 1;
-        let fake = FakeWorker {
-            ready: false,
-            dead: false,
-            ring: VecDeque::new(),
-            running: None,
-            completed: VecDeque::new(),
-        };
-        assert!(
-            self.workers.insert(id, fake).is_none(),
-            "seed {}: {id:?} reused",
-            self.seed
-        );
-        let delay = ms(5) + self.some_delay();
-        let fails = self.random.percent(self.chaos.start_fails);
-        self.after(
-            delay,
-            if fails {
-                Event::StartFails(id)
-            } else {
-                Event::Ready(id)
-            },
-        );
-    }
-
-    fn push(&mut self, id: WorkerId, task: TaskId) {
-        let refused = self.random.percent(self.chaos.ring_refuses);
-        let worker = self
-            .workers
-            .get_mut(&id)
-            .expect("assigns to a known worker");
-        assert!(worker.ready, "seed {}: assigns before ready", self.seed);
-        if refused || worker.ring.len() >= self.chaos.ring_slots {
-            return self.pool.handle_assign_refused(task);
-        }
-        worker.ring.push_back((task, false));
-        let delay = self.some_delay();
-        self.after(delay, Event::Wake(id));
-    }
-
-    fn revoke(&mut self, id: WorkerId, task: TaskId) -> bool {
-        let worker = self
-            .workers
-            .get_mut(&id)
-            .expect("revokes from a known worker");
-        let mut slots = worker.ring.iter_mut();
-        slots
-            .find(|slot| slot.0 == task && !slot.1)
-            .is_some_and(|slot| {
-                slot.1 = true;
-                true
-            })
-    }
-
-    fn interrupt(&mut self, id: WorkerId, task: TaskId) {
-        let worker = &self.workers[&id];
-        let Some(run) = worker
-            .running
-            .filter(|run| run.task == task && !worker.dead)
-        else {
-            return;
-        };
-        if self.records[run.serial].call != Call::HangDeaf {
-            let delay = self.some_delay();
-            self.after(delay, Event::RunEnds(id, run.number));
-        }
     }
 }

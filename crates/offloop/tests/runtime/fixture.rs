@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use offloop::{
-    Call, CallOptions, Crash, Finished, Lane, LaneConfig, Launch, Outcome, Owner, Payload, Program,
-    Runtime, Status, SubmitError,
+    Call, CallOptions, Crash, Finished, FleetConfig, Lane, LaneConfig, Launch, Outcome, Owner,
+    Payload, Program, Runtime, Status, SubmitError,
 };
 use offloop_sys::process;
 use offloop_sys::socket::{self, Wait};
@@ -30,6 +30,8 @@ pub struct Ticket {
 pub struct Start {
     pub setup: &'static str,
     pub tasks_per_worker_max: Option<u32>,
+    /// From a worker's fork to its hello.
+    pub start_timeout: Option<Duration>,
     /// Address space of each worker in KiB.
     pub memory_limit: Option<u64>,
 }
@@ -83,7 +85,9 @@ impl Fixture {
             inherited: Arc::new(vec![worker_reports, worker_gate]),
             tasks_per_worker_max: start.tasks_per_worker_max,
         };
-        let lane = runtime.open_lane(launch.clone(), config).unwrap();
+        let mut fleet = FleetConfig::from(launch.clone());
+        fleet.start_timeout = start.start_timeout.unwrap_or(fleet.start_timeout);
+        let lane = runtime.open_lane(fleet, config).unwrap();
         let owner = runtime.add_owner().unwrap();
         let started = Instant::now();
         let (tokens, outcomes) = (0, HashMap::new());
@@ -214,6 +218,12 @@ impl Fixture {
         let (said, pid) = text.split_once(' ').unwrap();
         assert_eq!(said, name);
         pid.parse().unwrap()
+    }
+
+    /// Takes whatever the workers have reported, so that none of them waits for room.
+    pub fn forget_reports(&self) {
+        let mut buffer = [0; 256];
+        while socket::receive(self.reports.as_fd(), &mut buffer, Wait::No).is_ok() {}
     }
 
     /// Whether a worker has reported anything that was not asked for.

@@ -5,7 +5,7 @@ use offloop::{Outcome, Status};
 use crate::fixture::Fixture;
 
 /// Every lie that `tests/support/worker/lies.rs` tells, but for `twice`.
-const LIES: [&str; 22] = [
+pub const LIES: [&str; 22] = [
     "unknown-kind",
     "short-frame",
     "empty-frame",

@@ -3,12 +3,14 @@
 //! The worker program is `tests/support/worker`; `fixture.rs` starts it and waits for what it does.
 
 mod blocks;
+mod chaos;
 mod crashes;
 mod fixture;
 mod lies;
 mod limits;
 mod orphans;
 mod owners;
+mod starting;
 mod stopping;
 mod submitting;
 mod zygotes;

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use offloop::{Call, CallOptions, Outcome, Owner, Payload};
+use offloop::{Call, CallOptions, Finished, Outcome, Owner, Payload};
 use offloop_sys::socket;
 
 use crate::fixture::{Fixture, wait_finished};
@@ -72,6 +72,43 @@ fn calls_of_an_owner_that_does_not_come_go_to_the_resolver() {
         assert!(finished.iter().all(|finished| finished.token % 2 == 1));
         count += finished.len();
     }
+}
+
+#[test]
+fn a_call_that_ends_without_a_completion_does_not_wait_for_an_owner_that_does_not_come() {
+    let fixture = Fixture::new(1);
+    let resolver = fixture.runtime.resolver();
+    let submit_shared = |token, command, options| {
+        let call = Call {
+            any_thread: true,
+            ..call(&fixture.owner, token, command)
+        };
+        fixture.lane.submit(call, options).unwrap()
+    };
+    let limited = CallOptions {
+        timeout: Some(Duration::from_millis(5)),
+        ..CallOptions::default()
+    };
+    let next = || {
+        let finished = wait_finished(&resolver, fixture.left());
+        let [Finished { token, outcome, .. }] = finished.as_slice() else {
+            panic!("{finished:?}")
+        };
+        (*token, format!("{outcome:?}"))
+    };
+    submit_shared(1, "exit 3", CallOptions::default());
+    let (token, outcome) = next();
+    assert!(token == 1 && outcome.starts_with("Lost"), "{outcome}");
+    submit_shared(2, "hang", limited);
+    let (token, outcome) = next();
+    assert!(token == 2 && outcome.starts_with("Expired"), "{outcome}");
+    submit_shared(3, "gate open", CallOptions::default());
+    let queued = submit_shared(4, "echo never", CallOptions::default());
+    assert!(fixture.lane.cancel(queued));
+    let (token, outcome) = next();
+    assert!(token == 4 && outcome.starts_with("Cancelled"), "{outcome}");
+    fixture.open_gate(1);
+    assert_eq!(next().0, 3);
 }
 
 #[test]

@@ -48,9 +48,26 @@ fn main() -> io::Result<()> {
             eprintln!("no hello from here");
             std::process::exit(code.parse().unwrap_or(1));
         }
+        Some(("hello-waits", _)) => {
+            wait_before_hello(&setup)?;
+            channel.hello(Ok(()))?;
+        }
         _ => channel.hello(Ok(()))?,
     }
     Worker::new(channel, setup)?.run()
+}
+
+/// An initializer that takes its time: until the gate opens, and for ever if it never does.
+fn wait_before_hello(setup: &Setup) -> io::Result<()> {
+    let [reports, gate] = setup.inherited.as_slice() else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    eprintln!("still loading");
+    let text = format!("born {}", std::process::id());
+    socket::send(reports.as_fd(), text.as_bytes(), &[], Wait::Yes)?;
+    socket::wait_readable(gate.as_fd(), None)?;
+    socket::read(gate.as_fd(), &mut [0])?;
+    Ok(())
 }
 
 struct Worker {

@@ -1,0 +1,196 @@
+//! What the pool decides is carried out here: calls go to workers, outcomes to their owners.
+//!
+//! Invariants: an action is carried out, or answered with its refusal, before the next is taken.
+
+use offloop_core::{Action, Expiry, Instant, LaneId, Outcome as Decision, TaskId, WorkerId};
+use offloop_sys::handshake;
+
+use crate::channel::{Channel, PushedCall};
+use crate::fleet::{Desk, Fleet, Task};
+use crate::outcome::{Finished, Outcome};
+
+/// How long a worker may look for its next call before it sleeps, while a core is spare. Waking an
+/// idle core costs 25 us each way on a virtual machine, and what ran before is cold by then.
+const SPIN_NS: u32 = 100_000;
+
+impl Fleet {
+    /// Carries out what the pool decided.
+    pub(crate) fn run_actions(&mut self, desk: &mut Desk<'_>) {
+        while let Some(action) = self.pool.poll_action() {
+            match action {
+                Action::Spawn { worker } => self.wanted.push_back(worker),
+                Action::Assign { worker, task } => self.assign(desk, worker, task),
+                Action::Revoke { worker, task } => {
+                    let revoked = self
+                        .channel_mut(worker)
+                        .is_some_and(|channel| channel.revoke(task));
+                    self.pool.handle_revoked(desk.now, task, revoked);
+                }
+                Action::ReadStart { worker, task } => {
+                    let started = self
+                        .channel(worker)
+                        .and_then(|channel| channel.started_at_ns(task));
+                    if let Some(started) = started {
+                        // A worker that names a later time would only lengthen its own call.
+                        let started = Instant::from_nanos(started).min(desk.now);
+                        self.pool.handle_started(desk.now, task, started);
+                    }
+                }
+                Action::Interrupt { worker, task } => {
+                    // A worker that cannot be signalled is gone; its exit gives the outcome.
+                    let _ = self.channel(worker).map(|channel| channel.interrupt(task));
+                }
+                Action::Kill { worker } => {
+                    let limit = self.start_timeout;
+                    if let Some(channel) = self.channel_mut(worker).filter(|found| !found.ready) {
+                        channel.late = Some(limit);
+                    }
+                    self.kill(worker);
+                }
+                Action::Retire { worker } => {
+                    let asked = self
+                        .channel_mut(worker)
+                        .is_some_and(|channel| channel.retire().is_ok());
+                    if !asked {
+                        self.kill(worker);
+                    }
+                }
+                Action::Finish {
+                    task: _,
+                    lane,
+                    outcome,
+                    payload,
+                } => {
+                    self.finish(desk, outcome, payload);
+                    self.tell_room(desk, lane);
+                }
+            }
+        }
+        self.show_backlog();
+    }
+
+    pub(super) fn kill(&mut self, worker: WorkerId) {
+        // A worker that cannot be signalled is gone; its exit gives the outcome.
+        let _ = self.channel(worker).map(Channel::kill);
+    }
+
+    fn assign(&mut self, desk: &mut Desk<'_>, worker: WorkerId, task: TaskId) {
+        let fleet = self.pool.fleet_statistics();
+        let busy = fleet.alive.saturating_sub(fleet.idle);
+        let spin_ns = if busy < desk.cores { SPIN_NS } else { 0 };
+        let pushed = {
+            let channel = self
+                .channels
+                .get_mut(worker.index() as usize)
+                .and_then(Option::as_mut)
+                .filter(|channel| channel.worker == worker);
+            let call = self.pool.payload(task);
+            match (channel, call) {
+                (Some(channel), Some(call)) => {
+                    let event = desk.owners.event(call.owner);
+                    let timer = desk.owners.timer(call.owner);
+                    let pushed = channel.push(&PushedCall {
+                        task,
+                        owner: call.owner,
+                        event: &event,
+                        timer: timer.as_deref(),
+                        any_thread: call.any_thread,
+                        copy_blocks: call.copy_blocks,
+                        function: call.function.as_deref(),
+                        payload: &call.payload,
+                        arena: desk.arena,
+                        spin_ns,
+                    });
+                    pushed.is_ok()
+                }
+                _ => false,
+            }
+        };
+        if !pushed {
+            self.pool.handle_assign_refused(task);
+        }
+    }
+
+    fn finish(&mut self, desk: &mut Desk<'_>, decision: Decision, task: Task) {
+        let outcome = match decision {
+            Decision::Completed => task.outcome.unwrap_or(Outcome::Lost {
+                may_have_started: true,
+                attempts: 1,
+                crash: None,
+            }),
+            Decision::Cancelled => Outcome::Cancelled,
+            Decision::Expired { which } => Outcome::Expired {
+                deadline: which == Expiry::Deadline,
+            },
+            Decision::Lost {
+                may_have_started,
+                attempts,
+            } => Outcome::Lost {
+                may_have_started,
+                attempts,
+                crash: self.last_crash.clone(),
+            },
+            Decision::Dropped => Outcome::Dropped,
+            Decision::Broken => Outcome::Broken {
+                reason: self
+                    .broken
+                    .clone()
+                    .unwrap_or_else(|| "workers cannot be started".into()),
+            },
+        };
+        let (token, any_thread) = (task.token, task.any_thread);
+        desk.owners.post(
+            task.owner,
+            Finished {
+                token,
+                any_thread,
+                outcome,
+            },
+        );
+    }
+
+    /// Tells those who wait for room in `lane` that there may be some. All of them: whoever comes
+    /// too late waits again, and nobody depends on another's being alive.
+    pub(crate) fn tell_room(&mut self, desk: &mut Desk<'_>, lane: LaneId) {
+        if self.room_waiters.is_empty() || self.pool.lane_is_full(lane) {
+            return;
+        }
+        let owners = &mut *desk.owners;
+        self.room_waiters.retain(|(waits_for, owner, token)| {
+            if *waits_for == lane {
+                let outcome = Outcome::Room;
+                owners.deliver(
+                    *owner,
+                    Finished {
+                        token: *token,
+                        any_thread: false,
+                        outcome,
+                    },
+                );
+            }
+            *waits_for != lane
+        });
+    }
+
+    /// Tells the workers whether tasks wait here, so that one that runs out of work says so.
+    fn show_backlog(&mut self) {
+        let waits = self.pool.queued() > 0;
+        if waits == self.backlog_shown {
+            return;
+        }
+        self.backlog_shown = waits;
+        let backlogs = self.channels().map(|channel| channel.segment().backlog());
+        if waits {
+            handshake::raise_backlog(backlogs);
+            // A worker that slept before it could see this has left its completions to us.
+            self.unannounced = true;
+        } else {
+            handshake::lower_backlog(backlogs);
+        }
+    }
+
+    /// Whether completions lie there that nobody may announce.
+    pub(crate) fn is_overlooked(&self) -> bool {
+        self.unannounced && self.channels().any(Channel::has_completions)
+    }
+}

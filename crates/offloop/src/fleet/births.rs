@@ -1,0 +1,106 @@
+//! Workers and their zygotes on the way in: forks, hellos, and starts that fail.
+
+use offloop_core::WorkerId;
+
+use crate::fleet::burial::{LOOK_AGAIN, describe_end};
+use crate::fleet::{Desk, EXIT_BOUND, Fleet, Watch};
+use crate::zygote::Reply;
+
+impl Fleet {
+    pub(super) fn greet(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
+        let Some(channel) = self.channel_mut(worker) else {
+            return;
+        };
+        let late = channel.late.is_some();
+        if channel.greeted && channel.pidfd.is_some() && !channel.ready && !late {
+            channel.ready = true;
+            if !self.has_given_up() {
+                self.broken = None;
+            }
+            self.pool.handle_worker_ready(desk.now, worker);
+            self.run_actions(desk);
+        }
+    }
+
+    /// Reads the zygote's replies.
+    pub(crate) fn handle_zygote(&mut self, desk: &mut Desk<'_>) {
+        loop {
+            let Some(zygote) = &mut self.zygote else {
+                return;
+            };
+            match zygote.try_reply() {
+                Ok(None) => return,
+                Ok(Some(reply)) => self.handle_reply(desk, reply),
+                Err(_gone) => {
+                    self.lose_zygote(desk);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle_reply(&mut self, desk: &mut Desk<'_>, reply: Reply) {
+        match reply {
+            Reply::Ready => {}
+            Reply::SetupFailed(reason) => self.break_lanes(desk, reason),
+            Reply::Forked { worker, pid, pidfd } => {
+                let lifeline = self.zygote_lifeline.clone();
+                if let Some(channel) = self.channel_mut(worker) {
+                    channel.pid = pid;
+                    channel.pidfd = Some(pidfd);
+                    channel.lifeline = lifeline;
+                    self.watch.push(Watch::Start(worker));
+                    self.pool.handle_worker_forked(desk.now, worker);
+                    self.greet(desk, worker);
+                }
+            }
+            Reply::ForkFailed { worker, source } => {
+                self.broken = Some(format!("the zygote cannot fork: {source}"));
+                self.abandon(desk, worker);
+            }
+            Reply::Exited { pid, exit } => {
+                let index = self.dying.iter().position(|dying| dying.pid == pid);
+                if let Some(index) = index {
+                    let dying = self.dying.swap_remove(index);
+                    self.bury(desk, &dying, exit);
+                }
+            }
+        }
+    }
+
+    /// A worker that will never be there.
+    pub(crate) fn abandon(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
+        if let Some(slot) = self.channels.get_mut(worker.index() as usize) {
+            *slot = None;
+        }
+        self.pool.handle_spawn_failed(desk.now, worker);
+        self.run_actions(desk);
+    }
+
+    /// The zygote is gone, or does not answer. Its workers run on: the kernel keeps their status
+    /// for us. The next worker that is wanted gets a new zygote.
+    pub(crate) fn lose_zygote(&mut self, desk: &mut Desk<'_>) {
+        let Some(zygote) = self.zygote.take() else {
+            return;
+        };
+        let exit = zygote.kill();
+        if !zygote.is_ready() {
+            // Reaping can fail only where the program reaps all children itself.
+            let status = exit.map_or_else(|_| "ended".into(), |exit| describe_end(exit.status));
+            self.broken = Some(format!("the workers' program {status} in its setup"));
+        }
+        self.zygote_lifeline = None;
+        let unborn: Vec<WorkerId> = self
+            .channels()
+            .filter(|channel| channel.pidfd.is_none() && !channel.dead)
+            .map(|channel| channel.worker)
+            .collect();
+        for worker in unborn {
+            self.abandon(desk, worker);
+        }
+        for dying in &mut self.dying {
+            dying.orphan = Some((desk.now, LOOK_AGAIN));
+            dying.overdue_at = desk.now.saturating_add(EXIT_BOUND);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Workers on the way out: their last completions, their status, and what the pool is told.
+//!
+//! The zygote reaps its workers and says how they ended. The status of those that outlived their
+//! zygote is read from the kernel, where somebody else has reaped them.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use offloop_core::{Instant, WorkerId};
+use offloop_sys::process::{self, Exit, ExitStatus};
+
+use crate::fleet::{Desk, EXIT_BOUND, Fleet};
+use crate::outcome::Crash;
+
+/// How long to wait before looking again for the status of a worker without its zygote; doubled
+/// each time.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// A worker that ended and whose status is not known yet.
+pub(super) struct Dying {
+    worker: WorkerId,
+    pub(super) pid: i32,
+    pidfd: Option<OwnedFd>,
+    pub(super) overdue_at: Instant,
+    /// Its zygote is gone: whoever reaps it now leaves its status with the kernel, where we look
+    /// at this time, and again after the pause.
+    pub(super) orphan: Option<(Instant, Duration)>,
+}
+
+impl Dying {
+    pub(super) fn poll_timeout(&self) -> Instant {
+        self.orphan
+            .map_or(self.overdue_at, |(look_at, _)| look_at.min(self.overdue_at))
+    }
+}
+
+impl Fleet {
+    /// A worker's process has ended: takes its last completions and asks for its status.
+    pub(crate) fn handle_exit(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
+        while self.drain(desk, worker) {}
+        let zygote_lifeline = self.zygote_lifeline.clone();
+        let Some(channel) = self.channel_mut(worker) else {
+            return;
+        };
+        if channel.dead {
+            return;
+        }
+        channel.dead = true;
+        let (pid, pidfd) = (channel.pid, channel.pidfd.take());
+        let lifelines = channel.lifeline.as_ref().zip(zygote_lifeline.as_ref());
+        let is_childs = lifelines.is_some_and(|(one, other)| Arc::ptr_eq(one, other));
+        // Why it ended may be the last thing that it said.
+        self.handle_socket(desk, worker);
+        let overdue_at = desk.now.saturating_add(EXIT_BOUND);
+        let asked = self
+            .zygote
+            .as_mut()
+            .filter(|_| is_childs)
+            .map(|zygote| zygote.request_exit(pid, overdue_at));
+        let orphan = match asked {
+            Some(Ok(())) => None,
+            _ => Some((desk.now, LOOK_AGAIN)),
+        };
+        self.dying.push(Dying {
+            worker,
+            pid,
+            pidfd,
+            overdue_at,
+            orphan,
+        });
+        self.look_for_orphans(desk);
+    }
+
+    /// Buries the dead whose zygote is gone, once their status is known or overdue.
+    pub(super) fn look_for_orphans(&mut self, desk: &mut Desk<'_>) {
+        let mut index = 0;
+        while let Some(dying) = self.dying.get_mut(index) {
+            let due = dying.poll_timeout() <= desk.now;
+            let Some((look_at, pause)) = dying.orphan.filter(|_| due) else {
+                index += 1;
+                continue;
+            };
+            let status = dying
+                .pidfd
+                .as_ref()
+                .and_then(|fd| process::exit_status(fd.as_fd()));
+            if status.is_some() || dying.overdue_at <= desk.now {
+                let dying = self.dying.swap_remove(index);
+                self.bury(desk, &dying, None);
+            } else {
+                dying.orphan = Some((look_at.saturating_add(pause), pause * 2));
+                index += 1;
+            }
+        }
+    }
+
+    pub(super) fn bury(&mut self, desk: &mut Desk<'_>, dying: &Dying, exit: Option<Exit>) {
+        let Some(channel) = self.channel_mut(dying.worker) else {
+            return;
+        };
+        let status = exit.map(|exit| exit.status).or_else(|| {
+            dying
+                .pidfd
+                .as_ref()
+                .and_then(|pidfd| process::exit_status(pidfd.as_fd()))
+        });
+        let crash = Crash {
+            pid: dying.pid,
+            status,
+            peak_memory_bytes: exit.map(|exit| exit.peak_memory_bytes),
+            stderr_tail: channel.stderr.tail(),
+            reason: channel.why_ended(),
+        };
+        let (started, was_ready) = (channel.started(), channel.ready);
+        if !was_ready && self.broken.is_none() {
+            self.broken = Some(describe_start(&crash));
+        } else if was_ready {
+            self.broken = None;
+        }
+        self.last_crash = Some(crash);
+        self.channels[dying.worker.index() as usize] = None;
+        self.pool
+            .handle_worker_exit(desk.now, dying.worker, started);
+        self.run_actions(desk);
+        self.last_crash = None;
+    }
+}
+
+fn describe_start(crash: &Crash) -> String {
+    let Crash {
+        pid, stderr_tail, ..
+    } = crash;
+    if let Some(reason) = &crash.reason {
+        return format!("worker {pid} {reason}\n{stderr_tail}");
+    }
+    let end = crash.status.map_or_else(|| "ended".into(), describe_end);
+    format!("worker {pid} {end} before it took a call\n{stderr_tail}")
+}
+
+pub(super) fn describe_end(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("ended with exit code {code}"),
+        ExitStatus::Signal(signal) => format!("was ended by signal {signal}"),
+    }
+}

@@ -1,0 +1,135 @@
+//! What workers say: the completions in their rings, and the messages on their sockets.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use offloop_core::{WorkerId, limits};
+use offloop_sys::{handshake, process};
+
+use crate::channel::{Completed, Said, returned_blocks};
+use crate::fleet::{Desk, Fleet, Watch};
+use crate::outcome::Outcome;
+use crate::releases::Lease;
+
+/// Completions taken from one channel before the others get their turn.
+const COMPLETIONS_PER_PASS: usize = 256;
+/// A pass takes all that a worker may have completed when it begins, and what it completes later
+/// is announced anew; so an owner that took the announcement misses nothing.
+const _: () = assert!(COMPLETIONS_PER_PASS >= limits::PREFETCH_TASKS_MAX as usize);
+/// Messages taken from one worker's socket before the others get their turn.
+const MESSAGES_PER_PASS: usize = 64;
+
+impl Fleet {
+    /// Takes the completions of one worker, at most a pass of them; true when some may be left.
+    pub(crate) fn drain(&mut self, desk: &mut Desk<'_>, worker: WorkerId) -> bool {
+        for _ in 0..COMPLETIONS_PER_PASS {
+            let Some(channel) = self.channel_mut(worker) else {
+                return false;
+            };
+            if channel.violation.is_some() {
+                return false;
+            }
+            match channel.try_completion() {
+                Ok(Some(completed)) => self.complete(desk, worker, completed),
+                Ok(None) => return false,
+                Err(violation) => {
+                    channel.violation = Some(violation.to_string());
+                    self.kill(worker);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn complete(&mut self, desk: &mut Desk<'_>, worker: WorkerId, completed: Completed) {
+        let Completed {
+            task,
+            sequence,
+            status,
+            run_ns,
+            payload,
+            blocks,
+            ..
+        } = completed;
+        let blocks = (!blocks.is_empty()).then(|| {
+            let bytes = blocks.iter().map(|block| block.len() as u64).sum();
+            let lease = Lease::new(desk.releases, self.number, worker, sequence, bytes);
+            (returned_blocks(blocks, lease), completed.payload_in_block)
+        });
+        if let Some(call) = self.pool.payload_mut(task) {
+            call.outcome = Some(Outcome::Returned {
+                status,
+                payload,
+                blocks,
+                run_ns,
+            });
+        }
+        if completed.holds_blocks {
+            let call = self.pool.payload_mut(task);
+            let held = call.map(|call| std::mem::take(&mut call.payload.blocks));
+            if let Some(channel) = self.channel_mut(worker) {
+                channel.hold(sequence, held.unwrap_or_default());
+            }
+        }
+        self.pool
+            .handle_completion(desk.now, worker, task, Duration::from_nanos(run_ns));
+        self.run_actions(desk);
+    }
+
+    /// Channels with a completion for `owner`, or with any completion when `owner` is `None`.
+    pub(crate) fn with_completions(
+        &self,
+        owner: Option<u8>,
+        found: &mut HashMap<u32, Vec<WorkerId>>,
+    ) {
+        for channel in self.channels() {
+            let told =
+                owner.is_none_or(|owner| handshake::take_pending(channel.segment().pending(owner)));
+            if (told || owner.is_none()) && channel.has_completions() {
+                found.entry(self.number).or_default().push(channel.worker);
+            }
+        }
+    }
+
+    /// Reads what a worker said on its socket.
+    pub(crate) fn handle_socket(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
+        for _ in 0..MESSAGES_PER_PASS {
+            let Some(channel) = self.channel_mut(worker) else {
+                return;
+            };
+            match channel.try_message() {
+                Ok(Some(Said::Hello)) if !channel.greeted => {
+                    channel.greeted = true;
+                    self.greet(desk, worker);
+                }
+                Ok(Some(Said::Failed(reason))) if !channel.greeted => {
+                    self.break_lanes(desk, reason);
+                    return;
+                }
+                Ok(Some(said @ (Said::Hello | Said::Failed(_)))) => {
+                    channel.violation = Some(format!("said {said:?} after its hello"));
+                    self.watch.push(Watch::Quiet(worker));
+                    self.kill(worker);
+                    return;
+                }
+                Ok(Some(Said::Chunk)) => {}
+                Ok(None) => return,
+                Ok(Some(Said::End)) => {
+                    // It closed its end, or it ended: in both cases it is of no more use. What it
+                    // has completed counts.
+                    channel.closed |= !channel.dead && !process::is_exiting(channel.pid);
+                    self.watch.push(Watch::Quiet(worker));
+                    self.kill(worker);
+                    return;
+                }
+                Err(error) => {
+                    channel.violation = Some(error.to_string());
+                    self.watch.push(Watch::Quiet(worker));
+                    self.kill(worker);
+                    return;
+                }
+            }
+        }
+    }
+}
