@@ -46,6 +46,12 @@ def cpu_ns(pid: int) -> int | None:
         return None
 
 
+def is_runnable(pid: int) -> bool:
+    """Return whether the main thread of a process runs, or would if it were given a core."""
+    stat = _stat(pid)
+    return stat is not None and stat[0] == "R"
+
+
 def voluntary_switches(pids: Iterable[int]) -> int:
     """Return how often the threads of these processes have gone to sleep so far."""
     total = 0

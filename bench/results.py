@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.peers.base import Peer
+    from bench.reach import Goal
 
 PPE_NAMES = ("ppe-forkserver", "ppe-spawn", "ppe-fork")
-OFFLOOP_NAMES = ("offloop", "offloop-executor", "offloop-adopted")
+#: For scenarios of warm pools that do not care how a worker came to be.
+LIKE_FORKSERVER = {
+    "ppe-spawn": "its workers differ from those of ppe-forkserver in their start only"
+}
+OFFLOOP_NAMES = ("offloop", "offloop-executor", "offloop-adopted", "offloop-pool")
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,12 @@ class ScenarioResults:
         cell = case.cells.get(metric) if case else None
         return cell.median if cell else None
 
+    def word(self, peer: str, metric: str) -> str | None:
+        """Return the word that stands in place of a number, if one does."""
+        case = self.cases.get(peer)
+        cell = case.cells.get(metric) if case else None
+        return cell.note if cell else None
+
     def best(self, metric: Metric, among: Iterable[str]) -> tuple[str, float] | None:
         """Return which of these peers did best, and its median."""
         measured = [(name, self.value(name, metric.key)) for name in among]
@@ -119,26 +130,6 @@ class ScenarioResults:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether one line of the table of numbers to reach was reached, and by how much."""
-
-    what: str
-    target: str
-    measured: str
-    compared: str
-    reached: bool | None
-
-
-@dataclass(frozen=True)
-class Reach:
-    """One number to reach, and how to judge it from the results."""
-
-    what: str
-    target: str
-    judge: Callable[[ScenarioResults, Reach], Verdict]
-
-
-@dataclass(frozen=True)
 class Scenario:
     """One question that is put to every peer."""
 
@@ -147,7 +138,7 @@ class Scenario:
     about: str
     metrics: tuple[Metric, ...]
     run: Callable[[Case], Coroutine[Any, Any, None]]
-    reach: Callable[[], tuple[Reach, ...]]
+    goals: tuple[Goal, ...]
     bound_s: float = 60.0
     #: Fresh measuring processes per peer, in the full and the quick form.
     processes: tuple[int, int] = (1, 1)
@@ -155,7 +146,7 @@ class Scenario:
     quick_peers: tuple[str, ...] = ("multiprocessing",)
     #: Peers that the question makes no sense for, with the reason.
     without: dict[str, str] = field(default_factory=dict)
-    #: Which of our own three entrances the question is put to.
+    #: Which of our own entrances the question is put to.
     entrances: tuple[str, ...] = ("offloop",)
 
     def metric(self, key: str) -> Metric:
@@ -165,10 +156,22 @@ class Scenario:
 
 @dataclass
 class Run:
-    """Everything that one run of the benchmark has measured."""
+    """Everything that one run of the benchmark has measured, and under which circumstances."""
 
     machine: str
+    command: str
+    date: str
+    #: The 1-minute load average when the run began: other work on the machine spoils it.
+    load: float
     quick: bool
+    packages: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    #: How many cases there are in all; a run that was interrupted has fewer.
+    planned: int = 0
     floor: dict[str, float] = field(default_factory=dict)
     scenarios: dict[str, ScenarioResults] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> int:
+        """How many cases have been measured so far."""
+        return sum(len(results.cases) for results in self.scenarios.values())

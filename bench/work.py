@@ -31,6 +31,11 @@ def echo(value: Any) -> Any:
     return value
 
 
+def now() -> int:
+    """Read the clock that all processes share."""
+    return time.monotonic_ns()
+
+
 def burn(iterations: int, seed: int) -> int:
     """Compute in pure Python for a time that is proportional to ``iterations``."""
     value = seed
@@ -52,6 +57,16 @@ def hold(path: str, seconds: float) -> int:
     """Occupy a worker without using its CPU."""
     announce(path)
     time.sleep(seconds)
+    return os.getpid()
+
+
+def hold_until(path: str, gate: str) -> int:
+    """Occupy a worker until the measuring process unlocks the gate, a file that it has locked."""
+    import fcntl
+
+    announce(path)
+    with open(gate, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
     return os.getpid()
 
 

@@ -1,16 +1,22 @@
-"""Fixtures that every Python test shares: pools of two workers, and gates."""
+"""Fixtures that Python tests share: pools of two workers, gates, and the command line."""
 
 import asyncio
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import uvloop
 
+import calls
 import offloop
 from gates import OpenGate
 
 WORKERS = 2
+COMMAND_SECONDS_MAX = 50
 
 
 @pytest.fixture
@@ -28,7 +34,53 @@ def gate(tmp_path: Path) -> Iterator[OpenGate]:
     gate.close()
 
 
+@pytest.fixture
+def held(gate):
+    """Make a pool of one worker whose worker is busy until the gate is released."""
+    pools = []
+
+    def make(**options):
+        pool = offloop.ProcessPool(1, **options)
+        pools.append(pool)
+        pool.submit(calls.hold, gate.paths)
+        gate.wait_started()
+        return pool
+
+    yield make
+    for pool in pools:
+        gate.release()
+        pool.shutdown()
+
+
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Callable:
     """Run a coroutine to its end, under the standard loop and under uvloop."""
     return asyncio.run if request.param == "asyncio" else uvloop.run
+
+
+@pytest.fixture
+def offloop_command(tmp_path: Path):
+    """Run the command line in an empty folder and return the ended process."""
+
+    def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "offloop", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+        )
+
+    return command
+
+
+@pytest.fixture
+def run_source(tmp_path: Path, offloop_command):
+    """Write a program, run it with ``offloop run`` and return the ended process."""
+
+    def run(source: str, *arguments: str, options: tuple[str, ...] = ()):
+        (tmp_path / "app.py").write_text(textwrap.dedent(source))
+        return offloop_command("run", *options, "app.py", *arguments)
+
+    return run

@@ -1,7 +1,9 @@
 """One crash fails one call: what the error says, what goes on, and retries for those who ask."""
 
+import atexit
 import os
 import signal
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy
 import pytest
@@ -108,7 +110,7 @@ def test_prefetched_calls_of_a_dead_worker_run_elsewhere_once(tmp_path):
         pids = [pool.submit(calls.count_start, str(log)) for _ in range(100)]
         assert isinstance(crash.exception(20), offloop.WorkerCrashed)
         assert all(isinstance(future.result(20), int) for future in pids)
-    assert log.read_text().count("started") == 100
+    assert calls.starts_in(log) == 100
 
 
 def test_idle_worker_that_dies_is_noticed_and_replaced():
@@ -138,14 +140,14 @@ def test_without_retries_a_crashed_call_starts_once(pool, tmp_path):
     log = tmp_path / "log"
     assert isinstance(pool.submit(start_and_die, str(log)).exception(20), offloop.WorkerCrashed)
     pool.submit(calls.echo, 1).result(20)
-    assert log.read_text().count("started") == 1
+    assert calls.starts_in(log) == 1
 
 
 def test_retries_are_counted(pool, tmp_path):
     log = tmp_path / "log"
     error = pool.options(retries=2).submit(start_and_die, str(log)).exception(20)
     assert isinstance(error, offloop.WorkerCrashed)
-    assert log.read_text().count("started") == 3
+    assert calls.starts_in(log) == 3
 
 
 def start_and_die(log):
@@ -159,7 +161,7 @@ def test_exceptions_are_not_retried(tmp_path):
     with offloop.ProcessPool(1, retries=5) as pool:
         with pytest.raises(ValueError):
             pool.submit(start_and_fail, str(log)).result(20)
-    assert log.read_text().count("started") == 1
+    assert calls.starts_in(log) == 1
 
 
 def start_and_fail(log):
@@ -169,8 +171,6 @@ def start_and_fail(log):
 
 
 def test_failing_initializer_breaks_its_own_pool_only(pool):
-    from concurrent.futures.process import BrokenProcessPool
-
     broken = offloop.ProcessPool(1, initializer=calls.fail_to_initialise)
     with pytest.raises(BrokenProcessPool):
         broken.submit(calls.echo, 1).result(20)
@@ -180,9 +180,24 @@ def test_failing_initializer_breaks_its_own_pool_only(pool):
     assert pool.submit(calls.echo, 3).result(20) == 3
 
 
-def test_initializer_that_kills_its_worker_breaks_the_pool_within_a_bound():
-    from concurrent.futures.process import BrokenProcessPool
+def test_exit_handlers_of_a_failed_initializer_have_run_when_its_pool_is_broken(gate):
+    broken = offloop.ProcessPool(1, initializer=fail_and_hold, initargs=(gate.paths,))
+    future = broken.submit(calls.echo, 1)
+    gate.wait_started()
+    with pytest.raises(TimeoutError):
+        future.result(0.2)
+    gate.release()
+    assert isinstance(future.exception(20), BrokenProcessPool)
+    broken.shutdown()
 
+
+def fail_and_hold(gate):
+    """Raise, with an exit handler that waits to be released."""
+    atexit.register(calls.hold, gate)
+    raise ValueError("this initializer always fails")
+
+
+def test_initializer_that_kills_its_worker_breaks_the_pool_within_a_bound():
     broken = offloop.ProcessPool(1, initializer=calls.exit_at_once)
     with pytest.raises(BrokenProcessPool):
         broken.submit(calls.echo, 1).result(40)

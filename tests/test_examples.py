@@ -18,8 +18,9 @@ from PIL import Image
 
 from gates import eventually
 
-GUIDE = Path(__file__).resolve().parent.parent / "docs" / "guide.md"
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = (ROOT / "README.md", ROOT / "docs" / "guide.md")
+EXAMPLES = ROOT / "examples"
 SECONDS_MAX = 50
 
 
@@ -133,13 +134,14 @@ def test_notebook_like_script_runs_without_a_main_guard():
     ]
 
 
-def guide_programs() -> list[str]:
-    """The listings of the guide, each a whole module; those with a loop run to their end."""
-    return re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+def listings() -> list[str]:
+    """The listings of README and guide, each a whole module; those with a loop run to their end."""
+    found = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    return [source for text in TEXTS for source in found.findall(text.read_text())]
 
 
-@pytest.mark.parametrize("source", guide_programs(), ids=lambda source: str(source.count("\n")))
-def test_listing_of_the_guide_runs(source, tmp_path):
+@pytest.mark.parametrize("source", listings(), ids=lambda source: str(source.count("\n")))
+def test_listing_of_readme_and_guide_runs(source, tmp_path):
     (tmp_path / "listing.py").write_text(source)
     name = "__main__" if "asyncio.run(" in source else "listing"
     program = f"import runpy; runpy.run_path('listing.py', run_name={name!r})"

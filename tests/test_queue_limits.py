@@ -9,24 +9,6 @@ import calls
 import offloop
 
 
-@pytest.fixture
-def held(gate):
-    """Make a pool of one worker whose worker is busy until the gate is released."""
-    pools = []
-
-    def make(**options):
-        pool = offloop.ProcessPool(1, **options)
-        pools.append(pool)
-        pool.submit(calls.hold, gate.paths)
-        gate.wait_started()
-        return pool
-
-    yield make
-    for pool in pools:
-        gate.release()
-        pool.shutdown()
-
-
 def test_refusal_comes_at_once_and_names_the_limit(held, gate):
     pool = held(max_queue=3, queue_policy="refuse")
     queued = [pool.submit(calls.echo, number) for number in range(3)]

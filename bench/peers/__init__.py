@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.peers.base import Peer
-from bench.peers.own import OffloopExecutorPeer, OffloopPeer
+from bench.peers.own import OffloopExecutorPeer, OffloopPeer, OffloopPoolPeer
 from bench.peers.standard import MultiprocessingPeer, StandardPeer
 from bench.peers.third_party import AnyioPeer, BilliardPeer, LokyPeer, MpirePeer, PebblePeer
 
@@ -13,6 +13,7 @@ from bench.peers.third_party import AnyioPeer, BilliardPeer, LokyPeer, MpirePeer
 PEERS: dict[str, Callable[[], Peer]] = {
     "offloop": OffloopPeer,
     "offloop-executor": OffloopExecutorPeer,
+    "offloop-pool": OffloopPoolPeer,
     # The standard pool again, in a program that runs under `offloop run`, which adopts it.
     "offloop-adopted": lambda: StandardPeer(None),
     "ppe-forkserver": lambda: StandardPeer("forkserver"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +11,41 @@ from bench.peers.base import Peer
 
 
 class OffloopPeer(Peer):
-    """``await pool.run(fn)``, which is what ``offloop.to_process`` awaits too."""
+    """``await offloop.to_process(fn)``, which has as many workers as this process may use cores.
+
+    Its pool belongs to the program: there is nothing to make, and nothing to close.
+    """
+
+    deadline_from_start = True
+
+    def __init__(self) -> None:
+        import offloop
+
+        self._offloop = offloop
+        self._to_process = offloop.to_process
+        self._limited: Any = None
+
+    async def open(self, workers: int) -> None:
+        """Make sure that the workers are as many as everybody's."""
+        cores = len(os.sched_getaffinity(0))
+        assert workers == cores, f"to_process has {cores} workers here, not {workers}"
+
+    def begin(self, fn: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        """Await the call."""
+        return self._to_process(fn, *args)
+
+    async def begin_with_deadline(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Any:
+        """Use the deadline of a pool that shares these workers; it counts from the call's start."""
+        if self._limited is None:
+            self._limited = self._offloop.ProcessPool()
+        return await self._limited.options(run_timeout=seconds).run(fn, *args)
+
+    async def close(self) -> None:
+        """Nothing to do: the workers end with the program."""
+
+
+class OffloopPoolPeer(Peer):
+    """``async with offloop.ProcessPool() as pool: await pool.run(fn)``, for pools to be made."""
 
     deadline_from_start = True
 
@@ -38,7 +73,7 @@ class OffloopPeer(Peer):
         await self._pool.__aexit__(None, None, None)
 
 
-class OffloopExecutorPeer(OffloopPeer):
+class OffloopExecutorPeer(OffloopPoolPeer):
     """``loop.run_in_executor(pool, fn)`` with our pool."""
 
     def begin(self, fn: Callable[..., Any], *args: Any) -> Awaitable[Any]:

@@ -1,8 +1,12 @@
-"""The packages from PyPI, each through its own recommended interface."""
+"""The packages from PyPI, each through its own recommended interface.
+
+They are imported by name when a peer is made: most of them carry no types.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,9 +18,7 @@ class LokyPeer(Peer):
     """``loky.ProcessPoolExecutor`` under ``run_in_executor``."""
 
     def __init__(self) -> None:
-        import loky
-
-        self._loky = loky
+        self._loky = importlib.import_module("loky")
         self._pool: Any = None
 
     async def open(self, workers: int) -> None:
@@ -38,9 +40,7 @@ class PebblePeer(Peer):
     deadline_from_start = True
 
     def __init__(self) -> None:
-        import pebble
-
-        self._pebble = pebble
+        self._pebble = importlib.import_module("pebble")
         self._pool: Any = None
 
     async def open(self, workers: int) -> None:
@@ -68,9 +68,7 @@ class BilliardPeer(CallbackPeer):
 
     def __init__(self) -> None:
         super().__init__()
-        import billiard
-
-        self._billiard = billiard
+        self._billiard = importlib.import_module("billiard")
 
     async def open(self, workers: int) -> None:
         """Make the pool."""
@@ -101,9 +99,7 @@ class MpirePeer(CallbackPeer):
 
     def __init__(self) -> None:
         super().__init__()
-        import mpire
-
-        self._mpire = mpire
+        self._mpire = importlib.import_module("mpire")
 
     async def open(self, workers: int) -> None:
         """Make the pool."""
@@ -122,10 +118,8 @@ class AnyioPeer(Peer):
     """``anyio.to_process.run_sync``, whose workers belong to the event loop."""
 
     def __init__(self) -> None:
-        import anyio
-        import anyio.to_process
-
-        self._anyio = anyio
+        self._anyio = importlib.import_module("anyio")
+        importlib.import_module("anyio.to_process")
         self._limiter: Any = None
 
     async def open(self, workers: int) -> None:

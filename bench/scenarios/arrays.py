@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from bench import work
 from bench.measure import CpuMeter
-from bench.reach import BEST_PEER, limit, ratio
-from bench.results import Case, Metric, Reach, Scenario
+from bench.reach import BEST_PEER, Goal, Limit, Ratio
+from bench.results import LIKE_FORKSERVER, Case, Metric, Scenario
 
 if TYPE_CHECKING:
     from bench.work import Array
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 #: Bytes, and how many calls are timed in the full and the quick form; none: left out.
 SIZES = {
     "80 KB": (80_000, 300, 100),
-    "8 MB": (8_000_000, 30, 10),
-    "80 MB": (80_000_000, 10, 4),
-    "400 MB": (400_000_000, 4, 0),
+    "8 MB": (8_000_000, 20, 10),
+    "80 MB": (80_000_000, 5, 4),
+    "400 MB": (400_000_000, 3, 0),
 }
 
 
@@ -31,7 +32,14 @@ def _metrics(prefix: str, title: str) -> dict[str, Metric]:
 
 ARGUMENT = _metrics("argument", "argument")
 RESULT = _metrics("result", "result")
-CPU = Metric("cpu_80mb_ms", "CPU of all processes, 80 MB as argument", "ms/call")
+#: The CPU of all processes per call; it includes rewriting and summing up the array.
+CPU = {
+    size: (
+        Metric(f"argument_cpu_{size}", f"CPU, {size} as argument", "us/call"),
+        Metric(f"result_cpu_{size}", f"CPU, {size} as result", "us/call"),
+    )
+    for size in ("80 KB", "80 MB")
+}
 
 
 async def run(case: Case) -> None:
@@ -44,25 +52,31 @@ async def run(case: Case) -> None:
             continue
         array = numpy.arange(array_bytes // 8, dtype=numpy.float64)
         calls = case.pick(full, quick)
-        await _send_many(case, array, size, calls)
-        # Each worker makes its array on its first call.
-        for number in range(4):
-            await _receive(case, array, number)
-        for number in range(calls):
-            seconds = await _receive(case, array, 100 + number)
-            case.add(RESULT[size].key, array_bytes / seconds / 1e9)
+        argument_cpu, result_cpu = CPU.get(size, (None, None))
+        await _repeat(case, _send, array, calls, ARGUMENT[size], argument_cpu)
+        await _repeat(case, _receive, array, calls, RESULT[size], result_cpu)
 
 
-async def _send_many(case: Case, array: Array, size: str, calls: int) -> None:
-    for number in range(2):
-        await _send(case, array, number)
+async def _repeat(
+    case: Case,
+    travel: Callable[[Case, Array, int], Awaitable[float]],
+    array: Array,
+    calls: int,
+    metric: Metric,
+    cpu_metric: Metric | None,
+) -> None:
+    """Warm up, and record the speed of each call and the CPU of all."""
+    # Each worker makes its own array on the first call for it.
+    for number in range(3):
+        await travel(case, array, number)
     cpu = CpuMeter()
     cpu.start()
-    for number in range(calls):
-        seconds = await _send(case, array, 100 + number)
-        case.add(ARGUMENT[size].key, array.nbytes / seconds / 1e9)
-    if size == "80 MB":
-        case.add(CPU.key, cpu.stop() / calls / 1e6)
+    times = [await travel(case, array, 100 + number) for number in range(calls)]
+    cpu_us = cpu.stop() / calls / 1000
+    for seconds in times:
+        case.add(metric.key, array.nbytes / seconds / 1e9)
+    if cpu_metric is not None:
+        case.add(cpu_metric.key, cpu_us)
 
 
 async def _send(case: Case, array: Array, seed: int) -> float:
@@ -87,19 +101,15 @@ async def _receive(case: Case, model: Array, seed: int) -> float:
     return seconds
 
 
-def reach() -> tuple[Reach, ...]:
-    """Give the numbers to reach."""
-    small = "80 KB"
-    lines = [
-        ratio("NumPy, 80 KB as argument", ARGUMENT[small], 3, BEST_PEER),
-        ratio("NumPy, 80 KB as result", RESULT[small], 3, BEST_PEER),
-    ]
-    for size in ("8 MB", "80 MB", "400 MB"):
+def _goals() -> tuple[Goal, ...]:
+    threefold = Ratio(3, BEST_PEER)
+    goals = []
+    for size in SIZES:
+        bounds = (threefold,) if size == "80 KB" else (Limit(5), threefold)
         for direction in (ARGUMENT, RESULT):
             metric = direction[size]
-            lines.append(limit(f"NumPy, {metric.title}", metric, 5))
-            lines.append(ratio(f"NumPy, {metric.title}", metric, 3, BEST_PEER))
-    return tuple(lines)
+            goals.append(Goal(f"NumPy, {metric.title}", metric, bounds))
+    return tuple(goals)
 
 
 SCENARIO = Scenario(
@@ -108,9 +118,10 @@ SCENARIO = Scenario(
     about="One call at a time. Elements are rewritten before every call and read back on the other "
     "side, which also reads one element of every page, and writes to the array: the time counts "
     "until then, so that a pool that only maps the bytes pays for their use.",
-    metrics=(*ARGUMENT.values(), *RESULT.values(), CPU),
+    metrics=(*ARGUMENT.values(), *RESULT.values(), *CPU["80 KB"], *CPU["80 MB"]),
     run=run,
-    reach=reach,
+    without=LIKE_FORKSERVER,
+    goals=_goals(),
     bound_s=240,
     quick_peers=("multiprocessing",),
 )

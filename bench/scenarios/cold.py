@@ -8,7 +8,7 @@ import time
 from bench import work
 from bench.measure import CpuMeter
 from bench.reach import PPE_FORKSERVER, ratio
-from bench.results import Case, Metric, Reach, Scenario
+from bench.results import Case, Metric, Scenario
 
 FIRST = Metric("first_ms", "first result", "ms")
 CPU = Metric("cpu_ms", "CPU of all processes until then", "ms")
@@ -27,10 +27,7 @@ async def run(case: Case) -> None:
     assert answer == argument, "a wrong answer"
 
 
-def reach() -> tuple[Reach, ...]:
-    """Give the number to reach."""
-    return (ratio("first result of a cold pool", FIRST, 0.5, PPE_FORKSERVER),)
-
+GOALS = (ratio("first result of a cold pool", FIRST, 0.5, PPE_FORKSERVER),)
 
 SCENARIO = Scenario(
     name="cold",
@@ -39,9 +36,9 @@ SCENARIO = Scenario(
     "Plain fork starts fastest, and copies whatever threads and locks the parent has.",
     metrics=(FIRST, CPU),
     run=run,
-    reach=reach,
+    goals=GOALS,
     bound_s=30,
-    processes=(7, 3),
+    processes=(5, 3),
     quick_peers=("loky",),
     entrances=("offloop", "offloop-adopted"),
 )

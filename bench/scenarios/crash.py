@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import work
-from bench.reach import limit
-from bench.results import Case, Metric, Reach, Scenario
+from bench.reach import exactly, limit
+from bench.results import Case, Metric, Scenario
 from bench.scenarios.waiting import settled, wait_started
 
 TASKS = 10
@@ -26,7 +26,7 @@ USABLE = Metric("usable_ms", "next call answered after", "ms")
 async def run(case: Case) -> None:
     """Kill the worker of the first task, count the outcomes, and ask for one more."""
     with tempfile.TemporaryDirectory() as name:
-        for number in range(case.pick(3, 1)):
+        for number in range(case.pick(2, 1)):
             directory = Path(name) / str(number)
             directory.mkdir()
             if not await _round(case, directory):
@@ -70,14 +70,12 @@ async def _use(case: Case, since: float) -> bool:
     return True
 
 
-def reach() -> tuple[Reach, ...]:
-    """Give the numbers to reach. A task that failed is honest, a task without outcome is not."""
-    return (
-        limit("a worker killed with 9 other tasks in flight: tasks failed or lost", SPOILED, 1),
-        limit("a worker killed with 9 other tasks in flight: tasks lost", OPEN, 0),
-        limit("a worker killed with 9 other tasks in flight: next answer", USABLE, 10),
-    )
-
+#: A task that failed is honest, a task without outcome is not.
+GOALS = (
+    exactly("worker killed, 9 others in flight: failed or lost", SPOILED, 1),
+    exactly("worker killed, 9 others in flight: lost", OPEN, 0),
+    limit("worker killed, 9 others in flight: usable after", USABLE, 10),
+)
 
 SCENARIO = Scenario(
     name="crash",
@@ -86,7 +84,7 @@ SCENARIO = Scenario(
     "right: the one that ran there.",
     metrics=(FAILED, OPEN, SPOILED, USABLE),
     run=run,
-    reach=reach,
+    goals=GOALS,
     quick_peers=("multiprocessing",),
     entrances=("offloop", "offloop-executor"),
 )

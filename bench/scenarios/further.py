@@ -1,4 +1,4 @@
-"""How soon each further worker of a growing pool runs its first task."""
+"""How soon a growing pool has each further worker ready."""
 
 from __future__ import annotations
 
@@ -7,53 +7,77 @@ import time
 from pathlib import Path
 
 from bench import work
-from bench.reach import limit
-from bench.results import Case, Metric, Reach, Scenario
-from bench.scenarios.waiting import Started, settled, wait_started
+from bench.measure import CpuMeter
+from bench.reach import PPE_FORKSERVER, Goal, Limit
+from bench.results import Case, Metric, Scenario
+from bench.scenarios.waiting import Gate, settled, wait_started
 
-FURTHER = Metric("further_ms", "each further worker", "ms")
+FURTHER = Metric("further_ms", "one more worker, from the request", "ms")
+ANSWER = Metric("answer_ms", "its first answer", "ms")
+CPU = Metric("cpu_ms", "CPU of all processes", "ms/worker")
 
 _MORE = 8
 
 
 async def run(case: Case) -> None:
-    """Measure the growth of one pool."""
+    """Let a pool grow by one worker after the other."""
     with tempfile.TemporaryDirectory() as directory:
         await _grow(case, Path(directory))
 
 
 async def _grow(case: Case, directory: Path) -> None:
-    """Ask a pool that has shown one result for eight tasks more than it has used workers."""
+    """Occupy every worker that the pool has, and ask it for the time: it needs one more.
+
+    The clock is a builtin function, so that the new worker has nothing to import for it, and all
+    processes read the same clock: the answer is the moment at which the worker was ready.
+    """
     await case.peer.open(1 + _MORE)
     assert await case.peer.begin(work.echo, 1) == 1
-    before_ns = time.monotonic_ns()
-    paths = [directory / f"further-{number}" for number in range(1 + _MORE)]
-    tasks = [case.peer.start(work.hold, str(path), 1.0) for path in paths]
-    started: list[Started | None] = [await wait_started(path, 10.0) for path in paths]
-    pids = {mark.pid for mark in started if mark}
-    if len(pids) == len(paths):
-        last_ns = max(mark.at_ns for mark in started if mark)
-        case.add(FURTHER.key, (last_ns - before_ns) / _MORE / 1e6)
-    else:
-        case.note(FURTHER.key, f"{len(pids)} of {len(paths)} workers ran")
-    await settled(tasks, 5.0)
+    gate = Gate(directory / "gate")
+    held = []
+    cpu = CpuMeter()
+    cpu.start()
+    for number in range(_MORE):
+        path = directory / f"held-{number}"
+        held.append(case.peer.start(work.hold_until, str(path), gate.path))
+        if await wait_started(path, 10.0) is None:
+            case.note(FURTHER.key, f"worker {1 + number} did not start")
+            break
+        requested_ns = time.monotonic_ns()
+        ready_ns = await case.peer.begin(time.monotonic_ns)
+        answered_ns = time.monotonic_ns()
+        assert requested_ns < ready_ns < answered_ns, "the clock was not read for this call"
+        case.add(FURTHER.key, (ready_ns - requested_ns) / 1e6)
+        case.add(ANSWER.key, (answered_ns - requested_ns) / 1e6)
+    case.add(CPU.key, cpu.stop() / _MORE / 1e6)
+    gate.open()
+    await settled(held, 5.0)
 
 
-def reach() -> tuple[Reach, ...]:
-    """Give the number to reach."""
-    return (limit("each further worker", FURTHER, 5),)
-
+GOALS = (
+    Goal(
+        "each further worker, from the request",
+        FURTHER,
+        (Limit(5),),
+        peer="offloop-pool",
+        # The fork form starts all its workers at the first call.
+        standard=PPE_FORKSERVER,
+    ),
+)
 
 SCENARIO = Scenario(
     name="further",
     title="Each further worker",
-    about="A pool of 9 that has answered one call gets 9 tasks at once; the time until the last "
-    "of them has begun, divided by 8. Every sample has a fresh parent process. Pools that start "
-    "all workers when they are made show next to nothing here, and more in the cold start.",
-    metrics=(FURTHER,),
+    about="All workers that a pool of 9 has started are occupied, and it is asked for the time: "
+    "the time from the submission until a new worker reads the clock, and until the answer is "
+    "here, for eight workers one after the other. The submission is the request: a pool whose "
+    "workers are all busy sends it to its zygote or fork server at once. Pools that start all "
+    "workers when they are made show next to nothing here, and more in the cold start.",
+    metrics=(FURTHER, ANSWER, CPU),
     run=run,
-    reach=reach,
-    bound_s=30,
+    goals=GOALS,
+    bound_s=40,
     processes=(3, 1),
     quick_peers=("pebble",),
+    entrances=("offloop-pool",),
 )

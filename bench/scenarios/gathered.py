@@ -11,8 +11,8 @@ from typing import Any
 
 from bench import work
 from bench.measure import CpuMeter
-from bench.reach import BEST_PEER, PPE, ratio
-from bench.results import Case, Metric, Reach, Scenario
+from bench.reach import BEST_PEER, PPE, Ratio, ratio
+from bench.results import Case, Metric, Scenario
 
 CALLS = 20_000
 
@@ -26,15 +26,14 @@ async def run(case: Case) -> None:
     await case.peer.open(2)
     echo_of_main = sys.modules["__main__"].__dict__["echo"]
     await _gather(case, work.echo, 500)
-    for _ in range(case.pick(5, 2)):
+    for _ in range(case.pick(3, 2)):
         cpu = CpuMeter()
         cpu.start()
         seconds = await _gather(case, work.echo, CALLS)
         case.add(CPU.key, cpu.stop() / CALLS / 1000)
         case.add(RATE.key, CALLS / seconds)
     await _gather(case, echo_of_main, 500)
-    for _ in range(case.pick(3, 1)):
-        case.add(MAIN_RATE.key, CALLS / await _gather(case, echo_of_main, CALLS))
+    case.add(MAIN_RATE.key, CALLS / await _gather(case, echo_of_main, CALLS))
 
 
 async def _gather(case: Case, fn: Callable[[Any], Any], calls: int) -> float:
@@ -48,14 +47,10 @@ async def _gather(case: Case, fn: Callable[[Any], Any], calls: int) -> float:
     return seconds
 
 
-def reach() -> tuple[Reach, ...]:
-    """Give the numbers to reach."""
-    return (
-        ratio("20,000 no-ops gathered, `to_process`", RATE, 8, PPE),
-        ratio("20,000 no-ops gathered, `to_process`", RATE, 3, BEST_PEER),
-        ratio("20,000 no-ops gathered, `run_in_executor`", RATE, 4, PPE, peer="offloop-executor"),
-    )
-
+GOALS = (
+    ratio("20,000 no-ops gathered, `to_process`", RATE, 8, PPE, Ratio(3, BEST_PEER)),
+    ratio("20,000 no-ops gathered, `run_in_executor`", RATE, 4, PPE, peer="offloop-executor"),
+)
 
 SCENARIO = Scenario(
     name="gathered",
@@ -63,7 +58,7 @@ SCENARIO = Scenario(
     about="A warm pool of 2 workers; all calls are submitted at once; every answer is checked.",
     metrics=(RATE, CPU, MAIN_RATE),
     run=run,
-    reach=reach,
+    goals=GOALS,
     bound_s=150,
     entrances=("offloop", "offloop-executor", "offloop-adopted"),
 )

@@ -7,7 +7,7 @@ import time
 from bench import work
 from bench.measure import CpuMeter
 from bench.reach import limit
-from bench.results import Case, Metric, Reach, Scenario
+from bench.results import Case, Metric, Scenario
 
 REQUEST = Metric("request_ms", "pool made, used once, closed", "ms")
 CPU = Metric("cpu_ms", "CPU of all processes", "ms/request")
@@ -15,7 +15,7 @@ CPU = Metric("cpu_ms", "CPU of all processes", "ms/request")
 
 async def run(case: Case) -> None:
     """Make a pool of 2, await one call, close the pool; again and again."""
-    requests = case.pick(30, 10)
+    requests = case.pick(15, 10)
     await _request(case, 0)
     cpu = CpuMeter()
     cpu.start()
@@ -32,13 +32,10 @@ async def _request(case: Case, number: int) -> None:
     await case.peer.close()
 
 
-def reach() -> tuple[Reach, ...]:
-    """Give the numbers to reach."""
-    return (
-        limit("a pool per request, adopted", REQUEST, 2, peer="offloop-adopted"),
-        limit("a pool per request, `async with`", REQUEST, 2),
-    )
-
+GOALS = (
+    limit("a pool per request, adopted", REQUEST, 2, peer="offloop-adopted"),
+    limit("a pool per request, `async with`", REQUEST, 2, peer="offloop-pool"),
+)
 
 SCENARIO = Scenario(
     name="per-request",
@@ -47,9 +44,9 @@ SCENARIO = Scenario(
     "the standard pool's own code under `offloop run`.",
     metrics=(REQUEST, CPU),
     run=run,
-    reach=reach,
+    goals=GOALS,
     bound_s=90,
     quick_peers=("multiprocessing",),
     without={"anyio": "has no pools to make and close"},
-    entrances=("offloop", "offloop-adopted"),
+    entrances=("offloop-pool", "offloop-adopted"),
 )

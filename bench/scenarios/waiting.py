@@ -1,8 +1,9 @@
-"""Helpers of several scenarios: knowing when a task began, and waiting with a bound."""
+"""Helpers of several scenarios: when a task began, holding workers, waiting with a bound."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,20 @@ class Started:
 
     pid: int
     at_ns: int
+
+
+class Gate:
+    """What ``work.hold_until`` waits at: as long as it is closed, its workers are occupied."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._file = path.open("wb")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def open(self) -> None:
+        """Let everybody through; copies of the descriptor in forked workers do not matter."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._file.close()
 
 
 async def wait_started(path: Path, seconds: float) -> Started | None:

@@ -11,20 +11,20 @@ import functools
 import io
 import sys
 import types
-from _pickle import dumps
+from _pickle import dumps, loads
 
 # Seen by type checkers alone: ``typing`` is not imported in workers.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pickle import PickleBuffer
-    from typing import Any
+    from typing import Any, TypeGuard
 
     Named = types.FunctionType | types.BuiltinFunctionType | type
     # (dictionary, key, object) or (cell, None, object).
     Place = tuple[Any, str | None, object]
 
-__all__ = ["describe", "dumps_by_value"]
+__all__ = ["describe", "dumps_by_value", "is_remembered", "run_initializer"]
 
 _FROZEN = (
     int,
@@ -64,6 +64,66 @@ def dumps_by_value(value: object, buffer_callback: Callable[[PickleBuffer], Any]
         return file.getvalue()
 
 
+def is_remembered(function: object) -> TypeGuard[Named]:
+    """Whether workers remember ``function``; a method, a partial or an instance goes each time."""
+    if not isinstance(function, (types.FunctionType, types.BuiltinFunctionType, type)):
+        return False
+    return isinstance(getattr(function, "__self__", None), (types.ModuleType, type(None)))
+
+
+def run_initializer(pickled: bytes) -> None:
+    """Run an initializer in a worker; what it assigns to globals of ``__main__`` stays there.
+
+    Each function of ``__main__`` that arrives by value has globals of its own, as they were in the
+    program. So what the initializer has assigned is laid over those of every later one.
+    """
+    if b"cloudpickle" not in pickled:
+        initializer, arguments = _load(pickled)
+        initializer(*arguments)
+        return
+    from cloudpickle import cloudpickle as travel
+
+    set_state = travel._function_setstate
+    namespaces: dict[int, dict[str, Any]] = {}
+    assigned: dict[str, Any] = {}
+
+    def note(function: types.FunctionType, state: Any) -> Any:
+        namespaces[id(function.__globals__)] = function.__globals__
+        return set_state(function, state)
+
+    def lay_over(function: types.FunctionType, state: Any) -> Any:
+        result = set_state(function, state)
+        if function.__module__ == "__main__":
+            function.__globals__.update(assigned)
+        return result
+
+    travel._function_setstate = note
+    try:
+        initializer, arguments = _load(pickled)
+    finally:
+        travel._function_setstate = set_state
+    before = [(namespace, dict(namespace)) for namespace in namespaces.values()]
+    initializer(*arguments)
+    missing = object()
+    for namespace, old in before:
+        changed = (name for name in namespace if old.get(name, missing) is not namespace[name])
+        assigned.update({name: namespace[name] for name in changed})
+    assigned.pop("__builtins__", None)
+    if assigned:
+        travel._function_setstate = lay_over
+
+
+def _load(pickled: bytes) -> Any:
+    """Unpickle; a module that is imported for it must not use a pool meanwhile."""
+    from _offloop_worker import _offloop
+
+    _offloop.set_importing(True)
+    try:
+        return loads(pickled)
+    finally:
+        _offloop.set_importing(False)
+
+
 def describe(function: object) -> tuple[str, bytes, list[Place] | None] | None:
     """What workers are to remember of ``function``: (name, pickle, places), or None.
 
@@ -71,9 +131,7 @@ def describe(function: object) -> tuple[str, bytes, list[Place] | None] | None:
     as each place still holds that very object. An empty list means for ever; None means that the
     function uses something that can change in place, so that it is to be described each time.
     """
-    if not isinstance(function, (types.FunctionType, types.BuiltinFunctionType, type)):
-        return None
-    if isinstance(getattr(function, "__self__", None), (types.ModuleType, type(None))) is False:
+    if not is_remembered(function):
         return None
     name = f"{function.__module__}.{function.__qualname__}"
     if _is_importable(function):

@@ -8,7 +8,7 @@ tuples: (pickle or parts, traceback text, cause, context, suppress context, memb
 from __future__ import annotations
 
 import traceback
-from _pickle import dumps, loads
+from _pickle import PicklingError, dumps, loads
 
 from _offloop_worker.codec import dumps_by_value
 from _offloop_worker.exceptions import MemoryLimitExceeded
@@ -71,9 +71,7 @@ def _tree(error: BaseException | None, depth: int) -> Tree | None:
 def _parts(error: BaseException) -> Tree:
     """The pickle of ``error``; or its class, arguments and attributes to rebuild it from."""
     try:
-        pickle = dumps(error, 5)
-        if b"__main__" in pickle:
-            pickle = dumps_by_value(error, None)
+        pickle = _whole(error)
         loads(pickle)
         return ("whole", pickle)
     except Exception as refusal:
@@ -83,11 +81,20 @@ def _parts(error: BaseException) -> Tree:
         return ("parts", *_pieces(error), f"{type(refusal).__name__}: {refusal}")
 
 
+def _whole(error: BaseException) -> bytes:
+    """The pickle of ``error``, with its class by value if nobody can import that."""
+    try:
+        pickle = dumps(error, 5)
+    except (PicklingError, AttributeError):
+        return dumps_by_value(error, None)
+    return dumps_by_value(error, None) if b"__main__" in pickle else pickle
+
+
 def _pieces(error: BaseException) -> tuple[bytes, bytes, bytes]:
     attributes = {key: value for key, value in vars(error).items() if _travels(value)}
-    arguments = tuple(
-        value if _travels(value) else _Unpicklable(repr(value)) for value in error.args
-    )
+    # Of an ``OSError`` these are more than its ``args``.
+    reduced = _built_in_base(type(error)).__reduce__(error)[1]
+    arguments = tuple(value if _travels(value) else _Unpicklable(repr(value)) for value in reduced)
     return (
         _class_pickle(type(error)),
         dumps_by_value(arguments, None),
@@ -177,8 +184,24 @@ def _rebuild(parts: Tree) -> BaseException:
     cls, arguments, attributes = loads(cls), loads(arguments), loads(attributes)
     error: BaseException = Exception()
     if issubclass(cls, BaseException):
-        error = cls.__new__(cls, *arguments)
-    error.args = arguments
+        error = _allocate(cls, arguments)
     vars(error).update(attributes)
     error.add_note(f"rebuilt without its constructor, since it does not unpickle ({reason})")
+    return error
+
+
+def _built_in_base(cls: type[BaseException]) -> type[BaseException]:
+    """The first base whose constructor and reduction are the interpreter's own."""
+    return next(base for base in cls.__mro__ if base.__module__ == "builtins")
+
+
+def _allocate(cls: type[BaseException], arguments: Tree) -> BaseException:
+    """An instance made without ``cls``'s own constructors, by its first base that is built in."""
+    base = _built_in_base(cls)
+    try:
+        error = base.__new__(cls, *arguments)
+        base.__init__(error, *arguments)
+    except TypeError:
+        error = BaseException.__new__(cls, *arguments)
+        error.args = arguments
     return error

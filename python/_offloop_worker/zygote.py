@@ -29,9 +29,13 @@ _state: dict[str, Any] = {}
 
 def _prepare(setup: bytes, descriptors: list[int]) -> None:
     """Make this process like the program: its path, its arguments, its imports."""
+    import faulthandler
     import gc
 
     gc.disable()
+    if sys.stderr is not None and not faulthandler.is_enabled():
+        # Says where Python stood when a worker crashes; its last lines come with the error.
+        faulthandler.enable()
     settings = loads(setup)
     sys.path[:] = settings["path"]
     sys.argv[:] = settings["argv"]
@@ -45,8 +49,7 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     _state["initializer"] = settings["initializer"]
     _state["memory_limit"] = settings["memory_limit"]
     inheritance.give_key(settings["authkey"])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -64,14 +67,17 @@ def _begin() -> None:
     if _state["initializer"] is None:
         return
     try:
-        initializer, arguments = loads(_state["initializer"])
-        initializer(*arguments)
+        from _offloop_worker import codec
+
+        codec.run_initializer(_state["initializer"])
     except BaseException:
         import logging
 
         # In the words, and to the logger, of the standard pool.
         logger = logging.getLogger("concurrent.futures")
         logger.critical("Exception in initializer:", exc_info=True)
+        # What was logged is out before the program learns that its pool is broken.
+        _finish()
         raise
 
 
@@ -83,8 +89,14 @@ def _finish() -> None:
     if util is not None:
         util._exit_function()
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
+
+
+def _flush() -> None:
+    """Empty the buffers of the standard streams; a program started without them has None."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
 
 
 def main() -> None:

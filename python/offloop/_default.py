@@ -32,8 +32,12 @@ def _pool() -> ProcessPool:
 async def to_process(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run ``fn(*args, **kwargs)`` in a worker process and return its result.
 
+    >>> asyncio.run(to_process(sum, range(10)))
+    45
+
     For what thinks: work that would keep the loop busy. Cancelling the awaiting task stops the
-    call and raises only once it has stopped. Raises what the call raises, or ``WorkerCrashed``.
+    call and raises only once it has stopped. Raises what the call raises, or ``WorkerCrashed``,
+    or ``DecodeError`` when a result cannot be rebuilt here.
     The workers are those of a ``ProcessPool()`` that this process shares.
     """
     return await _pool().run(fn, *args, **kwargs)
@@ -41,6 +45,9 @@ async def to_process(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
 
 async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run ``fn(*args, **kwargs)`` in a thread, in a copy of the current context.
+
+    >>> asyncio.run(to_thread(max, 3, 5))
+    5
 
     For what waits without awaiting: blocking calls. A thread cannot be killed: when the awaiting
     task is cancelled, the call goes on to its end and its result is dropped.
@@ -52,7 +59,11 @@ async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """Run a coroutine on a new event loop and close it, as ``asyncio.run`` does."""
+    """Run a coroutine on a new event loop and close it, as ``asyncio.run`` does.
+
+    >>> run(to_process(len, "four"))
+    4
+    """
     return asyncio.run(main, debug=debug)
 
 

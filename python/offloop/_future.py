@@ -17,6 +17,12 @@ T = TypeVar("T")
 class Future(concurrent.futures.Future[T]):
     """The result to come of a call in a pool. All its methods may be called from any thread.
 
+    >>> import time, offloop
+    >>> pool = offloop.ProcessPool(1)
+    >>> pool.submit(time.sleep, 3600).cancel()
+    True
+    >>> pool.shutdown()
+
     It is a ``concurrent.futures.Future``, with one difference: ``cancel`` also stops a call that
     runs already. The future is cancelled at once and its waiters are told; the call itself is
     interrupted, and its worker killed if it does not end within the pool's grace period.

@@ -200,6 +200,8 @@ class ProcessPool(_Executor):
             method = "spawn" if max_tasks_per_child is not None else None
             mp_context = multiprocessing.get_context(method)
         self._mp_context = mp_context
+        # Locks and queues among them live as long as their owner, and workers may come later.
+        self._initargs = initargs
         for limit in (timeout, run_timeout, start_timeout):
             _check_seconds(limit)
         for name, count in (
@@ -273,9 +275,31 @@ class ProcessPool(_Executor):
         would stop an event loop for as long: in a coroutine leave an ``async with`` block instead.
         May be called again, and from any thread; a later ``cancel_futures`` still counts.
         """
-        self._lane.close(cancel_futures)
+        self._lane.close("cancel_queued" if cancel_futures else "drain")
         if wait:
             self._lane.wait_drained()
+
+    def terminate_workers(self) -> None:
+        """Take no more calls and stop those that run: interrupted first, killed after ``grace``.
+
+        Queued calls are cancelled; those that ran fail with ``BrokenProcessPool``. Returns at once.
+        As in Python 3.14, but for the workers: those of other pools with the same start-up go on.
+        """
+        self._lane.close("terminate")
+
+    def kill_workers(self) -> None:
+        """Do as ``terminate_workers``, without any grace."""
+        self._lane.close("kill")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Shut down and wait. Leaving the block by Ctrl-C stops what runs instead."""
+        self._leave(kind)
+        self._lane.wait_drained()
 
     async def __aenter__(self) -> ProcessPool:
         return self
@@ -287,9 +311,13 @@ class ProcessPool(_Executor):
         traceback: TracebackType | None,
     ) -> None:
         """As leaving a ``with`` block, but the loop goes on meanwhile."""
-        self._lane.close(False)
+        self._leave(kind)
         if not self._lane.is_drained():
             await asyncio.to_thread(self._lane.wait_drained)
+
+    def _leave(self, kind: type[BaseException] | None) -> None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self._lane.close("stop" if interrupted else "drain")
 
 
 class PoolView(_Executor):

@@ -30,6 +30,12 @@ __all__ = [
 class WorkerCrashed(OffloopError, BrokenProcessPool):
     """The worker process ended while it ran this call. Only this call fails; the pool goes on.
 
+    >>> import os, offloop
+    >>> with offloop.ProcessPool(1) as pool:
+    ...     error = pool.submit(os._exit, 3).exception()
+    >>> type(error).__name__, error.exit_code, error.may_have_started
+    ('WorkerCrashed', 3, True)
+
     Attributes:
         signal: the signal that ended the process, or None.
         exit_code: the code that it returned, or None.
@@ -68,6 +74,11 @@ class DecodeError(OffloopError, BrokenProcessPool):
 
 class DeadlineExceeded(OffloopError, TimeoutError):
     """The call did not end in time: its ``timeout`` or its ``run_timeout`` passed.
+
+    >>> import time, offloop
+    >>> with offloop.ProcessPool(1, run_timeout=0.05) as pool:
+    ...     type(pool.submit(time.sleep, 3600).exception()).__name__
+    'DeadlineExceeded'
 
     The call runs no more when this is raised: it was interrupted, or its worker killed.
     """

@@ -7,15 +7,26 @@ test of the suite fails the suite.
 
 PROCESSES = "reads _processes, the standard pool's private table of workers"
 MANAGER = "reads _executor_manager_thread and _call_queue, private threads that we do not have"
+FORCED = "replaces or calls _force_shutdown, the standard pool's private way to end its workers"
 
 EXCLUSIONS: dict[str, dict[str, str]] = {
     "ProcessPoolExecutorTest": {
         "test_max_workers_too_large": "tests a limit of Windows",
         "test_killed_child": f"{PROCESSES}, and demands that one crash break the pool",
+        "test_broken_process_pool_traceback": f"{PROCESSES}, and demands the same",
         "test_saturation": PROCESSES,
         "test_idle_process_reuse_one": PROCESSES,
         "test_idle_process_reuse_multiple": PROCESSES,
         "test_max_tasks_per_child": PROCESSES,
+        "test_shutdown_no_wait_max_tasks_gh119592": MANAGER,
+        "test_gc_during_max_tasks_worker_exit_gh152967": MANAGER,
+        "test_failed_worker_replacement_breaks_pool": MANAGER,
+        "test_force_shutdown_during_max_tasks_worker_exit": MANAGER,
+        "test_terminate_workers": FORCED,
+        "test_kill_workers": FORCED,
+        "test_force_shutdown_workers_invalid_op": FORCED,
+        "test_force_shutdown_workers": PROCESSES,
+        "test_force_shutdown_workers_stops_pool": PROCESSES,
         "test_python_finalization_error": (
             "makes the standard pool's second Python thread fail to start; we start none"
         ),
@@ -34,8 +45,28 @@ EXCLUSIONS: dict[str, dict[str, str]] = {
     },
 }
 
+FORK_EXCLUSIONS: dict[str, dict[str, str]] = {
+    "FailingInitializerMixin": {
+        "test_initializer": (
+            "hands over a queue of a fork context, whose locks pass by fork alone; "
+            "our workers are never forked from the program"
+        ),
+    },
+}
+"""What does not run with a fork context, besides."""
+
 ADDED_LATER = {
-    # Test -> the first version of Python whose suite has it.
+    # Test -> a version of Python whose suite has it; some earlier ones do not.
     "test_python_finalization_error": (3, 12, 2),
     "test_gh105829_should_not_deadlock_if_wakeup_pipe_full": (3, 12, 1),
+    "test_broken_process_pool_traceback": (3, 14, 10),
+    "test_shutdown_no_wait_max_tasks_gh119592": (3, 14, 10),
+    "test_gc_during_max_tasks_worker_exit_gh152967": (3, 14, 10),
+    "test_failed_worker_replacement_breaks_pool": (3, 14, 10),
+    "test_force_shutdown_during_max_tasks_worker_exit": (3, 14, 10),
+    "test_terminate_workers": (3, 14),
+    "test_kill_workers": (3, 14),
+    "test_force_shutdown_workers_invalid_op": (3, 14),
+    "test_force_shutdown_workers": (3, 14),
+    "test_force_shutdown_workers_stops_pool": (3, 14),
 }

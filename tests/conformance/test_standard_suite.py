@@ -10,7 +10,7 @@ import unittest.mock
 import warnings
 
 import pytest
-from exclusions import ADDED_LATER, EXCLUSIONS
+from exclusions import ADDED_LATER, EXCLUSIONS, FORK_EXCLUSIONS
 from standard import mixin_of, module_of
 
 import offloop
@@ -31,30 +31,36 @@ TOPICS = (
 )
 
 
-class SpawnMixin(util.ExecutorMixin):
+class SpawnMixin(util.ProcessPoolSpawnMixin):
     """Our pool, asked for a spawn context."""
 
     executor_type = offloop.ProcessPool
-    ctx = "spawn"
 
 
-class ForkserverMixin(util.ExecutorMixin):
+class ForkserverMixin(util.ProcessPoolForkserverMixin):
     """Our pool, asked for a forkserver context."""
 
     executor_type = offloop.ProcessPool
-    ctx = "forkserver"
+
+
+class ForkMixin(util.ProcessPoolForkMixin):
+    """Our pool, asked for a fork context, which it takes and starts as it always does."""
+
+    executor_type = offloop.ProcessPool
 
 
 def build(mixin: type, executor: type) -> type:
     """One test class, without the excluded tests."""
     name = f"{executor.__name__.removesuffix('Mixin')}{mixin.__name__}"
     excluded = dict.fromkeys(EXCLUSIONS.get(mixin.__name__, ()))
+    if executor is ForkMixin:
+        excluded |= dict.fromkeys(FORK_EXCLUSIONS.get(mixin.__name__, ()))
     namespace = {"__module__": __name__, "__doc__": mixin.__doc__, **excluded}
     return type(name, (mixin, executor, util.BaseTestCase), namespace)
 
 
 for topic, mixin_name in TOPICS:
-    for executor_mixin in (SpawnMixin, ForkserverMixin):
+    for executor_mixin in (SpawnMixin, ForkserverMixin, ForkMixin):
         test_class = build(mixin_of(topic, mixin_name), executor_mixin)
         globals()[test_class.__name__] = test_class
 del test_class
@@ -65,7 +71,7 @@ class ExclusionTest(unittest.TestCase):
 
     def test_every_exclusion_names_a_test_of_the_suite(self):
         mixins = {name: mixin_of(topic, name) for topic, name in TOPICS}
-        for mixin, tests in EXCLUSIONS.items():
+        for mixin, tests in [*EXCLUSIONS.items(), *FORK_EXCLUSIONS.items()]:
             for name, reason in tests.items():
                 with self.subTest(mixin=mixin, test=name):
                     self.assertTrue(reason)
@@ -79,7 +85,7 @@ class ExclusionTest(unittest.TestCase):
             if isinstance(test_class, type) and issubclass(test_class, unittest.TestCase)
             for name in unittest.defaultTestLoader.getTestCaseNames(test_class)
         ]
-        self.assertGreater(len(running), 80)
+        self.assertGreater(len(running), 120)
 
 
 def run_script_on_our_pool(*arguments, **environment):

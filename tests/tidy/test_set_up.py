@@ -83,3 +83,23 @@ def test_shim_that_fails_is_passed_over(bare_path):
         [FIND, "3.13"], env=environment, capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout) == (0, "/found/it\n")
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_each_supported_python_is_found_when_it_is_the_only_one(bare_path, version):
+    python = bare_path / f"python{version}"
+    answer = f'[[ "$2" == *executable* ]] && echo /found/{version} || echo {version}'
+    python.write_text(f"#!/usr/bin/env bash\n{answer}\n")
+    python.chmod(0o755)
+    for shim in {"3.11", "3.12", "3.13", "3.14"} - {version}:
+        pretend(bare_path, f"python{shim}", "not installed", 127)
+    script = FIND.read_text().replace("/usr/bin/python", "/nowhere/python")
+    script = script.replace("/usr/local/bin/python", "/nowhere/python")
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": str(bare_path), "HOME": "/nowhere"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (0, f"/found/{version}\n")

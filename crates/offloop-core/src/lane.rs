@@ -64,6 +64,12 @@ pub enum Close {
     /// They finish as cancelled, and so does what a worker holds but has not started. Running
     /// calls go on.
     CancelQueued,
+    /// As `CancelQueued`, and running calls are cancelled too: interrupted, then killed.
+    Stop,
+    /// As `CancelQueued`, and running calls finish as broken: interrupted, then killed.
+    Terminate,
+    /// As `Terminate`, but killed at once.
+    Kill,
 }
 
 /// The state of one lane, at one moment.

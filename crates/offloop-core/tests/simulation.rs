@@ -121,10 +121,12 @@ fn random_step(random: &mut Random, sim: &mut Sim, lanes: &[LaneId], fast: bool)
         }
         85..87 => {
             let lane = lanes[random.below(lanes.len() as u64) as usize];
-            let how = if random.percent(50) {
-                Close::Drain
-            } else {
-                Close::CancelQueued
+            let how = match random.below(10) {
+                0..4 => Close::Drain,
+                4..7 => Close::CancelQueued,
+                7 => Close::Stop,
+                8 => Close::Terminate,
+                _ => Close::Kill,
             };
             sim.close(lane, how);
         }

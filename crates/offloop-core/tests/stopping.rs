@@ -2,7 +2,7 @@
 
 mod sim;
 
-use offloop_core::{Expiry, Instant, Outcome, TaskOptions, limits};
+use offloop_core::{Close, Expiry, Instant, Outcome, TaskOptions, limits};
 use sim::{Call, Sim, ms, us};
 
 // Cancels and time limits.
@@ -168,4 +168,42 @@ fn the_run_time_counts_from_the_start_of_the_call() {
     );
     let ran = sim.finished_after(too_long, sim.records[too_long].started_at);
     assert!(ran >= ms(10) && ran < ms(11), "{ran:?}");
+}
+
+// Closing a lane that does not wait.
+
+#[test]
+fn a_lane_that_is_stopped_cancels_what_runs_and_what_waits() {
+    let mut sim = Sim::with_workers(1);
+    let running = sim.submit(Call::Hang);
+    let queued = sim.submit(Call::Return(ms(1)));
+    sim.run_for(ms(20));
+    sim.close(sim.lane(), Close::Stop);
+    assert_eq!(sim.outcome(queued), Some(Outcome::Cancelled));
+    assert_eq!(sim.outcome(running), None, "it is interrupted first");
+    sim.run_to_end();
+    assert_eq!(sim.outcome(running), Some(Outcome::Cancelled));
+}
+
+#[test]
+fn a_lane_that_is_terminated_fails_what_runs_and_cancels_what_waits() {
+    let mut sim = Sim::with_workers(1);
+    let running = sim.submit(Call::Hang);
+    let queued = sim.submit(Call::Return(ms(1)));
+    sim.run_for(ms(20));
+    sim.close(sim.lane(), Close::Terminate);
+    sim.run_to_end();
+    assert_eq!(sim.outcome(queued), Some(Outcome::Cancelled));
+    assert_eq!(sim.outcome(running), Some(Outcome::Broken));
+}
+
+#[test]
+fn a_lane_that_is_killed_waits_for_no_grace() {
+    let mut sim = Sim::with_workers(1);
+    let running = sim.submit(Call::HangDeaf);
+    sim.run_for(ms(20));
+    sim.close(sim.lane(), Close::Drain);
+    sim.close(sim.lane(), Close::Kill);
+    sim.run_for(ms(10));
+    assert_eq!(sim.outcome(running), Some(Outcome::Broken));
 }

@@ -18,6 +18,7 @@ use crate::names::{function, raise};
 use crate::owner;
 use crate::pending::{self, Pending, Unresolved, Waiter};
 use crate::resolver;
+use crate::worker;
 
 /// How long a wait lasts before Python may look at signals (Ctrl-C).
 const WAIT_SLICE: Duration = Duration::from_millis(100);
@@ -158,6 +159,7 @@ impl Lane {
         retries: u32,
     ) -> PyResult<Submitted> {
         self.check_process()?;
+        check_not_importing()?;
         let options = calls::options(timeout, run_timeout, retries)?;
         let encoded = match calls::encode(py, &self.home, callable, arguments, keywords) {
             Ok(encoded) => encoded,
@@ -208,6 +210,7 @@ impl Lane {
         retries: u32,
     ) -> PyResult<(Bound<'py, PyAny>, u64)> {
         self.check_process()?;
+        check_not_importing()?;
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let options = calls::options(timeout, run_timeout, retries)?;
@@ -294,13 +297,22 @@ impl Lane {
             .is_some_and(|task| self.lane.is_running(task))
     }
 
-    /// Takes no more calls; queued ones run, or are cancelled.
-    fn close(&self, cancel_queued: bool) {
-        self.lane.close(if cancel_queued {
-            Close::CancelQueued
-        } else {
-            Close::Drain
-        });
+    /// Takes no more calls; `how` says what becomes of those that were taken.
+    fn close(&self, how: &str) -> PyResult<()> {
+        let how = match how {
+            "drain" => Close::Drain,
+            "cancel_queued" => Close::CancelQueued,
+            "stop" => Close::Stop,
+            "terminate" => Close::Terminate,
+            "kill" => Close::Kill,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "no way to close is {other:?}"
+                )));
+            }
+        };
+        self.lane.close(how);
+        Ok(())
     }
 
     /// Waits until every call is over and every future resolved. Signals are looked at meanwhile.
@@ -341,6 +353,17 @@ impl Lane {
             lane.retried,
         ))
     }
+}
+
+fn check_not_importing() -> PyResult<()> {
+    if worker::is_importing() {
+        return Err(PyRuntimeError::new_err(
+            "a module uses a pool as it is imported, and a worker is importing it now: its pool's \
+             workers would import it again, without end. Use the pool in a function, or under \
+             `if __name__ == \"__main__\"`",
+        ));
+    }
+    Ok(())
 }
 
 /// What became of a submission.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use offloop::arena::MappedBlock;
@@ -34,7 +35,7 @@ struct CallLease {
 
 impl Drop for CallLease {
     fn drop(&mut self) {
-        if self.held.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.held.load(Ordering::Relaxed) {
             RELEASED
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -69,7 +70,10 @@ pub(crate) fn serve(
         .into_iter()
         .map(IntoRawFd::into_raw_fd)
         .collect();
-    if let Err(error) = prepare.call1((PyBytes::new(py, &setup.bytes), fds)) {
+    set_importing(true);
+    let prepared = prepare.call1((PyBytes::new(py, &setup.bytes), fds));
+    set_importing(false);
+    if let Err(error) = prepared {
         let text = describe(py, error);
         server.reply_setup(Err(&text))?;
         return Ok(false);
@@ -90,6 +94,23 @@ pub(crate) fn serve(
         None => Ok(false),
         Some(seed) => run(py, seed, begin).map(|()| true),
     }
+}
+
+/// Whether this process is importing what its program wants of it.
+static IMPORTING: AtomicBool = AtomicBool::new(false);
+
+/// Says that modules of the program are being imported, or no more.
+///
+/// One that uses a pool as it is imported would be imported by that pool's workers too, and so on
+/// without end.
+#[pyfunction]
+pub(crate) fn set_importing(importing: bool) {
+    IMPORTING.store(importing, Ordering::Relaxed);
+}
+
+/// Whether a pool that is used now is used by a module that a worker imports.
+pub(crate) fn is_importing() -> bool {
+    IMPORTING.load(Ordering::Relaxed)
 }
 
 fn describe(py: Python<'_>, error: PyErr) -> String {
@@ -223,7 +244,7 @@ impl Worker {
             };
         let holds_blocks = lease.as_ref().is_some_and(|lease| {
             let held = Arc::strong_count(lease) > 1;
-            lease.held.store(held, std::sync::atomic::Ordering::Relaxed);
+            lease.held.store(held, Ordering::Relaxed);
             held
         });
         let flags = CompletionFlags {
@@ -263,7 +284,10 @@ impl Worker {
                 self.encode_failure(py, error).map(Some),
             );
         }
-        let (callable, arguments, keywords) = match self.decode(py, call, lease) {
+        set_importing(true);
+        let decoded = self.decode(py, call, lease);
+        set_importing(false);
+        let (callable, arguments, keywords) = match decoded {
             Ok(decoded) => decoded,
             Err(error) => {
                 return (

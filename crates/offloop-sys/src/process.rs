@@ -312,14 +312,19 @@ pub fn spawn(program: &Program, inherited: &[BorrowedFd<'_>]) -> io::Result<i32>
         .map(text)
         .collect::<Result<Vec<_>, _>>()?;
     // Above every target number, so that no source is overwritten before it is used.
-    let floor = INHERITED_FIRST + 64;
+    let floor = INHERITED_FIRST + i32::try_from(inherited.len()).expect("a handful");
     let sources = inherited
         .iter()
         .map(|fd| {
             // SAFETY: no pointers; the result is checked.
             let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, floor) };
+            let copy = check(copy).map_err(|error| match error.raw_os_error() {
+                // The floor itself is beyond the limit on open files.
+                Some(libc::EINVAL) => io::Error::from_raw_os_error(libc::EMFILE),
+                _ => error,
+            })?;
             // SAFETY: the call succeeded, so the copy is ours alone.
-            check(copy).map(|copy| unsafe { OwnedFd::from_raw_fd(copy) })
+            Ok(unsafe { OwnedFd::from_raw_fd(copy) })
         })
         .collect::<io::Result<Vec<_>>>()?;
     let mut attributes = SpawnAttributes::new()?;

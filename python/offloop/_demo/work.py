@@ -55,7 +55,9 @@ def photographs() -> list[Path]:
 def library_sources() -> list[Path]:
     """Modules of the standard library that are worth parsing."""
     folder = Path(sysconfig.get_path("stdlib"))
-    sizes = ((path, path.stat().st_size) for path in sorted(folder.glob("*.py")))
+    # Debian keeps a link here whose target may be absent.
+    files = (path for path in sorted(folder.glob("*.py")) if path.is_file())
+    sizes = ((path, path.stat().st_size) for path in files)
     return [path for path, size in sizes if SOURCE_BYTES_MIN <= size <= SOURCE_BYTES_MAX]
 
 

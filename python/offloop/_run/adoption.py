@@ -99,10 +99,18 @@ def make_adopted_class(adoption: Adoption) -> type[StandardPool]:
                 adoption.keep(reason)
                 super().__init__(max_workers, mp_context, initializer, initargs, **more)
                 return
-            self._offloop_pool = offloop.ProcessPool(
-                max_workers, mp_context, initializer, initargs, **more
-            )
-            adoption.adopted_count += 1
+            try:
+                self._offloop_pool = offloop.ProcessPool(
+                    max_workers, mp_context, initializer, initargs, **more
+                )
+            except RuntimeError:
+                # Locks and queues of the default context, which is fork, are only inherited.
+                if initializer is None or mp_context is not None:
+                    raise
+                adoption.keep("initializer arguments that only a fork inherits")
+                super().__init__(max_workers, mp_context, initializer, initargs, **more)
+            else:
+                adoption.adopted_count += 1
 
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
             if self._offloop_pool is None:
@@ -121,6 +129,15 @@ def make_adopted_class(adoption: Adoption) -> type[StandardPool]:
                 super().shutdown(wait, cancel_futures=cancel_futures)
             else:
                 self._offloop_pool.shutdown(wait, cancel_futures=cancel_futures)
+
+        def _force_shutdown(self, operation: str) -> None:
+            # What terminate_workers and kill_workers, which came with Python 3.14, both call.
+            if self._offloop_pool is None:
+                super()._force_shutdown(operation)  # type: ignore[misc]
+            elif operation == "kill":
+                self._offloop_pool.kill_workers()
+            else:
+                self._offloop_pool.terminate_workers()
 
     ProcessPoolExecutor.__module__ = "concurrent.futures.process"
     ProcessPoolExecutor.__qualname__ = "ProcessPoolExecutor"

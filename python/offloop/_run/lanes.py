@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import offloop
-from offloop._run.calls import PROCESSES, CallTable, describe_crash, function_name
+from offloop._run.calls import PROCESSES, CallTable, Relays, describe_crash, function_name
 
 Function = Callable[..., Any]
 
@@ -37,6 +37,7 @@ class ProcessLanes:
 
     def __init__(self, table: CallTable) -> None:
         self._table = table
+        self._relays = Relays()
         self.counts = ProcessCounts()
 
     def install(self) -> None:
@@ -61,7 +62,7 @@ class ProcessLanes:
         @functools.wraps(original)
         def submit(pool: Any, fn: Function, /, *args: Any, **kwargs: Any) -> Future[Any]:
             begin = time.monotonic()
-            future: Future[Any] = original(pool, fn, *args, **kwargs)
+            future: Future[Any] = original(pool, *self._relays.named(fn), *args, **kwargs)
             self._count_submitted(fn)
             future.add_done_callback(
                 lambda done: self._count_ended(
@@ -78,7 +79,7 @@ class ProcessLanes:
             begin = time.monotonic()
             self._count_submitted(fn)
             try:
-                result = await original(pool, fn, *args, **kwargs)
+                result = await original(pool, *self._relays.named(fn), *args, **kwargs)
             except BaseException as error:
                 self._count_ended(fn, begin, error)
                 raise

@@ -18,6 +18,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
+from typing import NoReturn
+
+_NOT_THE_PROGRAMS = (os.path.dirname(os.path.abspath(__file__)) + os.sep, "<frozen ")
+"""What stands above the program's own frames while it is being loaded."""
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -110,10 +114,18 @@ def execute(program: Program, arguments: Sequence[str]) -> None:
     except SystemExit:
         raise
     except BaseException as error:
-        error = error.with_traceback(_program_frames(error.__traceback__, program))
-        sys.excepthook(type(error), error, error.__traceback__)
-        interrupted = isinstance(error, KeyboardInterrupt)
-        raise SystemExit(EXIT_INTERRUPTED if interrupted else EXIT_ERROR) from None
+        end_with(error, program.code)
+
+
+def end_with(error: BaseException, main: CodeType | None = None) -> NoReturn:
+    """Show what the program raised, from its own first frame on, and end as it would have.
+
+    ``main`` is the code of the main program, where it had begun.
+    """
+    error = error.with_traceback(_program_frames(error.__traceback__, main))
+    sys.excepthook(type(error), error, error.__traceback__)
+    interrupted = isinstance(error, KeyboardInterrupt)
+    raise SystemExit(EXIT_INTERRUPTED if interrupted else EXIT_ERROR) from None
 
 
 def _install_main(program: Program) -> ModuleType:
@@ -130,9 +142,12 @@ def _install_main(program: Program) -> ModuleType:
     return main
 
 
-def _program_frames(traceback: TracebackType | None, program: Program) -> TracebackType | None:
-    """The part of ``traceback`` that begins in the program itself."""
+def _program_frames(traceback: TracebackType | None, main: CodeType | None) -> TracebackType | None:
+    """The part of ``traceback`` that begins in ``main``, or below our frames and the importer's."""
     frame = traceback
-    while frame is not None and frame.tb_frame.f_code is not program.code:
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        if code is main or (main is None and not code.co_filename.startswith(_NOT_THE_PROGRAMS)):
+            return frame
         frame = frame.tb_next
-    return frame if frame is not None else traceback
+    return traceback if main is not None else None

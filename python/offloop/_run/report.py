@@ -87,7 +87,8 @@ def _process_line(session: Session, elapsed: float) -> Text:
         return Text("none used", style="dim")
     adopted = session.adoption.adopted_count
     pools = f"{counts.pools:,} pool{'s' if counts.pools > 1 else ''}"
-    line = Text(f"{counts.submitted:,} calls in {pools}")
+    calls_made = f"{counts.submitted:,} call{'s' if counts.submitted != 1 else ''}"
+    line = Text(f"{calls_made} in {pools}")
     if adopted:
         line.append(f" ({adopted:,} adopted)")
     for count, word, style in (
@@ -114,7 +115,8 @@ def _thread_line(session: Session, elapsed: float) -> Text:
     uses = session.calls.uses(calls.THREADS)
     if not uses:
         return Text("none used", style="dim")
-    line = Text(f"{sum(use.calls for use in uses):,} calls")
+    count = sum(use.calls for use in uses)
+    line = Text(f"{count:,} call{'s' if count != 1 else ''}")
     return _append_busy(line, sum(use.run_seconds for use in uses), elapsed)
 
 
@@ -157,9 +159,7 @@ def _add_freezes(grid: Table, session: Session) -> None:
         else:
             how = f"calling `{freeze.executor}.shutdown` on the loop's thread"
         times = "" if freeze.count == 1 else f" in {freeze.count:,} times"
-        line.append(
-            f" in `{freeze.where.function}`: {how} on the loop's thread stopped it for ", ""
-        )
+        line.append(f" in `{freeze.where.function}`: {how} stopped it for ", "")
         grid.add_row("frozen", line.append(f"{duration(freeze.total_seconds)}{times}", "red"))
     if len(seen) > LINES_SHOWN:
         grid.add_row("", Text(f"and {len(seen) - LINES_SHOWN} more lines", style="dim"))

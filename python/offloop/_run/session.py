@@ -85,8 +85,8 @@ def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], progra
         session.is_silent = True
         print(f"offloop run: {error}", file=sys.stderr)
         raise SystemExit(EXIT_NOT_STARTED) from None
-    except SyntaxError as error:
+    except Exception as error:
+        # Of the program's own code: of its syntax, or of a package that it stands in.
         session.is_silent = True
-        sys.excepthook(type(error), error, None)
-        raise SystemExit(program.EXIT_ERROR) from None
+        program.end_with(error)
     program.execute(found, arguments)

@@ -1,5 +1,7 @@
 //! Into the queue of a lane, back into it, and out of the pool; and the end of a lane.
 
+use core::time::Duration;
+
 use crate::lane::{Close, Lane, LaneState};
 use crate::pool::{Pool, task_key};
 use crate::task::{Phase, StopReason, Task, TaskOptions};
@@ -15,12 +17,23 @@ impl<P> Pool<P> {
             return;
         };
         let state = &mut self.lanes[index].state;
+        if !matches!(*state, LaneState::Open | LaneState::Draining) && how != Close::Drain {
+            // Closed before; what runs may still be stopped.
+            return self.stop_running(index, how);
+        }
         match (how, *state) {
             (Close::Drain, LaneState::Open) => *state = LaneState::Draining,
-            (Close::CancelQueued, LaneState::Open | LaneState::Draining) => {
+            (Close::Drain, _) => {}
+            _ => {
                 *state = LaneState::Cancelling;
                 let queued = self.lanes[index].queue.newest_first(&self.tasks);
-                let waiting = queued.len().saturating_sub(self.starting as usize);
+                // One for each worker that starts is what the standard pool would have passed on.
+                let kept = if how == Close::CancelQueued {
+                    self.starting as usize
+                } else {
+                    0
+                };
+                let waiting = queued.len().saturating_sub(kept);
                 for task in queued.into_iter().take(waiting) {
                     self.unqueue(task);
                     self.finish(task, Outcome::Cancelled);
@@ -28,10 +41,25 @@ impl<P> Pool<P> {
                 for task in self.held_tasks(index) {
                     self.take_back(task);
                 }
+                self.stop_running(index, how);
             }
-            _ => {}
         }
         self.refresh_demand(index);
+    }
+
+    /// Stops what the workers of a closed lane hold, where closing asks for it.
+    fn stop_running(&mut self, index: u32, how: Close) {
+        let reason = match how {
+            Close::Stop => StopReason::Cancelled,
+            Close::Terminate | Close::Kill => StopReason::Broken,
+            Close::Drain | Close::CancelQueued => return,
+        };
+        if how == Close::Kill {
+            self.lanes[index].config.grace = Duration::ZERO;
+        }
+        for task in self.held_tasks(index) {
+            self.stop(task, reason);
+        }
     }
 
     /// Gives a lane up, as when its workers cannot be set up: all its tasks finish as broken,

@@ -135,7 +135,7 @@ impl Fleet {
                 reason: self
                     .broken
                     .clone()
-                    .unwrap_or_else(|| "workers cannot be started".into()),
+                    .unwrap_or_else(|| "its workers were terminated".into()),
             },
         };
         let (token, any_thread) = (task.token, task.any_thread);

@@ -1,0 +1,44 @@
+"""The examples in the docstrings run, and the names that a reader starts with have one."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import offloop
+
+pytestmark = pytest.mark.quick
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.iter_modules(offloop.__path__, "offloop.")
+    if not module.ispkg and module.name != "offloop.__main__"
+)
+WITH_EXAMPLES = (
+    offloop,
+    offloop.run,
+    offloop.to_process,
+    offloop.to_thread,
+    offloop.ProcessPool,
+    offloop.ProcessPool.submit,
+    offloop.ProcessPool.run,
+    offloop.ProcessPool.map,
+    offloop.ProcessPool.options,
+    offloop.ProcessPool.statistics,
+    offloop.ThreadPool,
+    offloop.Future,
+    offloop.WorkerCrashed,
+    offloop.DeadlineExceeded,
+)
+
+
+@pytest.mark.parametrize("name", ["offloop", *MODULES])
+def test_examples_print_what_they_say(name):
+    failed, _tried = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+
+
+@pytest.mark.parametrize("thing", WITH_EXAMPLES, ids=lambda thing: thing.__name__)
+def test_names_that_a_reader_starts_with_have_an_example(thing):
+    assert ">>> " in thing.__doc__

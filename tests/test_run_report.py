@@ -1,0 +1,248 @@
+"""The report of `offloop run`: adopted pools, lag, freezes and busiest functions are told truly."""
+
+import os
+
+import pytest
+
+from offloop._run.calls import PROCESSES, CallTable
+from offloop._run.lag import LagHistogram
+
+
+def squeezed(text: str) -> str:
+    """The text with every run of white space as one space, as wrapped lines are compared."""
+    return " ".join(text.split())
+
+
+def worst_lag_seconds(report: str) -> float:
+    """The worst lag that a report tells."""
+    worst, unit = report.split("worst ")[1].split()[:2]
+    return float(worst) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
+
+
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "from concurrent.futures import ProcessPoolExecutor",
+        "from concurrent.futures.process import ProcessPoolExecutor",
+    ],
+)
+def test_standard_pool_is_adopted_and_stays_a_standard_pool(run_source, imported):
+    ended = run_source(
+        f"""
+        {imported}
+        import concurrent.futures, os
+        class Mine(ProcessPoolExecutor):
+            def submit(self, fn, /, *args, **kwargs):
+                return super().submit(fn, *args, **kwargs)
+        with Mine(1) as mine, ProcessPoolExecutor(max_workers=1) as pool:
+            assert isinstance(pool, ProcessPoolExecutor)
+            assert isinstance(mine, concurrent.futures.Executor)
+            assert issubclass(Mine, concurrent.futures.process.ProcessPoolExecutor)
+            print(list(pool.map(lambda x: x * x, range(4), chunksize=2)))
+            print(list(mine.map(lambda x: x + 1, range(4))))
+            try:
+                pool.submit(os._exit, 3).result()
+            except concurrent.futures.process.BrokenProcessPool as error:
+                print(type(error).__name__)
+            print(pool.submit(abs, -1).result())
+        """
+    )
+    assert ended.stdout.splitlines() == ["[0, 1, 4, 9]", "[1, 2, 3, 4]", "WorkerCrashed", "1"]
+    report = squeezed(ended.stderr)
+    assert "8 calls in 2 pools (2 adopted), 1 crashed" in report
+    assert "_exit: 1 of 1 calls ended their worker (the last by exit status 3)" in report
+
+
+def test_workers_of_an_adopted_pool_can_be_ended(run_source, gate):
+    ended = run_source(
+        """
+        import sys
+        sys.path.append(sys.argv[1])
+        import calls
+        from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures.process import BrokenProcessPool
+        pool = ProcessPoolExecutor(1)
+        future = pool.submit(calls.sleep_for_ever, calls.Gate(*sys.argv[2:]))
+        open(sys.argv[2]).readline()
+        # On Python 3.14 kill_workers calls this; earlier versions have neither.
+        getattr(pool, "kill_workers", lambda: pool._force_shutdown("kill"))()
+        print(isinstance(future.exception(), BrokenProcessPool))
+        """,
+        os.path.dirname(__file__),
+        gate.paths.started,
+        gate.paths.released,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr
+
+
+def test_no_adopt_and_an_explicit_fork_context_keep_the_standard_pool(run_source):
+    source = """
+        import concurrent.futures, multiprocessing, warnings
+        warnings.simplefilter("ignore")
+        context = multiprocessing.get_context("fork")
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+            print(pool.submit(abs, -1).result(), hasattr(pool, "_executor_manager_thread"))
+        """
+    kept = run_source(source)
+    assert kept.stdout == "1 True\n"
+    assert "app.py:5: the standard pool, because of an explicit fork context" in kept.stderr
+    left = run_source(source, options=("--no-adopt",))
+    assert left.stdout == "1 True\n"
+    assert "kept" not in left.stderr
+
+
+@pytest.mark.parametrize(
+    "loop", ["asyncio.new_event_loop()", "__import__('uvloop').new_event_loop()"]
+)
+def test_loop_made_at_module_level_is_measured(run_source, loop):
+    ended = run_source(
+        f"""
+        import asyncio, time
+        loop = {loop}
+        async def main():
+            await asyncio.sleep(0.1)
+            time.sleep(0.25)
+            await asyncio.sleep(0.1)
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )
+    assert ended.returncode == 0
+    assert worst_lag_seconds(ended.stderr) >= 0.23
+
+
+def test_loop_that_blocks_to_its_very_end_is_measured(run_source):
+    ended = run_source(
+        """
+        import asyncio, time
+        async def main():
+            time.sleep(0.3)
+        asyncio.run(main())
+        """
+    )
+    assert worst_lag_seconds(ended.stderr) >= 0.28
+
+
+def test_leaving_an_executor_inside_a_coroutine_is_named_with_its_line(run_source):
+    ended = run_source(
+        """
+        import asyncio, time, offloop
+        from concurrent.futures import ThreadPoolExecutor, ProcessPoolExecutor
+        async def threads():
+            with ThreadPoolExecutor() as pool:
+                pool.submit(time.sleep, 0.2)
+        async def processes():
+            pool = ProcessPoolExecutor(1)
+            pool.submit(time.sleep, 0.2)
+            pool.shutdown()
+        async def harmless():
+            async with offloop.ProcessPool(1) as pool:
+                pool.submit(time.sleep, 0.2)
+        async def main():
+            await threads()
+            await processes()
+            await harmless()
+        asyncio.run(main())
+        with ThreadPoolExecutor() as pool:
+            pool.submit(time.sleep, 0.02)
+        """
+    )
+    report = squeezed(ended.stderr)
+    assert "app.py:5 in `threads`: leaving `with ThreadPoolExecutor`" in report
+    assert "app.py:10 in `processes`: calling `ProcessPoolExecutor.shutdown`" in report
+    assert report.count("on the loop's thread stopped it for") == 2
+
+
+def test_report_names_the_busiest_functions(run_source):
+    ended = run_source(
+        """
+        import asyncio, time, offloop
+        def busy(seconds):
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                pass
+        async def main():
+            await asyncio.gather(*(offloop.to_process(busy, 0.05) for _ in range(4)))
+            await asyncio.gather(*(offloop.to_thread(time.sleep, 0.01) for _ in range(3)))
+        asyncio.run(main())
+        """
+    )
+    rows = [line.split() for line in ended.stderr.splitlines()]
+    assert any(row[:3] == ["busy", "processes", "4"] for row in rows)
+    assert any(row[:3] == ["time.sleep", "threads", "3"] for row in rows)
+
+
+def test_busiest_functions_are_those_that_a_reader_knows(run_source):
+    ended = run_source(
+        """
+        import asyncio, functools, time, offloop
+        def busy(seconds, scale=1):
+            end = time.monotonic() + seconds * scale
+            while time.monotonic() < end:
+                pass
+        class Model:
+            def predict(self, seconds):
+                busy(seconds)
+            def __call__(self, seconds):
+                busy(seconds)
+        async def main():
+            loop = asyncio.get_running_loop()
+            async with offloop.ProcessPool(2) as pool:
+                await pool.run(busy, 0.02)
+                await loop.run_in_executor(pool, functools.partial(busy, 0.02, scale=2))
+                await pool.run(Model().predict, 0.02)
+                await pool.run(Model(), 0.02)
+                await asyncio.to_thread(list, pool.map(busy, [0.005] * 8, chunksize=4))
+        asyncio.run(main())
+        """
+    )
+    rows = [line.split() for line in ended.stderr.splitlines()]
+    assert any(row[:3] == ["busy", "processes", "2"] for row in rows), ended.stderr
+    assert any(row[:3] == ["Model.predict", "processes", "1"] for row in rows)
+    assert any(row[:3] == ["Model.__call__", "processes", "1"] for row in rows)
+    assert any(row[:5] == ["busy", "(in", "chunks)", "processes", "2"] for row in rows)
+    assert "<" not in ended.stderr, "a run time was not measured"
+
+
+def test_functions_without_a_name_behave_as_without_a_report(run_source):
+    source = """
+        import functools, offloop
+        FACTOR = 2
+        class Odd:
+            def __call__(self, value):
+                if value < 0:
+                    raise ValueError(value)
+                return FACTOR * value
+        with offloop.ProcessPool(1) as pool:
+            print(pool.submit(Odd(), 1).result(), type(pool.submit(Odd(), -1).exception()))
+            FACTOR = 5
+            print(pool.submit(functools.partial(Odd(), 1)).result())
+            print(pool.submit(functools.partial(int, base=2), "101").result())
+            print(type(pool.submit(3).exception()))
+        """
+    assert run_source(source).stdout == run_source(source, options=("--no-report",)).stdout
+
+
+def test_run_times_of_one_name_are_added_up():
+    table = CallTable()
+    table.use_of("f", PROCESSES)
+    table.use_of("g", PROCESSES).calls = 4
+    table.replace_run_times([("__main__.f", 1, 0.5), ("__main__.f", 2, 1.0), ("h", 0, 0.0)])
+    f, g = table.use_of("f", PROCESSES), table.use_of("g", PROCESSES)
+    assert (f.calls, f.run_seconds, f.is_upper_bound) == (3, 1.5, False)
+    assert (g.calls, g.is_upper_bound) == (4, True)
+
+
+def test_no_report_prints_nothing(run_source):
+    ended = run_source("print('only this')", options=("--no-report",))
+    assert (ended.stdout, ended.stderr) == ("only this\n", "")
+
+
+def test_percentiles_of_lag_are_within_a_bucket():
+    histogram = LagHistogram()
+    for millis in range(1, 1001):
+        histogram.record(millis / 1000)
+    assert histogram.percentile_seconds(50) == pytest.approx(0.5, rel=0.07)
+    assert histogram.percentile_seconds(99) == pytest.approx(0.99, rel=0.07)
+    assert histogram.worst_seconds == 1.0
+    assert histogram.percentile_seconds(100) == 1.0
