@@ -290,3 +290,10 @@ def make(cls):
 def fail_with(cls) -> None:
     """Raise an instance of `cls`."""
     raise cls()
+
+
+def name_of_process() -> tuple[str, int]:
+    """Return how multiprocessing, and with it logging, calls this process."""
+    import multiprocessing.process
+
+    return multiprocessing.process.current_process().name, os.getpid()

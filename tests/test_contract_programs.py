@@ -135,3 +135,8 @@ def test_terminating_one_pool_leaves_others_with_the_same_workers_alone(gate):
         one.terminate_workers()
         gate.release()
         assert held.result(BOUND_S) == "went on"
+
+
+def test_worker_has_a_name_of_its_own_in_logs(pool):
+    name, pid = pool.submit(calls.name_of_process).result(BOUND_S)
+    assert name == f"Worker-{pid}"

@@ -7,6 +7,7 @@ arguments; they travel with the setup, and the workers take them up by their ind
 
 from __future__ import annotations
 
+import os
 import sys
 
 # Seen by type checkers alone: these modules are not imported in workers.
@@ -86,3 +87,11 @@ class _KeyLoader:
     def exec_module(self, module: types.ModuleType) -> None:
         self._loader.exec_module(module)
         module.current_process().authkey = self._key
+        name_process()
+
+
+def name_process() -> None:
+    """Give this worker a name of its own in logs, once somebody has imported multiprocessing."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.current_process().name = f"Worker-{os.getpid()}"

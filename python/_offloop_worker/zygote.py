@@ -57,6 +57,9 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
 
 def _begin() -> None:
     """Run in each worker before it takes calls."""
+    from _offloop_worker import inheritance
+
+    inheritance.name_process()
     if _state["memory_limit"] is not None:
         import resource
 

@@ -25,7 +25,6 @@ __all__ = ["ProcessPool", "PoolView"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-QueuePolicy = Literal["wait", "refuse", "drop_oldest"]
 
 
 class _Executor(concurrent.futures.Executor):
@@ -180,7 +179,7 @@ class ProcessPool(_Executor):
         grace: float = 0.5,
         max_queue: int | None = None,
         max_queue_bytes: int | None = None,
-        queue_policy: QueuePolicy = "wait",
+        queue_policy: Literal["wait", "refuse", "drop_oldest"] = "wait",
         retries: int = 0,
         start_timeout: float = 300.0,
     ) -> None:

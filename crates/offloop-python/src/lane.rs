@@ -387,10 +387,9 @@ impl Lane {
     /// threads may be held for ever here.
     fn check_process(&self) -> PyResult<()> {
         if self.home.runtime.is_forked() {
-            let text = SubmitError::Forked.to_string();
-            return Err(PyRuntimeError::new_err(format!(
-                "{text}: make a new pool in this process"
-            )));
+            let text = "this pool belongs to the process that this one was forked from: make a \
+                        new pool in this process";
+            return Err(PyRuntimeError::new_err(text));
         }
         Ok(())
     }
