@@ -15,6 +15,7 @@
 mod action;
 mod backoff;
 mod estimate;
+mod idle_pages;
 mod ids;
 mod lane;
 pub mod limits;
@@ -25,11 +26,13 @@ mod slab;
 mod task;
 mod time;
 mod timers;
+mod trim;
 mod worker;
 
 pub use action::{Action, Expiry, Outcome, SubmitError};
 pub use backoff::Backoff;
 pub use estimate::RunEstimate;
+pub use idle_pages::IdlePages;
 pub use ids::{LaneId, TaskId, WorkerId};
 pub use lane::{Close, LaneConfig, LaneStatistics, QueuePolicy};
 pub use pool::{FleetStatistics, Pool, PoolConfig};
@@ -38,3 +41,4 @@ pub use restart::{RestartIntensity, RestartWindow, Verdict};
 pub use task::TaskOptions;
 pub use time::Instant;
 pub use timers::Timers;
+pub use trim::{Fill, TRIM_KEEP_BYTES, TRIM_WINDOW, TrimPolicy};

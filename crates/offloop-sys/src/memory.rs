@@ -62,10 +62,7 @@ pub fn physical_bytes() -> u64 {
 /// # Errors
 /// The system's, when `fd` is not such a descriptor.
 pub fn shared_len(fd: BorrowedFd<'_>) -> io::Result<usize> {
-    // SAFETY: stat is plain numbers, for which zero is a valid value.
-    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: `stat` is valid for the call to fill.
-    check(unsafe { libc::fstat(fd.as_raw_fd(), &raw mut stat) })?;
+    let stat = stat(fd)?;
     // SAFETY: no pointers.
     let seals = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) })?;
     if seals & libc::F_SEAL_SHRINK == 0 {
@@ -75,6 +72,14 @@ pub fn shared_len(fd: BorrowedFd<'_>) -> io::Result<usize> {
         ));
     }
     usize::try_from(stat.st_size).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+fn stat(fd: BorrowedFd<'_>) -> io::Result<libc::stat> {
+    // SAFETY: stat is plain numbers, for which zero is a valid value.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is valid for the call to fill.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), &raw mut stat) })?;
+    Ok(stat)
 }
 
 /// A shared, writable mapping of a whole memory descriptor.
@@ -206,7 +211,17 @@ impl Mapping {
         Ok(())
     }
 
-    /// Gives the pages of a range back to the system; they read as zero afterwards.
+    /// Bytes of memory behind the descriptor now, whoever mapped it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn bytes_backed(&self) -> io::Result<u64> {
+        // The unit of `st_blocks`, whatever the file system's own is.
+        Ok(stat(self.fd())?.st_blocks.max(0).unsigned_abs() * 512)
+    }
+
+    /// Gives the pages of a range back to the system; they read as zero afterwards, in every
+    /// mapping of the memory.
     ///
     /// # Errors
     /// The system's.
@@ -239,6 +254,20 @@ mod tests {
         let mut seen = [0u8; 5];
         two.read(4000, &mut seen);
         assert_eq!(&seen, b"hello");
+    }
+
+    #[test]
+    fn a_discarded_range_reads_as_zero_everywhere_and_its_neighbours_stay() {
+        let one = Mapping::create(c"offloop-test", 3 * 4096).unwrap();
+        let two = Mapping::new(one.fd().try_clone_to_owned().unwrap()).unwrap();
+        one.write(0, &[7; 3 * 4096]);
+        assert_eq!(one.bytes_backed().unwrap(), 3 * 4096);
+        one.discard(4096, 4096).unwrap();
+        assert_eq!(one.bytes_backed().unwrap(), 2 * 4096);
+        let mut seen = [1; 3 * 4096];
+        two.read(0, &mut seen);
+        let expected = [[7; 4096], [0; 4096], [7; 4096]].concat();
+        assert!(seen.as_slice() == expected);
     }
 
     #[test]

@@ -3,34 +3,40 @@
 //! The owner of an arena (the parent for arguments, each worker for its results) allocates blocks
 //! in it, writes them once, and passes their addresses; the peer maps whole chunks and reads in
 //! place. Pages that were used before stay mapped on both sides: copying into them runs at the
-//! speed of memory, several times faster than into fresh pages.
+//! speed of memory, several times faster than into fresh pages. What was not needed for a while
+//! goes back to the system, a step at a time, when the owner's thread calls [`Arena::trim`].
 //!
 //! Shape:      chunks of 64 MiB, or one chunk for one larger block; page-granular blocks.
 //! Units:      bytes.
 //! Invariants: 1. A block's range belongs to its `Block` until that is dropped.
 //!             2. The bytes of all chunks together stay within `bytes_max`.
 //! Errors:     `ArenaError`, which names the size and the limit.
-//! Threads:    any; one short lock, never held while bytes are copied.
+//! Threads:    any; one short lock, never held while bytes are copied, and for about a quarter of a
+//!             millisecond while a step of pages is given back.
 //! Source:     docs/design/003-arena.md.
 
-use std::collections::HashMap;
+mod chunks;
+mod peer;
+
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use offloop_core::RangeAllocator;
-use offloop_sys::fork;
+use offloop_core::{Instant, PAGE_BYTES, TrimPolicy};
+use offloop_sys::event::Event;
 use offloop_sys::memory::Mapping;
+use offloop_sys::{clock, fork};
 
+use self::chunks::{Chunks, Place};
 use crate::frame::BlockAddress;
+
+pub use self::peer::{MappedBlock, PeerChunks};
 
 /// Bytes of an ordinary chunk: large enough that a burst needs few descriptors, small enough that
 /// growth stops close to the need.
 pub const CHUNK_BYTES: u64 = 64 << 20;
-/// Chunks of one peer that are mapped here at most: 256 GiB in ordinary ones.
-const PEER_CHUNKS_MAX: usize = 4096;
-const PAGE: u64 = 4096;
 
 /// A block could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -56,40 +62,40 @@ pub enum ArenaError {
     },
 }
 
-struct Chunk {
-    mapping: Arc<Mapping>,
-    ranges: RangeAllocator,
-    /// Whether the chunk was made for one large block.
-    single: bool,
-}
-
-#[derive(Default)]
-struct Chunks {
-    by_number: HashMap<u32, Chunk>,
-    /// Numbers of the chunks, oldest first: low chunks fill first, so high ones drain.
-    order: Vec<u32>,
-    next: u32,
-    mapped: u64,
-}
-
 /// An arena of which this process is the owner.
 pub struct Arena {
     chunks: Mutex<Chunks>,
     bytes_max: u64,
+    /// What the chunks say; stored under their lock, read without it.
     in_use: AtomicU64,
     generation: u32,
+    /// Told when [`Arena::poll_timeout`] or [`Arena::take_closed`] have something new.
+    wake: Option<Arc<Event>>,
 }
 
 impl Arena {
-    /// An empty arena that will not grow beyond `bytes_max`.
+    /// An empty arena that will not grow beyond `bytes_max`. Its owner looks at
+    /// [`poll_timeout`](Self::poll_timeout) whenever it goes to sleep.
     #[must_use]
     pub fn new(bytes_max: u64) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with(bytes_max, None))
+    }
+
+    /// An arena like that of [`new`](Self::new) which other threads use while its owner sleeps:
+    /// they signal `wake` when the owner has something to look at.
+    #[must_use]
+    pub fn with_wake(bytes_max: u64, wake: Arc<Event>) -> Arc<Self> {
+        Arc::new(Self::with(bytes_max, Some(wake)))
+    }
+
+    fn with(bytes_max: u64, wake: Option<Arc<Event>>) -> Self {
+        Self {
             chunks: Mutex::default(),
             bytes_max,
             in_use: AtomicU64::new(0),
             generation: fork::generation(),
-        })
+            wake,
+        }
     }
 
     /// A block of `len` bytes; its contents are undefined until written.
@@ -97,27 +103,23 @@ impl Arena {
     /// # Errors
     /// `ArenaError`; nothing was taken.
     pub fn allocate(self: &Arc<Self>, len: u64) -> Result<Block, ArenaError> {
-        let span = len.max(1).next_multiple_of(PAGE);
         let mut chunks = self.lock();
-        let found = match chunks.take_recycled(span) {
-            Some(found) => found,
-            None => {
-                chunks.grow(span, self.bytes_max)?;
-                chunks
-                    .take_recycled(span)
-                    .expect("the new chunk has room for it")
-            }
-        };
-        let (number, offset, mapping) = found;
-        self.in_use.fetch_add(span, Ordering::Relaxed);
+        let taken = chunks.take(span(len), self.bytes_max);
+        self.in_use.store(chunks.in_use(), Ordering::Relaxed);
+        let closed = chunks.has_closed();
+        drop(chunks);
+        if closed {
+            self.wake();
+        }
+        let Place {
+            chunk,
+            offset,
+            mapping,
+        } = taken?;
         Ok(Block {
             arena: Arc::clone(self),
             mapping,
-            address: BlockAddress {
-                chunk: number,
-                offset,
-                len,
-            },
+            address: BlockAddress { chunk, offset, len },
         })
     }
 
@@ -127,17 +129,46 @@ impl Arena {
     /// The system's, when no descriptor is left, or `NotFound`.
     pub fn chunk_fd(&self, number: u32) -> io::Result<OwnedFd> {
         let chunks = self.lock();
-        let chunk = chunks
-            .by_number
-            .get(&number)
-            .ok_or(io::ErrorKind::NotFound)?;
-        chunk.mapping.fd().try_clone_to_owned()
+        let mapping = chunks.mapping(number).ok_or(io::ErrorKind::NotFound)?;
+        mapping.fd().try_clone_to_owned()
+    }
+
+    /// When [`trim`](Self::trim) is due; `None` while nothing can be given back.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.lock().poll_timeout()
+    }
+
+    /// Gives back a step of what was not needed for a while, if that is due.
+    pub fn trim(&self, now: Instant) {
+        if self.generation == fork::generation() {
+            self.lock().handle_timeout(now);
+        }
+    }
+
+    /// Chunks that are gone, each told once: the peers unmap them.
+    #[must_use]
+    pub fn take_closed(&self) -> Vec<u32> {
+        self.lock().take_closed()
+    }
+
+    /// Another length of time for which pages that nothing needs are kept; 10 s unless set.
+    pub fn set_trim_window(&self, window: Duration) {
+        self.lock().set_window(TrimPolicy::new(window));
     }
 
     /// Bytes in live blocks.
     #[must_use]
     pub fn bytes_in_use(&self) -> u64 {
         self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory that the arena takes from the system now, as the system counts them.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn bytes_backed(&self) -> io::Result<u64> {
+        self.lock().mappings().map(Mapping::bytes_backed).sum()
     }
 
     /// Most bytes the arena may take.
@@ -151,16 +182,19 @@ impl Arena {
             // In a forked child: the range is the parent's, and so may the lock be, for ever.
             return;
         }
-        let span = address.len.max(1).next_multiple_of(PAGE);
         let mut chunks = self.lock();
-        if let Some(chunk) = chunks.by_number.get_mut(&address.chunk) {
-            chunk
-                .ranges
-                .free(address.offset, span)
-                .expect("invariant 1: freed once, by its block");
-        }
+        chunks.free(address.chunk, address.offset, span(address.len));
+        self.in_use.store(chunks.in_use(), Ordering::Relaxed);
+        let watched = chunks.watch(|| Instant::from_nanos(clock::monotonic_ns()));
         drop(chunks);
-        self.in_use.fetch_sub(span, Ordering::Relaxed);
+        if watched {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        // The event is ours and open: signalling it cannot fail.
+        let _ = self.wake.as_ref().map(|wake| wake.signal());
     }
 
     fn lock(&self) -> MutexGuard<'_, Chunks> {
@@ -170,74 +204,10 @@ impl Arena {
     }
 }
 
-impl Chunks {
-    fn take_recycled(&mut self, span: u64) -> Option<(u32, u64, Arc<Mapping>)> {
-        for number in &self.order {
-            let chunk = self.by_number.get_mut(number).expect("listed chunks exist");
-            // A chunk made for one large block serves only blocks that would get one themselves:
-            // a small one would pin all of it.
-            if chunk.single != (span > CHUNK_BYTES) {
-                continue;
-            }
-            if let Some(offset) = chunk.ranges.alloc(span) {
-                return Some((*number, offset, Arc::clone(&chunk.mapping)));
-            }
-        }
-        None
-    }
-
-    fn grow(&mut self, span: u64, bytes_max: u64) -> Result<(), ArenaError> {
-        let single = span > CHUNK_BYTES;
-        let len = if single {
-            span.next_multiple_of(2 << 20)
-        } else {
-            CHUNK_BYTES
-        };
-        if self.mapped + len > bytes_max {
-            self.drop_idle_singles();
-        }
-        if self.mapped + len > bytes_max {
-            return Err(ArenaError::Full {
-                wanted: span,
-                used: self.mapped,
-                limit: bytes_max,
-            });
-        }
-        let system = |source| ArenaError::System {
-            wanted: len,
-            source,
-        };
-        let size = usize::try_from(len).map_err(|_| system(io::ErrorKind::OutOfMemory.into()))?;
-        let mapping = Mapping::create(c"offloop-arena", size).map_err(system)?;
-        let ranges = RangeAllocator::new(len);
-        self.next += 1;
-        self.order.push(self.next);
-        let chunk = Chunk {
-            mapping: Arc::new(mapping),
-            ranges,
-            single,
-        };
-        self.by_number.insert(self.next, chunk);
-        self.mapped += len;
-        Ok(())
-    }
-
-    fn drop_idle_singles(&mut self) {
-        let Self {
-            by_number,
-            order,
-            mapped,
-            ..
-        } = self;
-        by_number.retain(|_, chunk| {
-            let keep = !chunk.single || !chunk.ranges.is_empty();
-            if !keep {
-                *mapped -= chunk.mapping.len() as u64;
-            }
-            keep
-        });
-        order.retain(|number| by_number.contains_key(number));
-    }
+/// Bytes that a block of `len` takes: whole pages, at least one.
+fn span(len: u64) -> u64 {
+    // A length beyond all memory stays one when it is rounded up again, and is refused.
+    len.clamp(1, 1 << 62).next_multiple_of(PAGE_BYTES)
 }
 
 /// A range of an arena; dropping it gives the range back.
@@ -277,96 +247,10 @@ impl Drop for Block {
     }
 }
 
-/// A range of a peer's chunk, mapped here.
-#[derive(Clone, Debug)]
-pub struct MappedBlock {
-    mapping: Arc<Mapping>,
-    offset: usize,
-    len: usize,
-}
-
-impl MappedBlock {
-    /// Address of its first byte, valid for `len` bytes while this lives.
-    #[must_use]
-    pub fn as_ptr(&self) -> *mut u8 {
-        self.mapping.as_ptr().wrapping_add(self.offset)
-    }
-
-    /// Bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Copies its bytes from `offset` on into `bytes`.
-    ///
-    /// # Panics
-    /// When the range is not inside the block: the caller computed it, so that is a bug.
-    pub fn read(&self, offset: usize, bytes: &mut [u8]) {
-        assert!(
-            offset
-                .checked_add(bytes.len())
-                .is_some_and(|end| end <= self.len)
-        );
-        self.mapping.read(self.offset + offset, bytes);
-    }
-
-    /// Whether it has no bytes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
-/// The chunks of a peer's arena that are mapped here.
-#[derive(Debug, Default)]
-pub struct PeerChunks(HashMap<u32, Arc<Mapping>>);
-
-impl PeerChunks {
-    /// Maps chunk `number`, whose descriptor the peer passed.
-    ///
-    /// # Errors
-    /// The system's, or `InvalidData` when the peer passed it before or has passed too many.
-    pub fn add(&mut self, number: u32, fd: OwnedFd) -> io::Result<()> {
-        if self.contains(number) || self.0.len() >= PEER_CHUNKS_MAX {
-            let text = format!("chunk {number} after {} others", self.0.len());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        self.0.insert(number, Arc::new(Mapping::new(fd)?));
-        Ok(())
-    }
-
-    /// Whether chunk `number` is mapped.
-    #[must_use]
-    pub fn contains(&self, number: u32) -> bool {
-        self.0.contains_key(&number)
-    }
-
-    /// The block at `address`; `None` when it does not lie inside a chunk that the peer passed.
-    #[must_use]
-    pub fn block(&self, address: BlockAddress) -> Option<MappedBlock> {
-        let mapping = self.0.get(&address.chunk)?;
-        let offset = usize::try_from(address.offset).ok()?;
-        let len = usize::try_from(address.len).ok()?;
-        let inside = offset
-            .checked_add(len)
-            .is_some_and(|end| end <= mapping.len());
-        inside.then(|| MappedBlock {
-            mapping: Arc::clone(mapping),
-            offset,
-            len,
-        })
-    }
-}
-
-/// Borrowed descriptor of a mapping, for a message.
-#[must_use]
-pub fn borrowed(fd: &OwnedFd) -> BorrowedFd<'_> {
-    std::os::fd::AsFd::as_fd(fd)
-}
-
 #[cfg(test)]
 mod tests {
+    use offloop_core::TRIM_KEEP_BYTES;
+
     use super::*;
 
     #[test]
@@ -392,6 +276,122 @@ mod tests {
         let arena = Arena::new(3 * CHUNK_BYTES);
         drop(arena.allocate(2 * CHUNK_BYTES).unwrap());
         drop(arena.allocate(3 * CHUNK_BYTES).unwrap());
+    }
+
+    /// Trims in virtual time until nothing more is due.
+    fn trim_all(arena: &Arena) {
+        while let Some(at) = arena.poll_timeout() {
+            arena.trim(at);
+        }
+    }
+
+    #[test]
+    fn small_chunks_make_room_for_a_large_block() {
+        let arena = Arena::new(3 * CHUNK_BYTES);
+        let small = [0, 1, 2].map(|_| arena.allocate(CHUNK_BYTES).unwrap());
+        let numbers = small.each_ref().map(|block| block.address().chunk);
+        drop(small);
+        drop(arena.allocate(2 * CHUNK_BYTES).unwrap());
+        assert_eq!(arena.take_closed(), numbers[..2], "no more than it takes");
+        assert_eq!(arena.take_closed(), []);
+    }
+
+    #[test]
+    fn what_nothing_needs_goes_back_and_what_is_in_use_stays() {
+        let arena = Arena::new(4 * CHUNK_BYTES);
+        let mut blocks = Vec::new();
+        for number in 0..900u64 {
+            let block = arena.allocate(100_000).unwrap();
+            block.write(0, &[number as u8; 100_000]);
+            blocks.push((number as u8, block));
+        }
+        let mut peer = PeerChunks::default();
+        for chunk in [1, 2] {
+            peer.add(chunk, arena.chunk_fd(chunk).unwrap()).unwrap();
+        }
+        let mut index = 0;
+        blocks.retain(|_| {
+            index += 1;
+            index % 10 == 0
+        });
+        trim_all(&arena);
+        let expected = arena.bytes_in_use().max(TRIM_KEEP_BYTES);
+        assert_eq!(arena.bytes_backed().unwrap(), expected);
+        for (number, block) in &blocks {
+            let mut bytes = vec![0; 100_000];
+            peer.block(block.address()).unwrap().read(0, &mut bytes);
+            assert!(bytes.iter().all(|byte| byte == number), "{block:?}");
+        }
+        blocks.clear();
+        trim_all(&arena);
+        assert!(arena.bytes_backed().unwrap() <= TRIM_KEEP_BYTES);
+        assert_eq!(arena.take_closed(), [2]);
+    }
+
+    #[test]
+    fn a_chunk_that_went_back_never_returns_under_its_number() {
+        let arena = Arena::new(4 * CHUNK_BYTES);
+        for number in 1..=3 {
+            let block = arena.allocate(2 * CHUNK_BYTES).unwrap();
+            assert_eq!(block.address().chunk, number);
+            drop(block);
+            trim_all(&arena);
+            assert_eq!(arena.take_closed(), [number]);
+            assert!(arena.chunk_fd(number).is_err());
+        }
+        assert_eq!(arena.bytes_backed().unwrap(), 0);
+    }
+
+    #[test]
+    fn of_two_large_chunks_the_one_that_is_used_stays() {
+        let arena = Arena::new(8 * CHUNK_BYTES);
+        let (short, long) = (2 * CHUNK_BYTES, 3 * CHUNK_BYTES);
+        drop((
+            arena.allocate(short).unwrap(),
+            arena.allocate(long).unwrap(),
+        ));
+        let mut used = Vec::new();
+        for _ in 0..4 {
+            used.push(arena.allocate(long).unwrap().address().chunk);
+            let at = arena.poll_timeout().unwrap();
+            while arena.poll_timeout() == Some(at) {
+                arena.trim(at);
+            }
+        }
+        assert_eq!((used, arena.take_closed()), (vec![2; 4], vec![1]));
+    }
+
+    #[test]
+    fn trimming_among_threads_that_allocate_spoils_no_block() {
+        let arena = Arena::new(2 * CHUNK_BYTES);
+        arena.set_trim_window(Duration::ZERO);
+        let left = AtomicU64::new(8);
+        std::thread::scope(|scope| {
+            for seed in 1..=8u8 {
+                let (arena, left) = (&arena, &left);
+                scope.spawn(move || {
+                    for round in 0..400u64 {
+                        let len = 4096 + (round * 7919 * u64::from(seed)) % 900_000;
+                        let block = arena.allocate(len).unwrap();
+                        let bytes = vec![seed; len as usize];
+                        block.write(0, &bytes);
+                        std::thread::yield_now();
+                        let mut seen = vec![0; len as usize];
+                        block.mapping.read(block.address.offset as usize, &mut seen);
+                        assert!(seen == bytes, "thread {seed}, round {round}");
+                    }
+                    left.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            scope.spawn(|| {
+                while left.load(Ordering::Relaxed) > 0 {
+                    arena.trim(Instant::from_nanos(clock::monotonic_ns()));
+                }
+            });
+        });
+        trim_all(&arena);
+        assert_eq!(arena.bytes_in_use(), 0);
+        assert!(arena.bytes_backed().unwrap() <= TRIM_KEEP_BYTES);
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(crate) enum Said {
     Hello,
     /// It never will.
     Failed(String),
-    /// A chunk of its arena was mapped.
+    /// A chunk of its arena was mapped, or unmapped.
     Chunk,
     /// It closed its socket.
     End,
@@ -114,6 +114,8 @@ pub(crate) struct Channel {
     functions: HashSet<u32>,
     owners: u64,
     chunks: HashSet<u32>,
+    /// Chunks that are gone, and that the worker has not been told of: its socket was full.
+    closed_chunks: Vec<u32>,
     held: HashMap<u64, Vec<Block>>,
     results: PeerChunks,
     owed_releases: OwedReleases,
@@ -149,6 +151,7 @@ impl Channel {
             functions: HashSet::new(),
             owners: 0,
             chunks: HashSet::new(),
+            closed_chunks: Vec::new(),
             held: HashMap::new(),
             results: PeerChunks::default(),
             owed_releases: OwedReleases::default(),
@@ -171,6 +174,7 @@ impl Channel {
             return Err(PushError::Full);
         }
         self.owed_releases.push(&mut self.submissions);
+        self.tell_closed();
         self.pass_owner(call)?;
         if let Some(function) = call.function {
             self.define(function, call.arena)?;
@@ -286,6 +290,29 @@ impl Channel {
             self.chunks.insert(number);
         }
         Ok(())
+    }
+
+    /// Chunks of our arena are gone: the worker unmaps those that it has.
+    pub(crate) fn close_chunks(&mut self, numbers: &[u32]) {
+        let Self {
+            chunks,
+            closed_chunks,
+            ..
+        } = self;
+        closed_chunks.extend(numbers.iter().filter(|number| chunks.remove(number)));
+        self.tell_closed();
+    }
+
+    /// A worker whose socket is full, or gone, is told with its next call, or never needs it.
+    fn tell_closed(&mut self) {
+        while let Some(number) = self.closed_chunks.last() {
+            let mut message = [b'd', 0, 0, 0, 0];
+            message[1..].copy_from_slice(&number.to_ne_bytes());
+            if self.pass(&message, &[]).is_err() {
+                return;
+            }
+            self.closed_chunks.pop();
+        }
     }
 
     fn pass(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), PushError> {
@@ -490,6 +517,11 @@ impl Channel {
                 self.results.add(number, fd)?;
                 Ok(Some(Said::Chunk))
             }
+            ([b'd', number @ ..], None) if number.len() == 4 => {
+                let number = u32::from_ne_bytes(*number.first_chunk().expect("4 bytes"));
+                self.results.remove(number)?;
+                Ok(Some(Said::Chunk))
+            }
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "malformed message",
@@ -508,6 +540,15 @@ impl Channel {
     pub(crate) fn release(&mut self, sequence: u64) {
         self.owed_releases.add(sequence);
         self.owed_releases.push(&mut self.submissions);
+    }
+
+    /// Wakes the worker if it sleeps beside a release.
+    pub(crate) fn ring_for_releases(&mut self) {
+        self.owed_releases.push(&mut self.submissions);
+        if self.ready && !self.dead && !self.submissions.is_empty() {
+            // A worker that cannot be told is gone, and its memory with it.
+            let _ = self.ring_doorbell();
+        }
     }
 }
 

@@ -36,6 +36,10 @@ pub const RESOLVER: u8 = 0;
 /// ways than this.
 pub(crate) const WARM_FLEETS_MAX: usize = 4;
 
+/// How long a sleeping worker may keep a result's memory that nobody reads any more. Waking it for
+/// each one would cost more than the memory is worth.
+const RELEASE_BOUND: Duration = Duration::from_secs(1);
+
 /// Now, on the clock that the pools use.
 pub(crate) fn now() -> Instant {
     Instant::from_nanos(clock::monotonic_ns())
@@ -49,6 +53,8 @@ pub(crate) struct State {
     /// When the supervisor wakes by itself.
     pub(crate) planned: Option<Instant>,
     pub(crate) reply_bound: Duration,
+    /// When workers that sleep beside releases are woken to take them.
+    releases_due: Option<Instant>,
     pub(crate) stop: bool,
     pub(crate) supervisor_ended: bool,
     started: bool,
@@ -61,7 +67,7 @@ pub(crate) struct Shared {
     pub(crate) changed: Condvar,
     pub(crate) wake: Arc<Event>,
     pub(crate) nudge: Arc<Timer>,
-    arena: Arc<Arena>,
+    pub(crate) arena: Arc<Arena>,
     releases: Arc<Releases>,
     pub(crate) tee: OnceLock<Arc<Tee>>,
     cores: u32,
@@ -147,7 +153,8 @@ impl Shared {
 
 impl State {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.fleets.values().filter_map(Fleet::poll_timeout).min()
+        let fleets = self.fleets.values().filter_map(Fleet::poll_timeout);
+        fleets.chain(self.releases_due).min()
     }
 
     pub(crate) fn desk<'state>(
@@ -244,11 +251,31 @@ impl State {
             .unwrap_or_else(PoisonError::into_inner);
         let released = std::mem::take(&mut *list);
         drop(list);
+        if !released.is_empty() && self.releases_due.is_none() {
+            self.releases_due = now().checked_add(RELEASE_BOUND);
+        }
         for (fleet, worker, sequence) in released {
             let fleet = self.fleets.get_mut(&fleet);
             if let Some(channel) = fleet.and_then(|fleet| fleet.channel_mut(worker)) {
                 channel.release(sequence);
             }
+        }
+    }
+
+    /// Wakes the workers that sleep beside releases for too long.
+    pub(crate) fn ring_for_releases(&mut self, now: Instant) {
+        if self.releases_due.is_some_and(|at| at <= now) {
+            self.releases_due = None;
+            for channel in self.fleets.values_mut().flat_map(Fleet::channels_mut) {
+                channel.ring_for_releases();
+            }
+        }
+    }
+
+    /// Tells the workers that chunks of the arena are gone.
+    pub(crate) fn tell_closed(&mut self, numbers: &[u32]) {
+        for channel in self.fleets.values_mut().flat_map(Fleet::channels_mut) {
+            channel.close_chunks(numbers);
         }
     }
 
@@ -291,6 +318,8 @@ impl Runtime {
         let wake = Arc::new(Event::new()?);
         let releases = Arc::new(Releases::default());
         let _ = releases.2.set(Arc::clone(&wake));
+        let arena_bytes_max = arena_bytes_max.unwrap_or_else(|| memory::physical_bytes() / 2);
+        let arena = Arena::with_wake(arena_bytes_max, Arc::clone(&wake));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self(Arc::new(Shared {
             state: Mutex::new(State {
@@ -299,6 +328,7 @@ impl Runtime {
                 owners,
                 planned: None,
                 reply_bound: REPLY_BOUND,
+                releases_due: None,
                 stop: false,
                 supervisor_ended: false,
                 started: false,
@@ -308,7 +338,7 @@ impl Runtime {
             changed: Condvar::new(),
             wake,
             nudge,
-            arena: Arena::new(arena_bytes_max.unwrap_or_else(|| memory::physical_bytes() / 2)),
+            arena,
             releases,
             tee: OnceLock::new(),
             cores: u32::try_from(cores).unwrap_or(u32::MAX),
@@ -530,6 +560,19 @@ impl Runtime {
     /// How long a zygote may take for a reply before it is replaced; 10 s unless set.
     pub fn set_reply_bound(&self, bound: Duration) {
         self.0.lock().reply_bound = bound;
+    }
+
+    /// How long the arena keeps pages that nothing needs; 10 s unless set.
+    pub fn set_trim_window(&self, window: Duration) {
+        self.0.arena.set_trim_window(window);
+    }
+
+    /// Bytes of memory that the arguments' arena takes from the system now, in use or kept.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn arena_bytes_backed(&self) -> io::Result<u64> {
+        self.0.arena.bytes_backed()
     }
 
     /// Bytes of arguments that are in shared memory now.

@@ -2,7 +2,8 @@
 //!
 //! It sleeps until something happens: a process ends, a zygote replies, a deadline passes, a
 //! worker runs out of work while tasks wait, or completions lie unfetched because the loop that
-//! they are for is stuck. An idle program wakes it never.
+//! they are for is stuck. It also gives the arena's unneeded memory back, a step between any two
+//! sleeps. An idle program wakes it never.
 //!
 //! Threads: this one, `offloop-supervisor`; it never touches Python and never waits for it.
 
@@ -82,7 +83,8 @@ impl Supervisor {
                     self.shared.changed.notify_all();
                     return;
                 }
-                let at = state.poll_timeout();
+                let trim_at = self.shared.arena.poll_timeout();
+                let at = state.poll_timeout().into_iter().chain(trim_at).min();
                 state.planned = at;
                 self.shared.after(&state);
                 at.map(|at| at.saturating_duration_since(now()))
@@ -94,6 +96,18 @@ impl Supervisor {
             }
             self.handle(&ready);
             self.spawn_wanted();
+            self.trim();
+        }
+    }
+
+    /// Gives a step of the arena's memory back if that is due, and tells the workers which of its
+    /// chunks are gone.
+    fn trim(&self) {
+        self.shared.arena.trim(now());
+        let closed = self.shared.arena.take_closed();
+        if !closed.is_empty() {
+            let mut state = self.shared.lock();
+            state.tell_closed(&closed);
         }
     }
 
@@ -112,6 +126,7 @@ impl Supervisor {
                 token => self.handle_worker(state, token),
             }
         }
+        state.ring_for_releases(now());
         let due = state.poll_timeout().is_some_and(|at| at <= now());
         if feed || due {
             // Before anything is stopped for being late: it may be over already.

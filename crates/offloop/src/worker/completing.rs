@@ -125,6 +125,18 @@ impl WorkerChannel {
         Ok(())
     }
 
+    /// Tells the parent which chunks of our arena are gone, among those that it has.
+    pub(super) fn tell_closed(&mut self) -> io::Result<()> {
+        for number in self.results.take_closed() {
+            if let Some(index) = self.passed.iter().position(|passed| *passed == number) {
+                let message = [b"d".as_slice(), &number.to_ne_bytes()].concat();
+                socket::send(self.socket.as_fd(), &message, &[], Wait::Yes)?;
+                self.passed.swap_remove(index);
+            }
+        }
+        Ok(())
+    }
+
     fn pass_chunk(&mut self, number: u32) -> io::Result<()> {
         if self.passed.contains(&number) {
             return Ok(());

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
+use offloop_core::Instant;
 use offloop_sys::event::{Event, Timer};
 use offloop_sys::socket::{self, Wait};
 use offloop_sys::{clock, handshake};
@@ -69,6 +70,7 @@ impl WorkerChannel {
     /// The system's, when the channel was closed behind our back.
     pub fn sleep(&mut self) -> io::Result<Wake> {
         self.owed_releases.push(&mut self.completions);
+        self.tell_closed()?;
         handshake::prepare_sleep(self.segment.sleeping());
         if handshake::sees_backlog(self.segment.backlog()) {
             self.supervisor.signal()?;
@@ -77,13 +79,22 @@ impl WorkerChannel {
             handshake::end_sleep(self.segment.sleeping());
             return Ok(Wake::Ring);
         }
-        let woken = socket::wait_readable(self.socket.as_fd(), None);
+        let trim_at = self.results.poll_timeout();
+        let now = || Instant::from_nanos(clock::monotonic_ns());
+        let limit = trim_at.map(|at| at.saturating_duration_since(now()));
+        let woken = socket::wait_readable(self.socket.as_fd(), limit);
         handshake::end_sleep(self.segment.sleeping());
         self.waited_ns = clock::monotonic_ns().saturating_sub(self.poll_started.get());
         match woken {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Wake::Signal),
             Err(error) => return Err(error),
-            Ok(_) => {}
+            Ok(true) => {}
+            Ok(false) => {
+                // Nobody needs us, so there is time for it; and nobody is waited for by spinning.
+                self.results.trim(now());
+                self.waited_ns = u64::MAX;
+                return Ok(Wake::Ring);
+            }
         }
         match self.receive(Wait::No) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Wake::End),
@@ -181,6 +192,10 @@ impl WorkerChannel {
             ([b'c', number @ ..], Some(fd)) if number.len() == 4 => {
                 let number = u32::from_ne_bytes(*number.first_chunk().expect("4 bytes"));
                 self.chunks.add(number, fd)
+            }
+            ([b'd', number @ ..], None) if number.len() == 4 => {
+                let number = u32::from_ne_bytes(*number.first_chunk().expect("4 bytes"));
+                self.chunks.remove(number)
             }
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,

@@ -5,7 +5,7 @@ use offloop::{Outcome, Status};
 use crate::fixture::Fixture;
 
 /// Every lie that `tests/support/worker/lies.rs` tells, but for `twice`.
-pub const LIES: [&str; 22] = [
+pub const LIES: [&str; 23] = [
     "unknown-kind",
     "short-frame",
     "empty-frame",
@@ -28,6 +28,7 @@ pub const LIES: [&str; 22] = [
     "chunk-without-memory",
     "chunk-without-descriptor",
     "chunk-twice",
+    "unknown-chunk-given-up",
 ];
 
 #[test]

@@ -13,4 +13,5 @@ mod owners;
 mod starting;
 mod stopping;
 mod submitting;
+mod trimming;
 mod zygotes;

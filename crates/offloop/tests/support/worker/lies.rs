@@ -92,6 +92,7 @@ fn say(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
         "chunk-without-memory" => {
             socket::send(socket, b"c\0\0\0\0", &[no_memory.as_fd()], Wait::Yes)
         }
+        "unknown-chunk-given-up" => socket::send(socket, b"d\0\0\0\0", &[], Wait::Yes),
         "chunk-without-descriptor" => socket::send(socket, b"c\0\0\0\0", &[], Wait::Yes),
         "chunk-twice" => {
             let arena = pass_chunk(socket, 7)?;

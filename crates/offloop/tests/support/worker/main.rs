@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::time::Duration;
 
 use offloop::arena::Block;
 use offloop::worker::{Call, CompletionFlags, Request, Setup, Wake, WorkerChannel, ZygoteServer};
@@ -50,6 +51,11 @@ fn main() -> io::Result<()> {
         }
         Some(("hello-waits", _)) => {
             wait_before_hello(&setup)?;
+            channel.hello(Ok(()))?;
+        }
+        Some(("trim-window-ms", number)) => {
+            let window = Duration::from_millis(number.parse().map_err(io::Error::other)?);
+            channel.results().set_trim_window(window);
             channel.hello(Ok(()))?;
         }
         _ => channel.hello(Ok(()))?,
