@@ -20,10 +20,10 @@ use crate::names;
 use crate::pending::{self, Pending, Waiter};
 
 /// Outcomes fetched at a time.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
 /// How long one call may go on fetching. What it resolves makes callbacks of its own ready, which
 /// take several times as long before the loop comes round again.
-const TURN_NS: u64 = 300_000;
+const TURN_NS: u64 = 150_000;
 
 /// The owner of one event loop.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]

@@ -13,8 +13,9 @@ use pyo3::prelude::*;
 
 use crate::owner::resolve_all;
 
-/// Outcomes resolved before other threads may have the interpreter.
-const BATCH: usize = 256;
+/// Outcomes resolved before other threads may have the interpreter: half a millisecond of them. A
+/// loop that was stuck and comes back finds this thread at work, and would wait for as many.
+const BATCH: usize = 16;
 
 struct Resolver {
     thread: JoinHandle<()>,
