@@ -13,9 +13,9 @@ use pyo3::prelude::*;
 
 use crate::owner::resolve_all;
 
-/// Outcomes resolved before other threads may have the interpreter: half a millisecond of them. A
+/// Outcomes resolved before other threads may have the interpreter: a millisecond or two of them. A
 /// loop that was stuck and comes back finds this thread at work, and would wait for as many.
-const BATCH: usize = 16;
+const BATCH: usize = 64;
 
 struct Resolver {
     thread: JoinHandle<()>,
