@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,13 @@ from gates import OpenGate
 
 WORKERS = 2
 COMMAND_SECONDS_MAX = 50
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_arrive() -> None:
+    """Programs of the tests are interrupted; a shell's background job ignores that from birth."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -52,10 +60,13 @@ def held(gate):
         pool.shutdown()
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+LOOPS = {"asyncio": asyncio.run, "uvloop": uvloop.run, "offloop": offloop.run}
+
+
+@pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Callable:
-    """Run a coroutine to its end, under the standard loop and under uvloop."""
-    return asyncio.run if request.param == "asyncio" else uvloop.run
+    """Run a coroutine to its end, under the standard loop, under uvloop and under ours."""
+    return LOOPS[request.param]
 
 
 @pytest.fixture

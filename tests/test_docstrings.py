@@ -12,7 +12,8 @@ pytestmark = pytest.mark.quick
 
 MODULES = sorted(
     module.name
-    for module in pkgutil.iter_modules(offloop.__path__, "offloop.")
+    for package in (offloop, offloop._loop)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
     if not module.ispkg and module.name != "offloop.__main__"
 )
 WITH_EXAMPLES = (
@@ -20,6 +21,7 @@ WITH_EXAMPLES = (
     offloop.run,
     offloop.to_process,
     offloop.to_thread,
+    offloop.EventLoop,
     offloop.ProcessPool,
     offloop.ProcessPool.submit,
     offloop.ProcessPool.run,

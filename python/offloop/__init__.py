@@ -7,7 +7,9 @@
 120
 
 ``to_process`` and ``ProcessPool`` run calls in worker processes that survive anything;
-``to_thread`` and ``ThreadPool`` run what waits. Both work under any event loop.
+``to_thread`` and ``ThreadPool`` run what waits. Both work under any event loop, and
+``offloop.EventLoop`` is a faster one, for any asyncio program: ``offloop.run``, ``new_event_loop``,
+``install``.
 """
 
 from _offloop_worker.exceptions import (
@@ -18,6 +20,7 @@ from _offloop_worker.exceptions import (
 )
 from offloop._default import run, to_process, to_thread
 from offloop._future import Future
+from offloop._loop import EventLoop, EventLoopPolicy, install, new_event_loop
 from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
 from offloop._thread_pool import ThreadPool
@@ -27,6 +30,10 @@ __all__ = [
     "run",
     "to_process",
     "to_thread",
+    "EventLoop",
+    "new_event_loop",
+    "EventLoopPolicy",
+    "install",
     "ProcessPool",
     "PoolView",
     "ThreadPool",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from _offloop_worker import _offloop
+from offloop._loop import new_event_loop
 from offloop._process_pool import ProcessPool
 
 __all__ = ["run", "to_process", "to_thread"]
@@ -58,13 +59,23 @@ async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     return await loop.run_in_executor(None, call)
 
 
-def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """Run a coroutine on a new event loop and close it, as ``asyncio.run`` does.
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = new_event_loop,
+) -> T:
+    """Run a coroutine on a new event loop of ours and close it, as ``asyncio.run`` does.
 
     >>> run(to_process(len, "four"))
     4
+
+    ``loop_factory`` makes another loop; ``None`` leaves the choice to asyncio's policy.
     """
-    return asyncio.run(main, debug=debug)
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("offloop.run() cannot be called from a running event loop")
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+        return runner.run(main)
 
 
 atexit.register(_offloop.stop)

@@ -20,7 +20,8 @@ class ProgramCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep what follows ``-m MODULE`` from being read as options of ours."""
         for index, argument in enumerate(args):
-            if argument == "--" or not argument.startswith("-"):
+            is_value = index > 0 and args[index - 1] == "--loop"
+            if argument == "--" or not (argument.startswith("-") or is_value):
                 break
             if argument.startswith("-m"):
                 end = index + (2 if argument == "-m" else 1)
@@ -39,25 +40,33 @@ def main() -> None:
     "run",
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
-    options_metavar="[--no-adopt] [--no-report]",
+    options_metavar="[--loop NAME] [--no-adopt] [--no-report]",
     short_help="Run a script or a module with offloop underneath.",
+)
+@click.option(
+    "--loop",
+    type=click.Choice(["offloop", "asyncio", "uvloop"]),
+    default="offloop",
+    show_default=True,
+    help="The event loop of programs that choose none.",
 )
 @click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
 @click.option("--no-report", is_flag=True, help="Print no report at exit.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as `python -m` does.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT] [ARGS]...")
 def run_command(
-    arguments: tuple[str, ...], module: str | None, no_adopt: bool, no_report: bool
+    arguments: tuple[str, ...], module: str | None, loop: str, no_adopt: bool, no_report: bool
 ) -> None:
     """Run SCRIPT, or a module with -m, as the main program, with offloop underneath.
 
+    asyncio makes offloop's event loop, unless the program chooses one itself, and
     `concurrent.futures.ProcessPoolExecutor` is adopted: the program's pools become offloop's.
     At exit a report on standard error tells how late the event loop ran and what its lanes did.
     Options of offloop come before SCRIPT; everything after it belongs to the program.
     """
     from offloop._run import Settings, run_module, run_script
 
-    settings = Settings(adopt=not no_adopt, report=not no_report)
+    settings = Settings(adopt=not no_adopt, report=not no_report, loop=loop)
     if module is not None:
         run_module(module, list(arguments), settings)
     elif arguments:

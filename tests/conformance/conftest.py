@@ -1,23 +1,28 @@
-"""Collects the conformance suite only where the interpreter ships CPython's own tests."""
+"""Collects the conformance suites only where the interpreter ships CPython's own tests."""
 
 import importlib.util
 
+SUITES = {
+    "test.test_concurrent_futures": "test_standard_suite.py",
+    "test.test_asyncio": "test_event_loop.py",
+}
 
-def ships_the_suite() -> bool:
-    """Whether `test.test_concurrent_futures` and what it stands on can be imported."""
+
+def is_shipped(suite: str) -> bool:
+    """Whether a suite and what it stands on can be imported."""
     try:
-        return bool(
-            importlib.util.find_spec("test.support")
-            and importlib.util.find_spec("test.test_concurrent_futures")
-        )
+        return bool(importlib.util.find_spec("test.support") and importlib.util.find_spec(suite))
     except ModuleNotFoundError:
         return False
 
 
-collect_ignore = [] if ships_the_suite() else ["test_standard_suite.py"]
+collect_ignore = [ours for suite, ours in SUITES.items() if not is_shipped(suite)]
 
 
-def pytest_report_header() -> str:
-    """Say in the first lines whether the suite is there."""
-    found = "runs" if ships_the_suite() else "is not shipped with this interpreter"
-    return f"conformance: test.test_concurrent_futures {found}"
+def pytest_report_header() -> list[str]:
+    """Say in the first lines which suites are there."""
+    return [
+        f"conformance: {suite} "
+        + ("runs" if is_shipped(suite) else "is not shipped with this interpreter")
+        for suite in SUITES
+    ]

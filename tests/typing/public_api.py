@@ -73,6 +73,19 @@ def statistics_are_numbers(pool: offloop.ProcessPool) -> None:
     assert_type(statistics.submitted, int)
 
 
+def loops_are_asyncios() -> None:
+    """Whatever takes an event loop, a policy or a factory takes ours."""
+    loop: asyncio.AbstractEventLoop = offloop.EventLoop()
+    assert_type(offloop.new_event_loop(), offloop.EventLoop)
+    assert_type(loop.run_until_complete(main()), int)
+    with asyncio.Runner(loop_factory=offloop.new_event_loop) as runner:
+        assert_type(runner.run(main()), int)
+    policy: asyncio.AbstractEventLoopPolicy = offloop.EventLoopPolicy()
+    asyncio.set_event_loop_policy(policy)
+    handle = loop.call_later(1.0, print, "text")
+    assert_type(handle, asyncio.TimerHandle)
+
+
 async def main() -> int:
     """A coroutine with a result."""
     return 1

@@ -10,6 +10,7 @@
 mod buffer;
 mod calls;
 mod codec;
+mod event_loop;
 mod functions;
 mod lane;
 mod lifted;
@@ -27,6 +28,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_class::<lane::Lane>()?;
     module.add_class::<owner::LoopOwner>()?;
+    event_loop::add_to(module)?;
     module.add_function(wrap_pyfunction!(lane::stop, module)?)?;
     module.add_function(wrap_pyfunction!(lane::worker_pids, module)?)?;
     module.add_function(wrap_pyfunction!(lane::zygote_pids, module)?)?;

@@ -14,6 +14,22 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
+/// A counter that runs on by itself and costs less to read than a clock: processor ticks where
+/// there are such, nanoseconds elsewhere. Its unit is between a fifth of a nanosecond and
+/// one, and it may jump when the thread moves to another core: it serves for rough intervals.
+#[must_use]
+pub fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every processor of this architecture has the counter.
+        unsafe { core::arch::x86_64::_rdtsc() }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        monotonic_ns()
+    }
+}
+
 /// Involuntary context switches of the calling thread so far: it grows when somebody else wanted
 /// the core, which is how a spinner learns that no core is spare.
 #[must_use]

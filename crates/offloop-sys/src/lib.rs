@@ -12,10 +12,12 @@ pub mod handshake;
 pub mod memory;
 pub mod poller;
 pub mod process;
+pub mod readiness;
 pub mod ring;
 #[cfg(not(loom))]
 pub mod segment;
 pub mod socket;
+pub mod stream;
 pub mod sync;
 
 /// Turns the `-1` of a system call into the error it left in `errno`.
@@ -25,6 +27,11 @@ pub(crate) fn check(result: libc::c_int) -> std::io::Result<libc::c_int> {
     } else {
         Ok(result)
     }
+}
+
+/// The same, for calls that return a length.
+pub(crate) fn check_size(result: libc::ssize_t) -> std::io::Result<usize> {
+    usize::try_from(result).map_err(|_| std::io::Error::last_os_error())
 }
 
 /// Repeats a call that a signal interrupted; every other error is the caller's.

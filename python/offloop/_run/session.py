@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import offloop
 from _offloop_worker import _offloop
-from offloop._run import adoption, calls, freezes, lag, lanes, program
+from offloop._run import adoption, calls, freezes, lag, lanes, loops, program
 
 EXIT_NOT_STARTED = 2
 """The interpreter's own status for a script that it cannot open."""
@@ -25,6 +25,7 @@ class Settings:
 
     adopt: bool = True
     report: bool = True
+    loop: str = "offloop"
 
 
 class Session:
@@ -41,6 +42,7 @@ class Session:
 
     def install(self, settings: Settings) -> None:
         """Put the instruments in place, and order the report for after everything else."""
+        loops.install(settings.loop)
         executors: list[type[Executor]] = [
             Executor,
             ThreadPoolExecutor,
@@ -78,7 +80,11 @@ def run_module(name: str, arguments: Sequence[str], settings: Settings) -> None:
 
 def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], program.Program]) -> None:
     session = Session()
-    session.install(settings)
+    try:
+        session.install(settings)
+    except loops.LoopMissing as error:
+        print(f"offloop run: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_NOT_STARTED) from None
     try:
         found = load()
     except program.ProgramMissing as error:

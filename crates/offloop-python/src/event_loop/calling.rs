@@ -1,0 +1,250 @@
+//! C's calling convention: how the interpreter calls a method of ours without building a tuple.
+//!
+//! Methods are put on a class as method descriptors, which is what the interpreter calls fastest:
+//! the arguments stay where the caller has them, and none is converted. Calls with unusual
+//! keywords are left to Python code, which sorts them out and calls again.
+//!
+//! Errors:     a panic becomes a `RuntimeError`.
+//! Source:     docs.python.org/3/c-api/structures.html (METH_FASTCALL).
+
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null_mut;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::{ffi, intern};
+
+use super::handle::{Callback, Handle};
+use super::{LoopCore, ffi_bound};
+use crate::names::function;
+
+/// A method's name, its text with the signature that `inspect` reads, and the function.
+pub(super) type FastMethod = (&'static CStr, &'static CStr, FastCall);
+/// The same for one that takes one argument or none, as its flags say.
+pub(super) type SimpleMethod = (&'static CStr, &'static CStr, ffi::PyCFunction, i32);
+
+pub(super) type FastCall = unsafe extern "C" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    ffi::Py_ssize_t,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
+/// Puts methods that take any arguments on a class.
+pub(super) fn put_fast(class: &Bound<'_, PyType>, methods: &[FastMethod]) -> PyResult<()> {
+    for &(name, text, call) in methods {
+        let definition = ffi::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer {
+                PyCFunctionFastWithKeywords: call,
+            },
+            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            ml_doc: text.as_ptr(),
+        };
+        put(class, name, definition)?;
+    }
+    Ok(())
+}
+
+/// Puts methods that take one argument or none on a class.
+pub(super) fn put_simple(class: &Bound<'_, PyType>, methods: &[SimpleMethod]) -> PyResult<()> {
+    for &(name, text, call, flags) in methods {
+        let definition = ffi::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: call },
+            ml_flags: flags,
+            ml_doc: text.as_ptr(),
+        };
+        put(class, name, definition)?;
+    }
+    Ok(())
+}
+
+fn put(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    definition: ffi::PyMethodDef,
+) -> PyResult<()> {
+    let definition = Box::leak(Box::new(definition));
+    // SAFETY: attached; the definition lives for ever, and its flags say how it is called.
+    let descriptor = unsafe {
+        let descriptor = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+        Bound::from_owned_ptr_or_err(class.py(), descriptor)?
+    };
+    class.setattr(name.to_str().expect("ASCII"), descriptor)
+}
+
+pub(super) fn outcome(
+    py: Python<'_>,
+    result: std::thread::Result<PyResult<*mut ffi::PyObject>>,
+) -> *mut ffi::PyObject {
+    match result {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) => {
+            error.restore(py);
+            null_mut()
+        }
+        Err(_) => {
+            PyRuntimeError::new_err("offloop's event loop panicked: this is a bug of offloop")
+                .restore(py);
+            null_mut()
+        }
+    }
+}
+
+/// A call as C makes it; everything is borrowed from the caller.
+pub(super) struct Arguments<'a, 'py> {
+    pub(super) event_loop: &'a Bound<'py, LoopCore>,
+    pub(super) positional: &'a [*mut ffi::PyObject],
+    pub(super) keywords: &'a [*mut ffi::PyObject],
+    pub(super) names: *mut ffi::PyObject,
+}
+
+/// Runs a method, with panics turned into exceptions.
+///
+/// # Safety
+/// The arguments are those that the interpreter passes to a method of `LoopCore`.
+pub(super) unsafe fn enter(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+    body: impl FnOnce(Python<'_>, &Arguments<'_, '_>) -> PyResult<*mut ffi::PyObject>,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter, so attached; the descriptor has checked the type of
+    // `slf`; `args` has `count` positional arguments and one for each of `names` after them.
+    let (py, call) = unsafe {
+        let py = Python::assume_attached();
+        let keywords = if names.is_null() {
+            0
+        } else {
+            ffi::PyTuple_GET_SIZE(names)
+        };
+        let count = count.unsigned_abs();
+        let all: &[*mut ffi::PyObject] = if args.is_null() {
+            &[]
+        } else {
+            std::slice::from_raw_parts(args, count + keywords.unsigned_abs())
+        };
+        let event_loop = ffi_bound(py, &slf).cast_unchecked::<LoopCore>();
+        let call = Arguments {
+            event_loop: &*std::ptr::from_ref(event_loop),
+            positional: &all[..count.min(all.len())],
+            keywords: &all[count.min(all.len())..],
+            names,
+        };
+        (py, call)
+    };
+    outcome(py, catch_unwind(AssertUnwindSafe(|| body(py, &call))))
+}
+
+impl Arguments<'_, '_> {
+    /// The context given by keyword, null for none; `None` when other keywords are given.
+    pub(super) fn context(&self, py: Python<'_>) -> Option<*mut ffi::PyObject> {
+        match self.keywords {
+            [] => Some(null_mut()),
+            [context] => {
+                // SAFETY: a tuple of one name.
+                let name = unsafe { ffi::PyTuple_GET_ITEM(self.names, 0) };
+                is_named(py, name, intern!(py, "context")).then_some(*context)
+            }
+            _ => None,
+        }
+    }
+
+    /// Leaves an unusual call to Python, which sorts its keywords out and calls again.
+    pub(super) fn sort_out(&self, py: Python<'_>, method: &str) -> PyResult<*mut ffi::PyObject> {
+        // SAFETY: borrowed objects that live for the call.
+        let object = |pointer: &*mut ffi::PyObject| unsafe { ffi_bound(py, pointer).clone() };
+        let positional = PyTuple::new(py, self.positional.iter().map(object))?;
+        let keywords = PyDict::new(py);
+        for (index, value) in self.keywords.iter().enumerate() {
+            // SAFETY: a tuple with as many names as there are keywords.
+            let name = unsafe { ffi::PyTuple_GET_ITEM(self.names, index as ffi::Py_ssize_t) };
+            keywords.set_item(object(&name), object(value))?;
+        }
+        let sorted = function(py, "offloop._loop.handles", method)?;
+        let result = sorted.call1((self.event_loop, positional, keywords))?;
+        Ok(result.into_ptr())
+    }
+
+    /// The checks that every method begins with; whether the loop is in debug mode.
+    pub(super) fn check(&self, py: Python<'_>) -> PyResult<bool> {
+        let (closed, debug) = self
+            .event_loop
+            .get()
+            .state
+            .with(py, |state| (state.closed, state.debug));
+        if closed {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(debug)
+    }
+
+    pub(super) fn handle(
+        &self,
+        py: Python<'_>,
+        items: &[*mut ffi::PyObject],
+        context: *mut ffi::PyObject,
+        when: Option<f64>,
+    ) -> PyResult<Handle> {
+        let callback = Callback {
+            items,
+            context,
+            event_loop: self.event_loop.as_ptr(),
+        };
+        Handle::new(py, &callback, when)
+    }
+
+    /// Debug mode: checks thread and callback, and remembers where the handle was made.
+    pub(super) fn inspect(
+        &self,
+        py: Python<'_>,
+        handle: &Handle,
+        method: &str,
+        check_thread: bool,
+    ) -> PyResult<()> {
+        let traceback = function(py, "offloop._loop.handles", "inspect")?;
+        let object = handle.to_object(py);
+        let traceback = traceback.call1((self.event_loop, object, method, check_thread))?;
+        handle.set_traceback(traceback);
+        Ok(())
+    }
+}
+
+/// Whether the name of a keyword is this one: mostly both are the interned string.
+pub(super) fn is_named(
+    py: Python<'_>,
+    name: *mut ffi::PyObject,
+    wanted: &Bound<'_, PyString>,
+) -> bool {
+    // SAFETY: attached; names of keywords are strings, which compare without running any code.
+    name == wanted.as_ptr() || unsafe { ffi_bound(py, &name) }.eq(wanted).unwrap_or(false)
+}
+
+pub(super) fn missing(method: &str, name: &str) -> PyErr {
+    PyTypeError::new_err(format!(
+        "{method}() missing 1 required positional argument: '{name}'"
+    ))
+}
+
+/// Runs a method of the loop that takes no arguments, with panics turned into exceptions.
+///
+/// # Safety
+/// `slf` is what the interpreter passes to a method of `LoopCore`.
+pub(super) unsafe fn enter_plain(
+    slf: *mut ffi::PyObject,
+    body: impl FnOnce(Python<'_>, &Bound<'_, LoopCore>) -> *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter, so attached; the descriptor has checked the type.
+    let (py, event_loop) = unsafe {
+        let py = Python::assume_attached();
+        (py, ffi_bound(py, &slf).cast_unchecked::<LoopCore>())
+    };
+    outcome(
+        py,
+        catch_unwind(AssertUnwindSafe(|| Ok(body(py, event_loop)))),
+    )
+}

@@ -1,0 +1,257 @@
+//! The loop's methods that every callback goes through.
+//!
+//! Everything unusual (a callback given by keyword, debug mode) is left to Python code.
+//!
+//! Errors:     the standard loop's, with its texts.
+//! Source:     asyncio/base_events.py for the meaning.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::calling::{
+    Arguments, FastMethod, SimpleMethod, enter, enter_plain, missing, put_fast, put_simple,
+};
+use super::schedule::Entry;
+use super::{making, turn};
+
+/// From so many handles in the queue on, their contexts are hidden from the collector: a loop that
+/// keeps up has fewer, and hiding costs a little.
+const MANY: usize = 256;
+
+/// Puts the methods on the class.
+pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
+    put_fast(class, &CALLS)?;
+    put_simple(class, &QUESTIONS)
+}
+
+const CALLS: [FastMethod; 6] = [
+    (
+        c"call_soon",
+        c"call_soon($self, callback, *args, context=None)\n--\n\nRun it in the next round.",
+        call_soon,
+    ),
+    (
+        c"call_soon_threadsafe",
+        c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nFrom any thread.",
+        call_soon_threadsafe,
+    ),
+    (
+        c"call_later",
+        c"call_later($self, delay, callback, *args, context=None)\n--\n\nRun it after seconds.",
+        call_later,
+    ),
+    (
+        c"call_at",
+        c"call_at($self, when, callback, *args, context=None)\n--\n\nRun it at a time of the loop.",
+        call_at,
+    ),
+    (
+        c"create_future",
+        c"create_future($self)\n--\n\nReturn a new future of this loop.",
+        making::create_future,
+    ),
+    (
+        c"create_task",
+        c"create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\nRun a coroutine.",
+        making::create_task,
+    ),
+];
+
+const QUESTIONS: [SimpleMethod; 3] = [
+    (
+        c"time",
+        c"time($self)\n--\n\nReturn the loop's time: seconds of the monotonic clock.",
+        time,
+        ffi::METH_NOARGS,
+    ),
+    (
+        c"get_debug",
+        c"get_debug($self)\n--\n\nReturn whether the loop is in debug mode.",
+        get_debug,
+        ffi::METH_NOARGS,
+    ),
+    (
+        c"is_closed",
+        c"is_closed($self)\n--\n\nReturn whether the loop was closed.",
+        is_closed,
+        ffi::METH_NOARGS,
+    ),
+];
+
+unsafe extern "C" fn time(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe { enter_plain(slf, |_, _| ffi::PyFloat_FromDouble(turn::monotonic_s())) }
+}
+
+unsafe extern "C" fn get_debug(
+    slf: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter_plain(slf, |py, event_loop| {
+            let debug = event_loop.get().state.with(py, |state| state.debug);
+            ffi::PyBool_FromLong(debug.into())
+        })
+    }
+}
+
+unsafe extern "C" fn is_closed(
+    slf: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter_plain(slf, |py, event_loop| {
+            ffi::PyBool_FromLong(event_loop.get().closed(py).into())
+        })
+    }
+}
+
+unsafe extern "C" fn call_soon(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            let Some(context) = call.context(py) else {
+                return call.sort_out(py, "call_soon");
+            };
+            schedule(py, call, context, "call_soon")
+        })
+    }
+}
+
+unsafe extern "C" fn call_soon_threadsafe(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            let Some(context) = call.context(py) else {
+                return call.sort_out(py, "call_soon_threadsafe");
+            };
+            let handle = schedule(py, call, context, "call_soon_threadsafe")?;
+            if let Err(error) = call.event_loop.get().wake(py) {
+                ffi::Py_DECREF(handle);
+                return Err(error);
+            }
+            Ok(handle)
+        })
+    }
+}
+
+fn schedule(
+    py: Python<'_>,
+    call: &Arguments<'_, '_>,
+    context: *mut ffi::PyObject,
+    method: &str,
+) -> PyResult<*mut ffi::PyObject> {
+    let debug = call.check(py)?;
+    if call.positional.is_empty() {
+        return Err(missing(method, "callback"));
+    }
+    let handle = call.handle(py, call.positional, context, None)?;
+    if debug {
+        call.inspect(py, &handle, method, method == "call_soon")?;
+    }
+    let result = handle.clone_ref(py).into_ptr();
+    let state = &call.event_loop.get().state;
+    state.with(py, |state| {
+        if state.schedule.ready_len() >= MANY && context.is_null() {
+            handle.hide_context();
+        }
+        state.schedule.push(Entry::Ours(handle));
+    });
+    Ok(result)
+}
+
+unsafe extern "C" fn call_later(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            let (Some(context), Some(delay)) = (call.context(py), call.positional.first()) else {
+                return call.sort_out(py, "call_later");
+            };
+            if *delay == ffi::Py_None() {
+                return Err(PyTypeError::new_err("delay must not be None"));
+            }
+            let delay = seconds(py, *delay)?;
+            let when = turn::clock(call.event_loop)? + delay;
+            schedule_at(py, call, context, when, "call_later")
+        })
+    }
+}
+
+unsafe extern "C" fn call_at(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            let (Some(context), Some(when)) = (call.context(py), call.positional.first()) else {
+                return call.sort_out(py, "call_at");
+            };
+            if *when == ffi::Py_None() {
+                return Err(PyTypeError::new_err("when cannot be None"));
+            }
+            let when = seconds(py, *when)?;
+            schedule_at(py, call, context, when, "call_at")
+        })
+    }
+}
+
+/// A number as seconds.
+unsafe fn seconds(py: Python<'_>, number: *mut ffi::PyObject) -> PyResult<f64> {
+    // SAFETY: a borrowed object; attached.
+    let seconds = unsafe { ffi::PyFloat_AsDouble(number) };
+    #[expect(
+        clippy::float_cmp,
+        reason = "the value that C's interface uses for an error"
+    )]
+    if seconds == -1.0
+        && let Some(error) = PyErr::take(py)
+    {
+        return Err(error);
+    }
+    Ok(seconds)
+}
+
+fn schedule_at(
+    py: Python<'_>,
+    call: &Arguments<'_, '_>,
+    context: *mut ffi::PyObject,
+    when: f64,
+    method: &str,
+) -> PyResult<*mut ffi::PyObject> {
+    let debug = call.check(py)?;
+    let items = &call.positional[1..];
+    if items.is_empty() {
+        return Err(missing(method, "callback"));
+    }
+    let handle = call.handle(py, items, context, Some(when))?;
+    if debug {
+        call.inspect(py, &handle, method, true)?;
+    }
+    let result = handle.clone_ref(py).into_ptr();
+    let state = &call.event_loop.get().state;
+    let swept = state.with(py, |state| state.schedule.push_timer(handle));
+    drop(swept);
+    Ok(result)
+}

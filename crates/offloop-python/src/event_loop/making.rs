@@ -1,0 +1,162 @@
+//! Futures and tasks of the loop: the standard library's C classes, made without a detour.
+//!
+//! `create_task` does here what it mostly is asked for: no task factory, not in debug mode, and no
+//! other keywords than every Python version has. Anything else is the standard method's.
+//!
+//! Source:     asyncio/base_events.py.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{ffi, intern};
+
+use super::LoopCore;
+use super::calling::{Arguments, enter, is_named};
+
+/// Where the standard loop looks the classes up at each call, and what stands there in C.
+struct Classes {
+    futures: Py<PyDict>,
+    tasks: Py<PyDict>,
+    task: Py<PyType>,
+    loop_name: Py<PyTuple>,
+    /// `create_task` of the standard loop.
+    standard: Py<PyAny>,
+}
+
+static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
+
+fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
+    CLASSES.get_or_try_init(py, || {
+        let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
+        let task = py.import("_asyncio")?.getattr("Task")?;
+        Ok(Classes {
+            futures: py.import("asyncio.futures")?.dict().unbind(),
+            tasks: py.import("asyncio.tasks")?.dict().unbind(),
+            task: task.cast_into::<PyType>()?.unbind(),
+            loop_name: PyTuple::new(py, ["loop"])?.unbind(),
+            standard: base.getattr("create_task")?.unbind(),
+        })
+    })
+}
+
+/// A future of this loop.
+pub(super) fn future<'py>(
+    py: Python<'py>,
+    event_loop: &Bound<'py, LoopCore>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let classes = classes(py)?;
+    let class = classes.futures.bind(py).get_item(intern!(py, "Future"))?;
+    let class = class.ok_or_else(|| PyTypeError::new_err("asyncio.futures has no Future"))?;
+    let arguments = [event_loop.as_ptr()];
+    let names = classes.loop_name.as_ptr();
+    // SAFETY: attached; borrowed objects, and one name for the one keyword.
+    unsafe {
+        let future = ffi::PyObject_Vectorcall(class.as_ptr(), arguments.as_ptr(), 0, names);
+        Bound::from_owned_ptr_or_err(py, future)
+    }
+}
+
+/// `create_future()`.
+pub(super) unsafe extern "C" fn create_future(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            if !call.positional.is_empty() || !call.keywords.is_empty() {
+                return Err(PyTypeError::new_err("create_future() takes no arguments"));
+            }
+            Ok(future(py, call.event_loop)?.into_ptr())
+        })
+    }
+}
+
+/// `create_task(coro, *, name=None, context=None, ...)`.
+pub(super) unsafe extern "C" fn create_task(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            let plain = call.event_loop.get().state.with(py, |state| {
+                !state.closed && !state.debug && state.task_factory.is_none()
+            });
+            if plain && let Some(task) = plain_task(py, call)? {
+                return Ok(task);
+            }
+            standard_task(py, call)
+        })
+    }
+}
+
+/// Makes a task of the C class; `None` when it is to be made in another way.
+fn plain_task(py: Python<'_>, call: &Arguments<'_, '_>) -> PyResult<Option<*mut ffi::PyObject>> {
+    let classes = classes(py)?;
+    let [coroutine] = call.positional else {
+        return Ok(None);
+    };
+    let class = classes.tasks.bind(py).get_item(intern!(py, "Task"))?;
+    if !class.is_some_and(|class| class.is(&classes.task)) {
+        return Ok(None);
+    }
+    if call.keywords.is_empty() {
+        let arguments = [*coroutine, call.event_loop.as_ptr()];
+        return make(py, classes, &arguments, classes.loop_name.as_ptr()).map(Some);
+    }
+    let (name, context) = (intern!(py, "name"), intern!(py, "context"));
+    let mut arguments = vec![*coroutine, call.event_loop.as_ptr()];
+    let mut names = vec![intern!(py, "loop").clone()];
+    for (index, value) in call.keywords.iter().enumerate() {
+        // SAFETY: there are as many names as there are keywords.
+        let given = unsafe { ffi::PyTuple_GET_ITEM(call.names, index as ffi::Py_ssize_t) };
+        let Some(known) = [name, context]
+            .into_iter()
+            .find(|known| is_named(py, given, known))
+        else {
+            return Ok(None);
+        };
+        arguments.push(*value);
+        names.push(known.clone());
+    }
+    let names = PyTuple::new(py, names)?;
+    make(py, classes, &arguments, names.as_ptr()).map(Some)
+}
+
+/// Calls the class with the coroutine and the keywords after it.
+fn make(
+    py: Python<'_>,
+    classes: &Classes,
+    arguments: &[*mut ffi::PyObject],
+    names: *mut ffi::PyObject,
+) -> PyResult<*mut ffi::PyObject> {
+    // SAFETY: attached; borrowed objects, one positional, and as many names as there are others.
+    let task =
+        unsafe { ffi::PyObject_Vectorcall(classes.task.as_ptr(), arguments.as_ptr(), 1, names) };
+    if task.is_null() {
+        return Err(PyErr::fetch(py));
+    }
+    Ok(task)
+}
+
+/// The standard loop's `create_task`, with the arguments as they are.
+fn standard_task(py: Python<'_>, call: &Arguments<'_, '_>) -> PyResult<*mut ffi::PyObject> {
+    let mut arguments = vec![call.event_loop.as_ptr()];
+    arguments.extend_from_slice(call.positional);
+    arguments.extend_from_slice(call.keywords);
+    let positional = call.positional.len() + 1;
+    let standard = classes(py)?.standard.as_ptr();
+    // SAFETY: attached; borrowed objects, and as many names as there are keywords.
+    let task =
+        unsafe { ffi::PyObject_Vectorcall(standard, arguments.as_ptr(), positional, call.names) };
+    if task.is_null() {
+        return Err(PyErr::fetch(py));
+    }
+    Ok(task)
+}

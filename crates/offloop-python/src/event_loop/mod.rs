@@ -1,0 +1,390 @@
+//! The event loop: what asyncio does for every callback, timer and packet, in Rust.
+//!
+//! `LoopCore` is the base class of `offloop.EventLoop`, whose other base is the standard library's
+//! own loop. What happens once for each connection or less is the standard library's code, so every
+//! keyword, every error text and every Python version's own behaviour is there; what happens for
+//! each callback or packet is ours and comes first in the order of classes.
+//!
+//! Shape:      `handle.rs`, `handle_type.rs` what waits to be run · `schedule.rs` the queue and
+//!             the heap of timers · `watch.rs` descriptors and who waits for them · `turn.rs` one
+//!             round of the loop · `calling.rs`, `fast.rs`, `making.rs`, `transport_calls.rs`
+//!             methods called too often for anything but C's calling convention · `stream.rs` a
+//!             connection, with `reading.rs`, `feeding.rs` and `writing.rs` · `sock.rs` calls on
+//!             the program's own sockets.
+//! Invariants: 1. The state is looked at only between calls into Python (`cell.rs`).
+//!             2. Handles leave the state before they are dropped, since that may run any code.
+//! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.
+//! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
+
+mod calling;
+mod cell;
+mod fast;
+mod feeding;
+mod handle;
+mod handle_type;
+mod making;
+mod reading;
+mod schedule;
+mod sock;
+mod stream;
+mod transport_calls;
+mod turn;
+mod view;
+mod watch;
+mod writing;
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use offloop_sys::event::Event;
+use offloop_sys::readiness::{Found, Interest, Readiness};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use cell::GilCell;
+use reading::ReadMemory;
+use schedule::{Entry, Schedule};
+use stream::Stream;
+use watch::Watches;
+
+/// What one loop knows.
+struct State {
+    schedule: Schedule,
+    watches: Watches,
+    /// Taken out while a thread waits with it.
+    found: Option<Found>,
+    /// A thread waits for readiness, and nobody has woken it yet.
+    asleep: bool,
+    closed: bool,
+    stopping: bool,
+    debug: bool,
+    /// `time` is not ours: a subclass or a test has put another there.
+    own_clock: bool,
+    slow_callback_s: f64,
+    task_factory: Option<Py<PyAny>>,
+    /// Streams that have something to send at the end of the round.
+    unsent: Vec<Py<Stream>>,
+    /// Taken out by whoever reads.
+    read_memory: Option<Box<ReadMemory>>,
+}
+
+/// The native half of `offloop.EventLoop`.
+#[pyclass(subclass, frozen, module = "_offloop_worker._offloop")]
+pub(crate) struct LoopCore {
+    state: GilCell<State>,
+    readiness: Arc<Readiness>,
+    waker: Event,
+}
+
+/// The exception that Python's own calls raise: its class, number and text.
+fn os_error(error: std::io::Error) -> PyErr {
+    let Some(code) = error.raw_os_error() else {
+        return PyErr::from(error);
+    };
+    let text = error.to_string();
+    let suffix = format!(" (os error {code})");
+    let text = text.strip_suffix(&suffix).unwrap_or(&text).to_owned();
+    PyOSError::new_err((code, text))
+}
+
+#[pymethods]
+impl LoopCore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let readiness = Arc::new(Readiness::new().map_err(os_error)?);
+        let waker = Event::new().map_err(os_error)?;
+        let reading = Interest {
+            read: true,
+            ..Interest::NONE
+        };
+        readiness
+            .change(waker.as_fd().as_raw_fd(), Interest::NONE, reading)
+            .map_err(os_error)?;
+        Ok(Self {
+            state: GilCell::new(State {
+                schedule: Schedule::default(),
+                watches: Watches::default(),
+                found: Some(Found::default()),
+                asleep: false,
+                closed: false,
+                stopping: false,
+                debug: false,
+                own_clock: true,
+                slow_callback_s: 0.1,
+                task_factory: None,
+                unsent: Vec::new(),
+                read_memory: None,
+            }),
+            readiness,
+            waker,
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs while its thread is attached, and never inside `with`, which
+        // allocates nothing of Python's.
+        let py = unsafe { Python::assume_attached() };
+        self.state.with(py, |state| {
+            state.schedule.traverse(&visit)?;
+            state.watches.traverse(&visit)?;
+            visit.call(&state.task_factory)?;
+            state
+                .unsent
+                .iter()
+                .try_for_each(|stream| visit.call(stream))
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let factory = self.state.with(py, |state| state.task_factory.take());
+        drop(factory);
+        self._clear_schedule(py);
+    }
+
+    /// Runs until `stop`, once the loop has been made the running one.
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        turn::run(slf)
+    }
+
+    /// One round: polls, and runs what is ready.
+    fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
+        turn::run_once(slf)
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        self.state.with(py, |state| state.stopping = true);
+    }
+
+    fn _check_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if self.closed(py) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    /// Another clock than ours is, or is no more, in use.
+    fn _set_own_clock(&self, py: Python<'_>, own: bool) {
+        self.state.with(py, |state| state.own_clock = own);
+    }
+
+    fn _add_callback(&self, py: Python<'_>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        let entry = Entry::Foreign(handle.clone().unbind());
+        if !entry.is_cancelled(py)? {
+            self.state.with(py, |state| state.schedule.push(entry));
+        }
+        Ok(())
+    }
+
+    /// Wakes the loop's thread, from any thread.
+    fn _write_to_self(&self, py: Python<'_>) -> PyResult<()> {
+        self.wake(py)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<PyAny>> {
+        watch::add(slf, fd, watch::Side::Reader, callback, args)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<PyAny>> {
+        watch::add(slf, fd, watch::Side::Writer, callback, args)
+    }
+
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        watch::remove(slf, fd, watch::Side::Reader)
+    }
+
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        watch::remove(slf, fd, watch::Side::Writer)
+    }
+
+    /// What a descriptor is watched for: (reader's handle, writer's handle).
+    fn _watched(&self, py: Python<'_>, fd: i32) -> (Option<Py<PyAny>>, Option<Py<PyAny>>) {
+        self.state.with(py, |state| state.watches.handles(py, fd))
+    }
+
+    #[getter(_closed)]
+    fn closed(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.closed)
+    }
+
+    #[setter(_closed)]
+    fn set_closed(&self, py: Python<'_>, closed: bool) {
+        self.state.with(py, |state| state.closed = closed);
+    }
+
+    #[getter(_stopping)]
+    fn stopping(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.stopping)
+    }
+
+    #[setter(_stopping)]
+    fn set_stopping(&self, py: Python<'_>, stopping: bool) {
+        self.state.with(py, |state| state.stopping = stopping);
+    }
+
+    #[getter(_debug)]
+    fn debug_flag(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.debug)
+    }
+
+    #[setter(_debug)]
+    fn set_debug_flag(&self, py: Python<'_>, debug: &Bound<'_, PyAny>) -> PyResult<()> {
+        let debug = debug.is_truthy()?;
+        self.state.with(py, |state| state.debug = debug);
+        Ok(())
+    }
+
+    #[getter(_task_factory)]
+    fn task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| {
+            state
+                .task_factory
+                .as_ref()
+                .map(|factory| factory.clone_ref(py))
+        })
+    }
+
+    #[setter(_task_factory)]
+    fn set_task_factory_slot(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
+        let old = self.state.with(py, |state| {
+            std::mem::replace(&mut state.task_factory, factory)
+        });
+        drop(old);
+    }
+
+    #[getter(slow_callback_duration)]
+    fn slow_callback_duration(&self, py: Python<'_>) -> f64 {
+        self.state.with(py, |state| state.slow_callback_s)
+    }
+
+    #[setter(slow_callback_duration)]
+    fn set_slow_callback_duration(&self, py: Python<'_>, seconds: f64) {
+        self.state.with(py, |state| state.slow_callback_s = seconds);
+    }
+
+    /// The handles that are ready, in their order. A list of its own: changing it changes nothing.
+    #[getter(_ready)]
+    fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let handles = self.state.with(py, |state| state.schedule.ready(py));
+        PyList::new(py, handles)
+    }
+
+    /// Assigned by the standard library's constructor; ours is here already.
+    #[setter(_ready)]
+    fn set_ready(&self, _ready: &Bound<'_, PyAny>) {}
+
+    /// The timers that wait, in no order, cancelled ones included.
+    #[getter(_scheduled)]
+    fn scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let handles = self.state.with(py, |state| state.schedule.timers(py));
+        PyList::new(py, handles)
+    }
+
+    /// As `_ready`.
+    #[setter(_scheduled)]
+    fn set_scheduled(&self, _scheduled: &Bound<'_, PyAny>) {}
+
+    #[getter(_timer_cancelled_count)]
+    fn timer_cancelled_count(&self, py: Python<'_>) -> usize {
+        self.state
+            .with(py, |state| state.schedule.cancelled_timers())
+    }
+
+    /// As `_ready`.
+    #[setter(_timer_cancelled_count)]
+    fn set_timer_cancelled_count(&self, _count: &Bound<'_, PyAny>) {}
+
+    /// Drops every handle: the loop is being closed.
+    fn _clear_schedule(&self, py: Python<'_>) {
+        let held = self.state.with(py, |state| {
+            (
+                state.schedule.take_all(),
+                state.watches.take_all(),
+                std::mem::take(&mut state.unsent),
+                state.read_memory.take(),
+            )
+        });
+        drop(held);
+    }
+}
+
+impl LoopCore {
+    /// Lends the memory for reading, of which there is one unless reading nests.
+    fn with_read_memory<R>(&self, py: Python<'_>, read: impl FnOnce(&mut ReadMemory) -> R) -> R {
+        let memory = self.state.with(py, |state| state.read_memory.take());
+        let mut memory = memory.unwrap_or_else(|| Box::new(ReadMemory::new()));
+        let result = read(&mut memory);
+        let other = self
+            .state
+            .with(py, |state| state.read_memory.replace(memory));
+        drop(other);
+        result
+    }
+
+    fn waker_fd(&self) -> i32 {
+        self.waker.as_fd().as_raw_fd()
+    }
+
+    fn wake(&self, py: Python<'_>) -> PyResult<()> {
+        let asleep = self
+            .state
+            .with(py, |state| std::mem::take(&mut state.asleep));
+        if asleep {
+            self.waker.signal().map_err(os_error)?;
+        }
+        Ok(())
+    }
+}
+
+/// Finishes the class: its methods in C's calling convention.
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<LoopCore>()?;
+    module.add_class::<Stream>()?;
+    module.add_function(wrap_pyfunction!(
+        transport_calls::add_stream_methods,
+        module
+    )?)?;
+    let class = module.py().get_type::<LoopCore>();
+    sock::add_to(&class)?;
+    fast::add_to(&class)
+}
+
+/// Looks at the state of the loop behind a pointer that a handle holds.
+///
+/// # Safety
+/// The caller is attached, and the pointer is that of a live loop of ours: only those make handles.
+unsafe fn with_state<R>(event_loop: *mut ffi::PyObject, look: impl FnOnce(&mut State) -> R) -> R {
+    // SAFETY: as above.
+    unsafe {
+        let py = Python::assume_attached();
+        let event_loop = ffi_bound(py, &event_loop).cast_unchecked::<LoopCore>();
+        event_loop.get().state.with(py, look)
+    }
+}
+
+/// Borrows an object behind a pointer for as long as the pointer is borrowed.
+///
+/// # Safety
+/// The caller is attached, and the object lives as long as the pointer is borrowed.
+unsafe fn ffi_bound<'a, 'py>(
+    py: Python<'py>,
+    pointer: &'a *mut ffi::PyObject,
+) -> &'a Bound<'py, PyAny> {
+    // SAFETY: as above.
+    unsafe { Bound::ref_from_ptr(py, pointer) }
+}

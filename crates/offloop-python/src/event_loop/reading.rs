@@ -1,0 +1,363 @@
+//! Reading of streams: from the kernel to the protocol with as few copies as it allows.
+//!
+//! Short reads go through one buffer of the loop's, so no memory is asked for that is not handed
+//! on. Once a stream has brought much at once, the kernel is asked how much waits, and writes
+//! straight into the bytes that the protocol gets. Those are kept, and used again as soon as nobody
+//! else has them: memory of this size would otherwise be mapped and unmapped for each read,
+//! whenever the allocator's mood is so.
+//!
+//! Units:      bytes.
+//! Invariants: 1. Kept bytes are written to only while ours is the only reference.
+//!             2. `capacity` of kept bytes is the size that they were made with; the object may
+//!                say less, never more.
+//! Errors:     what the protocol or the system raises closes the connection, as in the standard
+//!             transport, whose methods report it.
+//! Source:     asyncio/selector_events.py; research on loops, section D7.
+
+use std::io::ErrorKind;
+use std::ptr::{self, null_mut};
+
+use offloop_sys::stream::{receive, receive_into, waiting};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::feeding::Feed;
+use super::os_error;
+use super::stream::{Receiver, Stream};
+use super::turn::Entered;
+use super::view::View;
+
+/// Read at once, as in the standard loop.
+const READ_BYTES: usize = 256 * 1024;
+/// Reads of one stream before the others get their turn.
+const READS_MAX: usize = 4;
+/// After a read of this size the next one goes straight into its final place: below, a system call
+/// to learn the size costs more than the copy that it saves.
+const LARGE: usize = 32 * 1024;
+/// Large bytes that are kept for reuse: one for each connection that is in the middle of something.
+const KEPT_MAX: usize = 16;
+/// All of them together: what fits into a core's cache, beyond which reuse gains less.
+const KEPT_BYTES: usize = 2 * 1024 * 1024;
+const PAGE: usize = 4096;
+
+#[repr(C, align(4096))]
+struct Page([u8; PAGE]);
+
+/// Large bytes that were handed out, and may have come back.
+struct Kept {
+    bytes: Py<PyBytes>,
+    capacity: usize,
+}
+
+/// The memory that a loop reads into.
+///
+/// The buffer begins with a page: processors copy at half the speed between places whose offsets
+/// in their pages differ by less than 32 bytes, and the kernel's side begins with a page as well.
+pub(super) struct ReadMemory {
+    pages: Vec<Page>,
+    kept: Vec<Kept>,
+    /// What the last call on a socket of the program's own has brought.
+    pub(super) last_call: usize,
+}
+
+impl ReadMemory {
+    pub(super) fn new() -> Self {
+        let mut pages = Vec::new();
+        pages.resize_with(READ_BYTES / PAGE, || Page([0; PAGE]));
+        Self {
+            pages,
+            kept: Vec::new(),
+            last_call: 0,
+        }
+    }
+
+    fn buffer(&mut self) -> &mut [u8] {
+        // SAFETY: pages are bytes without padding, one after the other, borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.pages.as_mut_ptr().cast(), READ_BYTES) }
+    }
+
+    /// Takes bytes for `len` that nobody else has, of at most twice the size, or makes new ones.
+    fn large(&mut self, py: Python<'_>, len: usize) -> PyResult<Kept> {
+        let fits = |kept: &Kept| {
+            // SAFETY: attached, a live object.
+            let ours = unsafe { ffi::Py_REFCNT(kept.bytes.as_ptr()) } == 1;
+            ours && kept.capacity >= len && kept.capacity <= len * 2
+        };
+        // The one used last is still in the cache.
+        if let Some(index) = self.kept.iter().rposition(fits) {
+            return Ok(self.kept.remove(index));
+        }
+        // SAFETY: attached; without a source the bytes are made for us to fill, and a null result
+        // is an error that is set.
+        let bytes = unsafe {
+            let size = len as ffi::Py_ssize_t;
+            let object = ffi::PyBytes_FromStringAndSize(ptr::null(), size);
+            Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyBytes>()
+        };
+        Ok(Kept {
+            bytes: bytes.unbind(),
+            capacity: len,
+        })
+    }
+
+    /// Keeps bytes in place of those that were used longest ago.
+    fn keep(&mut self, kept: Kept) {
+        self.kept.push(kept);
+        let bytes = |kept: &[Kept]| kept.iter().map(|kept| kept.capacity).sum::<usize>();
+        while self.kept.len() > KEPT_MAX || bytes(&self.kept) > KEPT_BYTES {
+            self.kept.remove(0);
+        }
+    }
+
+    /// Receives at most `max` bytes; `last` is what the last call brought. None are the end.
+    pub(super) fn receive<'py>(
+        &mut self,
+        py: Python<'py>,
+        fd: i32,
+        max: usize,
+        last: usize,
+    ) -> PyResult<std::io::Result<Bound<'py, PyBytes>>> {
+        let max = max.min(READ_BYTES);
+        if last >= LARGE {
+            let len = waiting(fd).unwrap_or(0).min(max);
+            if len >= LARGE {
+                return self.receive_large(py, fd, len);
+            }
+        }
+        let buffer = &mut self.buffer()[..max];
+        Ok(receive(fd, buffer).map(|count| PyBytes::new(py, &buffer[..count])))
+    }
+
+    fn receive_large<'py>(
+        &mut self,
+        py: Python<'py>,
+        fd: i32,
+        len: usize,
+    ) -> PyResult<std::io::Result<Bound<'py, PyBytes>>> {
+        let kept = self.large(py, len)?;
+        // SAFETY: nobody else has the bytes (invariant 1), which hold no less than `len`.
+        let answer = unsafe { receive_into(fd, contents(&kept.bytes), len) };
+        let data = answer.map(|count| {
+            if count * 2 < kept.capacity || count < 2 {
+                // Somebody else has read from the socket too.
+                // SAFETY: so many bytes were received just now.
+                let filled = unsafe { std::slice::from_raw_parts(contents(&kept.bytes), count) };
+                return PyBytes::new(py, filled);
+            }
+            // SAFETY: nobody else has the bytes (invariant 1), and they have held more.
+            unsafe { set_len(&kept.bytes, count) };
+            kept.bytes.bind(py).clone()
+        });
+        self.keep(kept);
+        Ok(data)
+    }
+}
+
+/// What came of one attempt to read.
+enum Got {
+    /// This many bytes; whether there may be more.
+    Bytes(usize, bool),
+    /// Nothing, or an error that was reported.
+    Nothing,
+}
+
+/// The loop says that a stream is readable.
+pub(super) fn read_ready(
+    slf: &Bound<'_, Stream>,
+    entered: &mut Entered,
+    memory: &mut ReadMemory,
+) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    let context = stream.state.with(py, |state| {
+        state.context.as_ref().map_or(null_mut(), Py::as_ptr)
+    });
+    if context.is_null() {
+        return Ok(());
+    }
+    entered.switch(py, context)?;
+    for _ in 0..READS_MAX {
+        let (stop, receiver, last) = stream.state.with(py, |state| {
+            let stop = state.lost > 0 || state.paused || state.closing;
+            (stop, state.receiver.clone_ref(py), state.last_read)
+        });
+        if stop {
+            return Ok(());
+        }
+        let got = match receiver {
+            Receiver::Data(call) => read_data(py, stream, call.bind(py), memory, last)?,
+            Receiver::Reader(protocol, call) => {
+                read_feeding(stream, protocol.bind(py), call.bind(py), memory, last)?
+            }
+            Receiver::Buffered(get, updated) => {
+                read_buffered(py, stream, get.bind(py), updated.bind(py))?
+            }
+            Receiver::None => {
+                let text = "the protocol has no attribute 'data_received'";
+                data_failed(py, stream, PyAttributeError::new_err(text))?
+            }
+        };
+        match got {
+            Got::Bytes(count, more) => {
+                stream.state.with(py, |state| state.last_read = count);
+                if !more {
+                    return Ok(());
+                }
+            }
+            Got::Nothing => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// Sorts out what the system answered: a count above zero is for the protocol.
+fn received(
+    py: Python<'_>,
+    stream: &Stream,
+    answer: std::io::Result<usize>,
+) -> PyResult<Option<usize>> {
+    match answer {
+        Ok(0) => stream.call_transport(py, "_read_ready__on_eof")?,
+        Ok(count) => return Ok(Some(count)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        Err(error) => {
+            let message = "Fatal read error on socket transport";
+            stream.fail(py, os_error(error), message)?;
+        }
+    }
+    Ok(None)
+}
+
+fn data_failed(py: Python<'_>, stream: &Stream, error: PyErr) -> PyResult<Got> {
+    let message = "Fatal error: protocol.data_received() call failed.";
+    stream.fail(py, error, message)?;
+    Ok(Got::Nothing)
+}
+
+/// Reads once for `data_received`.
+fn read_data(
+    py: Python<'_>,
+    stream: &Stream,
+    call: &Bound<'_, PyAny>,
+    memory: &mut ReadMemory,
+    last: usize,
+) -> PyResult<Got> {
+    let (answer, data) = match memory.receive(py, stream.fd(), READ_BYTES, last)? {
+        Ok(data) => (Ok(data.as_bytes().len()), Some(data)),
+        Err(error) => (Err(error), None),
+    };
+    let Some(count) = received(py, stream, answer)? else {
+        return Ok(Got::Nothing);
+    };
+    match call.call1((data,)) {
+        Ok(_) => Ok(Got::Bytes(count, count == READ_BYTES)),
+        Err(error) => data_failed(py, stream, error),
+    }
+}
+
+fn contents(bytes: &Py<PyBytes>) -> *mut u8 {
+    // SAFETY: a live bytes object; only the address is taken.
+    unsafe { ffi::PyBytes_AS_STRING(bytes.as_ptr()).cast_mut().cast() }
+}
+
+/// Makes bytes say another length, as if they were new.
+///
+/// # Safety
+/// Nobody else has the object, and it was made with at least `len` bytes.
+unsafe fn set_len(bytes: &Py<PyBytes>, len: usize) {
+    let object = bytes.as_ptr().cast::<ffi::PyBytesObject>();
+    // SAFETY: as above; there is room for the zero that ends the contents, and the hash of what
+    // they were before is forgotten.
+    unsafe {
+        (*object).ob_base.ob_size = len as ffi::Py_ssize_t;
+        #[expect(deprecated, reason = "the only way to forget a hash")]
+        {
+            (*object).ob_shash = -1;
+        }
+        contents(bytes).add(len).write(0);
+    }
+}
+
+/// Reads once for a stream reader of the standard library's; much straight into its buffer.
+fn read_feeding(
+    stream: &Stream,
+    protocol: &Bound<'_, PyAny>,
+    call: &Bound<'_, PyAny>,
+    memory: &mut ReadMemory,
+    last: usize,
+) -> PyResult<Got> {
+    let py = protocol.py();
+    let Some(feed) = Feed::begin(protocol) else {
+        return read_data(py, stream, call, memory, last);
+    };
+    let fd = stream.fd();
+    let len = if last < LARGE {
+        0
+    } else {
+        waiting(fd).unwrap_or(0).min(READ_BYTES)
+    };
+    let (answer, in_place) = if len < LARGE {
+        (receive(fd, memory.buffer()), false)
+    } else {
+        match feed.extend_with(len, |room| receive(fd, room)) {
+            Ok(answer) => (answer, true),
+            Err(error) => return data_failed(py, stream, error),
+        }
+    };
+    let Some(count) = received(py, stream, answer)? else {
+        return Ok(Got::Nothing);
+    };
+    let fed = if in_place {
+        feed.finish()
+    } else {
+        feed.extend(&memory.buffer()[..count])
+            .and_then(|()| feed.finish())
+    };
+    match fed {
+        Ok(()) => Ok(Got::Bytes(count, count == READ_BYTES)),
+        Err(error) => data_failed(py, stream, error),
+    }
+}
+
+/// Reads once for `buffer_updated`.
+fn read_buffered(
+    py: Python<'_>,
+    stream: &Stream,
+    get: &Bound<'_, PyAny>,
+    updated: &Bound<'_, PyAny>,
+) -> PyResult<Got> {
+    let view = match writable_view(get) {
+        Ok(view) => view,
+        Err(error) => {
+            let message = "Fatal error: protocol.get_buffer() call failed.";
+            stream.fail(py, error, message)?;
+            return Ok(Got::Nothing);
+        }
+    };
+    // SAFETY: the view is valid for writing its length until it is released below.
+    let answer = unsafe { receive_into(stream.fd(), view.pointer(), view.len()) };
+    let len = view.len();
+    drop(view);
+    let Some(count) = received(py, stream, answer)? else {
+        return Ok(Got::Nothing);
+    };
+    if let Err(error) = updated.call1((count,)) {
+        let message = "Fatal error: protocol.buffer_updated() call failed.";
+        stream.fail(py, error, message)?;
+        return Ok(Got::Nothing);
+    }
+    Ok(Got::Bytes(count, count == len))
+}
+
+/// What `get_buffer` returns, exported for writing.
+fn writable_view(get: &Bound<'_, PyAny>) -> PyResult<View> {
+    let object = get.call1((-1,))?;
+    if object.len()? == 0 {
+        return Err(PyRuntimeError::new_err(
+            "get_buffer() returned an empty buffer",
+        ));
+    }
+    View::export(&object, ffi::PyBUF_WRITABLE)
+}

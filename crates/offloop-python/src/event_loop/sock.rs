@@ -1,0 +1,368 @@
+//! `sock_recv`, `sock_recv_into` and `sock_sendall`: calls on a socket of the program's own.
+//!
+//! The system call is tried at once. If it would block, a future is made, and the loop watches the
+//! descriptor for one event: that costs one system call for each wait, and leaves nothing behind
+//! for a number that may mean something else tomorrow. When the event comes, the call is made
+//! again, and its outcome set on the future.
+//!
+//! Only sockets of exactly the standard class are handled here, and not in debug mode; for all
+//! others the methods return `None`, and the coroutine takes the standard way.
+//!
+//! Invariants: 1. A wait is in one place: the table of watched descriptors, or the queue.
+//! Errors:     the system's, as the socket's own methods raise them.
+//! Source:     asyncio/selector_events.py.
+
+use std::io::ErrorKind;
+
+use offloop_sys::stream::{receive_into, send_from};
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+use pyo3::{ffi, intern};
+
+use super::calling::{Arguments, enter, put_fast};
+use super::view::View;
+use super::watch::{Side, add_wait, remove_wait};
+use super::{LoopCore, ffi_bound, making, os_error};
+
+/// What is to be done once the socket can go on.
+enum Work {
+    Receive(usize),
+    /// Into this buffer.
+    ReceiveInto(Py<PyAny>),
+    /// This, from here on.
+    Send(Py<PyAny>, usize),
+}
+
+impl Work {
+    /// Whether a part of it is done, so that it cannot be done again from the start.
+    fn has_begun(&self) -> bool {
+        matches!(self, Self::Send(_, sent) if *sent > 0)
+    }
+}
+
+/// A call that waits for its socket.
+pub(super) struct Wait {
+    fd: i32,
+    socket: Py<PyAny>,
+    future: Py<PyAny>,
+    work: Work,
+}
+
+impl Wait {
+    pub(super) fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    pub(super) fn is_for(&self, future: &Bound<'_, PyAny>) -> bool {
+        self.future.is(future)
+    }
+
+    pub(super) fn to_object(&self, py: Python<'_>) -> Py<PyAny> {
+        self.future.clone_ref(py)
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.socket)?;
+        visit.call(&self.future)?;
+        match &self.work {
+            Work::Receive(_) => Ok(()),
+            Work::ReceiveInto(object) | Work::Send(object, _) => visit.call(object),
+        }
+    }
+
+    fn side(&self) -> Side {
+        match self.work {
+            Work::Receive(_) | Work::ReceiveInto(_) => Side::Reader,
+            Work::Send(..) => Side::Writer,
+        }
+    }
+}
+
+/// Puts the methods on the class.
+pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
+    put_fast(
+        class,
+        &[
+            (
+                c"_receive",
+                c"_receive($self, sock, n, /)\n--\n\nBegin sock_recv.",
+                receive_method,
+            ),
+            (
+                c"_receive_into",
+                c"_receive_into($self, sock, buf, /)\n--\n\nBegin sock_recv_into.",
+                receive_into_method,
+            ),
+            (
+                c"_send_all",
+                c"_send_all($self, sock, data, /)\n--\n\nBegin sock_sendall.",
+                send_all_method,
+            ),
+            (
+                c"_stop_waiting",
+                c"_stop_waiting($self, sock, future, /)\n--\n\nGive up what one of them began.",
+                stop_waiting_method,
+            ),
+        ],
+    )
+}
+
+/// The descriptor of a socket that we may call ourselves.
+fn plain_socket(
+    py: Python<'_>,
+    call: &Arguments<'_, '_>,
+    socket: &Bound<'_, PyAny>,
+) -> PyResult<Option<i32>> {
+    static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = SOCKET.get_or_try_init(py, || {
+        let class = py.import("socket")?.getattr("socket")?;
+        Ok::<_, PyErr>(class.cast_into::<PyType>()?.unbind())
+    })?;
+    if !socket.get_type().is(class) || call.event_loop.get().state.with(py, |state| state.debug) {
+        return Ok(None);
+    }
+    let fd: i32 = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+    Ok((fd >= 0).then_some(fd))
+}
+
+/// What one attempt came to.
+enum Attempt<'py> {
+    Done(Bound<'py, PyAny>),
+    Blocked,
+    /// It is not for us.
+    Unusual,
+}
+
+/// Tries the call; the number of bytes sent so far moves on.
+fn attempt<'py>(
+    py: Python<'py>,
+    core: &LoopCore,
+    fd: i32,
+    work: &mut Work,
+) -> PyResult<Attempt<'py>> {
+    let answer = match work {
+        Work::Receive(len) => {
+            let answer = core.with_read_memory(py, |memory| {
+                let answer = memory.receive(py, fd, *len, memory.last_call);
+                if let Ok(Ok(data)) = &answer {
+                    memory.last_call = data.as_bytes().len();
+                }
+                answer
+            });
+            return match answer? {
+                Ok(data) => Ok(Attempt::Done(data.into_any())),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Attempt::Blocked),
+                Err(error) => Err(os_error(error)),
+            };
+        }
+        Work::ReceiveInto(buffer) => {
+            let Some(view) = View::of(buffer.bind(py), ffi::PyBUF_WRITABLE) else {
+                return Ok(Attempt::Unusual);
+            };
+            if view.len() == 0 {
+                return Ok(Attempt::Unusual);
+            }
+            // SAFETY: the view is valid for writing its length while it is held.
+            unsafe { receive_into(fd, view.pointer(), view.len()) }
+        }
+        Work::Send(data, sent) => {
+            let Some(view) = View::of(data.bind(py), ffi::PyBUF_SIMPLE) else {
+                return Ok(Attempt::Unusual);
+            };
+            let left = view.len() - *sent;
+            // SAFETY: the view is valid for reading its length while it is held, and what keeps
+            // it from shrinking is the memory view that stands for the data once it waits.
+            let answer = unsafe { send_from(fd, view.pointer().add(*sent), left) };
+            *sent += *answer.as_ref().unwrap_or(&0);
+            match answer {
+                Ok(count) if count < left => return Ok(Attempt::Blocked),
+                Ok(_) => return Ok(Attempt::Done(py.None().into_bound(py))),
+                error => error,
+            }
+        }
+    };
+    match answer {
+        Ok(count) => Ok(Attempt::Done(count.into_pyobject(py)?.into_any())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Attempt::Blocked),
+        Err(error) => Err(os_error(error)),
+    }
+}
+
+/// The first attempt: its result (`True` when all was sent), or the future to await, or `None` for
+/// unusual calls.
+fn begin(
+    py: Python<'_>,
+    call: &Arguments<'_, '_>,
+    socket: &Bound<'_, PyAny>,
+    mut work: Work,
+) -> PyResult<*mut ffi::PyObject> {
+    let core = call.event_loop.get();
+    let Some(fd) = plain_socket(py, call, socket)? else {
+        return Ok(py.None().into_ptr());
+    };
+    match attempt(py, core, fd, &mut work)? {
+        Attempt::Done(_) if matches!(work, Work::Send(..)) => Ok(true.into_py_any(py)?.into_ptr()),
+        Attempt::Done(result) => Ok(result.into_ptr()),
+        Attempt::Unusual => Ok(py.None().into_ptr()),
+        Attempt::Blocked if !work.has_begun() && blocks(socket)? => Ok(py.None().into_ptr()),
+        Attempt::Blocked => {
+            check_no_transport(call, fd)?;
+            if let Work::Send(data, _) = &mut work {
+                // From now on the data may not change its size.
+                let view = pyo3::types::PyMemoryView::from(data.bind(py))?;
+                *data = view.into_any().unbind();
+            }
+            let future = making::future(py, call.event_loop)?;
+            let wait = Box::new(Wait {
+                fd,
+                socket: socket.clone().unbind(),
+                future: future.clone().unbind(),
+                work,
+            });
+            add_wait(core, py, wait.side(), wait)?;
+            Ok(future.into_ptr())
+        }
+    }
+}
+
+/// The event has come.
+pub(super) fn go_on(core: &LoopCore, py: Python<'_>, mut wait: Box<Wait>) -> PyResult<()> {
+    let future = wait.future.bind(py).clone();
+    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        return Ok(());
+    }
+    let fd: i32 = wait
+        .socket
+        .bind(py)
+        .call_method0(intern!(py, "fileno"))?
+        .extract()?;
+    let result = if fd == wait.fd {
+        attempt(py, core, fd, &mut wait.work)
+    } else {
+        // Closed since the event came.
+        let error = std::io::Error::from_raw_os_error(offloop_sys::stream::BAD_DESCRIPTOR);
+        Err(os_error(error))
+    };
+    let error = match result {
+        Ok(Attempt::Done(value)) => {
+            future.call_method1(intern!(py, "set_result"), (value,))?;
+            return Ok(());
+        }
+        Ok(Attempt::Blocked) => match add_wait(core, py, wait.side(), wait) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        },
+        Ok(Attempt::Unusual) => PyTypeError::new_err("the buffer cannot be written to any more"),
+        Err(error) => error,
+    };
+    future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?;
+    Ok(())
+}
+
+/// Whether the socket's own methods would wait, which the standard way lets them.
+fn blocks(socket: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let timeout = socket.call_method0(intern!(socket.py(), "gettimeout"))?;
+    Ok(timeout.is_none() || timeout.is_truthy()?)
+}
+
+/// Raises the standard error if a transport uses the descriptor.
+fn check_no_transport(call: &Arguments<'_, '_>, fd: i32) -> PyResult<()> {
+    let py = call.event_loop.py();
+    let transports = call.event_loop.getattr(intern!(py, "_transports"))?;
+    let used = match transports.getattr(intern!(py, "data"))?.cast::<PyDict>() {
+        Ok(transports) => transports.contains(fd)?,
+        Err(_) => true,
+    };
+    if used {
+        let name = intern!(py, "_ensure_fd_no_transport");
+        call.event_loop.call_method1(name, (fd,))?;
+    }
+    Ok(())
+}
+
+/// `_receive(sock, n)`.
+unsafe extern "C" fn receive_method(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            let (socket, len) = two(py, call)?;
+            match len.extract::<usize>() {
+                Ok(len) if len > 0 => begin(py, call, socket, Work::Receive(len)),
+                _ => Ok(py.None().into_ptr()),
+            }
+        })
+    }
+}
+
+/// `_receive_into(sock, buffer)`.
+unsafe extern "C" fn receive_into_method(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            let (socket, buffer) = two(py, call)?;
+            begin(py, call, socket, Work::ReceiveInto(buffer.clone().unbind()))
+        })
+    }
+}
+
+/// `_send_all(sock, data)`.
+unsafe extern "C" fn send_all_method(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            let (socket, data) = two(py, call)?;
+            begin(py, call, socket, Work::Send(data.clone().unbind(), 0))
+        })
+    }
+}
+
+/// `_stop_waiting(sock, future)`.
+unsafe extern "C" fn stop_waiting_method(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter(slf, args, count, names, |py, call| {
+            let (socket, future) = two(py, call)?;
+            let fd: i32 = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+            remove_wait(call.event_loop.get(), py, fd, future);
+            Ok(py.None().into_ptr())
+        })
+    }
+}
+
+/// The two arguments of every method here.
+fn two<'a, 'py>(
+    py: Python<'py>,
+    call: &'a Arguments<'_, 'py>,
+) -> PyResult<(&'a Bound<'py, PyAny>, &'a Bound<'py, PyAny>)> {
+    let ([one, other], []) = (call.positional, call.keywords) else {
+        return Err(PyTypeError::new_err(
+            "two positional arguments are expected",
+        ));
+    };
+    // SAFETY: the caller's references live for the call.
+    unsafe { Ok((ffi_bound(py, one), ffi_bound(py, other))) }
+}

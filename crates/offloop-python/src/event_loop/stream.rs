@@ -1,0 +1,381 @@
+//! The native half of a stream transport: what it knows.
+//!
+//! The transport itself is the standard library's, in Python; it does what happens once for each
+//! connection. What happens for each packet is in `reading.rs` and `writing.rs`.
+//!
+//! Shape:      a queue of byte strings, and the callables of the protocol, looked up once.
+//! Invariants: nothing is sent or received once `lost` is set.
+//! Threads:    the loop's.
+//! Source:     asyncio/selector_events.py.
+
+use std::collections::VecDeque;
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::cell::GilCell;
+use super::{LoopCore, feeding};
+
+/// What the protocol wants to be called.
+pub(super) enum Receiver {
+    /// `data_received`.
+    Data(Py<PyAny>),
+    /// The standard protocol of a stream reader, which is fed here, and its `data_received`.
+    Reader(Py<PyAny>, Py<PyAny>),
+    /// `get_buffer` and `buffer_updated`.
+    Buffered(Py<PyAny>, Py<PyAny>),
+    None,
+}
+
+impl Receiver {
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Data(call) => Self::Data(call.clone_ref(py)),
+            Self::Reader(protocol, call) => {
+                Self::Reader(protocol.clone_ref(py), call.clone_ref(py))
+            }
+            Self::Buffered(get, updated) => {
+                Self::Buffered(get.clone_ref(py), updated.clone_ref(py))
+            }
+            Self::None => Self::None,
+        }
+    }
+}
+
+/// Bytes to be sent, and how many of them were.
+pub(super) struct Chunk {
+    pub(super) bytes: Py<PyBytes>,
+    pub(super) sent: usize,
+}
+
+/// What a stream knows.
+pub(super) struct StreamState {
+    pub(super) transport: Option<Py<PyAny>>,
+    pub(super) context: Option<Py<PyAny>>,
+    pub(super) receiver: Receiver,
+    pub(super) chunks: VecDeque<Chunk>,
+    pub(super) size: usize,
+    /// What the last read brought.
+    pub(super) last_read: usize,
+    pub(super) high_water: usize,
+    pub(super) low_water: usize,
+    /// In the loop's list of streams to send at the end of the round.
+    pub(super) scheduled: bool,
+    /// The kernel had no room: the loop watches for it.
+    pub(super) blocked: bool,
+    pub(super) protocol_paused: bool,
+    pub(super) closing: bool,
+    pub(super) paused: bool,
+    pub(super) eof: bool,
+    /// How often somebody wrote, or it was lost, after the connection was.
+    pub(super) lost: u32,
+    /// `sendfile` waits for the queue to be empty.
+    pub(super) empty_waiter: Option<Py<PyAny>>,
+}
+
+/// The native half of a stream transport.
+#[pyclass(frozen, module = "_offloop_worker._offloop")]
+pub(crate) struct Stream {
+    fd: i32,
+    event_loop: Py<LoopCore>,
+    pub(super) state: GilCell<StreamState>,
+}
+
+#[pymethods]
+impl Stream {
+    #[new]
+    fn new(event_loop: Py<LoopCore>, fd: i32, transport: Py<PyAny>) -> Self {
+        Self {
+            fd,
+            event_loop,
+            state: GilCell::new(StreamState {
+                transport: Some(transport),
+                context: None,
+                receiver: Receiver::None,
+                chunks: VecDeque::new(),
+                size: 0,
+                last_read: 0,
+                high_water: 64 * 1024,
+                low_water: 16 * 1024,
+                scheduled: false,
+                blocked: false,
+                protocol_paused: false,
+                closing: false,
+                paused: false,
+                eof: false,
+                lost: 0,
+                empty_waiter: None,
+            }),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        // SAFETY: the collector runs attached, and never inside `with`.
+        let py = unsafe { Python::assume_attached() };
+        self.state.with(py, |state| {
+            for object in [&state.transport, &state.context, &state.empty_waiter] {
+                visit.call(object)?;
+            }
+            match &state.receiver {
+                Receiver::Data(call) => visit.call(call),
+                Receiver::Reader(protocol, call) => {
+                    visit.call(protocol)?;
+                    visit.call(call)
+                }
+                Receiver::Buffered(get, updated) => {
+                    visit.call(get)?;
+                    visit.call(updated)
+                }
+                Receiver::None => Ok(()),
+            }
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.detach(py);
+    }
+
+    /// Lets go of transport and protocol: the connection is over.
+    fn detach(&self, py: Python<'_>) {
+        let held = self.state.with(py, |state| {
+            state.size = 0;
+            (
+                state.transport.take(),
+                state.context.take(),
+                state.empty_waiter.take(),
+                std::mem::replace(&mut state.receiver, Receiver::None),
+                std::mem::take(&mut state.chunks),
+            )
+        });
+        drop(held);
+    }
+
+    /// Calls the methods of `protocol` from now on.
+    fn set_protocol(&self, protocol: &Bound<'_, PyAny>, buffered: bool) -> PyResult<()> {
+        let py = protocol.py();
+        let receiver = if buffered {
+            Receiver::Buffered(
+                protocol.getattr("get_buffer")?.unbind(),
+                protocol.getattr("buffer_updated")?.unbind(),
+            )
+        } else {
+            // A protocol that only writes need not have it.
+            match protocol.getattr_opt("data_received")? {
+                Some(call) if feeding::is_familiar(protocol, &call)? => {
+                    Receiver::Reader(protocol.clone().unbind(), call.unbind())
+                }
+                Some(call) => Receiver::Data(call.unbind()),
+                None => Receiver::None,
+            }
+        };
+        let old = self
+            .state
+            .with(py, |state| std::mem::replace(&mut state.receiver, receiver));
+        drop(old);
+        Ok(())
+    }
+
+    /// Begins to read, in a copy of the current context, as a callback would.
+    fn start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        // SAFETY: attached; a new reference or an error.
+        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
+        let old = slf
+            .get()
+            .state
+            .with(py, |state| state.context.replace(context.unbind()));
+        drop(old);
+        super::watch::add_stream(slf, super::watch::Side::Reader)
+    }
+
+    /// Drops what was not sent.
+    pub(super) fn clear(&self, py: Python<'_>) {
+        let dropped = self.state.with(py, |state| {
+            state.size = 0;
+            std::mem::take(&mut state.chunks)
+        });
+        drop(dropped);
+    }
+
+    /// Byte strings that wait to be sent.
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.chunks.len())
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn size(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.size)
+    }
+
+    #[getter]
+    pub(super) fn closing(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.closing)
+    }
+
+    #[setter]
+    fn set_closing(&self, py: Python<'_>, closing: bool) {
+        self.state.with(py, |state| state.closing = closing);
+    }
+
+    #[getter]
+    fn paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.paused)
+    }
+
+    #[setter]
+    fn set_paused(&self, py: Python<'_>, paused: bool) {
+        self.state.with(py, |state| state.paused = paused);
+    }
+
+    #[getter]
+    fn eof(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.eof)
+    }
+
+    #[setter]
+    fn set_eof(&self, py: Python<'_>, eof: bool) {
+        self.state.with(py, |state| state.eof = eof);
+    }
+
+    #[getter]
+    pub(super) fn lost(&self, py: Python<'_>) -> u32 {
+        self.state.with(py, |state| state.lost)
+    }
+
+    #[setter]
+    fn set_lost(&self, py: Python<'_>, lost: u32) {
+        self.state.with(py, |state| state.lost = lost);
+    }
+
+    #[getter]
+    fn protocol_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.protocol_paused)
+    }
+
+    #[setter]
+    fn set_protocol_paused(&self, py: Python<'_>, paused: bool) {
+        self.state.with(py, |state| state.protocol_paused = paused);
+    }
+
+    #[getter]
+    fn high_water(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.high_water)
+    }
+
+    #[setter]
+    fn set_high_water(&self, py: Python<'_>, bytes: usize) {
+        self.state.with(py, |state| state.high_water = bytes);
+    }
+
+    #[getter]
+    fn low_water(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.low_water)
+    }
+
+    #[setter]
+    fn set_low_water(&self, py: Python<'_>, bytes: usize) {
+        self.state.with(py, |state| state.low_water = bytes);
+    }
+
+    #[getter]
+    pub(super) fn empty_waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| {
+            state
+                .empty_waiter
+                .as_ref()
+                .map(|waiter| waiter.clone_ref(py))
+        })
+    }
+
+    #[setter]
+    fn set_empty_waiter(&self, py: Python<'_>, waiter: Option<Py<PyAny>>) {
+        let old = self.state.with(py, |state| {
+            std::mem::replace(&mut state.empty_waiter, waiter)
+        });
+        drop(old);
+    }
+
+    /// What the loop's log of slow callbacks asks a handle for.
+    #[getter(_callback)]
+    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| match &state.receiver {
+            Receiver::Data(call) | Receiver::Reader(_, call) | Receiver::Buffered(_, call) => {
+                Some(call.clone_ref(py))
+            }
+            Receiver::None => None,
+        })
+    }
+
+    /// As `_callback`: nobody made a handle for it.
+    #[getter(_source_traceback)]
+    fn source_traceback(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    fn __str__(&self, py: Python<'_>) -> PyResult<String> {
+        match (self.callback(py), self.transport(py)) {
+            (Some(call), Some(transport)) => {
+                let (call, transport) = (call.bind(py).repr()?, transport.repr()?);
+                Ok(format!("{call} for {transport}"))
+            }
+            _ => Ok(self.__repr__(py)),
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        self.state.with(py, |state| {
+            format!(
+                "<Stream fd={} unsent={} scheduled={} blocked={} paused={} closing={} lost={}>",
+                self.fd,
+                state.size,
+                state.scheduled,
+                state.blocked,
+                state.paused,
+                state.closing,
+                state.lost
+            )
+        })
+    }
+}
+
+impl Stream {
+    pub(super) fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, LoopCore> {
+        self.event_loop.bind(py)
+    }
+
+    /// Calls a method of the transport, unless that is gone.
+    pub(super) fn call_transport(&self, py: Python<'_>, method: &str) -> PyResult<()> {
+        if let Some(transport) = self.transport(py) {
+            transport.call_method0(method)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.state.with(py, |state| {
+            state.transport.as_ref().map(|held| held.bind(py).clone())
+        })
+    }
+
+    /// What a callback or the system raised goes to the transport, which closes the connection.
+    pub(super) fn fail(&self, py: Python<'_>, error: PyErr, message: &str) -> PyResult<()> {
+        if error.is_instance_of::<PySystemExit>(py)
+            || error.is_instance_of::<PyKeyboardInterrupt>(py)
+        {
+            return Err(error);
+        }
+        if let Some(transport) = self.transport(py) {
+            let error = error.into_value(py);
+            transport.call_method1("_fatal_error", (error, message))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! The methods of a stream transport that are called for each packet.
+//!
+//! They belong to the Python class, whose instances keep their stream in `_native`.
+//!
+//! Source:     asyncio/selector_events.py.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyType};
+use pyo3::{ffi, intern};
+
+use super::calling::{is_named, outcome, put_fast, put_simple};
+use super::stream::Stream;
+use super::{ffi_bound, writing};
+
+/// The hot methods of a transport class whose instances keep their stream in `_native`.
+#[pyfunction]
+pub(crate) fn add_stream_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    put_fast(
+        class,
+        &[
+            (
+                c"write",
+                c"write($self, data)\n--\n\nSend data, without waiting for it to be sent.",
+                write,
+            ),
+            (
+                c"writelines",
+                c"writelines($self, list_of_data)\n--\n\nSend one after the other.",
+                writelines,
+            ),
+        ],
+    )?;
+    put_simple(
+        class,
+        &[
+            (
+                c"is_closing",
+                c"is_closing($self)\n--\n\nReturn whether the connection is closing or closed.",
+                is_closing,
+                ffi::METH_NOARGS,
+            ),
+            (
+                c"get_write_buffer_size",
+                c"get_write_buffer_size($self)\n--\n\nReturn how many bytes wait to be sent.",
+                get_write_buffer_size,
+                ffi::METH_NOARGS,
+            ),
+        ],
+    )
+}
+
+/// Runs a method of a transport on its stream, with panics turned into exceptions.
+///
+/// # Safety
+/// The argument is what the interpreter passes to a method.
+unsafe fn enter_stream(
+    slf: *mut ffi::PyObject,
+    body: impl FnOnce(&Bound<'_, PyAny>, &Bound<'_, Stream>) -> PyResult<*mut ffi::PyObject>,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter, so attached, with a live object.
+    let (py, transport) = unsafe {
+        let py = Python::assume_attached();
+        (py, ffi_bound(py, &slf))
+    };
+    let run = || {
+        let native = transport.getattr(intern!(py, "_native"))?;
+        body(transport, native.cast::<Stream>()?)
+    };
+    outcome(py, catch_unwind(AssertUnwindSafe(run)))
+}
+
+/// The one argument of a call, which may be given by its name.
+///
+/// # Safety
+/// The arguments are those that the interpreter passes to a method that takes any.
+unsafe fn only_argument<'a, 'py>(
+    py: Python<'py>,
+    args: &'a *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+    (method, parameter): (&str, &Bound<'py, PyString>),
+) -> PyResult<&'a Bound<'py, PyAny>> {
+    // SAFETY: as above: `args` holds `count` objects and one for each of the names.
+    unsafe {
+        let given = if names.is_null() {
+            count == 1
+        } else {
+            count == 0
+                && ffi::PyTuple_GET_SIZE(names) == 1
+                && is_named(py, ffi::PyTuple_GET_ITEM(names, 0), parameter)
+        };
+        if given {
+            return Ok(ffi_bound(py, &**args));
+        }
+    }
+    Err(PyTypeError::new_err(format!(
+        "{method}() takes one argument: {parameter}"
+    )))
+}
+
+unsafe extern "C" fn write(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter_stream(slf, |transport, stream| {
+            let parameter = ("write", intern!(stream.py(), "data"));
+            let data = only_argument(stream.py(), &args, count, names, parameter)?;
+            writing::write(transport, stream, data)?;
+            Ok(ffi::Py_NewRef(ffi::Py_None()))
+        })
+    }
+}
+
+unsafe extern "C" fn writelines(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter_stream(slf, |transport, stream| {
+            let parameter = ("writelines", intern!(stream.py(), "list_of_data"));
+            let lines = only_argument(stream.py(), &args, count, names, parameter)?;
+            writing::writelines(transport, stream, lines)?;
+            Ok(ffi::Py_NewRef(ffi::Py_None()))
+        })
+    }
+}
+
+unsafe extern "C" fn is_closing(
+    slf: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter_stream(slf, |_, stream| {
+            Ok(ffi::PyBool_FromLong(
+                stream.get().closing(stream.py()).into(),
+            ))
+        })
+    }
+}
+
+unsafe extern "C" fn get_write_buffer_size(
+    slf: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter_stream(slf, |_, stream| {
+            Ok(ffi::PyLong_FromSize_t(stream.get().size(stream.py())))
+        })
+    }
+}

@@ -1,0 +1,353 @@
+//! One round of the loop: poll, release the timers that are due, run what is ready.
+//!
+//! As in the standard loop, a round runs what was ready when it began; what those callbacks
+//! schedule runs in the next. While there is work the poll does not wait, and is left out
+//! altogether if the last one was a moment ago: readiness is then at most `POLL_EVERY_TICKS` late,
+//! and a chain of callbacks does not pay a system call for each link.
+//!
+//! Units:      seconds of the loop's clock for timers, ticks for polls.
+//! Errors:     `SystemExit` and `KeyboardInterrupt` end the run; everything else that a callback
+//!             raises goes to the loop's exception handler.
+//! Source:     asyncio/base_events.py (`_run_once`); research on loops, sections A4 and D2.
+
+use std::ptr::null_mut;
+use std::time::Duration;
+
+use offloop_sys::clock::{monotonic_ns, ticks};
+use offloop_sys::readiness::Found;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::handle::Handle;
+
+use super::schedule::Entry;
+use super::watch::Side;
+use super::{LoopCore, os_error, reading, sock, writing};
+use crate::names::function;
+
+/// While callbacks are ready the loop polls this often: 5 to 25 us, so that polls cost below 5 %.
+const POLL_EVERY_TICKS: u64 = 25_000;
+/// The standard loop's bound of one wait: a day.
+const WAIT_MAX_S: f64 = 24.0 * 3600.0;
+/// Timers due this soon are due: the resolution of the clock, as in the standard loop.
+const RESOLUTION_S: f64 = 1e-9;
+
+/// Seconds of the monotonic clock.
+pub(super) fn monotonic_s() -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a float has 53 bits: 104 days in nanoseconds, and more beyond with microseconds"
+    )]
+    let ns = monotonic_ns() as f64;
+    ns * 1e-9
+}
+
+/// The context that is entered, kept over callbacks that share it.
+pub(super) struct Entered(*mut ffi::PyObject);
+
+impl Entered {
+    /// Enters the context of `handle`, if it is not the one that is entered.
+    pub(super) fn switch(&mut self, py: Python<'_>, context: *mut ffi::PyObject) -> PyResult<()> {
+        if self.0 == context {
+            return Ok(());
+        }
+        self.leave(py)?;
+        // SAFETY: attached; the handle that we run keeps its context alive, and `leave` exits it
+        // before we let go of our reference.
+        unsafe {
+            if ffi::PyContext_Enter(context) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+            ffi::Py_INCREF(context);
+        }
+        self.0 = context;
+        Ok(())
+    }
+
+    fn leave(&mut self, py: Python<'_>) -> PyResult<()> {
+        let context = std::mem::replace(&mut self.0, null_mut());
+        if context.is_null() {
+            return Ok(());
+        }
+        // SAFETY: attached; entered by `switch`, which took a reference.
+        let exited = unsafe {
+            let exited = ffi::PyContext_Exit(context);
+            ffi::Py_DECREF(context);
+            exited
+        };
+        if exited == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(py))
+        }
+    }
+}
+
+/// Runs rounds until the loop is told to stop.
+pub(super) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let (py, core) = (event_loop.py(), event_loop.get());
+    // Wraps far back, so that the first round polls.
+    let mut polled = ticks().wrapping_sub(POLL_EVERY_TICKS);
+    loop {
+        let result = round(event_loop, &mut polled);
+        if result.is_err() {
+            writing::flush_all(py, core)?;
+        }
+        result?;
+        if core.state.with(py, |state| state.stopping) {
+            return writing::flush_all(py, core);
+        }
+    }
+}
+
+/// One round that polls for certain.
+pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let mut polled = ticks().wrapping_sub(POLL_EVERY_TICKS);
+    round(event_loop, &mut polled)?;
+    writing::flush_all(event_loop.py(), event_loop.get())
+}
+
+fn round(event_loop: &Bound<'_, LoopCore>, polled: &mut u64) -> PyResult<()> {
+    let py = event_loop.py();
+    let core = event_loop.get();
+    let (simple, unsent) = core.state.with(py, |state| {
+        let simple = state.schedule.ready_len() > 0 && !state.schedule.has_timers();
+        (simple, !state.unsent.is_empty())
+    });
+    if unsent {
+        // Also what was written while the loop did not run.
+        writing::flush_all(py, core)?;
+    }
+    let now = ticks();
+    // A counter that went back counts as a long time.
+    if !simple || now.wrapping_sub(*polled) >= POLL_EVERY_TICKS {
+        *polled = poll_and_release(event_loop, now, *polled)?;
+    }
+    run_ready(event_loop)
+}
+
+/// Polls if it is time to, waiting if there is nothing to do, and queues the timers that are due.
+/// Returns when the last poll was.
+fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, mut polled: u64) -> PyResult<u64> {
+    let py = event_loop.py();
+    let core = event_loop.get();
+    let mut dropped = Vec::new();
+    let (busy, next) = core.state.with(py, |state| {
+        let busy = state.stopping || state.schedule.ready_len() > 0;
+        (busy, state.schedule.next_timer(&mut dropped))
+    });
+    drop(dropped);
+    if busy && now.wrapping_sub(polled) >= POLL_EVERY_TICKS {
+        poll(event_loop, Some(Duration::ZERO))?;
+        polled = now;
+    } else if !busy {
+        let limit = next.map(|when| until(event_loop, when)).transpose()?;
+        poll(event_loop, limit)?;
+        polled = ticks();
+    }
+    if next.is_some() || core.state.with(py, |state| state.schedule.has_timers()) {
+        let end = clock(event_loop)? + RESOLUTION_S;
+        core.state.with(py, |state| state.schedule.release_due(end));
+    }
+    Ok(polled)
+}
+
+/// How long until `when`, by the loop's clock.
+fn until(event_loop: &Bound<'_, LoopCore>, when: f64) -> PyResult<Duration> {
+    let seconds = (when - clock(event_loop)?).clamp(0.0, WAIT_MAX_S);
+    Ok(Duration::from_secs_f64(if seconds.is_nan() {
+        0.0
+    } else {
+        seconds
+    }))
+}
+
+/// The loop's time, as its user sees it.
+pub(super) fn clock(event_loop: &Bound<'_, LoopCore>) -> PyResult<f64> {
+    let py = event_loop.py();
+    if event_loop.get().state.with(py, |state| state.own_clock) {
+        return Ok(monotonic_s());
+    }
+    event_loop
+        .call_method0(pyo3::intern!(py, "time"))?
+        .extract()
+}
+
+/// Takes what is ready from the kernel, and queues who waits for it.
+fn poll(event_loop: &Bound<'_, LoopCore>, limit: Option<Duration>) -> PyResult<()> {
+    let py = event_loop.py();
+    let core = event_loop.get();
+    let waits = limit != Some(Duration::ZERO);
+    let mut found = core.state.with(py, |state| {
+        state.asleep = waits;
+        state.found.take().unwrap_or_default()
+    });
+    let readiness = &core.readiness;
+    let result = if waits {
+        py.detach(|| readiness.wait(&mut found, limit))
+    } else {
+        readiness.wait(&mut found, limit)
+    };
+    let outcome = match result {
+        Ok(()) => {
+            queue_found(py, core, &found);
+            Ok(())
+        }
+        // A signal: its Python handler runs now, and may raise.
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(os_error(error)),
+    };
+    core.state.with(py, |state| {
+        state.asleep = false;
+        state.found = Some(found);
+    });
+    outcome?;
+    py.check_signals()
+}
+
+fn queue_found(py: Python<'_>, core: &LoopCore, found: &Found) {
+    let waker = core.waker_fd();
+    for (fd, ready) in (0..found.len()).filter_map(|index| found.get(index)) {
+        if fd == waker {
+            core.waker.clear();
+            continue;
+        }
+        core.state.with(py, |state| {
+            let super::State {
+                schedule, watches, ..
+            } = state;
+            watches.collect(py, &core.readiness, fd, ready, &mut |entry| {
+                schedule.push(entry);
+            });
+        });
+    }
+}
+
+/// Runs what is ready now, in order.
+fn run_ready(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let py = event_loop.py();
+    let core = event_loop.get();
+    let (count, debug) = core
+        .state
+        .with(py, |state| (state.schedule.ready_len(), state.debug));
+    let mut entered = Entered(null_mut());
+    let mut result = Ok(());
+    for _ in 0..count {
+        let Some(entry) = core.state.with(py, |state| state.schedule.pop()) else {
+            break;
+        };
+        result = if debug {
+            entered
+                .leave(py)
+                .and_then(|()| run_watched(event_loop, entry))
+        } else {
+            run_entry(core, py, entry, &mut entered)
+        };
+        if result.is_err() {
+            break;
+        }
+    }
+    let left = entered.leave(py);
+    result.and(left)
+}
+
+#[inline]
+fn run_entry(core: &LoopCore, py: Python<'_>, entry: Entry, entered: &mut Entered) -> PyResult<()> {
+    match entry {
+        Entry::Ours(handle) => {
+            let result = run_handle(py, &handle, entered);
+            result.and(handle.finish(py, false))
+        }
+        Entry::Stream(stream, Side::Reader) => core.with_read_memory(py, |memory| {
+            reading::read_ready(stream.bind(py), entered, memory)
+        }),
+        Entry::Stream(stream, Side::Writer) => {
+            entered.leave(py)?;
+            writing::flush(stream.bind(py))
+        }
+        Entry::Wait(wait) => {
+            entered.leave(py)?;
+            sock::go_on(core, py, wait)
+        }
+        Entry::Foreign(handle) => {
+            entered.leave(py)?;
+            let handle = handle.bind(py);
+            if !handle
+                .getattr(pyo3::intern!(py, "_cancelled"))?
+                .is_truthy()?
+            {
+                handle.call_method0(pyo3::intern!(py, "_run"))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+#[inline]
+fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered) -> PyResult<()> {
+    if handle.is_spent() {
+        return Ok(());
+    }
+    if let Err(error) = entered.switch(py, handle.context()) {
+        return report(py, handle, error);
+    }
+    let result = handle.call(py);
+    if result.is_null() {
+        let error = PyErr::fetch(py);
+        entered.leave(py)?;
+        return report(py, handle, error);
+    }
+    // SAFETY: a new reference that nobody wants.
+    unsafe { ffi::Py_DECREF(result) };
+    Ok(())
+}
+
+/// Runs a handle outside any round, as its `_run` method.
+pub(super) fn run_alone(py: Python<'_>, handle: &Handle) -> PyResult<()> {
+    let mut entered = Entered(null_mut());
+    let result = run_handle(py, handle, &mut entered);
+    let left = entered.leave(py);
+    result.and(left)
+}
+
+/// Debug mode: the handle is the loop's current one, and a slow one is logged.
+fn run_watched(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<()> {
+    let py = event_loop.py();
+    if entry.is_cancelled(py)? {
+        return Ok(());
+    }
+    let core = event_loop.get();
+    if let Entry::Wait(wait) = entry {
+        return sock::go_on(core, py, wait);
+    }
+    let object = entry.to_object(py);
+    event_loop.setattr(pyo3::intern!(py, "_current_handle"), &object)?;
+    let before = clock(event_loop)?;
+    let mut entered = Entered(null_mut());
+    // The callback stays in its handle until the log is written.
+    let (result, handle) = match entry {
+        Entry::Ours(handle) => (run_handle(py, &handle, &mut entered), Some(handle)),
+        other => (run_entry(core, py, other, &mut entered), None),
+    };
+    let result = result.and(entered.leave(py));
+    let elapsed = clock(event_loop)? - before;
+    event_loop.setattr(pyo3::intern!(py, "_current_handle"), py.None())?;
+    result?;
+    let limit = core.state.with(py, |state| state.slow_callback_s);
+    if elapsed >= limit {
+        function(py, "offloop._loop.handles", "log_slow")?.call1((&object, elapsed))?;
+    }
+    drop(object);
+    handle.map_or(Ok(()), |handle| handle.finish(py, true))
+}
+
+/// A callback raised: the loop's exception handler hears of it.
+fn report(py: Python<'_>, handle: &Handle, error: PyErr) -> PyResult<()> {
+    if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        return Err(error);
+    }
+    let object = handle.to_object(py);
+    function(py, "offloop._loop.handles", "report")?.call1((object, error.into_value(py)))?;
+    Ok(())
+}

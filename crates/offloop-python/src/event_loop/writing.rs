@@ -1,0 +1,381 @@
+//! Writing of streams: collected while a round lasts, sent at its end.
+//!
+//! What a round of the loop writes to a stream goes out in one system call, before the loop looks
+//! whether it may sleep; much at once is sent at once. Bytes are held by reference until they are
+//! sent, and never copied. What can change is copied, but only as far as the kernel did not take it
+//! at once.
+//!
+//! Units:      bytes.
+//! Invariants: 1. `size` is the sum of what the chunks still hold.
+//!             2. Chunks hold exact `bytes`: they cannot change, and dropping them runs no code.
+//!             3. Nothing is sent once `lost` is set.
+//! Errors:     as the standard transport: its own methods report them.
+//! Source:     asyncio/selector_events.py; research on loops, section D2.
+
+use std::io::{ErrorKind, IoSlice};
+
+use offloop_sys::stream::{BUFFERS_MAX, send, send_from, send_vectored};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use pyo3::{ffi, intern};
+
+use super::stream::{Chunk, Stream, StreamState};
+use super::view::View;
+use super::watch::{Side, add_stream, remove_stream};
+use super::{LoopCore, os_error};
+
+/// This much is not kept for the end of the round: it fills a socket's buffer by itself.
+const SEND_AT_ONCE: usize = 64 * 1024;
+
+/// As `transport.write`.
+pub(super) fn write(
+    transport: &Bound<'_, PyAny>,
+    slf: &Bound<'_, Stream>,
+    data: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    let bytes = if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+        stream.check_writable(py, "write")?;
+        bytes.clone()
+    } else {
+        check_type(data)?;
+        stream.check_writable(py, "write")?;
+        let sent = send_some(stream, data);
+        let bytes = copied(data, sent)?;
+        if sent > 0 && bytes.as_bytes().is_empty() {
+            return Ok(());
+        }
+        bytes
+    };
+    let len = bytes.as_bytes().len();
+    if len == 0 {
+        return Ok(());
+    }
+    if stream.lost(py) > 0 {
+        transport.call_method0(intern!(py, "_write_after_loss"))?;
+        return Ok(());
+    }
+    push(py, stream, bytes, len);
+    sent_soon(slf)
+}
+
+/// As `transport.writelines`.
+pub(super) fn writelines(
+    transport: &Bound<'_, PyAny>,
+    slf: &Bound<'_, Stream>,
+    lines: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    stream.check_writable(py, "writelines")?;
+    let lines: Vec<Bound<'_, PyBytes>> = lines
+        .try_iter()?
+        .map(|data| as_bytes(&data?))
+        .collect::<PyResult<_>>()?;
+    if stream.lost(py) > 0 && !lines.is_empty() {
+        transport.call_method0(intern!(py, "_write_after_loss"))?;
+        return Ok(());
+    }
+    for bytes in lines {
+        let len = bytes.as_bytes().len();
+        if len > 0 {
+            push(py, stream, bytes, len);
+        }
+    }
+    sent_soon(slf)
+}
+
+impl Stream {
+    fn check_writable(&self, py: Python<'_>, method: &str) -> PyResult<()> {
+        let (eof, sending_file) = self
+            .state
+            .with(py, |state| (state.eof, state.empty_waiter.is_some()));
+        if eof {
+            let text = format!("Cannot call {method}() after write_eof()");
+            return Err(PyRuntimeError::new_err(text));
+        }
+        if sending_file {
+            let text = format!("unable to {method}; sendfile is in progress");
+            return Err(PyRuntimeError::new_err(text));
+        }
+        Ok(())
+    }
+}
+
+fn push(py: Python<'_>, stream: &Stream, bytes: Bound<'_, PyBytes>, len: usize) {
+    let chunk = Chunk {
+        bytes: bytes.unbind(),
+        sent: 0,
+    };
+    stream.state.with(py, |state| {
+        state.size += len;
+        state.chunks.push_back(chunk);
+    });
+}
+
+/// Sends at the end of the round, or at once what is much; then the protocol may have to pause.
+fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    let (at_once, schedule) = stream.state.with(py, |state| {
+        let at_once = !state.blocked && state.size >= SEND_AT_ONCE;
+        let schedule = !state.blocked && !at_once && !state.scheduled;
+        state.scheduled |= schedule;
+        (at_once, schedule)
+    });
+    if at_once {
+        flush(slf)?;
+    } else if schedule {
+        let unsent = slf.clone().unbind();
+        let core = stream.event_loop(py).get();
+        core.state.with(py, |state| state.unsent.push(unsent));
+    }
+    let pause = stream.state.with(py, |state| {
+        state.size > state.high_water && !state.protocol_paused
+    });
+    if pause {
+        stream.call_transport(py, "_maybe_pause_protocol")?;
+    }
+    Ok(())
+}
+
+fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
+    if data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>()
+    {
+        return Ok(());
+    }
+    let kind = data.get_type().name()?;
+    Err(PyTypeError::new_err(format!(
+        "data argument must be a bytes-like object, not '{kind}'"
+    )))
+}
+
+/// Bytes that nobody can change: `bytes` themselves, or a copy of something else.
+fn as_bytes<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+        return Ok(bytes.clone());
+    }
+    check_type(data)?;
+    copied(data, 0)
+}
+
+/// A copy of what comes after the first `sent` bytes.
+fn copied<'py>(data: &Bound<'py, PyAny>, sent: usize) -> PyResult<Bound<'py, PyBytes>> {
+    let py = data.py();
+    if sent > 0
+        && let Some(view) = View::of(data, ffi::PyBUF_SIMPLE)
+    {
+        // SAFETY: the view is valid for reading its length while it is held, and no Python code
+        // runs meanwhile.
+        let bytes = unsafe { std::slice::from_raw_parts(view.pointer(), view.len()) };
+        return Ok(PyBytes::new(py, &bytes[sent.min(bytes.len())..]));
+    }
+    // SAFETY: attached; a new reference or an error that is set.
+    let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromObject(data.as_ptr()))? };
+    Ok(copy.cast_into::<PyBytes>()?)
+}
+
+/// Sends much that can change while nothing waits before it, as far as there is room. An error is
+/// left to whoever sends the rest.
+fn send_some(stream: &Stream, data: &Bound<'_, PyAny>) -> usize {
+    let py = data.py();
+    let Some(view) = View::of(data, ffi::PyBUF_SIMPLE).filter(|view| view.len() >= SEND_AT_ONCE)
+    else {
+        return 0;
+    };
+    let idle = stream.state.with(py, |state| {
+        state.lost == 0 && !state.blocked && state.chunks.is_empty()
+    });
+    if !idle {
+        return 0;
+    }
+    // SAFETY: the view is valid for reading its length while it is held.
+    unsafe { send_from(stream.fd(), view.pointer(), view.len()) }.unwrap_or(0)
+}
+
+/// What one attempt to send came to.
+enum Sent {
+    /// Nothing more is to be sent on this connection.
+    Lost,
+    /// Nothing waits.
+    Nothing,
+    All(usize),
+    /// There was no room for the rest.
+    Some(usize),
+    Failed(std::io::Error),
+}
+
+/// Offers the kernel what waits.
+fn offer(py: Python<'_>, fd: i32, state: &StreamState) -> Sent {
+    if state.lost > 0 {
+        return Sent::Lost;
+    }
+    let unsent =
+        |chunk: &Chunk| -> *const [u8] { &raw const chunk.bytes.as_bytes(py)[chunk.sent..] };
+    let (offered, result) = match state.chunks.len() {
+        0 => return Sent::Nothing,
+        1 => {
+            // SAFETY: the chunk keeps the bytes alive.
+            let bytes = unsafe { &*unsent(&state.chunks[0]) };
+            (bytes.len(), send(fd, bytes))
+        }
+        _ => {
+            let mut slices = [IoSlice::new(&[]); BUFFERS_MAX];
+            let (mut count, mut offered) = (0, 0);
+            for (slice, chunk) in slices.iter_mut().zip(&state.chunks) {
+                // SAFETY: as above.
+                let bytes = unsafe { &*unsent(chunk) };
+                *slice = IoSlice::new(bytes);
+                count += 1;
+                offered += bytes.len();
+            }
+            (offered, send_vectored(fd, &slices[..count]))
+        }
+    };
+    match result {
+        Ok(count) if count == offered => Sent::All(count),
+        Ok(count) => Sent::Some(count),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Some(0),
+        Err(error) => Sent::Failed(error),
+    }
+}
+
+/// Sends what waits, as far as there is room.
+pub(super) fn flush(slf: &Bound<'_, Stream>) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    loop {
+        let (sent, blocked) = stream
+            .state
+            .with(py, |state| (offer(py, stream.fd(), state), state.blocked));
+        match sent {
+            Sent::Lost => return Ok(()),
+            Sent::Nothing => return emptied(slf, blocked),
+            Sent::All(count) => forget_sent(py, stream, count),
+            Sent::Some(count) => {
+                forget_sent(py, stream, count);
+                if !blocked {
+                    stream.state.with(py, |state| state.blocked = true);
+                    add_stream(slf, Side::Writer)?;
+                }
+                return maybe_resume(py, stream);
+            }
+            Sent::Failed(error) => return write_failed(slf, os_error(error)),
+        }
+    }
+}
+
+/// Takes `count` bytes off the queue.
+fn forget_sent(py: Python<'_>, stream: &Stream, mut count: usize) {
+    stream.state.with(py, |state| {
+        state.size -= count;
+        while let Some(chunk) = state.chunks.front_mut() {
+            let left = chunk.bytes.as_bytes(py).len() - chunk.sent;
+            if left > count {
+                chunk.sent += count;
+                break;
+            }
+            count -= left;
+            // Dropped here: that runs no code (invariant 2).
+            state.chunks.pop_front();
+        }
+    });
+}
+
+fn maybe_resume(py: Python<'_>, stream: &Stream) -> PyResult<()> {
+    let resume = stream.state.with(py, |state| {
+        state.protocol_paused && state.size <= state.low_water
+    });
+    if resume {
+        stream.call_transport(py, "_maybe_resume_protocol")?;
+    }
+    Ok(())
+}
+
+/// Watches no more for room.
+fn unblock(slf: &Bound<'_, Stream>) -> PyResult<()> {
+    slf.get()
+        .state
+        .with(slf.py(), |state| state.blocked = false);
+    remove_stream(slf, Side::Writer)
+}
+
+/// Everything was sent.
+fn emptied(slf: &Bound<'_, Stream>, blocked: bool) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    if blocked {
+        unblock(slf)?;
+    }
+    maybe_resume(py, stream)?;
+    let (again, waiter, closing, eof) = stream.state.with(py, |state| {
+        let waiter = state
+            .empty_waiter
+            .as_ref()
+            .map(|waiter| waiter.clone_ref(py));
+        (!state.chunks.is_empty(), waiter, state.closing, state.eof)
+    });
+    if again {
+        // Resuming the protocol made it write; that is sent at the end of this round.
+        return Ok(());
+    }
+    if let Some(waiter) = waiter {
+        let waiter = waiter.bind(py);
+        if !waiter.call_method0("done")?.is_truthy()? {
+            waiter.call_method1("set_result", (py.None(),))?;
+        }
+    }
+    if closing {
+        stream.state.with(py, |state| state.lost += 1);
+        if let Some(transport) = stream.transport(py) {
+            transport.call_method1("_call_connection_lost", (py.None(),))?;
+        }
+    } else if eof {
+        stream.call_transport(py, "_shut_down_writing")?;
+    }
+    Ok(())
+}
+
+fn write_failed(slf: &Bound<'_, Stream>, error: PyErr) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    unblock(slf)?;
+    stream.clear(py);
+    let waiter = stream.empty_waiter(py);
+    let value = error.clone_ref(py);
+    stream.fail(py, error, "Fatal write error on socket transport")?;
+    if let Some(waiter) = waiter {
+        let waiter = waiter.bind(py);
+        if !waiter.call_method0("done")?.is_truthy()? {
+            waiter.call_method1("set_exception", (value.into_value(py),))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends what the streams have collected in this round; the first error that ends the run.
+pub(super) fn flush_all(py: Python<'_>, core: &LoopCore) -> PyResult<()> {
+    let mut result = Ok(());
+    loop {
+        let mut unsent = core
+            .state
+            .with(py, |state| std::mem::take(&mut state.unsent));
+        if unsent.is_empty() {
+            return result;
+        }
+        for stream in unsent.drain(..) {
+            let stream = stream.bind(py);
+            stream.get().state.with(py, |state| state.scheduled = false);
+            result = result.and(flush(stream));
+        }
+        core.state.with(py, |state| {
+            if state.unsent.capacity() == 0 {
+                state.unsent = unsent;
+            }
+        });
+    }
+}

@@ -1,0 +1,309 @@
+//! Readiness of many descriptors to be read and written, for an event loop.
+//!
+//! Unlike [`crate::poller`], interest can be changed, and descriptors are named by their numbers:
+//! users of an event loop hand in numbers, and may close them without telling anybody.
+//!
+//! Units:      timeouts are nanoseconds, kept as exactly as the kernel can.
+//! Errors:     the system's. A descriptor that was closed and opened again behind our back is
+//!             watched anew without an error, since that is what the user means.
+//! Threads:    one waits; others only wake it, through a descriptor of their own.
+//! Source:     epoll(7), epoll_pwait2(2).
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use crate::check;
+
+/// Events taken from the kernel in one wait; more stay for the next.
+const EVENTS_MAX: usize = 256;
+
+/// What a descriptor is watched for, or is ready for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Reading does not block.
+    pub read: bool,
+    /// Writing does not block.
+    pub write: bool,
+    /// Reported once, and then not until it is changed again.
+    pub once: bool,
+}
+
+impl Interest {
+    /// Neither.
+    pub const NONE: Self = Self {
+        read: false,
+        write: false,
+        once: false,
+    };
+
+    /// Whether it is neither.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        !self.read && !self.write
+    }
+
+    const fn events(self) -> u32 {
+        let read = if self.read { libc::EPOLLIN } else { 0 };
+        let write = if self.write { libc::EPOLLOUT } else { 0 };
+        let once = if self.once { libc::EPOLLONESHOT } else { 0 };
+        (read | write | once).cast_unsigned()
+    }
+
+    /// An error or a hang-up makes both ready: whoever tries learns of it. That is also how
+    /// Python's own selectors take it.
+    const fn from_events(events: u32) -> Self {
+        let read =
+            (libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI).cast_unsigned();
+        let write = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
+        Self {
+            read: events & read != 0,
+            write: events & write != 0,
+            once: false,
+        }
+    }
+}
+
+/// Watches descriptors by number.
+#[derive(Debug)]
+pub struct Readiness(OwnedFd);
+
+/// What one wait found; kept between waits for its memory.
+pub struct Found {
+    events: Box<[libc::epoll_event; EVENTS_MAX]>,
+    count: usize,
+    /// False once the kernel has refused `epoll_pwait2`; then timeouts are rounded up.
+    precise: bool,
+}
+
+impl Readiness {
+    /// Watches nothing.
+    ///
+    /// # Errors
+    /// The system's, when no descriptor is left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; a non-negative result is ours.
+        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: as above.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Changes what `fd` is watched for, from what the caller last set to `after`.
+    ///
+    /// # Errors
+    /// The system's: a number that is no open descriptor, or one that cannot be watched.
+    pub fn change(&self, fd: RawFd, before: Interest, after: Interest) -> io::Result<()> {
+        if after.is_none() {
+            return match self.control(libc::EPOLL_CTL_DEL, fd, after) {
+                // Closed behind our back: the kernel has forgotten it by itself.
+                Err(error) if is_gone(&error) => Ok(()),
+                result => result,
+            };
+        }
+        if before.is_none() {
+            return match self.control(libc::EPOLL_CTL_ADD, fd, after) {
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                    self.control(libc::EPOLL_CTL_MOD, fd, after)
+                }
+                result => result,
+            };
+        }
+        match self.control(libc::EPOLL_CTL_MOD, fd, after) {
+            // Closed and opened again behind our back.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                self.control(libc::EPOLL_CTL_ADD, fd, after)
+            }
+            result => result,
+        }
+    }
+
+    fn control(&self, operation: i32, fd: RawFd, interest: Interest) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: interest.events(),
+            u64: u64::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?,
+        };
+        // SAFETY: `event` is valid for the call to read; a wrong number is an error, no more.
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) })?;
+        Ok(())
+    }
+
+    /// Waits until something is ready, at most `limit` (`None`: for ever).
+    ///
+    /// # Errors
+    /// The system's; `Interrupted` when a signal ended the wait. Then nothing was found.
+    pub fn wait(&self, found: &mut Found, limit: Option<Duration>) -> io::Result<()> {
+        found.count = 0;
+        let count = match limit {
+            Some(limit) if found.precise && !limit.is_zero() => {
+                match self.wait_precisely(found, limit) {
+                    Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                        found.precise = false;
+                        self.wait_roundly(found, Some(limit))
+                    }
+                    result => result,
+                }
+            }
+            _ => self.wait_roundly(found, limit),
+        };
+        found.count = usize::try_from(count?).unwrap_or(0);
+        Ok(())
+    }
+
+    fn wait_precisely(&self, found: &mut Found, limit: Duration) -> io::Result<i32> {
+        let timeout = libc::timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(limit.subsec_nanos()),
+        };
+        let room = i32::try_from(EVENTS_MAX).expect("a small constant");
+        // SAFETY: `events` has room for EVENTS_MAX entries, `timeout` is valid for reading, and
+        // no mask is given.
+        check(unsafe {
+            libc::epoll_pwait2(
+                self.0.as_raw_fd(),
+                found.events.as_mut_ptr(),
+                room,
+                &raw const timeout,
+                std::ptr::null(),
+            )
+        })
+    }
+
+    fn wait_roundly(&self, found: &mut Found, limit: Option<Duration>) -> io::Result<i32> {
+        // Rounded up: waking a millisecond early would spin until the deadline.
+        let limit_ms = limit.map_or(-1, |limit| {
+            i32::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+        });
+        let room = i32::try_from(EVENTS_MAX).expect("a small constant");
+        let events = found.events.as_mut_ptr();
+        // SAFETY: `events` has room for EVENTS_MAX entries.
+        check(unsafe { libc::epoll_wait(self.0.as_raw_fd(), events, room, limit_ms) })
+    }
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            events: Box::new([libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX]),
+            count: 0,
+            precise: true,
+        }
+    }
+}
+
+impl Found {
+    /// How many descriptors are ready.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Descriptor number `index` of them, and what it is ready for.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<(RawFd, Interest)> {
+        let event = self.events[..self.count].get(index)?;
+        let fd = RawFd::try_from(event.u64).ok()?;
+        Some((fd, Interest::from_events(event.events)))
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EBADF))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const READ: Interest = Interest {
+        read: true,
+        ..Interest::NONE
+    };
+    const BOTH: Interest = Interest {
+        write: true,
+        ..READ
+    };
+
+    fn ready(readiness: &Readiness, limit: Option<Duration>) -> Vec<(RawFd, Interest)> {
+        let mut found = Found::default();
+        readiness.wait(&mut found, limit).unwrap();
+        (0..found.len())
+            .map(|index| found.get(index).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn interest_decides_what_is_reported() {
+        let readiness = Readiness::new().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let fd = near.as_raw_fd();
+        readiness.change(fd, Interest::NONE, READ).unwrap();
+        assert_eq!(ready(&readiness, Some(Duration::ZERO)), []);
+        far.write_all(b"x").unwrap();
+        assert_eq!(ready(&readiness, None), [(fd, READ)]);
+        readiness.change(fd, READ, BOTH).unwrap();
+        assert_eq!(ready(&readiness, None), [(fd, BOTH)]);
+        readiness.change(fd, BOTH, Interest::NONE).unwrap();
+        assert_eq!(ready(&readiness, Some(Duration::ZERO)), []);
+    }
+
+    #[test]
+    fn interest_for_once_is_reported_once() {
+        let readiness = Readiness::new().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let fd = near.as_raw_fd();
+        let once = Interest { once: true, ..READ };
+        readiness.change(fd, Interest::NONE, once).unwrap();
+        far.write_all(b"x").unwrap();
+        assert_eq!(ready(&readiness, None), [(fd, READ)]);
+        assert_eq!(ready(&readiness, Some(Duration::ZERO)), []);
+        readiness.change(fd, once, once).unwrap();
+        assert_eq!(ready(&readiness, None), [(fd, READ)]);
+    }
+
+    #[test]
+    fn descriptor_closed_and_opened_again_is_watched_anew() {
+        let readiness = Readiness::new().unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let fd = near.as_raw_fd();
+        readiness.change(fd, Interest::NONE, READ).unwrap();
+        drop(near);
+        readiness.change(fd, READ, Interest::NONE).unwrap();
+        let (near, far) = UnixStream::pair().unwrap();
+        let fd = near.as_raw_fd();
+        readiness.change(fd, READ, READ).unwrap();
+        drop(far);
+        // The other end has hung up.
+        assert_eq!(ready(&readiness, None), [(fd, BOTH)]);
+    }
+
+    #[test]
+    fn wrong_number_is_an_error() {
+        let readiness = Readiness::new().unwrap();
+        for fd in [-1, 1_000_000] {
+            let error = readiness.change(fd, Interest::NONE, READ).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        }
+    }
+
+    #[test]
+    fn wait_ends_at_its_limit() {
+        let readiness = Readiness::new().unwrap();
+        let limit = Some(Duration::from_micros(300));
+        assert_eq!(ready(&readiness, limit), []);
+        let mut found = Found {
+            precise: false,
+            ..Found::default()
+        };
+        readiness.wait(&mut found, limit).unwrap();
+        assert!(found.is_empty());
+    }
+}

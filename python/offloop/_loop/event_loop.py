@@ -1,0 +1,123 @@
+"""The event loop: Rust where it is called often, the standard library where it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import threading
+from typing import Any
+
+from _offloop_worker._offloop import LoopCore
+from offloop._loop.selector import WatchedSelector
+from offloop._loop.sockets import SocketMethods
+from offloop._loop.transports import StreamTransport
+
+__all__ = ["EventLoop", "new_event_loop"]
+
+
+class EventLoop(SocketMethods):
+    """A drop-in asyncio event loop.
+
+    Everything of ``asyncio.AbstractEventLoop`` is here, in the form that the running Python version
+    has. It may be subclassed. Not thread-safe, but for ``call_soon_threadsafe``.
+
+    >>> import asyncio, offloop
+    >>> with asyncio.Runner(loop_factory=offloop.EventLoop) as runner:
+    ...     runner.run(asyncio.sleep(0, "done"))
+    'done'
+    """
+
+    # What the standard constructors assign. An instance whose dictionary is never needed gets its
+    # methods looked up at half the cost, by every ``loop.call_soon`` of a program.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_clock_resolution",
+        "_coroutine_origin_tracking_enabled",
+        "_coroutine_origin_tracking_saved_depth",
+        "_csock",
+        "_current_handle",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_internal_fds",
+        "_old_agen_hooks",
+        "_selector",
+        "_signal_handlers",
+        "_ssock",
+        "_thread_id",
+        "_transports",
+        "_unix_server_sockets",
+    )
+
+    def __init__(self) -> None:
+        super().__init__(WatchedSelector(self))  # type: ignore[arg-type]
+        if type(self).time is not LoopCore.time:
+            self._set_own_clock(False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "time":
+            self._set_own_clock(False)
+
+    def run_forever(self) -> None:
+        """Run until ``stop`` is called."""
+        self._check_closed()
+        self._check_running()  # type: ignore[attr-defined]
+        self._run_forever_setup()
+        try:
+            if type(self)._run_once is LoopCore._run_once:
+                self._run()
+            else:
+                self._run_in_rounds()
+        finally:
+            self._run_forever_cleanup()
+
+    def _run_in_rounds(self) -> None:
+        """Run as the standard loop does, for a subclass with rounds of its own."""
+        self._run_once()
+        while not self._stopping:
+            self._run_once()
+
+    if sys.version_info < (3, 13):
+        # From 3.13 on the standard loop has these two, for subclasses to extend.
+
+        def _run_forever_setup(self) -> None:
+            self._set_coroutine_origin_tracking(self._debug)  # type: ignore[attr-defined]
+            self._old_agen_hooks = sys.get_asyncgen_hooks()
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook,  # type: ignore[attr-defined]
+                finalizer=self._asyncgen_finalizer_hook,  # type: ignore[attr-defined]
+            )
+            asyncio._set_running_loop(self)
+
+        def _run_forever_cleanup(self) -> None:
+            self._stopping = False
+            self._thread_id = None  # type: ignore[assignment]
+            asyncio._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)  # type: ignore[attr-defined]
+            sys.set_asyncgen_hooks(*self._old_agen_hooks)
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> StreamTransport:
+        self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
+        return StreamTransport(self, sock, protocol, waiter, extra, server)
+
+    def close(self) -> None:
+        """Close the loop: it must not be running, and cannot be used afterwards."""
+        super().close()
+        self._clear_schedule()
+
+
+def new_event_loop() -> EventLoop:
+    """Return a new event loop; what runners, servers and test plug-ins take as a factory."""
+    return EventLoop()
