@@ -43,7 +43,7 @@ class CaseRunner:
         result.seconds = time.monotonic() - started
         result.read(samples)
         if result.status != "ok":
-            result.error = _last_words(log)
+            result.error = last_words(log)
             if "ModuleNotFoundError" in result.error or "ImportError" in result.error:
                 result.status = "not installed"
             _mark_missing(scenario, result)
@@ -58,7 +58,7 @@ class CaseRunner:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=_environment(token),
+                env=environment(token),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -69,18 +69,18 @@ class CaseRunner:
             except subprocess.TimeoutExpired:
                 return "hangs"
             finally:
-                _end(process, token)
+                end(process, token)
         return "ok" if process.returncode == 0 else "failed"
 
 
-def _environment(token: str) -> dict[str, str]:
+def environment(token: str) -> dict[str, str]:
     """Return our environment with the case's token, and with compiled modules allowed."""
     environment = os.environ | {TOKEN: token}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return environment
 
 
-def _end(process: subprocess.Popen[bytes], token: str) -> None:
+def end(process: subprocess.Popen[bytes], token: str) -> None:
     """Kill what a case has left, by pid, until nothing of it is left."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -100,7 +100,7 @@ def _victims_left(token: str) -> list[int]:
     return processes(f"{token}-victim")
 
 
-def _last_words(log: Path) -> str:
+def last_words(log: Path) -> str:
     """Return the last line of a log that says something."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     spoken = [line.strip() for line in lines if line.strip() and not line.startswith(" ")]

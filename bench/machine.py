@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +56,10 @@ def take_two_cores() -> bool:
     return len(cores) >= CORES
 
 
-def packages() -> dict[str, str]:
-    """Return the versions of the measured packages that are installed."""
+def packages(names: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """Return the versions of those of the packages that are installed."""
     versions = {}
-    for name in _PACKAGES:
+    for name in names:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -1,0 +1,1 @@
+"""The benchmark of the event loop: see ``bench/README.md``."""

@@ -1,0 +1,16 @@
+"""The rows of the table by name, in the order in which they are measured and shown."""
+
+from bench.loop.rows import callbacks, echo, files, http, idle, subprocesses, tasks
+from bench.loop.rows.base import Row
+
+_ALL: tuple[Row, ...] = (
+    *callbacks.ROWS,
+    *tasks.ROWS,
+    *echo.ROWS,
+    *subprocesses.ROWS,
+    *http.ROWS,
+    *files.ROWS,
+    *idle.ROWS,
+)
+
+ROWS = {row.name: row for row in _ALL}

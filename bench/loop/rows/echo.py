@@ -1,0 +1,175 @@
+"""Echo servers: protocols, streams and plain sockets, without and with TLS, beside C.
+
+Ten connections, each with one request under way. Server and client have a core each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.loop.contenders import TLS_LOOPS, Contender
+from bench.loop.rows.base import C, Load, Row, beside, goal
+from bench.loop.rows.running import run_on, say, serve_forever
+from bench.reach import Against, Goal
+from bench.results import Metric
+
+RATE = Metric("requests_per_s", "requests", "k/s", higher_is_better=True)
+CPU = Metric("server_cpu_us", "server CPU per request", "us")
+
+CONNECTIONS = 10
+KIB = 1024
+#: What the server reads at a time, where it says so itself.
+_RECEIVE_BYTES = 256 * KIB
+_CERTIFICATE = Path(__file__).resolve().parents[3] / "tests" / "loop" / "localhost.pem"
+
+#: The best at TLS, on its own loop and on the standard one.
+_AIOFASTNET = Against("aiofastnet", ("aiofastnet", "aiofastnet-asyncio"))
+
+
+class Echo(asyncio.Protocol):
+    """Send back what comes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport's write method, as protocols that care do."""
+        self._write = transport.write  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        """Write it back."""
+        self._write(data)
+
+
+def listening_socket() -> socket.socket:
+    """Return a nonblocking listening socket on a free port of the loopback address."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listener.setblocking(False)
+    return listener
+
+
+async def _serve_protocol(context: ssl.SSLContext | None) -> None:
+    loop = asyncio.get_running_loop()
+    listener = listening_socket()
+    await loop.create_server(Echo, sock=listener, ssl=context)
+    say(port=listener.getsockname()[1])
+    await serve_forever()
+
+
+async def _serve_streams(context: ssl.SSLContext | None) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(_RECEIVE_BYTES):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            # The client goes when its time is up, with a request under way.
+            pass
+        finally:
+            writer.close()
+
+    listener = listening_socket()
+    server = await asyncio.start_server(answer, sock=listener, ssl=context)
+    say(port=listener.getsockname()[1])
+    async with server:
+        await serve_forever()
+
+
+async def _serve_sockets(_context: ssl.SSLContext | None) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def answer(connection: socket.socket) -> None:
+        with connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while data := await loop.sock_recv(connection, _RECEIVE_BYTES):
+                await loop.sock_sendall(connection, data)
+
+    listener = listening_socket()
+    say(port=listener.getsockname()[1])
+    tasks = set()
+    while True:
+        connection, _ = await loop.sock_accept(listener)
+        connection.setblocking(False)
+        tasks.add(loop.create_task(answer(connection)))
+
+
+_SERVERS = {"protocol": _serve_protocol, "streams": _serve_streams, "sock": _serve_sockets}
+
+
+def _serving(kind: str, *, tls: bool) -> Callable[[Contender, bool], None]:
+    def run(contender: Contender, _quick: bool) -> None:
+        context = None
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(_CERTIFICATE)
+        run_on(contender, _SERVERS[kind](context))
+
+    return run
+
+
+def _plain(kind: str, kib: int, heap: str, rate: float, *, judge_cpu: bool = False) -> Row:
+    title = f"{_TITLES[kind]} echo, {kib} KiB, {heap} heap"
+    cpu = f"{title}: CPU"
+    goals = (
+        goal(title, RATE, rate, C),
+        goal(cpu, CPU, 1.10, C) if judge_cpu else beside(cpu, CPU),
+    )
+    return Row(
+        name=f"echo-{kind}-{kib}k-{heap}",
+        title=title,
+        about=f"{CONNECTIONS} connections, against a bare epoll server in C.",
+        metrics=(RATE, CPU),
+        goals=goals,
+        run=_serving(kind, tls=False),
+        load=Load("echo", CONNECTIONS, kib * KIB),
+        floor=("echo",),
+        heap=heap,
+        bound_s=30,
+    )
+
+
+def _tls(kind: str, kib: int, goals: Callable[[str], tuple[Goal, ...]]) -> Row:
+    title = f"TLS {_TITLES[kind]} echo, {kib} KiB"
+    return Row(
+        name=f"tls-{kind}-{kib}k",
+        title=title,
+        about=f"{CONNECTIONS} connections, against an epoll server in C with OpenSSL.",
+        metrics=(RATE, CPU),
+        goals=goals(title),
+        run=_serving(kind, tls=True),
+        contenders=TLS_LOOPS,
+        load=Load("echo", CONNECTIONS, kib * KIB, tls=True),
+        floor=("tls_echo", str(_CERTIFICATE)),
+        heap="warm",
+        bound_s=30,
+        full_only=("aiofastnet-asyncio",),
+        without=(("rloop", "has no TLS"),),
+    )
+
+
+def _protocol_goals(title: str) -> tuple[Goal, ...]:
+    return (beside(title, RATE), goal(f"{title}: CPU", CPU, 1.0, _AIOFASTNET))
+
+
+def _streams_goals(title: str) -> tuple[Goal, ...]:
+    return (goal(title, RATE, 0.95, C), goal(f"{title}: CPU", CPU, 1.0, _AIOFASTNET))
+
+
+_TITLES = {"protocol": "protocol", "streams": "streams", "sock": "sock_recv, sock_sendall"}
+
+ROWS = (
+    *(
+        _plain("protocol", kib, heap, 0.95, judge_cpu=True)
+        for kib in (1, 100)
+        for heap in ("warm", "cold")
+    ),
+    *(
+        _plain("streams", kib, heap, rate)
+        for kib, rate in ((1, 0.85), (100, 0.80))
+        for heap in ("warm", "cold")
+    ),
+    *(_plain("sock", 1, heap, 0.80) for heap in ("warm", "cold")),
+    *(_tls("protocol", kib, _protocol_goals) for kib in (1, 10, 100)),
+    *(_tls("streams", kib, _streams_goals) for kib in (1, 10, 100)),
+)

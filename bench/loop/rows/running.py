@@ -1,0 +1,57 @@
+"""How rows run inside a measuring process: on the contender's loop, and with a line of JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from bench.loop.contenders import Contender
+
+#: A measured time below this is a repetition of one more, and the best of a few counts.
+_PASSES = 3
+
+
+def say(**numbers: float | int) -> None:
+    """Print what the parent is waiting for."""
+    print(json.dumps(numbers), flush=True)
+
+
+def run_on(contender: Contender, main: Coroutine[Any, Any, None]) -> None:
+    """Run to the end on the contender's loop."""
+    with asyncio.Runner(loop_factory=contender.new_loop) as runner:
+        runner.run(main)
+
+
+async def serve_forever() -> None:
+    """Wait for the end, which comes from outside as a signal."""
+    await asyncio.get_running_loop().create_future()
+
+
+async def nanoseconds_each(count: int, repetition: Callable[[int], Awaitable[None]]) -> float:
+    """Return the time of one of ``count``, in the median of three passes after one to warm up."""
+    await repetition(max(1, count // 10))
+    times = []
+    for _ in range(_PASSES):
+        gc.collect()
+        began = time.perf_counter_ns()
+        await repetition(count)
+        times.append((time.perf_counter_ns() - began) / count)
+    return sorted(times)[_PASSES // 2]
+
+
+def measuring(
+    repetition: Callable[[int], Awaitable[None]], full: int, quick: int
+) -> Callable[[Contender, bool], None]:
+    """Make a row's ``run`` of something that is repeated, and timed per repetition."""
+
+    async def measure(count: int) -> None:
+        say(ns=await nanoseconds_each(count, repetition))
+
+    def run(contender: Contender, is_quick: bool) -> None:
+        run_on(contender, measure(quick if is_quick else full))
+
+    return run
