@@ -76,6 +76,10 @@ format: $(VENV)/.installed ## Rewrite the sources in the checked format
 bench: $(VENV)/.bench ## Measure offloop beside its peers, as ratios, into bench/out/
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
+.PHONY: bench-loop
+bench-loop: $(VENV)/.bench ## Measure the event loop beside its peers and a floor in C
+	$(BIN)/python -m bench.loop $(BENCH_ARGS)
+
 .PHONY: docs
 docs: ## Build the documentation of the Rust crates
 	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --workspace --no-deps

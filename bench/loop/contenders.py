@@ -6,6 +6,7 @@ A contender is imported only in its own measuring process, so that none pays for
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
@@ -38,34 +39,14 @@ class Contender:
         return None
 
 
-def _offloop() -> asyncio.AbstractEventLoop:
-    import offloop
+def _from(module: str) -> LoopFactory:
+    """Return the factory that each loop's package has under the same name."""
 
-    return offloop.new_event_loop()
+    def new_loop() -> asyncio.AbstractEventLoop:
+        loop: asyncio.AbstractEventLoop = importlib.import_module(module).new_event_loop()
+        return loop
 
-
-def _uvloop() -> asyncio.AbstractEventLoop:
-    import uvloop
-
-    return uvloop.new_event_loop()
-
-
-def _rloop() -> asyncio.AbstractEventLoop:
-    import rloop
-
-    return rloop.new_event_loop()
-
-
-def _zuvloop() -> asyncio.AbstractEventLoop:
-    import zuvloop
-
-    return zuvloop.new_event_loop()
-
-
-def _rsloop() -> asyncio.AbstractEventLoop:
-    import rsloop
-
-    return rsloop.new_event_loop()
+    return new_loop
 
 
 def _aiofastnet() -> asyncio.AbstractEventLoop:
@@ -82,12 +63,12 @@ def _aiofastnet_asyncio() -> asyncio.AbstractEventLoop:
 
 
 _ALL = (
-    Contender("offloop", "offloop", _offloop),
+    Contender("offloop", "offloop", _from("offloop")),
     Contender("asyncio", None, asyncio.new_event_loop),
-    Contender("uvloop", "uvloop", _uvloop),
-    Contender("rloop", "rloop", _rloop),
-    Contender("zuvloop", "zuvloop", _zuvloop, python=(3, 14)),
-    Contender("rsloop", "rsloop", _rsloop, python=(3, 14)),
+    Contender("uvloop", "uvloop", _from("uvloop")),
+    Contender("rloop", "rloop", _from("rloop")),
+    Contender("zuvloop", "zuvloop", _from("zuvloop"), python=(3, 14)),
+    Contender("rsloop", "rsloop", _from("rsloop"), python=(3, 14)),
     # It replaces transports, on whichever loop: on uvloop, and on the standard one.
     Contender("aiofastnet", "aiofastnet", _aiofastnet),
     Contender("aiofastnet-asyncio", "aiofastnet", _aiofastnet_asyncio),

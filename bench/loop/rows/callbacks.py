@@ -7,11 +7,10 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Awaitable, Callable
 
 from bench.loop.contenders import Contender
 from bench.loop.rows.base import Row, goal
-from bench.loop.rows.running import measuring, run_on, say
+from bench.loop.rows.running import Repetition, measuring, run_on, say
 from bench.results import Metric
 
 NS = Metric("ns", "each", "ns")
@@ -130,9 +129,7 @@ def _nothing(_number: int = 0) -> None:
     """Do nothing, as cheaply as Python can."""
 
 
-def _row(
-    name: str, title: str, about: str, repetition: Callable[[int], Awaitable[None]], count: int
-) -> Row:
+def _row(name: str, title: str, about: str, repetition: Repetition, count: int) -> Row:
     return Row(
         name=name,
         title=title,

@@ -42,18 +42,25 @@ class Echo(asyncio.Protocol):
         self._write(data)
 
 
-def listening_socket() -> socket.socket:
-    """Return a nonblocking listening socket on a free port of the loopback address."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+def listening_socket() -> tuple[socket.socket, int]:
+    """Return a nonblocking listening socket of the loopback address, and its port.
+
+    It says that it speaks TCP: where a listening socket has protocol 0, the standard loop leaves
+    TCP_NODELAY off, and its answers in two parts wait 40 ms. The port is asked for here, for some
+    loops take the descriptor away from the socket object.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
     listener.setblocking(False)
-    return listener
+    return listener, listener.getsockname()[1]
 
 
 async def _serve_protocol(context: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
-    listener = listening_socket()
+    listener, port = listening_socket()
     await loop.create_server(Echo, sock=listener, ssl=context)
-    say(port=listener.getsockname()[1])
+    say(port=port)
     await serve_forever()
 
 
@@ -69,9 +76,9 @@ async def _serve_streams(context: ssl.SSLContext | None) -> None:
         finally:
             writer.close()
 
-    listener = listening_socket()
+    listener, port = listening_socket()
     server = await asyncio.start_server(answer, sock=listener, ssl=context)
-    say(port=listener.getsockname()[1])
+    say(port=port)
     async with server:
         await serve_forever()
 
@@ -85,8 +92,8 @@ async def _serve_sockets(_context: ssl.SSLContext | None) -> None:
             while data := await loop.sock_recv(connection, _RECEIVE_BYTES):
                 await loop.sock_sendall(connection, data)
 
-    listener = listening_socket()
-    say(port=listener.getsockname()[1])
+    listener, port = listening_socket()
+    say(port=port)
     tasks = set()
     while True:
         connection, _ = await loop.sock_accept(listener)

@@ -10,6 +10,8 @@ from bench.loop.rows.base import BEST, Load, Row, goal
 from bench.loop.rows.echo import CPU, RATE, listening_socket
 from bench.loop.rows.running import run_on, say, serve_forever
 
+Serve = Callable[[], Coroutine[Any, Any, None]]
+
 CONNECTIONS = 32
 GREETING = "Hello, world!"
 
@@ -24,7 +26,7 @@ async def _serve_uvicorn() -> None:
     async def greet(_request: Request) -> PlainTextResponse:
         return PlainTextResponse(GREETING)
 
-    listener = listening_socket()
+    listener, port = listening_socket()
     config = uvicorn.Config(
         Starlette(routes=[Route("/", greet)]),
         http="httptools",
@@ -33,7 +35,7 @@ async def _serve_uvicorn() -> None:
         access_log=False,
     )
     server = uvicorn.Server(config)
-    say(port=listener.getsockname()[1])
+    say(port=port)
     await server.serve(sockets=[listener])
 
 
@@ -47,20 +49,20 @@ async def _serve_aiohttp() -> None:
     application.router.add_get("/", greet)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    listener = listening_socket()
+    listener, port = listening_socket()
     await web.SockSite(runner, listener).start()
-    say(port=listener.getsockname()[1])
+    say(port=port)
     await serve_forever()
 
 
-def _serving(serve: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[Contender, bool], None]:
+def _serving(serve: Serve) -> Callable[[Contender, bool], None]:
     def run(contender: Contender, _quick: bool) -> None:
         run_on(contender, serve())
 
     return run
 
 
-def _row(name: str, title: str, serve: Callable[[], Coroutine[Any, Any, None]], heap: str) -> Row:
+def _row(name: str, title: str, serve: Serve, heap: str) -> Row:
     title = f"{title}, {heap} heap"
     return Row(
         name=f"{name}-{heap}",

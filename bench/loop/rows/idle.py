@@ -6,12 +6,13 @@ import asyncio
 import gc
 import os
 import resource
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from bench.loop.contenders import Contender
 from bench.loop.rows.base import Load, Row, beside, goal
 from bench.loop.rows.callbacks import NS, chain
+from bench.loop.rows.echo import listening_socket
 from bench.loop.rows.running import nanoseconds_each, run_on, say, serve_forever
 from bench.measure import resident_bytes
 from bench.results import Metric
@@ -23,7 +24,7 @@ _FEW = 1_000
 _MANY = 10_000
 #: Beside its connections a process has a few other descriptors.
 _SPARE_DESCRIPTORS = 200
-_CHAIN = 100_000
+_CHAIN = 200_000
 
 
 class Guest(asyncio.Protocol):
@@ -51,25 +52,24 @@ async def _receive_guests(count: int) -> None:
         if left == 0:
             complete.set_result(None)
 
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-    listener.setblocking(False)
+    listener, port = listening_socket()
     await loop.create_server(lambda: Guest(arrive), sock=listener)
-    say(port=listener.getsockname()[1])
+    say(port=port)
     await complete
     # What the arrivals have scheduled is none of what is measured.
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def _measure_ready_work(count: int) -> None:
-    alone = await nanoseconds_each(count, chain)
+async def _measure_ready_work() -> None:
+    alone = await nanoseconds_each(_CHAIN, chain)
     await _receive_guests(_FEW)
-    beside_them = await nanoseconds_each(count, chain)
+    beside_them = await nanoseconds_each(_CHAIN, chain)
     say(ns=beside_them, slowdown=beside_them / alone)
     await serve_forever()
 
 
-async def _measure_memory(_count: int) -> None:
+async def _measure_memory() -> None:
     gc.collect()
     before = resident_bytes(os.getpid())
     await _receive_guests(_MANY)
@@ -78,13 +78,13 @@ async def _measure_memory(_count: int) -> None:
     await serve_forever()
 
 
-def _hosting(measure: Callable[[int], Awaitable[None]]) -> Callable[[Contender, bool], None]:
-    def run(contender: Contender, quick: bool) -> None:
+def _hosting(measure: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[Contender, bool], None]:
+    def run(contender: Contender, _quick: bool) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard != resource.RLIM_INFINITY and hard < _MANY + _SPARE_DESCRIPTORS:
             raise RuntimeError(f"needs 10,200 descriptors; the hard limit is {hard} (ulimit -Hn)")
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        run_on(contender, measure(_CHAIN // 4 if quick else _CHAIN))
+        run_on(contender, measure())
 
     return run
 

@@ -6,12 +6,15 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bench.loop.contenders import Contender
 
-#: A measured time below this is a repetition of one more, and the best of a few counts.
+#: What runs so many times, as one pass.
+Repetition = Callable[[int], Coroutine[Any, Any, None]]
+
+#: Passes of one process, of which the median counts.
 _PASSES = 3
 
 
@@ -31,7 +34,7 @@ async def serve_forever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def nanoseconds_each(count: int, repetition: Callable[[int], Awaitable[None]]) -> float:
+async def nanoseconds_each(count: int, repetition: Repetition) -> float:
     """Return the time of one of ``count``, in the median of three passes after one to warm up."""
     await repetition(max(1, count // 10))
     times = []
@@ -43,9 +46,7 @@ async def nanoseconds_each(count: int, repetition: Callable[[int], Awaitable[Non
     return sorted(times)[_PASSES // 2]
 
 
-def measuring(
-    repetition: Callable[[int], Awaitable[None]], full: int, quick: int
-) -> Callable[[Contender, bool], None]:
+def measuring(repetition: Repetition, full: int, quick: int) -> Callable[[Contender, bool], None]:
     """Make a row's ``run`` of something that is repeated, and timed per repetition."""
 
     async def measure(count: int) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from bench.loop.contenders import Contender
 from bench.loop.rows.base import Row, goal
 from bench.loop.rows.running import run_on, say
 from bench.results import Metric
+
+Start = Callable[[], Coroutine[Any, Any, None]]
 
 EACH = Metric("us", "each", "us")
 
@@ -33,7 +36,7 @@ async def spawn_with_pipe() -> None:
         raise AssertionError(f"{_ECHO[0]} wrote {output!r}")
 
 
-def _timing(start: Callable[[], Awaitable[None]]) -> Callable[[Contender, bool], None]:
+def _timing(start: Start) -> Callable[[Contender, bool], None]:
     async def measure(count: int) -> None:
         await start()
         began = time.perf_counter()
@@ -47,9 +50,7 @@ def _timing(start: Callable[[], Awaitable[None]]) -> Callable[[Contender, bool],
     return run
 
 
-def _row(
-    name: str, title: str, start: Callable[[], Awaitable[None]], floor: tuple[str, ...]
-) -> Row:
+def _row(name: str, title: str, start: Start, floor: tuple[str, ...]) -> Row:
     return Row(
         name=name,
         title=title,

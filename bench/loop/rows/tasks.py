@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from bench.loop.rows.base import Row, goal
 from bench.loop.rows.callbacks import NS
-from bench.loop.rows.running import measuring
+from bench.loop.rows.running import Repetition, measuring
 
 
 async def create_and_await(count: int) -> None:
@@ -56,7 +55,7 @@ async def _nothing() -> None:
     """Do nothing, as a task."""
 
 
-def _row(name: str, title: str, repetition: Callable[[int], Awaitable[None]], count: int) -> Row:
+def _row(name: str, title: str, repetition: Repetition, count: int) -> Row:
     return Row(
         name=name,
         title=title,
