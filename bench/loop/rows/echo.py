@@ -56,15 +56,22 @@ def listening_socket() -> tuple[socket.socket, int]:
     return listener, listener.getsockname()[1]
 
 
-async def _serve_protocol(context: ssl.SSLContext | None) -> None:
+def _context() -> ssl.SSLContext:
+    """Make the server's side of TLS; on the loop, for some loops watch how it is made."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(_CERTIFICATE)
+    return context
+
+
+async def _serve_protocol(tls: bool) -> None:
     loop = asyncio.get_running_loop()
     listener, port = listening_socket()
-    await loop.create_server(Echo, sock=listener, ssl=context)
+    await loop.create_server(Echo, sock=listener, ssl=_context() if tls else None)
     say(port=port)
     await serve_forever()
 
 
-async def _serve_streams(context: ssl.SSLContext | None) -> None:
+async def _serve_streams(tls: bool) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(_RECEIVE_BYTES):
@@ -77,13 +84,12 @@ async def _serve_streams(context: ssl.SSLContext | None) -> None:
             writer.close()
 
     listener, port = listening_socket()
-    server = await asyncio.start_server(answer, sock=listener, ssl=context)
+    server = await asyncio.start_server(answer, sock=listener, ssl=_context() if tls else None)
     say(port=port)
-    async with server:
-        await serve_forever()
+    await serve_forever(server)
 
 
-async def _serve_sockets(_context: ssl.SSLContext | None) -> None:
+async def _serve_sockets(_tls: bool) -> None:
     loop = asyncio.get_running_loop()
 
     async def answer(connection: socket.socket) -> None:
@@ -106,11 +112,7 @@ _SERVERS = {"protocol": _serve_protocol, "streams": _serve_streams, "sock": _ser
 
 def _serving(kind: str, *, tls: bool) -> Callable[[Contender, bool], None]:
     def run(contender: Contender, _quick: bool) -> None:
-        context = None
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(_CERTIFICATE)
-        run_on(contender, _SERVERS[kind](context))
+        run_on(contender, _SERVERS[kind](tls))
 
     return run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import statistics
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -14,8 +15,8 @@ from bench.loop.contenders import Contender
 #: What runs so many times, as one pass.
 Repetition = Callable[[int], Coroutine[Any, Any, None]]
 
-#: Passes of one process, of which the median counts.
-_PASSES = 3
+#: Passes of one process.
+_PASSES = 5
 
 
 def say(**numbers: float | int) -> None:
@@ -29,13 +30,13 @@ def run_on(contender: Contender, main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def serve_forever() -> None:
-    """Wait for the end, which comes from outside as a signal."""
+async def serve_forever(*_kept: object) -> None:
+    """Wait for the end, which comes from outside as a signal, and keep what serves until then."""
     await asyncio.get_running_loop().create_future()
 
 
-async def nanoseconds_each(count: int, repetition: Repetition) -> float:
-    """Return the time of one of ``count``, in the median of three passes after one to warm up."""
+async def nanoseconds_each(count: int, repetition: Repetition) -> list[float]:
+    """Return the time of one of ``count`` in each pass, the shortest first, after a warm-up."""
     await repetition(max(1, count // 10))
     times = []
     for _ in range(_PASSES):
@@ -43,14 +44,14 @@ async def nanoseconds_each(count: int, repetition: Repetition) -> float:
         began = time.perf_counter_ns()
         await repetition(count)
         times.append((time.perf_counter_ns() - began) / count)
-    return sorted(times)[_PASSES // 2]
+    return sorted(times)
 
 
 def measuring(repetition: Repetition, full: int, quick: int) -> Callable[[Contender, bool], None]:
     """Make a row's ``run`` of something that is repeated, and timed per repetition."""
 
     async def measure(count: int) -> None:
-        say(ns=await nanoseconds_each(count, repetition))
+        say(ns=statistics.median(await nanoseconds_each(count, repetition)))
 
     def run(contender: Contender, is_quick: bool) -> None:
         run_on(contender, measure(quick if is_quick else full))
