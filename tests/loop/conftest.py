@@ -2,9 +2,13 @@
 
 What the standard library defines is asserted on both loops, so that a test that demands something
 else than asyncio's own behaviour fails as well.
+
+Tests of database drivers are collected only where their servers are installed, unless
+``OFFLOOP_TEST_SERVERS=required`` says that they must be; what is left out is named at the end.
 """
 
 import asyncio
+import os
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,6 +16,21 @@ from typing import Any
 import pytest
 
 import offloop
+from servers import what_is_missing
+
+NEEDED_SERVERS = {"test_postgresql.py": "postgres", "test_redis.py": "redis-server"}
+LEFT_OUT = {
+    test: what_is_missing(server)
+    for test, server in NEEDED_SERVERS.items()
+    if what_is_missing(server) and os.environ.get("OFFLOOP_TEST_SERVERS") != "required"
+}
+collect_ignore = list(LEFT_OUT)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in the last lines which tests did not run, and what to install for them."""
+    for test, reason in LEFT_OUT.items():
+        terminalreporter.write_line(f"not run: tests/loop/{test}: {reason}")
 
 
 @pytest.fixture(params=["asyncio", "offloop"])

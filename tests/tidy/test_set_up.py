@@ -10,6 +10,7 @@ from sources import ROOT
 
 CHECK = ROOT / ".ci" / "check-tools"
 FIND = ROOT / ".ci" / "find-python"
+SERVERS = ROOT / ".ci" / "check-servers"
 NEEDED_BY_THE_SCRIPT = ("bash", "env", "sed", "dirname", "cut", "sort", "head", "ls", "tail")
 
 
@@ -68,6 +69,45 @@ def test_python_without_venv_is_told(bare_path):
     assert status == 1
     assert len(lines) == 1
     assert "venv" in lines[0]
+
+
+def check_servers(path, *arguments):
+    """Run the check of servers where Debian's folder has none; return its status and lines."""
+    done = subprocess.run(
+        ["bash", "-c", SERVERS.read_text().replace("/usr/lib/", "/nowhere/"), "", *arguments],
+        env={"PATH": str(path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_every_absent_server_gets_one_line_with_its_package(bare_path):
+    status, lines = check_servers(bare_path)
+    assert status == 1
+    assert [line.split()[-1] for line in lines] == ["postgresql)", "redis-server)"]
+    pretend(bare_path, "redis-server", "Redis")
+    assert len(check_servers(bare_path)[1]) == 1
+    pretend(bare_path, "postgres", "PostgreSQL")
+    assert check_servers(bare_path) == (0, [])
+
+
+def test_absent_servers_are_installed_for_root_alone(bare_path):
+    installed = bare_path / "apt-get"
+    pretend(bare_path, "id", "1000")
+    pretend(bare_path, "apt-get", "must not run")
+    assert len(check_servers(bare_path, "--install")[1]) == 2
+    pretend(bare_path, "id", "0")
+    installed.write_text(
+        f'#!/usr/bin/env bash\n[ "$1" = update ] && exit\n'
+        f'for server in postgres redis-server; do /bin/ln -s /bin/true "{bare_path}/$server"; done\n'
+        'echo "$@" >&2\n'
+    )
+    status, lines = check_servers(bare_path, "--install")
+    assert status == 0
+    assert lines == ["install -qq --no-install-recommends postgresql redis-server"]
 
 
 def test_shim_that_fails_is_passed_over(bare_path):
