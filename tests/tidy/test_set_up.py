@@ -102,7 +102,8 @@ def test_absent_servers_are_installed_for_root_alone(bare_path):
     pretend(bare_path, "id", "0")
     installed.write_text(
         f'#!/usr/bin/env bash\n[ "$1" = update ] && exit\n'
-        f'for server in postgres redis-server; do /bin/ln -s /bin/true "{bare_path}/$server"; done\n'
+        f'cd "{bare_path}" && for server in postgres redis-server\n'
+        "do /bin/ln -s /bin/true $server; done\n"
         'echo "$@" >&2\n'
     )
     status, lines = check_servers(bare_path, "--install")
