@@ -17,6 +17,8 @@ pub mod ring;
 #[cfg(not(loom))]
 pub mod segment;
 pub mod socket;
+#[cfg(not(loom))]
+pub mod spawn;
 pub mod stream;
 pub mod sync;
 

@@ -50,6 +50,19 @@ pub unsafe fn receive_into(fd: RawFd, buffer: *mut u8, len: usize) -> io::Result
     })
 }
 
+/// Reads at most `buffer.len()` bytes from a descriptor of any kind; 0 is the end.
+///
+/// It waits if the descriptor does, that is, unless somebody has set it not to.
+///
+/// # Errors
+/// The system's; `WouldBlock` when nothing is there.
+pub fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    retry(|| {
+        // SAFETY: `buffer` is valid for writing its length.
+        check_size(unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })
+    })
+}
+
 /// How many bytes can be received at once.
 ///
 /// # Errors

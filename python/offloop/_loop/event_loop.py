@@ -11,6 +11,7 @@ from typing import Any
 from _offloop_worker._offloop import LoopCore
 from offloop._loop.selector import WatchedSelector
 from offloop._loop.sockets import SocketMethods
+from offloop._loop.subprocesses import ChildTransport, ReadPipeTransport, are_watched_here
 from offloop._loop.transports import StreamTransport
 
 __all__ = ["EventLoop", "new_event_loop"]
@@ -49,6 +50,7 @@ class EventLoop(SocketMethods):
         "_thread_id",
         "_transports",
         "_unix_server_sockets",
+        "_watcher",
     )
 
     def __init__(self) -> None:
@@ -111,6 +113,33 @@ class EventLoop(SocketMethods):
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
         return StreamTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self, protocol: asyncio.BaseProtocol, *arguments: Any, **keywords: Any
+    ) -> asyncio.SubprocessTransport:
+        if not are_watched_here(self):
+            standard = super()._make_subprocess_transport  # type: ignore[misc]
+            return await standard(protocol, *arguments, **keywords)  # type: ignore[no-any-return]
+        waiter = self.create_future()
+        transport = ChildTransport(self, protocol, *arguments, waiter=waiter, **keywords)
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await asyncio.shield(transport._wait())
+            raise
+        return transport
 
     def close(self) -> None:
         """Close the loop: it must not be running, and cannot be used afterwards."""

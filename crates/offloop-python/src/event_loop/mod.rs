@@ -10,7 +10,7 @@
 //!             round of the loop · `calling.rs`, `fast.rs`, `making.rs`, `transport_calls.rs`
 //!             methods called too often for anything but C's calling convention · `stream.rs` a
 //!             connection, with `reading.rs`, `feeding.rs` and `writing.rs` · `sock.rs` calls on
-//!             the program's own sockets.
+//!             the program's own sockets · `child.rs`, `child_pipe.rs` child processes and pipes.
 //! Invariants: 1. The state is looked at only between calls into Python (`cell.rs`).
 //!             2. Handles leave the state before they are dropped, since that may run any code.
 //! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.
@@ -18,6 +18,8 @@
 
 mod calling;
 mod cell;
+mod child;
+mod child_pipe;
 mod fast;
 mod feeding;
 mod handle;
@@ -355,6 +357,8 @@ impl LoopCore {
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LoopCore>()?;
     module.add_class::<Stream>()?;
+    module.add_class::<child::Child>()?;
+    module.add_function(wrap_pyfunction!(child_pipe::add_pipe_methods, module)?)?;
     module.add_function(wrap_pyfunction!(
         transport_calls::add_stream_methods,
         module

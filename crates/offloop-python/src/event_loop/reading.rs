@@ -17,7 +17,7 @@
 use std::io::ErrorKind;
 use std::ptr::{self, null_mut};
 
-use offloop_sys::stream::{receive, receive_into, waiting};
+use offloop_sys::stream::{read, receive, receive_into, waiting};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -128,6 +128,17 @@ impl ReadMemory {
         }
         let buffer = &mut self.buffer()[..max];
         Ok(receive(fd, buffer).map(|count| PyBytes::new(py, &buffer[..count])))
+    }
+
+    /// Reads at most `max` bytes from a descriptor that is no socket. None are the end.
+    pub(super) fn read<'py>(
+        &mut self,
+        py: Python<'py>,
+        fd: i32,
+        max: usize,
+    ) -> std::io::Result<Bound<'py, PyBytes>> {
+        let buffer = &mut self.buffer()[..max.min(READ_BYTES)];
+        read(fd, buffer).map(|count| PyBytes::new(py, &buffer[..count]))
     }
 
     fn receive_large<'py>(
