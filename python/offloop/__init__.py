@@ -19,6 +19,7 @@ from _offloop_worker.exceptions import (
     TaskInterrupted,
 )
 from offloop._default import run, to_process, to_thread
+from offloop._files import AsyncFile, open, read_file, write_file
 from offloop._future import Future
 from offloop._loop import EventLoop, EventLoopPolicy, install, new_event_loop
 from offloop._process_pool import PoolView, ProcessPool
@@ -34,6 +35,10 @@ __all__ = [
     "new_event_loop",
     "EventLoopPolicy",
     "install",
+    "open",
+    "read_file",
+    "write_file",
+    "AsyncFile",
     "ProcessPool",
     "PoolView",
     "ThreadPool",

@@ -11,6 +11,7 @@ mod buffer;
 mod calls;
 mod codec;
 mod event_loop;
+mod files;
 mod functions;
 mod lane;
 mod lifted;
@@ -29,6 +30,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<lane::Lane>()?;
     module.add_class::<owner::LoopOwner>()?;
     event_loop::add_to(module)?;
+    files::add_to(module)?;
     module.add_function(wrap_pyfunction!(lane::stop, module)?)?;
     module.add_function(wrap_pyfunction!(lane::worker_pids, module)?)?;
     module.add_function(wrap_pyfunction!(lane::zygote_pids, module)?)?;

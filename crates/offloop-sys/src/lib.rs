@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod event;
+pub mod file;
 pub mod fork;
 pub mod handshake;
 pub mod memory;

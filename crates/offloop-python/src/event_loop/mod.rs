@@ -82,7 +82,7 @@ pub(crate) struct LoopCore {
 }
 
 /// The exception that Python's own calls raise: its class, number and text.
-fn os_error(error: std::io::Error) -> PyErr {
+pub(crate) fn os_error(error: std::io::Error) -> PyErr {
     let Some(code) = error.raw_os_error() else {
         return PyErr::from(error);
     };

@@ -1,0 +1,422 @@
+"""An async file: the standard library's own file, whose operations run where they do not block.
+
+An operation runs on the loop's thread if it can only touch memory: reading, when the stage of the
+raw file reaches as far as it will read (``raw.py``); writing, since what it writes is queued. What
+has to be waited for is done in the loop's default executor: staging the rest, writing the queue,
+or the whole operation if it is large or its needs cannot be told.
+
+One operation runs at a time, in the order of the calls. One that was given to the executor runs to
+its end, and the next waits for that, even if the task that awaited it has been cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import io
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from _offloop_worker._offloop import AT_ONCE_MAX
+from offloop._files.turns import OPERATION_BYTES, share
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from offloop._files.raw import RawFile
+
+__all__ = ["AsyncFile"]
+
+T = TypeVar("T", str, bytes)
+
+READY, WAIT, LARGE = range(3)
+"""What ``Stage.reach`` says."""
+
+PLAIN_ERRORS = {"strict", "replace", "surrogateescape", "backslashreplace"}
+"""Error handlers that drop no bytes, so that ``n`` characters take a bounded number of them."""
+
+PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859-", "cp125", "koi8-", "mac-")
+"""Encodings in which the byte of a line's end is nothing else, and characters take 1 to 4 bytes."""
+
+CHARACTER_BYTES_MAX = 4
+MARK_BYTES = 8
+"""More than a byte order mark, and the byte behind a carriage return."""
+
+TEXT_POSITIONS_WITH_STATE = 1 << 64
+"""From here on, what ``tell`` says of a text file holds more than a number of bytes."""
+
+
+def _size(data: Any) -> int:
+    """Return the length of text or of a buffer; of anything else nothing, it is refused."""
+    if isinstance(data, str):
+        return len(data)
+    try:
+        return memoryview(data).nbytes
+    except TypeError:
+        return 0
+
+
+def _line_end(file: Any, newline: str | None) -> bytes | None:
+    """Return bytes that surely end a line, or none if nothing can be said of the encoding."""
+    if not isinstance(file, io.TextIOWrapper):
+        return b"\n"
+    name = codecs.lookup(file.encoding).name
+    if not name.startswith(PLAIN_ENCODINGS) or file.errors not in PLAIN_ERRORS:
+        return None
+    return newline.encode() if newline else b"\n"
+
+
+class AsyncFile(Generic[T]):
+    """An open file whose operations are awaited; made by ``offloop.open``.
+
+    Its methods are those of the standard library's files, and so are its errors. Any number of
+    tasks of one loop may use it: operations run one at a time, in the order of the calls. Cancelling
+    a read leaves the position where it was, unless the file cannot seek; a write that has begun is
+    completed.
+
+    >>> async def count(path):
+    ...     async with offloop.open(path, "rb") as file:
+    ...         return sum([len(line) async for line in file])
+    >>> asyncio.run(count("/dev/null"))
+    0
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_end",
+        "_file",
+        "_lock",
+        "_raw",
+        "_to_be_closed",
+        "_using",
+        "_writes_only",
+    )
+
+    def __init__(self, file: Any, raw: RawFile, newline: str | None) -> None:
+        self._file = file
+        self._raw = raw
+        self._end = _line_end(file, newline)
+        self._writes_only = file.writable() and not file.readable()
+        self._lock = asyncio.Lock()
+        # Operations that hold the lock or wait for it.
+        self._using = 0
+        self._to_be_closed = False
+        stage = raw.stage
+        if stage is not None and not stage.regular and self._end is None:
+            # A line of such a pipe ends nobody knows where.
+            raw.stage = None
+
+    def __repr__(self) -> str:
+        return f"<offloop.AsyncFile of {self._file!r}>"
+
+    # What is known without asking anybody.
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return bool(self._file.closed)
+
+    @property
+    def name(self) -> str | bytes | int:
+        """The path or descriptor that was given to ``open``."""
+        return self._file.name  # type: ignore[no-any-return]
+
+    @property
+    def mode(self) -> str:
+        """The mode, as the standard library's file has it."""
+        return self._file.mode  # type: ignore[no-any-return]
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of a text file; binary ones raise ``AttributeError``."""
+        return self._file.encoding  # type: ignore[no-any-return]
+
+    @property
+    def errors(self) -> str | None:
+        """The error handling of a text file; binary ones raise ``AttributeError``."""
+        return self._file.errors  # type: ignore[no-any-return]
+
+    @property
+    def newlines(self) -> str | tuple[str, ...] | None:
+        """The line ends met so far; binary files raise ``AttributeError``."""
+        return self._file.newlines  # type: ignore[no-any-return]
+
+    @property
+    def line_buffering(self) -> bool:
+        """Whether each line is written at once; binary files raise ``AttributeError``."""
+        return self._file.line_buffering  # type: ignore[no-any-return]
+
+    def fileno(self) -> int:
+        """Return the file descriptor; raises ``ValueError`` when the file is closed."""
+        return self._file.fileno()  # type: ignore[no-any-return]
+
+    def isatty(self) -> bool:
+        """Whether the file is a terminal."""
+        return self._file.isatty()  # type: ignore[no-any-return]
+
+    def readable(self) -> bool:
+        """Whether the file was opened for reading."""
+        return self._file.readable()  # type: ignore[no-any-return]
+
+    def writable(self) -> bool:
+        """Whether the file was opened for writing."""
+        return self._file.writable()  # type: ignore[no-any-return]
+
+    def seekable(self) -> bool:
+        """Whether the file has a position that can be moved."""
+        return self._file.seekable()  # type: ignore[no-any-return]
+
+    # Reading.
+
+    async def read(self, size: int | None = -1, /) -> T:
+        """Read ``size`` bytes or characters, or to the end of the file."""
+        return await self._read(self._file.read, size, self._need(size))
+
+    async def read1(self, size: int = -1, /) -> bytes:
+        """Read what one call of the system gives, at most ``size`` bytes; binary files only."""
+        return await self._read(self._file.read1, size, 1)  # type: ignore[no-any-return]
+
+    async def peek(self, size: int = 0, /) -> bytes:
+        """Return bytes behind the position without moving it; binary files only."""
+        return await self._read(self._file.peek, size, 1)  # type: ignore[no-any-return]
+
+    async def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer and return the number of bytes read; binary files only."""
+        return await self._read(  # type: ignore[no-any-return]
+            self._file.readinto, buffer, _size(buffer)
+        )
+
+    async def readline(self, size: int | None = -1, /) -> T:
+        """Read to the end of the line, at most ``size`` bytes or characters."""
+        return await self._read(self._file.readline, size, self._need(size), self._end)
+
+    async def readlines(self, hint: int | None = -1, /) -> list[T]:
+        """Read all lines, or lines until they have ``hint`` bytes or characters."""
+        return await self._read(self._file.readlines, hint, None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        line = await self._read(self._file.readline, -1, None, self._end)
+        if not line:
+            raise StopAsyncIteration
+        return line  # type: ignore[no-any-return]
+
+    def _need(self, size: int | None) -> int | None:
+        """Return how many bytes give ``size`` bytes or characters; none for all that there are."""
+        if not isinstance(size, int) or size < 0:
+            return None
+        if not isinstance(self._file, io.TextIOWrapper):
+            return size
+        stage = self._raw.stage
+        if stage is not None and not stage.regular:
+            # More bytes than the characters take may never come: not to be staged.
+            return AT_ONCE_MAX + 1
+        return size * CHARACTER_BYTES_MAX + MARK_BYTES
+
+    async def _read(
+        self, call: Callable[[Any], Any], argument: Any, need: int | None, end: bytes | None = None
+    ) -> Any:
+        """Call a method that reads up to ``need`` bytes, or to a line's ``end``, or all."""
+        if self._end is None:
+            need = end = None
+        stage = self._raw.stage
+        if self._using == 0 and stage is not None and not share.is_used_up():
+            before = len(stage)
+            reached = stage.reach(need, end)
+            share.used += OPERATION_BYTES + max(0, len(stage) - before)
+            if reached == READY:
+                return call(argument)
+        await self._enter()
+        stage = self._raw.stage
+        if stage is not None:
+            reached = stage.reach(need, end)
+            if reached == WAIT:
+                reached = await self._in_executor(partial(stage.wait, need, end))
+            if reached == READY:
+                # Nobody comes in between: nothing is awaited before the call is done.
+                self._leave()
+                return call(argument)
+        undo = _Undo(self._file, self._raw)
+        result = await self._in_executor(partial(undo.read, call, argument), undo)
+        self._leave()
+        return result
+
+    # Writing.
+
+    @overload
+    async def write(self: AsyncFile[str], data: str, /) -> int: ...
+
+    @overload
+    async def write(self: AsyncFile[bytes], data: ReadableBuffer, /) -> int: ...
+
+    async def write(self, data: Any, /) -> int:
+        """Write text or bytes, and return their length. Cancelling does not undo it."""
+        return await self._write(self._file.write, (data,), _size(data))  # type: ignore[no-any-return]
+
+    @overload
+    async def writelines(self: AsyncFile[str], lines: Iterable[str], /) -> None: ...
+
+    @overload
+    async def writelines(self: AsyncFile[bytes], lines: Iterable[ReadableBuffer], /) -> None: ...
+
+    async def writelines(self, lines: Iterable[Any], /) -> None:
+        """Write each of ``lines``, to which no line ends are added."""
+        lines = list(lines)
+        await self._write(self._file.writelines, (lines,), sum(map(_size, lines)))
+
+    async def flush(self) -> None:
+        """Write what is buffered to the file."""
+        await self._write(self._file.flush, (), 0)
+
+    async def _write(self, call: Callable[..., Any], arguments: tuple[Any, ...], size: int) -> Any:
+        """Call a method that writes ``size`` bytes or characters."""
+        if self._using > 0 or size > AT_ONCE_MAX or not self._writes_only or share.is_used_up():
+            return await self._elsewhere(partial(call, *arguments))
+        share.used += OPERATION_BYTES + size
+        raw = self._raw
+        raw.deferring = True
+        try:
+            result = call(*arguments)
+        finally:
+            raw.deferring = False
+        if raw.queue:
+            await self._elsewhere(raw.write_queue)
+        return result
+
+    # Moving, cutting and closing.
+
+    async def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move the position and return it; in text files to where ``tell`` said it was."""
+        call = partial(self._file.seek, offset, whence)
+        # Other positions in a text file are found by reading from the one below.
+        plain = not isinstance(offset, int) or offset < TEXT_POSITIONS_WITH_STATE
+        return await self._move(call, plain)  # type: ignore[no-any-return]
+
+    async def tell(self) -> int:
+        """Return the position: a number of bytes, or in text files a number for ``seek``."""
+        return await self._move(self._file.tell, True)  # type: ignore[no-any-return]
+
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Cut the file at ``size`` bytes, or at the position, and return the new size."""
+        return await self._elsewhere(partial(self._file.truncate, size))  # type: ignore[no-any-return]
+
+    async def _move(self, call: Callable[[], Any], plain: bool) -> Any:
+        """Call a method that asks for the position or moves it, ``plain`` if it reads nothing."""
+        stage = self._raw.stage
+        if self._using == 0 and plain and stage is not None and stage.at_once:
+            share.used += OPERATION_BYTES
+            return call()
+        return await self._elsewhere(call)
+
+    async def close(self) -> None:
+        """Write what is buffered and close the file, whatever becomes of the writing.
+
+        Closing twice does nothing. When the closing task is cancelled, the file is closed as soon as
+        its last operation has ended.
+        """
+        stage = self._raw.stage
+        if self._using == 0:
+            if self._file.closed:
+                return
+            if stage is not None and stage.at_once and stage.is_linked():
+                self._file.close()
+                return
+        self._to_be_closed = True
+        await self._elsewhere(self._file.close)
+
+    # One operation at a time.
+
+    async def _elsewhere(self, call: Callable[[], Any]) -> Any:
+        """Make a call in the executor, when it is this operation's turn."""
+        await self._enter()
+        result = await self._in_executor(call)
+        self._leave()
+        return result
+
+    async def _enter(self) -> None:
+        """Wait until the operations before this one have ended, and for a share of the turn."""
+        self._using += 1
+        try:
+            await self._lock.acquire()
+        except BaseException:
+            self._using -= 1
+            raise
+        if share.is_used_up():
+            try:
+                await share.renew()
+            except BaseException:
+                self._leave()
+                raise
+
+    def _leave(self) -> None:
+        """Let the next operation begin; close the file if that was asked for by one cancelled."""
+        if self._to_be_closed and self._using == 1 and not self._file.closed:
+            closing = asyncio.get_running_loop().run_in_executor(None, self._file.close)
+            closing.add_done_callback(lambda _: self._leave())
+            return
+        self._using -= 1
+        self._lock.release()
+
+    async def _in_executor(self, job: Callable[[], Any], undo: _Undo | None = None) -> Any:
+        """Run a job; unless it succeeds, the lock is left once the job has ended."""
+        try:
+            job_ended = asyncio.get_running_loop().run_in_executor(None, job)
+        except BaseException:
+            self._leave()
+            raise
+        try:
+            await asyncio.wait((job_ended,))
+        except BaseException:
+            job_ended.add_done_callback(partial(self._abandon, undo))
+            raise
+        if job_ended.cancelled() or job_ended.exception() is not None:
+            self._leave()
+        return job_ended.result()
+
+    def _abandon(self, undo: _Undo | None, job_ended: asyncio.Future[Any]) -> None:
+        """Go on without the task that was cancelled while its job ran."""
+        try:
+            if undo is not None and not job_ended.cancelled() and job_ended.exception() is None:
+                undo.seek_back()
+        finally:
+            self._leave()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class _Undo:
+    """A read in the executor, whose effect on the position can be undone."""
+
+    def __init__(self, file: Any, raw: RawFile) -> None:
+        self._file = file
+        self._raw = raw
+        self._before: int | None = None
+
+    def read(self, call: Callable[[Any], Any], argument: Any) -> Any:
+        """Call a method that reads, straight from the file if it can seek."""
+        if not self._file.closed and self._file.readable() and self._file.seekable():
+            self._raw.unstage()
+            try:
+                self._before = self._file.tell()
+            except OSError:
+                # Some decoders cannot tell. They go on from where the read has ended.
+                self._before = None
+        return call(argument)
+
+    def seek_back(self) -> None:
+        """Move to where the read began: what it read is still cached."""
+        if self._before is not None and not self._file.closed:
+            self._file.seek(self._before)
