@@ -1,13 +1,15 @@
 from asyncio import BaseProtocol, Handle, Task, TimerHandle
 from asyncio import Future as AsyncioFuture
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextvars import Context
 from socket import socket
+from ssl import MemoryBIO, SSLObject
 from typing import Any, Self, TypeVar, TypeVarTuple, final
 
 from _typeshed import StrOrBytesPath, WriteableBuffer
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -26,6 +28,8 @@ __all__ = [
     "add_stream_methods",
     "Child",
     "add_pipe_methods",
+    "Tls",
+    "add_tls_methods",
     "stop",
     "worker_pids",
     "zygote_pids",
@@ -226,6 +230,39 @@ class Child:
     def send_signal(self, signal: int) -> None: ...
 
 def add_pipe_methods(class_: type) -> None: ...
+@final
+class Tls:
+    """The half of a TLS connection that is written in Rust."""
+
+    app_reading_paused: bool
+    app_writing_paused: bool
+    ssl_reading_paused: bool
+    ssl_writing_paused: bool
+    incoming_high_water: int
+    incoming_low_water: int
+    outgoing_high_water: int
+    outgoing_low_water: int
+    @property
+    def taken(self) -> bool: ...
+    def __new__(cls) -> Tls: ...
+    def connect(self, protocol: BaseProtocol, stream: Stream | None) -> None: ...
+    def take_over(
+        self,
+        ssl_object: SSLObject,
+        incoming: MemoryBIO,
+        outgoing: MemoryBIO,
+        backlog: deque[Any],
+    ) -> bool: ...
+    def detach(self) -> None: ...
+    def set_protocol(self, protocol: BaseProtocol, buffered: bool) -> None: ...
+    def set_phase(self, name: str) -> None: ...
+    def read(self) -> None: ...
+    def received(self) -> int: ...
+    def receive(self, data: Buffer) -> None: ...
+    def unsent(self) -> int: ...
+    def take_unsent(self) -> bytes: ...
+
+def add_tls_methods(class_: type) -> None: ...
 def stop() -> None: ...
 def worker_pids() -> list[int]: ...
 def zygote_pids() -> list[int]: ...

@@ -12,6 +12,7 @@ from _offloop_worker._offloop import LoopCore
 from offloop._loop.selector import WatchedSelector
 from offloop._loop.sockets import SocketMethods
 from offloop._loop.subprocesses import ChildTransport, ReadPipeTransport, are_watched_here
+from offloop._loop.tls import make_ssl_transport, start_tls
 from offloop._loop.transports import StreamTransport
 
 __all__ = ["EventLoop", "new_event_loop"]
@@ -140,6 +141,8 @@ class EventLoop(SocketMethods):
             await asyncio.shield(transport._wait())
             raise
         return transport
+    _make_ssl_transport = make_ssl_transport
+    start_tls = start_tls
 
     def close(self) -> None:
         """Close the loop: it must not be running, and cannot be used afterwards."""

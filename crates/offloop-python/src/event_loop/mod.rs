@@ -10,7 +10,8 @@
 //!             round of the loop · `calling.rs`, `fast.rs`, `making.rs`, `transport_calls.rs`
 //!             methods called too often for anything but C's calling convention · `stream.rs` a
 //!             connection, with `reading.rs`, `feeding.rs` and `writing.rs` · `sock.rs` calls on
-//!             the program's own sockets · `child.rs`, `child_pipe.rs` child processes and pipes.
+//!             the program's own sockets · `child.rs`, `child_pipe.rs` child processes and pipes
+//!             · `tls/` encrypted connections.
 //! Invariants: 1. The state is looked at only between calls into Python (`cell.rs`).
 //!             2. Handles leave the state before they are dropped, since that may run any code.
 //! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.
@@ -29,6 +30,7 @@ mod reading;
 mod schedule;
 mod sock;
 mod stream;
+mod tls;
 mod transport_calls;
 mod turn;
 mod view;
@@ -359,6 +361,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Stream>()?;
     module.add_class::<child::Child>()?;
     module.add_function(wrap_pyfunction!(child_pipe::add_pipe_methods, module)?)?;
+    tls::add_to(module)?;
     module.add_function(wrap_pyfunction!(
         transport_calls::add_stream_methods,
         module

@@ -26,16 +26,17 @@ use pyo3::types::PyBytes;
 use super::feeding::Feed;
 use super::os_error;
 use super::stream::{Receiver, Stream};
+use super::tls;
 use super::turn::Entered;
 use super::view::View;
 
 /// Read at once, as in the standard loop.
-const READ_BYTES: usize = 256 * 1024;
+pub(super) const READ_BYTES: usize = 256 * 1024;
 /// Reads of one stream before the others get their turn.
 const READS_MAX: usize = 4;
 /// After a read of this size the next one goes straight into its final place: below, a system call
 /// to learn the size costs more than the copy that it saves.
-const LARGE: usize = 32 * 1024;
+pub(super) const LARGE: usize = 32 * 1024;
 /// Large bytes that are kept for reuse: one for each connection that is in the middle of something.
 const KEPT_MAX: usize = 16;
 /// All of them together: what fits into a core's cache, beyond which reuse gains less.
@@ -46,9 +47,20 @@ const PAGE: usize = 4096;
 struct Page([u8; PAGE]);
 
 /// Large bytes that were handed out, and may have come back.
-struct Kept {
-    bytes: Py<PyBytes>,
-    capacity: usize,
+pub(super) struct Kept {
+    pub(super) bytes: Py<PyBytes>,
+    pub(super) capacity: usize,
+}
+
+/// Pages one after the other.
+pub(super) struct Pages(Vec<Page>);
+
+impl Pages {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        let len = self.0.len() * PAGE;
+        // SAFETY: pages are bytes without padding, one after the other.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), len) }
+    }
 }
 
 /// The memory that a loop reads into.
@@ -58,6 +70,8 @@ struct Kept {
 pub(super) struct ReadMemory {
     pages: Vec<Page>,
     kept: Vec<Kept>,
+    /// Short plaintexts of TLS.
+    plain: Vec<u8>,
     /// What the last call on a socket of the program's own has brought.
     pub(super) last_call: usize,
 }
@@ -69,17 +83,37 @@ impl ReadMemory {
         Self {
             pages,
             kept: Vec::new(),
+            plain: Vec::new(),
             last_call: 0,
         }
     }
 
-    fn buffer(&mut self) -> &mut [u8] {
+    pub(super) fn buffer(&mut self) -> &mut [u8] {
+        let len = self.pages.len() * PAGE;
         // SAFETY: pages are bytes without padding, one after the other, borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.pages.as_mut_ptr().cast(), READ_BYTES) }
+        unsafe { std::slice::from_raw_parts_mut(self.pages.as_mut_ptr().cast(), len) }
+    }
+
+    /// Takes the buffer out, for as long as the rest of the memory is used beside it.
+    pub(super) fn take_buffer(&mut self) -> Pages {
+        Pages(std::mem::take(&mut self.pages))
+    }
+
+    /// Puts the buffer back.
+    pub(super) fn put_buffer(&mut self, pages: Pages) {
+        self.pages = pages.0;
+    }
+
+    /// Room for a short plaintext.
+    pub(super) fn plain(&mut self, len: usize) -> &mut [u8] {
+        if self.plain.len() < len {
+            self.plain.resize(len, 0);
+        }
+        &mut self.plain[..len]
     }
 
     /// Takes bytes for `len` that nobody else has, of at most twice the size, or makes new ones.
-    fn large(&mut self, py: Python<'_>, len: usize) -> PyResult<Kept> {
+    pub(super) fn large(&mut self, py: Python<'_>, len: usize) -> PyResult<Kept> {
         let fits = |kept: &Kept| {
             // SAFETY: attached, a live object.
             let ours = unsafe { ffi::Py_REFCNT(kept.bytes.as_ptr()) } == 1;
@@ -103,7 +137,7 @@ impl ReadMemory {
     }
 
     /// Keeps bytes in place of those that were used longest ago.
-    fn keep(&mut self, kept: Kept) {
+    pub(super) fn keep(&mut self, kept: Kept) {
         self.kept.push(kept);
         let bytes = |kept: &[Kept]| kept.iter().map(|kept| kept.capacity).sum::<usize>();
         while self.kept.len() > KEPT_MAX || bytes(&self.kept) > KEPT_BYTES {
@@ -167,7 +201,7 @@ impl ReadMemory {
 }
 
 /// What came of one attempt to read.
-enum Got {
+pub(super) enum Got {
     /// This many bytes; whether there may be more.
     Bytes(usize, bool),
     /// Nothing, or an error that was reported.
@@ -205,6 +239,7 @@ pub(super) fn read_ready(
             Receiver::Buffered(get, updated) => {
                 read_buffered(py, stream, get.bind(py), updated.bind(py))?
             }
+            Receiver::Tls(tls) => tls::read_ready(stream, tls.bind(py), memory)?,
             Receiver::None => {
                 let text = "the protocol has no attribute 'data_received'";
                 data_failed(py, stream, PyAttributeError::new_err(text))?
@@ -224,7 +259,7 @@ pub(super) fn read_ready(
 }
 
 /// Sorts out what the system answered: a count above zero is for the protocol.
-fn received(
+pub(super) fn received(
     py: Python<'_>,
     stream: &Stream,
     answer: std::io::Result<usize>,
@@ -268,7 +303,7 @@ fn read_data(
     }
 }
 
-fn contents(bytes: &Py<PyBytes>) -> *mut u8 {
+pub(super) fn contents(bytes: &Py<PyBytes>) -> *mut u8 {
     // SAFETY: a live bytes object; only the address is taken.
     unsafe { ffi::PyBytes_AS_STRING(bytes.as_ptr()).cast_mut().cast() }
 }
@@ -277,7 +312,7 @@ fn contents(bytes: &Py<PyBytes>) -> *mut u8 {
 ///
 /// # Safety
 /// Nobody else has the object, and it was made with at least `len` bytes.
-unsafe fn set_len(bytes: &Py<PyBytes>, len: usize) {
+pub(super) unsafe fn set_len(bytes: &Py<PyBytes>, len: usize) {
     let object = bytes.as_ptr().cast::<ffi::PyBytesObject>();
     // SAFETY: as above; there is room for the zero that ends the contents, and the hash of what
     // they were before is forgotten.
@@ -363,7 +398,7 @@ fn read_buffered(
 }
 
 /// What `get_buffer` returns, exported for writing.
-fn writable_view(get: &Bound<'_, PyAny>) -> PyResult<View> {
+pub(super) fn writable_view(get: &Bound<'_, PyAny>) -> PyResult<View> {
     let object = get.call1((-1,))?;
     if object.len()? == 0 {
         return Err(PyRuntimeError::new_err(

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::cell::GilCell;
+use super::tls::Tls;
 use super::{LoopCore, feeding};
 
 /// What the protocol wants to be called.
@@ -27,10 +28,46 @@ pub(super) enum Receiver {
     Reader(Py<PyAny>, Py<PyAny>),
     /// `get_buffer` and `buffer_updated`.
     Buffered(Py<PyAny>, Py<PyAny>),
+    /// Records of TLS, which are decrypted here.
+    Tls(Py<Tls>),
     None,
 }
 
 impl Receiver {
+    /// The methods of `protocol`.
+    pub(super) fn of(protocol: &Bound<'_, PyAny>, buffered: bool) -> PyResult<Self> {
+        if buffered {
+            return Ok(Self::Buffered(
+                protocol.getattr("get_buffer")?.unbind(),
+                protocol.getattr("buffer_updated")?.unbind(),
+            ));
+        }
+        // A protocol that only writes need not have it.
+        Ok(match protocol.getattr_opt("data_received")? {
+            Some(call) if feeding::is_familiar(protocol, &call)? => {
+                Self::Reader(protocol.clone().unbind(), call.unbind())
+            }
+            Some(call) => Self::Data(call.unbind()),
+            None => Self::None,
+        })
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Data(call) => visit.call(call),
+            Self::Reader(protocol, call) => {
+                visit.call(protocol)?;
+                visit.call(call)
+            }
+            Self::Buffered(get, updated) => {
+                visit.call(get)?;
+                visit.call(updated)
+            }
+            Self::Tls(tls) => visit.call(tls),
+            Self::None => Ok(()),
+        }
+    }
+
     pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
             Self::Data(call) => Self::Data(call.clone_ref(py)),
@@ -40,14 +77,32 @@ impl Receiver {
             Self::Buffered(get, updated) => {
                 Self::Buffered(get.clone_ref(py), updated.clone_ref(py))
             }
+            Self::Tls(tls) => Self::Tls(tls.clone_ref(py)),
             Self::None => Self::None,
+        }
+    }
+}
+
+/// Where bytes to be sent are held.
+pub(super) enum Payload {
+    /// What a program wrote, or a copy of it.
+    Object(Py<PyBytes>),
+    /// Records of TLS.
+    Records(Vec<u8>),
+}
+
+impl Payload {
+    pub(super) fn as_bytes(&self, py: Python<'_>) -> &[u8] {
+        match self {
+            Self::Object(bytes) => bytes.as_bytes(py),
+            Self::Records(bytes) => bytes,
         }
     }
 }
 
 /// Bytes to be sent, and how many of them were.
 pub(super) struct Chunk {
-    pub(super) bytes: Py<PyBytes>,
+    pub(super) bytes: Payload,
     pub(super) sent: usize,
 }
 
@@ -120,18 +175,7 @@ impl Stream {
             for object in [&state.transport, &state.context, &state.empty_waiter] {
                 visit.call(object)?;
             }
-            match &state.receiver {
-                Receiver::Data(call) => visit.call(call),
-                Receiver::Reader(protocol, call) => {
-                    visit.call(protocol)?;
-                    visit.call(call)
-                }
-                Receiver::Buffered(get, updated) => {
-                    visit.call(get)?;
-                    visit.call(updated)
-                }
-                Receiver::None => Ok(()),
-            }
+            state.receiver.traverse(&visit)
         })
     }
 
@@ -157,20 +201,9 @@ impl Stream {
     /// Calls the methods of `protocol` from now on.
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>, buffered: bool) -> PyResult<()> {
         let py = protocol.py();
-        let receiver = if buffered {
-            Receiver::Buffered(
-                protocol.getattr("get_buffer")?.unbind(),
-                protocol.getattr("buffer_updated")?.unbind(),
-            )
-        } else {
-            // A protocol that only writes need not have it.
-            match protocol.getattr_opt("data_received")? {
-                Some(call) if feeding::is_familiar(protocol, &call)? => {
-                    Receiver::Reader(protocol.clone().unbind(), call.unbind())
-                }
-                Some(call) => Receiver::Data(call.unbind()),
-                None => Receiver::None,
-            }
+        let receiver = match Tls::of_protocol(protocol)? {
+            Some(tls) => Receiver::Tls(tls),
+            None => Receiver::of(protocol, buffered)?,
         };
         let old = self
             .state
@@ -306,7 +339,7 @@ impl Stream {
             Receiver::Data(call) | Receiver::Reader(_, call) | Receiver::Buffered(_, call) => {
                 Some(call.clone_ref(py))
             }
-            Receiver::None => None,
+            Receiver::Tls(_) | Receiver::None => None,
         })
     }
 

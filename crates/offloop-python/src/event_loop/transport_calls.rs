@@ -76,7 +76,7 @@ unsafe fn enter_stream(
 ///
 /// # Safety
 /// The arguments are those that the interpreter passes to a method that takes any.
-unsafe fn only_argument<'a, 'py>(
+pub(super) unsafe fn only_argument<'a, 'py>(
     py: Python<'py>,
     args: &'a *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,

@@ -7,7 +7,8 @@
 //!
 //! Units:      bytes.
 //! Invariants: 1. `size` is the sum of what the chunks still hold.
-//!             2. Chunks hold exact `bytes`: they cannot change, and dropping them runs no code.
+//!             2. Chunks hold exact `bytes`, or memory of ours: they cannot change, and dropping them
+//!                runs no code.
 //!             3. Nothing is sent once `lost` is set.
 //! Errors:     as the standard transport: its own methods report them.
 //! Source:     asyncio/selector_events.py; research on loops, section D2.
@@ -20,7 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use pyo3::{ffi, intern};
 
-use super::stream::{Chunk, Stream, StreamState};
+use super::stream::{Chunk, Payload, Stream, StreamState};
 use super::view::View;
 use super::watch::{Side, add_stream, remove_stream};
 use super::{LoopCore, os_error};
@@ -104,9 +105,41 @@ impl Stream {
     }
 }
 
+/// Memory of records that wait for the end of the round, of which nothing was sent: more of them
+/// can be appended before they are written again.
+pub(super) fn take_unsent_records(py: Python<'_>, stream: &Stream) -> Option<Vec<u8>> {
+    stream.state.with(py, |state| {
+        let last = state
+            .chunks
+            .pop_back_if(|last| last.sent == 0 && matches!(last.bytes, Payload::Records(_)))?;
+        let Payload::Records(bytes) = last.bytes else {
+            return None;
+        };
+        state.size -= bytes.len();
+        Some(bytes)
+    })
+}
+
+/// Sends records of TLS.
+pub(super) fn write_records(slf: &Bound<'_, Stream>, records: Vec<u8>) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    if stream.lost(py) > 0 {
+        return stream.call_transport(py, "_write_after_loss");
+    }
+    stream.state.with(py, |state| {
+        state.size += records.len();
+        state.chunks.push_back(Chunk {
+            bytes: Payload::Records(records),
+            sent: 0,
+        });
+    });
+    sent_soon(slf)
+}
+
 fn push(py: Python<'_>, stream: &Stream, bytes: Bound<'_, PyBytes>, len: usize) {
     let chunk = Chunk {
-        bytes: bytes.unbind(),
+        bytes: Payload::Object(bytes.unbind()),
         sent: 0,
     };
     stream.state.with(py, |state| {

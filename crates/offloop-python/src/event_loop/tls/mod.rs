@@ -1,0 +1,376 @@
+//! TLS connections: records are en- and decrypted by the interpreter's own OpenSSL, called from here.
+//!
+//! The standard library makes the connection, with the program's `ssl.SSLContext`, and does the
+//! handshake, the shutdown, the time limits and the flow control, in Python and once for each
+//! connection. When the handshake is done, the native half takes the `SSL` out of the standard
+//! object and does what is left for each packet. A connection that cannot be taken over, for which
+//! `taking.rs` says the reasons, stays with the standard library's code for its whole life.
+//!
+//! Shape:      `Tls` what is known of a connection · `taking.rs` the `SSL` of a standard object ·
+//!             `records.rs` from the socket to the protocol · `sealing.rs` from `write` to the
+//!             socket.
+//! Invariants: 1. The connection's library is called only inside `GilCell::with`, and runs no
+//!                Python code: connections whose callbacks might are not taken over.
+//!             2. While there is a connection, `socket` keeps the object that its callbacks name.
+//! Threads:    the loop's.
+//! Source:     asyncio/sslproto.py; docs/design/009-tls.md.
+
+mod records;
+mod sealing;
+mod taking;
+
+use offloop_sys::openssl::Connection;
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+pub(super) use records::read_ready;
+
+use super::LoopCore;
+use super::cell::GilCell;
+use super::stream::{Receiver, Stream};
+use super::view::View;
+
+/// What a connection knows.
+struct TlsState {
+    /// There once the connection was taken over.
+    connection: Option<Connection>,
+    /// The object of the interpreter's that has the `SSL` as well.
+    socket: Option<Py<PyAny>>,
+    protocol: Option<Py<PyAny>>,
+    stream: Option<Py<Stream>>,
+    /// The deque of what could not be encrypted yet.
+    backlog: Option<Py<PyAny>>,
+    receiver: Receiver,
+    phase: Phase,
+    /// The program wants no data for now.
+    app_reading_paused: bool,
+    /// The program was told to write no more for now.
+    app_writing_paused: bool,
+    /// The stream was told to read no more for now.
+    ssl_reading_paused: bool,
+    /// The stream wants nothing more for now.
+    ssl_writing_paused: bool,
+    incoming_high_water: usize,
+    incoming_low_water: usize,
+    outgoing_high_water: usize,
+    outgoing_low_water: usize,
+}
+
+/// Which of the standard protocol's states it is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Data goes both ways.
+    Wrapped,
+    /// The program has closed; what was received is still delivered.
+    Flushing,
+    /// Before the handshake, and after the end.
+    Other,
+}
+
+/// The native half of a TLS connection.
+#[pyclass(frozen, module = "_offloop_worker._offloop")]
+pub(crate) struct Tls {
+    state: GilCell<TlsState>,
+}
+
+#[pymethods]
+impl Tls {
+    #[new]
+    fn new() -> Self {
+        Self {
+            state: GilCell::new(TlsState {
+                connection: None,
+                socket: None,
+                protocol: None,
+                stream: None,
+                backlog: None,
+                receiver: Receiver::None,
+                phase: Phase::Other,
+                app_reading_paused: false,
+                app_writing_paused: false,
+                ssl_reading_paused: false,
+                ssl_writing_paused: false,
+                incoming_high_water: 0,
+                incoming_low_water: 0,
+                outgoing_high_water: 0,
+                outgoing_low_water: 0,
+            }),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs attached, and never inside `with`.
+        let py = unsafe { Python::assume_attached() };
+        self.state.with(py, |state| {
+            for object in [&state.socket, &state.protocol, &state.backlog] {
+                visit.call(object)?;
+            }
+            visit.call(&state.stream)?;
+            state.receiver.traverse(&visit)
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.detach(py);
+    }
+
+    /// The stream under `protocol` is there.
+    fn connect(&self, py: Python<'_>, protocol: Py<PyAny>, stream: Option<Py<Stream>>) {
+        let old = self.state.with(py, |state| {
+            (
+                state.protocol.replace(protocol),
+                std::mem::replace(&mut state.stream, stream),
+            )
+        });
+        drop(old);
+    }
+
+    /// Takes the connection over from the standard objects, if it can be; says whether.
+    fn take_over(
+        &self,
+        ssl_object: &Bound<'_, PyAny>,
+        incoming: &Bound<'_, PyAny>,
+        outgoing: &Bound<'_, PyAny>,
+        backlog: Py<PyAny>,
+    ) -> PyResult<bool> {
+        let py = ssl_object.py();
+        if self.state.with(py, |state| state.stream.is_none()) {
+            return Ok(false);
+        }
+        let Some((mut connection, socket)) = taking::take_over(ssl_object, incoming, outgoing)?
+        else {
+            return Ok(false);
+        };
+        let received = incoming.call_method0("read")?.cast_into::<PyBytes>()?;
+        let unsent = outgoing.call_method0("read")?.cast_into::<PyBytes>()?;
+        connection.keep(received.as_bytes());
+        connection.swap_output(unsent.as_bytes().to_vec());
+        self.state.with(py, |state| {
+            state.connection = Some(connection);
+            state.socket = Some(socket);
+            state.backlog = Some(backlog);
+        });
+        Ok(true)
+    }
+
+    /// Lets go of everything: the connection is over.
+    fn detach(&self, py: Python<'_>) {
+        let held = self.state.with(py, |state| {
+            state.phase = Phase::Other;
+            (
+                state.connection.take(),
+                state.socket.take(),
+                state.protocol.take(),
+                state.stream.take(),
+                state.backlog.take(),
+                std::mem::replace(&mut state.receiver, Receiver::None),
+            )
+        });
+        drop(held);
+    }
+
+    /// Gives data to `protocol` from now on.
+    fn set_protocol(&self, protocol: &Bound<'_, PyAny>, buffered: bool) -> PyResult<()> {
+        let py = protocol.py();
+        let receiver = Receiver::of(protocol, buffered)?;
+        let old = self
+            .state
+            .with(py, |state| std::mem::replace(&mut state.receiver, receiver));
+        drop(old);
+        Ok(())
+    }
+
+    /// The connection was taken over.
+    #[getter]
+    fn taken(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.connection.is_some())
+    }
+
+    /// The state of the standard protocol, by the name that it has there.
+    fn set_phase(&self, py: Python<'_>, name: &str) {
+        let phase = match name {
+            "WRAPPED" => Phase::Wrapped,
+            "FLUSHING" => Phase::Flushing,
+            _ => Phase::Other,
+        };
+        self.state.with(py, |state| state.phase = phase);
+    }
+
+    /// Decrypts and delivers what was received.
+    fn read(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let stream = slf.get().state.with(py, |state| {
+            state.stream.as_ref().map(|stream| stream.clone_ref(py))
+        });
+        let Some(stream) = stream else {
+            return Ok(());
+        };
+        let core: &LoopCore = stream.get().event_loop(py).get();
+        core.with_read_memory(py, |memory| records::deliver(slf.get(), py, &[], memory))
+    }
+
+    /// Bytes that were received, and wait to be decrypted.
+    fn received(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| {
+            state.connection.as_ref().map_or(0, Connection::input_len)
+        })
+    }
+
+    /// Adds to what was received.
+    fn receive(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let view = View::export(data, ffi::PyBUF_SIMPLE)?;
+        if view.len() > 0 {
+            // SAFETY: the view is valid for reading its length while it is held, and no Python code
+            // runs meanwhile.
+            let bytes = unsafe { std::slice::from_raw_parts(view.pointer(), view.len()) };
+            self.keep(data.py(), bytes);
+        }
+        Ok(())
+    }
+
+    /// Bytes that are encrypted, and wait for the stream.
+    fn unsent(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| {
+            state.connection.as_ref().map_or(0, Connection::output_len)
+        })
+    }
+
+    /// Takes them.
+    fn take_unsent<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let bytes = self.state.with(py, |state| {
+            let connection = state.connection.as_mut();
+            connection.map_or_else(Vec::new, |connection| connection.swap_output(Vec::new()))
+        });
+        PyBytes::new(py, &bytes)
+    }
+
+    #[getter]
+    fn app_reading_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.app_reading_paused)
+    }
+
+    #[setter]
+    fn set_app_reading_paused(&self, py: Python<'_>, paused: bool) {
+        self.state
+            .with(py, |state| state.app_reading_paused = paused);
+    }
+
+    #[getter]
+    fn app_writing_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.app_writing_paused)
+    }
+
+    #[setter]
+    fn set_app_writing_paused(&self, py: Python<'_>, paused: bool) {
+        self.state
+            .with(py, |state| state.app_writing_paused = paused);
+    }
+
+    #[getter]
+    fn ssl_reading_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.ssl_reading_paused)
+    }
+
+    #[setter]
+    fn set_ssl_reading_paused(&self, py: Python<'_>, paused: bool) {
+        self.state
+            .with(py, |state| state.ssl_reading_paused = paused);
+    }
+
+    #[getter]
+    fn ssl_writing_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.ssl_writing_paused)
+    }
+
+    #[setter]
+    fn set_ssl_writing_paused(&self, py: Python<'_>, paused: bool) {
+        self.state
+            .with(py, |state| state.ssl_writing_paused = paused);
+    }
+
+    #[getter]
+    fn incoming_high_water(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.incoming_high_water)
+    }
+
+    #[setter]
+    fn set_incoming_high_water(&self, py: Python<'_>, bytes: usize) {
+        self.state
+            .with(py, |state| state.incoming_high_water = bytes);
+    }
+
+    #[getter]
+    fn incoming_low_water(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.incoming_low_water)
+    }
+
+    #[setter]
+    fn set_incoming_low_water(&self, py: Python<'_>, bytes: usize) {
+        self.state
+            .with(py, |state| state.incoming_low_water = bytes);
+    }
+
+    #[getter]
+    fn outgoing_high_water(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.outgoing_high_water)
+    }
+
+    #[setter]
+    fn set_outgoing_high_water(&self, py: Python<'_>, bytes: usize) {
+        self.state
+            .with(py, |state| state.outgoing_high_water = bytes);
+    }
+
+    #[getter]
+    fn outgoing_low_water(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.outgoing_low_water)
+    }
+
+    #[setter]
+    fn set_outgoing_low_water(&self, py: Python<'_>, bytes: usize) {
+        self.state
+            .with(py, |state| state.outgoing_low_water = bytes);
+    }
+}
+
+impl Tls {
+    /// The native half of a protocol that has one.
+    pub(super) fn of_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<Option<Py<Self>>> {
+        let native = protocol.getattr_opt(intern!(protocol.py(), "_tls"))?;
+        Ok(native
+            .and_then(|native| native.cast_into::<Self>().ok())
+            .map(Bound::unbind))
+    }
+
+    fn keep(&self, py: Python<'_>, received: &[u8]) {
+        self.state.with(py, |state| {
+            if let Some(connection) = &mut state.connection {
+                connection.keep(received);
+            }
+        });
+    }
+
+    fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.state.with(py, |state| {
+            let protocol = state.protocol.as_ref();
+            protocol.map(|protocol| protocol.bind(py).clone())
+        })
+    }
+
+    /// Calls a method of the standard protocol, unless that is gone.
+    fn call_protocol(&self, py: Python<'_>, method: &str) -> PyResult<()> {
+        if let Some(protocol) = self.protocol(py) {
+            protocol.call_method0(method)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts the class, and what makes transports of it, into the module.
+pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Tls>()?;
+    module.add_function(wrap_pyfunction!(sealing::add_tls_methods, module)?)
+}

@@ -1,0 +1,273 @@
+//! Reading: from the socket through the library to the protocol.
+//!
+//! What was received is lent to the library where it lies, and the plaintext of all records in it
+//! is delivered at once: short ones through one buffer of the loop's, much of it decrypted into its
+//! final place. What the library has not used is kept before any Python code runs.
+//!
+//! Units:      bytes.
+//! Errors:     what the library refuses is left to the standard protocol, which tries the same
+//!             again, gets the error, and closes the connection; what the program's protocol raises
+//!             is reported as the standard protocol does.
+//! Source:     asyncio/sslproto.py (`_do_read`).
+
+use offloop_sys::openssl::{End, RECORD_BYTES, Read};
+use offloop_sys::stream::receive;
+use pyo3::exceptions::{PyAttributeError, PyException};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::super::feeding::Feed;
+use super::super::reading::{
+    Got, LARGE, READ_BYTES, ReadMemory, contents, received, set_len, writable_view,
+};
+use super::super::stream::{Receiver, Stream};
+use super::{Phase, Tls, sealing};
+
+/// Room for the plaintext of less than `LARGE` received bytes, and of a record begun before.
+const PLAIN_BYTES: usize = LARGE + RECORD_BYTES;
+
+/// The loop says that the stream of a TLS connection is readable.
+pub(in super::super) fn read_ready(
+    stream: &Stream,
+    tls: &Bound<'_, Tls>,
+    memory: &mut ReadMemory,
+) -> PyResult<Got> {
+    let py = tls.py();
+    let answer = receive(stream.fd(), memory.buffer());
+    let Some(count) = received(py, stream, answer)? else {
+        return Ok(Got::Nothing);
+    };
+    let buffer = memory.take_buffer();
+    let result = hand_over(py, tls.get(), &buffer.as_slice()[..count], memory);
+    memory.put_buffer(buffer);
+    match result {
+        Ok(()) => Ok(Got::Bytes(count, count == READ_BYTES)),
+        Err(error) => {
+            let message = "Fatal error: protocol.buffer_updated() call failed.";
+            stream.fail(py, error, message)?;
+            Ok(Got::Nothing)
+        }
+    }
+}
+
+fn hand_over(py: Python<'_>, tls: &Tls, received: &[u8], memory: &mut ReadMemory) -> PyResult<()> {
+    let (taken, phase) = tls
+        .state
+        .with(py, |state| (state.connection.is_some(), state.phase));
+    if taken && phase == Phase::Wrapped {
+        return deliver(tls, py, received, memory);
+    }
+    let Some(protocol) = tls.protocol(py) else {
+        return Ok(());
+    };
+    if taken {
+        tls.keep(py, received);
+        protocol.call_method1("buffer_updated", (0,))?;
+    } else {
+        protocol.call_method1("_receive", (PyBytes::new(py, received),))?;
+    }
+    Ok(())
+}
+
+/// Decrypts and delivers what was received, now and before, as far as the program wants it.
+pub(super) fn deliver(
+    tls: &Tls,
+    py: Python<'_>,
+    received: &[u8],
+    memory: &mut ReadMemory,
+) -> PyResult<()> {
+    let result = deliver_all(tls, py, received, memory);
+    match result {
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            let Some(protocol) = tls.protocol(py) else {
+                return Err(error);
+            };
+            let arguments = (error.into_value(py), "Fatal error on SSL protocol");
+            protocol.call_method1("_fatal_error", arguments)?;
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn deliver_all(
+    tls: &Tls,
+    py: Python<'_>,
+    mut received: &[u8],
+    memory: &mut ReadMemory,
+) -> PyResult<()> {
+    let mut tried = false;
+    loop {
+        let receiver = tls.state.with(py, |state| {
+            let wanted = state.connection.is_some()
+                && !state.app_reading_paused
+                && state.phase != Phase::Other;
+            wanted.then(|| state.receiver.clone_ref(py))
+        });
+        let Some(receiver) = receiver else {
+            break;
+        };
+        tried = true;
+        match deliver_once(tls, py, &receiver, &mut received, memory)? {
+            End::Full => {}
+            End::Again => break,
+            End::Ended => {
+                tls.call_protocol(py, "_call_eof_received")?;
+                tls.call_protocol(py, "_start_shutdown")?;
+                break;
+            }
+            End::Failed => return tls.call_protocol(py, "_read_standard"),
+        }
+    }
+    tls.keep(py, received);
+    if tried {
+        sealing::go_on(tls, py)?;
+    }
+    control_reading(tls, py)
+}
+
+/// Asks the stream for less, or for more again, as the standard protocol does.
+fn control_reading(tls: &Tls, py: Python<'_>) -> PyResult<()> {
+    let control = tls.state.with(py, |state| {
+        let Some(connection) = &state.connection else {
+            return false;
+        };
+        let size = connection.input_len();
+        if state.ssl_reading_paused {
+            size <= state.incoming_low_water
+        } else {
+            size >= state.incoming_high_water
+        }
+    });
+    if control {
+        tls.call_protocol(py, "_control_ssl_reading")?;
+    }
+    Ok(())
+}
+
+/// Decrypts into the room, and keeps what was not used.
+///
+/// # Safety
+/// `room` is valid for writing `len` bytes.
+unsafe fn decrypt(
+    tls: &Tls,
+    py: Python<'_>,
+    received: &mut &[u8],
+    room: *mut u8,
+    len: usize,
+) -> Read {
+    tls.state.with(py, |state| {
+        let Some(connection) = &mut state.connection else {
+            let end = End::Again;
+            return Read { count: 0, end };
+        };
+        // SAFETY: as above.
+        let read = unsafe { connection.read_into(received, room, len) };
+        connection.keep(received);
+        *received = &[];
+        read
+    })
+}
+
+/// Fills one piece of memory, and hands it to the protocol.
+fn deliver_once(
+    tls: &Tls,
+    py: Python<'_>,
+    receiver: &Receiver,
+    received: &mut &[u8],
+    memory: &mut ReadMemory,
+) -> PyResult<End> {
+    let waiting = received.len() + tls.received(py);
+    match receiver {
+        Receiver::Buffered(get, updated) => {
+            let view = writable_view(get.bind(py))?;
+            // SAFETY: the view is valid for writing its length until it is released.
+            let read = unsafe { decrypt(tls, py, received, view.pointer(), view.len()) };
+            drop(view);
+            if read.count > 0 {
+                updated.bind(py).call1((read.count,))?;
+            }
+            Ok(read.end)
+        }
+        Receiver::Reader(protocol, call) => match Feed::begin(protocol.bind(py)) {
+            Some(feed) => deliver_feeding(tls, py, feed, received, memory),
+            None => deliver_data(tls, call.bind(py), received, waiting, memory),
+        },
+        Receiver::Data(call) => deliver_data(tls, call.bind(py), received, waiting, memory),
+        Receiver::Tls(_) | Receiver::None => Err(PyAttributeError::new_err(
+            "the protocol has no attribute 'data_received'",
+        )),
+    }
+}
+
+fn deliver_data(
+    tls: &Tls,
+    call: &Bound<'_, PyAny>,
+    received: &mut &[u8],
+    waiting: usize,
+    memory: &mut ReadMemory,
+) -> PyResult<End> {
+    let py = call.py();
+    if waiting < LARGE {
+        let room = memory.plain(PLAIN_BYTES);
+        // SAFETY: room of that length, borrowed exclusively.
+        let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len()) };
+        if read.count > 0 {
+            call.call1((PyBytes::new(py, &room[..read.count]),))?;
+        }
+        return Ok(read.end);
+    }
+    let len = waiting.min(READ_BYTES) + RECORD_BYTES;
+    let kept = memory.large(py, len)?;
+    // SAFETY: nobody else has the bytes, which hold no less than `len`.
+    let read = unsafe { decrypt(tls, py, received, contents(&kept.bytes), len) };
+    let data = if read.count * 2 < kept.capacity || read.count < 2 {
+        // SAFETY: so many bytes were written just now.
+        let filled = unsafe { std::slice::from_raw_parts(contents(&kept.bytes), read.count) };
+        PyBytes::new(py, filled)
+    } else {
+        // SAFETY: nobody else has the bytes, and they have held more.
+        unsafe { set_len(&kept.bytes, read.count) };
+        kept.bytes.bind(py).clone()
+    };
+    memory.keep(kept);
+    if read.count > 0 {
+        call.call1((data,))?;
+    }
+    Ok(read.end)
+}
+
+/// The same for a stream reader of the standard library's; much straight into its buffer.
+fn deliver_feeding(
+    tls: &Tls,
+    py: Python<'_>,
+    feed: Feed<'_>,
+    received: &mut &[u8],
+    memory: &mut ReadMemory,
+) -> PyResult<End> {
+    let waiting = received.len() + tls.received(py);
+    let read = if waiting < LARGE {
+        let room = memory.plain(PLAIN_BYTES);
+        // SAFETY: room of that length, borrowed exclusively.
+        let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len()) };
+        feed.extend(&room[..read.count])?;
+        read
+    } else {
+        let mut end = End::Again;
+        let len = waiting.min(READ_BYTES) + RECORD_BYTES;
+        let filled = feed.extend_with(len, |room| {
+            // SAFETY: room of that length, borrowed exclusively.
+            let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len()) };
+            end = read.end;
+            Ok(read.count)
+        })?;
+        Read {
+            count: filled?,
+            end,
+        }
+    };
+    if read.count > 0 {
+        feed.finish()?;
+    }
+    Ok(read.end)
+}

@@ -1,0 +1,241 @@
+//! Writing: from `transport.write` through the library to the stream.
+//!
+//! What is written is encrypted at once, into memory that is sent as it is at the end of the round.
+//! While that has not been sent, more of the same round is appended to it. Whatever is not the
+//! usual case is the standard method's: other states than that of an open connection, arguments
+//! that are no bytes, and errors, which the standard protocol gets by trying the same again.
+//!
+//! Units:      bytes.
+//! Source:     asyncio/sslproto.py (`_write_appdata`, `_process_outgoing`).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use offloop_sys::openssl::RECORD_BYTES;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyTuple, PyType};
+use pyo3::{ffi, intern};
+
+use super::super::calling::{outcome, put_fast};
+use super::super::ffi_bound;
+use super::super::stream::Stream;
+use super::super::transport_calls::only_argument;
+use super::super::view::View;
+use super::super::writing::{take_unsent_records, write_records};
+use super::{Phase, Tls, TlsState};
+
+/// The hot methods of a transport class whose instances keep their native half in `_tls`, and that
+/// has the standard methods as `_write_standard` and `_writelines_standard`.
+#[pyfunction]
+pub(crate) fn add_tls_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    put_fast(
+        class,
+        &[
+            (
+                c"write",
+                c"write($self, data)\n--\n\nSend data, without waiting for it to be sent.",
+                write,
+            ),
+            (
+                c"writelines",
+                c"writelines($self, list_of_data)\n--\n\nSend one after the other.",
+                writelines,
+            ),
+        ],
+    )
+}
+
+unsafe extern "C" fn write(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter, so attached, with live objects.
+    let (py, transport) = unsafe {
+        let py = Python::assume_attached();
+        (py, ffi_bound(py, &slf))
+    };
+    let run = || {
+        let parameter = ("write", intern!(py, "data"));
+        // SAFETY: called by the interpreter.
+        let data = unsafe { only_argument(py, &args, count, names, parameter)? };
+        if !written(transport, data)? {
+            transport.call_method1(intern!(py, "_write_standard"), (data,))?;
+        }
+        Ok(py.None().into_ptr())
+    };
+    outcome(py, catch_unwind(AssertUnwindSafe(run)))
+}
+
+unsafe extern "C" fn writelines(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter, so attached, with live objects.
+    let (py, transport) = unsafe {
+        let py = Python::assume_attached();
+        (py, ffi_bound(py, &slf))
+    };
+    let run = || {
+        let parameter = ("writelines", intern!(py, "list_of_data"));
+        // SAFETY: called by the interpreter.
+        let lines = unsafe { only_argument(py, &args, count, names, parameter)? };
+        let done = match joined(lines)? {
+            Some(data) => written(transport, data.as_any())?,
+            None => false,
+        };
+        if !done {
+            transport.call_method1(intern!(py, "_writelines_standard"), (lines,))?;
+        }
+        Ok(py.None().into_ptr())
+    };
+    outcome(py, catch_unwind(AssertUnwindSafe(run)))
+}
+
+/// What fits into one record, as one: each record costs as much as half a kilobyte of data.
+fn joined<'py>(lines: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    if !lines.is_exact_instance_of::<PyList>() && !lines.is_exact_instance_of::<PyTuple>() {
+        return Ok(None);
+    }
+    let mut all = Vec::new();
+    for line in lines.try_iter()? {
+        let line = line?;
+        let Ok(bytes) = line.cast_exact::<PyBytes>() else {
+            return Ok(None);
+        };
+        if all.len() + bytes.as_bytes().len() > RECORD_BYTES {
+            return Ok(None);
+        }
+        all.extend_from_slice(bytes.as_bytes());
+    }
+    Ok((!all.is_empty()).then(|| PyBytes::new(lines.py(), &all)))
+}
+
+/// Encrypts and sends, if nothing is unusual; says whether that was done.
+fn written(transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = data.py();
+    let native = transport.getattr(intern!(py, "_tls"))?;
+    let tls = native.cast::<Tls>()?.get();
+    if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+        let bytes = bytes.as_bytes();
+        return seal(tls, transport, bytes.as_ptr(), bytes.len());
+    }
+    if !data.is_exact_instance_of::<PyByteArray>() && !data.is_exact_instance_of::<PyMemoryView>() {
+        return Ok(false);
+    }
+    match View::of(data, ffi::PyBUF_SIMPLE) {
+        Some(view) => seal(tls, transport, view.pointer(), view.len()),
+        None => Ok(false),
+    }
+}
+
+fn seal(tls: &Tls, transport: &Bound<'_, PyAny>, pointer: *const u8, len: usize) -> PyResult<bool> {
+    let py = transport.py();
+    if len == 0 {
+        return Ok(false);
+    }
+    let Some((count, send)) = tls.encrypt(py, pointer, len) else {
+        return Ok(false);
+    };
+    // SAFETY: the caller holds the memory of `len` bytes, of which `count` are done.
+    let rest = unsafe { std::slice::from_raw_parts(pointer.add(count), len - count) };
+    // If there is any, the library has to read first, or fails: the standard protocol finds out.
+    let rest = (!rest.is_empty()).then(|| PyBytes::new(py, rest));
+    if send {
+        send_unsent(tls, py)?;
+    }
+    control_writing(tls, py)?;
+    if let Some(rest) = rest {
+        transport.call_method1(intern!(py, "_write_standard"), (rest,))?;
+    }
+    Ok(true)
+}
+
+impl Tls {
+    /// Encrypts in the usual case: the connection is open, and nothing waits before this. Returns
+    /// how many bytes, and whether the stream is to have them.
+    fn encrypt(&self, py: Python<'_>, pointer: *const u8, len: usize) -> Option<(usize, bool)> {
+        let (send, append) = self.state.with(py, |state| {
+            let (Some(connection), Some(stream)) = (&state.connection, &state.stream) else {
+                return None;
+            };
+            if state.phase != Phase::Wrapped || backlog_len(state) != 0 {
+                return None;
+            }
+            let send = !state.ssl_writing_paused;
+            let append = (send && connection.output_len() == 0).then(|| stream.clone_ref(py));
+            Some((send, append))
+        })?;
+        let records = append.and_then(|stream| take_unsent_records(py, stream.get()));
+        self.state.with(py, |state| {
+            let connection = state.connection.as_mut()?;
+            if let Some(records) = records {
+                connection.swap_output(records);
+            }
+            // SAFETY: the caller holds the memory, and no Python code runs.
+            let count = unsafe { connection.write_from(pointer, len) };
+            Some((count, send))
+        })
+    }
+}
+
+/// Pieces of data that could not be encrypted yet.
+fn backlog_len(state: &TlsState) -> ffi::Py_ssize_t {
+    let backlog = state.backlog.as_ref();
+    // SAFETY: attached, as whoever has the state is; a live object: the standard protocol's deque,
+    // whose length is a field.
+    backlog.map_or(0, |backlog| unsafe { ffi::PyObject_Size(backlog.as_ptr()) })
+}
+
+/// After reading: what waited for that is encrypted, and what the library itself has to say sent.
+pub(super) fn go_on(tls: &Tls, py: Python<'_>) -> PyResult<()> {
+    let (waits, send) = tls.state.with(py, |state| {
+        let waits = backlog_len(state) > 0;
+        let unsent = state
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.output_len() > 0);
+        (waits, unsent && !state.ssl_writing_paused)
+    });
+    if waits {
+        return tls.call_protocol(py, "_do_write");
+    }
+    if send {
+        send_unsent(tls, py)?;
+    }
+    control_writing(tls, py)
+}
+
+/// Gives the stream what is encrypted.
+fn send_unsent(tls: &Tls, py: Python<'_>) -> PyResult<()> {
+    let unsent: Option<(Vec<u8>, Py<Stream>)> = tls.state.with(py, |state| {
+        let (connection, stream) = (state.connection.as_mut()?, state.stream.as_ref()?);
+        let records = connection.swap_output(Vec::new());
+        (!records.is_empty()).then(|| (records, stream.clone_ref(py)))
+    });
+    match unsent {
+        Some((records, stream)) => write_records(stream.bind(py), records),
+        None => Ok(()),
+    }
+}
+
+/// Tells the program to write no more for now, or again, as the standard protocol does.
+fn control_writing(tls: &Tls, py: Python<'_>) -> PyResult<()> {
+    let control = tls.state.with(py, |state| {
+        let Some(connection) = &state.connection else {
+            return false;
+        };
+        let size = connection.output_len();
+        if state.app_writing_paused {
+            size <= state.outgoing_low_water
+        } else {
+            size >= state.outgoing_high_water
+        }
+    });
+    if control {
+        tls.call_protocol(py, "_control_app_writing")?;
+    }
+    Ok(())
+}

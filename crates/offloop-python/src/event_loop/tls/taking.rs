@@ -1,0 +1,160 @@
+//! The `SSL` of an object of the interpreter's, once it is certain that it is one.
+//!
+//! The interpreter does not say where its objects keep what they got from OpenSSL, but where that
+//! stands has not changed from 3.11 to 3.14. It is looked at in versions that are known, in objects
+//! of exactly the classes that are known, and believed when everything fits: the object's context
+//! stands where it is expected, and the library, asked about the `SSL`, names that context, that
+//! object as the owner, and the buffers that Python's own two objects hold.
+//!
+//! What is not taken over: connections of a subclass of `ssl.SSLObject`, since its methods would
+//! not be called; those whose context has a message callback or a log of keys, and those before TLS
+//! 1.3 with a callback for server names, since the library would call Python code while it reads;
+//! and all of them where OpenSSL is not a library of its own, or not known.
+//!
+//! Source:     Modules/_ssl.c of 3.11 to 3.14.
+
+use std::ffi::{CString, c_ulong, c_void};
+use std::ptr::NonNull;
+
+use offloop_sys::openssl::{Connection, Library};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// Words of an object that come before its own: what `PyObject_HEAD` is.
+const HEAD: usize = size_of::<ffi::PyObject>() / size_of::<usize>();
+
+/// What is known of this interpreter's `ssl`.
+struct Known {
+    library: &'static Library,
+    ssl_object: Py<PyType>,
+    ssl_socket: Py<PyType>,
+    context: Py<PyType>,
+    memory: Py<PyType>,
+}
+
+static KNOWN: PyOnceLock<Option<Known>> = PyOnceLock::new();
+
+/// The interpreter's `ssl`, if it is as we know it.
+fn known(py: Python<'_>) -> PyResult<Option<&Known>> {
+    let known = KNOWN.get_or_try_init(py, || {
+        let (native, ssl) = (py.import("_ssl")?, py.import("ssl")?);
+        let version: String = native.getattr("OPENSSL_VERSION")?.extract()?;
+        let python = py.version_info();
+        let familiar = version.starts_with("OpenSSL 3.")
+            && (python.major, python.minor) >= (3, 11)
+            && (python.major, python.minor) <= (3, 14);
+        let file = native.getattr_opt("__file__")?;
+        let (true, Some(file)) = (familiar, file) else {
+            return Ok(None);
+        };
+        let Ok(file) = CString::new(file.extract::<String>()?) else {
+            return Ok(None);
+        };
+        let number: c_ulong = native.getattr("OPENSSL_VERSION_NUMBER")?.extract()?;
+        // SAFETY: the interpreter's module for TLS, which says that it uses OpenSSL 3.
+        let library = unsafe { Library::of_module(&file, number) };
+        let class = |module: &Bound<'_, PyModule>, name: &str, words: usize| {
+            let class = module.getattr(name)?.cast_into::<PyType>()?;
+            let size: usize = class.getattr("__basicsize__")?.extract()?;
+            let large_enough = size >= (HEAD + words) * size_of::<usize>();
+            Ok::<_, PyErr>(large_enough.then(|| class.unbind()))
+        };
+        let classes = (
+            class(&native, "_SSLSocket", 3)?,
+            class(&native, "_SSLContext", 1)?,
+            class(&native, "MemoryBIO", 1)?,
+        );
+        let (Some(library), (Some(ssl_socket), Some(context), Some(memory))) = (library, classes)
+        else {
+            return Ok(None);
+        };
+        let ssl_object = ssl.getattr("SSLObject")?.cast_into::<PyType>()?.unbind();
+        Ok::<_, PyErr>(Some(Known {
+            library,
+            ssl_object,
+            ssl_socket,
+            context,
+            memory,
+        }))
+    })?;
+    Ok(known.as_ref())
+}
+
+/// A word of an object, after its head.
+///
+/// # Safety
+/// The object's class says that its instances are large enough.
+unsafe fn word(object: &Bound<'_, PyAny>, index: usize) -> *mut c_void {
+    let words = object.as_ptr().cast::<*mut c_void>();
+    // SAFETY: as above; the object is live, and words are aligned.
+    unsafe { words.add(HEAD + index).read() }
+}
+
+/// Takes over the connection of `ssl_object`, made with the two buffers, if that can be done: the
+/// connection, and the object that has to be kept as long as it is used.
+pub(super) fn take_over(
+    ssl_object: &Bound<'_, PyAny>,
+    incoming: &Bound<'_, PyAny>,
+    outgoing: &Bound<'_, PyAny>,
+) -> PyResult<Option<(Connection, Py<PyAny>)>> {
+    let py = ssl_object.py();
+    let Some(known) = known(py)? else {
+        return Ok(None);
+    };
+    let expected = ssl_object.get_type().is(&known.ssl_object)
+        && incoming.get_type().is(&known.memory)
+        && outgoing.get_type().is(&known.memory);
+    if !expected || may_call_python(ssl_object)? {
+        return Ok(None);
+    }
+    let socket = ssl_object.getattr("_sslobj")?;
+    let context = socket.getattr("context")?;
+    if !socket.get_type().is(&known.ssl_socket) || !context.is_instance(known.context.bind(py))? {
+        return Ok(None);
+    }
+    // SAFETY: the classes are at least as large as that.
+    let (no_socket, ssl, held, native_context) = unsafe {
+        (
+            word(&socket, 0),
+            word(&socket, 1),
+            word(&socket, 2),
+            word(&context, 0),
+        )
+    };
+    let Some(ssl) = NonNull::new(ssl) else {
+        return Ok(None);
+    };
+    if !no_socket.is_null() || held != context.as_ptr().cast() {
+        return Ok(None);
+    }
+    // SAFETY: an object without a socket that holds its context there holds its `SSL` here.
+    let found = unsafe { known.library.inspect(ssl) };
+    // SAFETY: the class is at least as large as that.
+    let (reads_from, writes_to) = unsafe { (word(incoming, 0), word(outgoing, 0)) };
+    if found.context != native_context
+        || found.owner != socket.as_ptr().cast()
+        || found.reads_from != reads_from
+        || found.writes_to != writes_to
+    {
+        return Ok(None);
+    }
+    // SAFETY: the `SSL` of an object that is live, as it says itself; only the loop's thread uses
+    // it, under the interpreter's lock.
+    let connection = unsafe { Connection::take_over(known.library, ssl) };
+    Ok(connection.map(|connection| (connection, socket.unbind())))
+}
+
+/// Whether the library might call Python code while it reads or writes.
+fn may_call_python(ssl_object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let context = ssl_object.getattr("context")?;
+    for name in ["_msg_callback", "keylog_filename"] {
+        if !context.getattr(name)?.is_none() {
+            return Ok(true);
+        }
+    }
+    // Names can be asked for again where a connection can be negotiated again.
+    let version: Option<String> = ssl_object.call_method0("version")?.extract()?;
+    Ok(version.as_deref() != Some("TLSv1.3") && !context.getattr("sni_callback")?.is_none())
+}

@@ -1,0 +1,169 @@
+"""TLS connections: the standard library's protocol, with its records done in Rust.
+
+The standard protocol does the handshake, the shutdown, time limits and flow control, in the form
+that the running Python version has. What it does for each packet goes to the native half once the
+handshake is done, unless the connection is one that the native half cannot take over; that one
+stays with the standard code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from asyncio import base_events, selector_events, sslproto
+from collections.abc import Callable
+from typing import Any
+
+from _offloop_worker._offloop import Tls, add_tls_methods
+from offloop._loop.transports import StreamTransport
+
+__all__ = ["TlsProtocol", "TlsTransport", "make_ssl_transport", "start_tls"]
+
+_State: Any = sslproto.SSLProtocolState  # type: ignore[attr-defined]
+
+
+class TlsTransport(sslproto._SSLProtocolTransport):  # type: ignore[name-defined, misc]
+    """What the program writes to."""
+
+    def __init__(self, loop: Any, ssl_protocol: TlsProtocol) -> None:
+        super().__init__(loop, ssl_protocol)
+        self._tls = ssl_protocol._tls
+
+    _write_standard = sslproto._SSLProtocolTransport.write  # type: ignore[attr-defined]
+    _writelines_standard = sslproto._SSLProtocolTransport.writelines  # type: ignore[attr-defined]
+
+
+add_tls_methods(TlsTransport)
+
+
+class _Incoming:
+    """What was received, in place of the buffer that the standard protocol reads."""
+
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
+        self.write = tls.receive
+
+    @property
+    def pending(self) -> int:
+        return self._tls.received()
+
+
+class _Outgoing:
+    """What is to be sent, in place of the buffer that the standard protocol writes."""
+
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
+        self.read = tls.take_unsent
+
+    @property
+    def pending(self) -> int:
+        return self._tls.unsent()
+
+
+def _of_tls(name: str) -> property:
+    """Return a property that stands for an attribute of the native half."""
+
+    def get(self: TlsProtocol) -> Any:
+        return getattr(self._tls, name)
+
+    def put(self: TlsProtocol, value: Any) -> None:
+        setattr(self._tls, name, value)
+
+    return property(get, put)
+
+
+class TlsProtocol(sslproto.SSLProtocol):
+    """What stands between a stream and the program's protocol."""
+
+    _app_reading_paused = _of_tls("app_reading_paused")
+    _app_writing_paused = _of_tls("app_writing_paused")
+    _ssl_reading_paused = _of_tls("ssl_reading_paused")
+    _ssl_writing_paused = _of_tls("ssl_writing_paused")
+    _incoming_high_water = _of_tls("incoming_high_water")
+    _incoming_low_water = _of_tls("incoming_low_water")
+    _outgoing_high_water = _of_tls("outgoing_high_water")
+    _outgoing_low_water = _of_tls("outgoing_low_water")
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        self._tls = Tls()
+        # The standard buffer is for streams that are not ours: it is made when one asks for it.
+        self.max_size = 0
+        super().__init__(*arguments, **keywords)
+        del self.max_size
+
+    @property
+    def _state(self) -> Any:
+        return self._standard_state
+
+    @_state.setter
+    def _state(self, state: Any) -> None:
+        self._standard_state = state
+        self._tls.set_phase(state.name)
+
+    def _set_app_protocol(self, app_protocol: asyncio.BaseProtocol) -> None:
+        super()._set_app_protocol(app_protocol)
+        self._tls.set_protocol(app_protocol, isinstance(app_protocol, asyncio.BufferedProtocol))
+
+    def _get_app_transport(self) -> Any:
+        if self._app_transport is None:
+            if self._app_transport_created:
+                raise RuntimeError("Creating _SSLProtocolTransport twice")
+            self._app_transport = TlsTransport(self._loop, self)
+            self._app_transport_created = True
+        return self._app_transport
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin the handshake."""
+        stream = transport._native if type(transport) is StreamTransport else None
+        self._tls.connect(self, stream)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell the program's protocol, and let go of everything."""
+        super().connection_lost(exc)
+        self._tls.detach()
+
+    def _receive(self, data: bytes) -> None:
+        """Go on with what came before the native half has taken over."""
+        self._incoming.write(data)
+        self.buffer_updated(0)
+
+    def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
+        if handshake_exc is None:
+            tls, incoming, outgoing = self._tls, self._incoming, self._outgoing
+            if tls.take_over(self._sslobj, incoming, outgoing, self._write_backlog):
+                self._incoming, self._outgoing = _Incoming(tls), _Outgoing(tls)
+        super()._on_handshake_complete(handshake_exc)
+
+    def _do_read(self) -> None:
+        if self._tls.taken:
+            if self._state in (_State.WRAPPED, _State.FLUSHING):
+                self._tls.read()
+        else:
+            super()._do_read()
+
+    def _read_standard(self) -> None:
+        """Meet the same error as the native half, for the exception that Python makes of it."""
+        super()._do_read()
+
+
+def _with_our_classes(function: Callable[..., Any]) -> Any:
+    """Return a method of the standard loop that makes our protocol and transport instead."""
+    ours = types.SimpleNamespace(SSLProtocol=TlsProtocol)
+    names = {
+        **function.__globals__,
+        "sslproto": ours,
+        "_SelectorSocketTransport": StreamTransport,
+    }
+    method = types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+    method.__kwdefaults__ = function.__kwdefaults__
+    method.__doc__ = function.__doc__
+    return method
+
+
+make_ssl_transport = _with_our_classes(
+    selector_events.BaseSelectorEventLoop._make_ssl_transport  # type: ignore[attr-defined]
+)
+start_tls = _with_our_classes(base_events.BaseEventLoop.start_tls)
