@@ -18,6 +18,9 @@ const SEND: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 /// The system's number for a descriptor that is none.
 pub const BAD_DESCRIPTOR: i32 = libc::EBADF;
 
+/// The system's number for sockets whose messages have no boundaries.
+pub const STREAM: i32 = libc::SOCK_STREAM;
+
 /// Receives at most `buffer.len()` bytes; 0 is the end of the stream.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ from offloop._loop.selector import WatchedSelector
 from offloop._loop.sockets import SocketMethods
 from offloop._loop.subprocesses import ChildTransport, ReadPipeTransport, are_watched_here
 from offloop._loop.tls import make_ssl_transport, start_tls
-from offloop._loop.transports import StreamTransport
+from offloop._loop.transports import DatagramTransport, StreamTransport
 
 __all__ = ["EventLoop", "new_event_loop"]
 
@@ -40,6 +40,7 @@ class EventLoop(SocketMethods):
         "_coroutine_origin_tracking_saved_depth",
         "_csock",
         "_current_handle",
+        "_datagram_memory",
         "_default_executor",
         "_exception_handler",
         "_executor_shutdown_called",
@@ -55,6 +56,7 @@ class EventLoop(SocketMethods):
     )
 
     def __init__(self) -> None:
+        self._datagram_memory = memoryview(bytearray(0))
         super().__init__(WatchedSelector(self))  # type: ignore[arg-type]
         if type(self).time is not LoopCore.time:
             self._set_own_clock(False)
@@ -141,8 +143,16 @@ class EventLoop(SocketMethods):
             await asyncio.shield(transport._wait())
             raise
         return transport
+
     _make_ssl_transport = make_ssl_transport
     start_tls = start_tls
+
+    def _make_datagram_transport(self, *args: Any, **kwargs: Any) -> DatagramTransport:
+        sock = args[0]
+        self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
+        if not self._datagram_memory:
+            self._datagram_memory = memoryview(bytearray(DatagramTransport.max_size))
+        return DatagramTransport(self, *args, **kwargs)
 
     def close(self) -> None:
         """Close the loop: it must not be running, and cannot be used afterwards."""

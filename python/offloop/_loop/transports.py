@@ -1,7 +1,10 @@
-"""Stream transports: the standard library's, with reading and writing in Rust.
+"""Transports: the standard library's, with the reading and writing of streams in Rust.
 
 The standard class keeps its state in attributes, which its methods read and write. Those that the
 native half must know are kept there, and are seen here as properties of the same names.
+
+Datagrams and pipes are read as the standard transports do, but never into memory for more than
+arrives: new memory of that size may be mapped and unmapped at every read.
 """
 
 from __future__ import annotations
@@ -9,12 +12,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio import constants, selector_events
-from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
+from asyncio.selector_events import (  # type: ignore[attr-defined]
+    _SelectorDatagramTransport,
+    _SelectorSocketTransport,
+)
 from typing import Any
 
 from _offloop_worker._offloop import Stream, add_stream_methods
 
-__all__ = ["StreamTransport"]
+__all__ = ["DatagramTransport", "StreamTransport"]
 
 
 def _of_stream(name: str) -> property:
@@ -29,8 +35,21 @@ def _of_stream(name: str) -> property:
     return property(get, put)
 
 
+def _set_nodelay(sock: socket.socket) -> None:
+    """Send small writes at once, also where the standard transport does not: on sockets whose
+    protocol was left open, as those are which a listening socket made elsewhere accepts."""
+    if (
+        sock.proto == 0
+        and sock.family in (socket.AF_INET, socket.AF_INET6)
+        and sock.type == socket.SOCK_STREAM
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     """A TCP or Unix stream connection."""
+
+    __slots__ = ("_native",)
 
     _native: Stream
 
@@ -53,6 +72,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         server: Any = None,
     ) -> None:
         self._native = Stream(loop, sock.fileno(), self)
+        _set_nodelay(sock)
         super().__init__(loop, sock, protocol, waiter, extra, server)
 
     @property
@@ -91,3 +111,26 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
 
 
 add_stream_methods(StreamTransport)
+
+
+class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]
+    """A datagram endpoint, IP or Unix."""
+
+    def _read_ready(self) -> None:
+        if self._conn_lost:
+            return
+        memory = self._loop._datagram_memory
+        try:
+            size, address = self._sock.recvfrom_into(memory)
+        except (BlockingIOError, InterruptedError):
+            return
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except OSError as exc:
+            self._protocol.error_received(exc)
+            return
+        except BaseException as exc:
+            self._fatal_error(exc, "Fatal read error on datagram transport")
+            return
+        self._protocol.datagram_received(bytes(memory[:size]), address)
+

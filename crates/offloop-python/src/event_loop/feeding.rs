@@ -3,10 +3,19 @@
 //! What the standard protocol and reader do for each packet is a handful of attributes and two
 //! calls, which cost more in Python than all the rest of a short read. Here the same is done on
 //! the same attributes, in the same order. That is only right while those two classes are what we
-//! know, so we look: another class, a method that was replaced, or code that uses other names than
-//! it used when this was written, and the protocol's own `data_received` is called instead.
+//! know, so we look: another class, a method that was replaced on the class or on the object, or
+//! code that uses other names than it used when this was written, and the protocol's own
+//! `data_received` is called instead.
 //!
-//! Source:     asyncio/streams.py of 3.11 to 3.14, whose methods agree in all of this.
+//! Invariants: 1. A class whose version is the one that was looked at has not changed since: the
+//!                interpreter gives each state of a class another number, and zero to those that
+//!                it has not numbered.
+//!             2. No code of the program's runs before the reader's waiter is woken.
+//! Source:     asyncio/streams.py of 3.11 to 3.14, whose methods agree in all of this;
+//!             Objects/typeobject.c (`tp_version_tag`).
+
+use std::ptr::fn_addr_eq;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::ffi;
@@ -16,10 +25,11 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyString, PyType};
 
 /// The two classes, and those of their methods that are done here.
-struct Familiar {
+struct Standard {
     protocol: Py<PyType>,
     reader: Py<PyType>,
     data_received: Py<PyAny>,
+    stream_reader: Py<PyAny>,
     feed_data: Py<PyAny>,
     wake_up: Py<PyAny>,
 }
@@ -30,7 +40,11 @@ unsafe extern "C" {
     fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
-static FAMILIAR: PyOnceLock<Option<Familiar>> = PyOnceLock::new();
+static STANDARD: PyOnceLock<Option<Standard>> = PyOnceLock::new();
+/// The versions of both classes when they were last found as they were, and changed. Guarded by
+/// the interpreter's lock.
+static SAME: AtomicU64 = AtomicU64::new(0);
+static CHANGED: AtomicU64 = AtomicU64::new(0);
 
 /// The names that the methods use, in their order.
 const FEED_DATA: [&str; 10] = [
@@ -48,31 +62,41 @@ const FEED_DATA: [&str; 10] = [
 const WAKE_UP: [&str; 3] = ["_waiter", "cancelled", "set_result"];
 const DATA_RECEIVED: [&str; 2] = ["_stream_reader", "feed_data"];
 const STREAM_READER: [&str; 1] = ["_stream_reader_wr"];
+/// Attributes of the objects, which their classes must not have.
+const OF_READERS: [&str; 6] = [
+    "_eof",
+    "_buffer",
+    "_limit",
+    "_waiter",
+    "_paused",
+    "_transport",
+];
 
 /// The classes, if they are as we know them.
-fn familiar(py: Python<'_>) -> PyResult<Option<&Familiar>> {
-    let familiar = FAMILIAR.get_or_try_init(py, || {
+fn standard(py: Python<'_>) -> PyResult<Option<&Standard>> {
+    let standard = STANDARD.get_or_try_init(py, || {
         let streams = py.import("asyncio.streams")?;
         let protocol = streams.getattr("StreamReaderProtocol")?;
         let reader = streams.getattr("StreamReader")?;
         let data_received = protocol.getattr("data_received")?;
+        let stream_reader = protocol.getattr("_stream_reader")?;
         let feed_data = reader.getattr("feed_data")?;
         let wake_up = reader.getattr("_wakeup_waiter")?;
-        let getter = protocol.getattr("_stream_reader")?.getattr("fget")?;
         let known = uses(&data_received, &DATA_RECEIVED)?
-            && uses(&getter, &STREAM_READER)?
+            && uses(&stream_reader.getattr("fget")?, &STREAM_READER)?
             && uses(&feed_data, &FEED_DATA)?
             && uses(&wake_up, &WAKE_UP)?;
         let (protocol, reader) = (protocol.cast_into()?, reader.cast_into()?);
-        Ok::<_, PyErr>(known.then(|| Familiar {
+        Ok::<_, PyErr>(known.then(|| Standard {
             protocol: protocol.unbind(),
             reader: reader.unbind(),
             data_received: data_received.unbind(),
+            stream_reader: stream_reader.unbind(),
             feed_data: feed_data.unbind(),
             wake_up: wake_up.unbind(),
         }))
     })?;
-    Ok(familiar.as_ref())
+    Ok(standard.as_ref())
 }
 
 fn uses(function: &Bound<'_, PyAny>, names: &[&str]) -> PyResult<bool> {
@@ -83,24 +107,62 @@ fn uses(function: &Bound<'_, PyAny>, names: &[&str]) -> PyResult<bool> {
     Ok(used == names)
 }
 
-/// Whether packets for this protocol may be fed to its reader here.
-pub(super) fn is_familiar(
-    protocol: &Bound<'_, PyAny>,
-    data_received: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
-    let py = protocol.py();
-    let Some(familiar) = familiar(py)? else {
-        return Ok(false);
-    };
-    if !protocol.get_type().is(&familiar.protocol) {
-        return Ok(false);
+impl Standard {
+    /// Both classes' versions in one number; zero when one has none.
+    fn version(&self) -> u64 {
+        let version = |class: &Py<PyType>| {
+            // SAFETY: attached: we were called from Python; a live class.
+            u64::from(unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_version_tag })
+        };
+        match (version(&self.protocol), version(&self.reader)) {
+            (0, _) | (_, 0) => 0,
+            (protocol, reader) => protocol << 32 | reader,
+        }
     }
-    let function = data_received.getattr_opt("__func__")?;
-    let wake_up = familiar.reader.bind(py).getattr("_wakeup_waiter")?;
-    Ok(
-        function.is_some_and(|function| function.is(&familiar.data_received))
-            && wake_up.is(&familiar.wake_up),
-    )
+
+    /// Whether nobody has replaced a method, or anything that our shortcut relies on.
+    fn is_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
+        let version = self.version();
+        if version != 0 && version == SAME.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        if version != 0 && version == CHANGED.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let (protocol, reader) = (self.protocol.bind(py), self.reader.bind(py));
+        let same = is_plain(protocol)
+            && is_plain(reader)
+            && protocol.getattr("data_received")?.is(&self.data_received)
+            && protocol.getattr("_stream_reader")?.is(&self.stream_reader)
+            && !protocol.hasattr("_stream_reader_wr")?
+            && reader.getattr("feed_data")?.is(&self.feed_data)
+            && reader.getattr("_wakeup_waiter")?.is(&self.wake_up);
+        let mut hidden = false;
+        for name in OF_READERS {
+            hidden |= reader.hasattr(name)?;
+        }
+        // To look up is what makes the interpreter number a class.
+        let verdict = if same && !hidden { &SAME } else { &CHANGED };
+        verdict.store(self.version(), Ordering::Relaxed);
+        Ok(same && !hidden)
+    }
+}
+
+/// Whether attributes of a class's objects are what they are for most.
+fn is_plain(class: &Bound<'_, PyType>) -> bool {
+    // SAFETY: attached; a live class, of which two slots are read.
+    let (get, set) = unsafe {
+        let class = &*class.as_type_ptr();
+        (class.tp_getattro, class.tp_setattro)
+    };
+    get.is_some_and(|get| fn_addr_eq(get, ffi::PyObject_GenericGetAttr as ffi::getattrofunc))
+        && set.is_some_and(|set| fn_addr_eq(set, ffi::PyObject_GenericSetAttr as ffi::setattrofunc))
+}
+
+/// Whether this is the standard protocol, whose reader may be fed here.
+pub(super) fn is_standard(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let standard = standard(protocol.py())?;
+    Ok(standard.is_some_and(|standard| protocol.get_type().is(&standard.protocol)))
 }
 
 /// A reader that data is being fed to.
@@ -120,12 +182,23 @@ impl<'py> Feed<'py> {
 
     fn look_up(protocol: &Bound<'py, PyAny>) -> PyResult<Option<Self>> {
         let py = protocol.py();
-        let (Some(familiar), Some(reader)) = (familiar(py)?, reader(protocol)?) else {
+        let Some(standard) = standard(py)? else {
             return Ok(None);
         };
-        let feed_data = reader.getattr(intern!(py, "feed_data"))?;
-        if !reader.get_type().is(&familiar.reader)
-            || !is_method(&feed_data, &familiar.feed_data)
+        if !standard.is_unchanged(py)?
+            || !is_method(
+                protocol,
+                intern!(py, "data_received"),
+                &standard.data_received,
+            )?
+        {
+            return Ok(None);
+        }
+        let Some(reader) = reader(protocol)? else {
+            return Ok(None);
+        };
+        if !reader.get_type().is(&standard.reader)
+            || !is_method(&reader, intern!(py, "feed_data"), &standard.feed_data)?
             || is_set(&reader, intern!(py, "_eof"))?
         {
             return Ok(None);
@@ -185,13 +258,18 @@ fn reader<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny
     Ok((!reader.is_none()).then_some(reader))
 }
 
-/// Whether `method` is `function`, bound to an object.
-fn is_method(method: &Bound<'_, PyAny>, function: &Py<PyAny>) -> bool {
+/// Whether a method of an object is still this function.
+fn is_method(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    function: &Py<PyAny>,
+) -> PyResult<bool> {
+    let method = object.getattr(name)?;
     // SAFETY: attached, a live object, whose type is checked first.
-    unsafe {
+    Ok(unsafe {
         ffi::Py_TYPE(method.as_ptr()) == &raw mut PyMethod_Type
             && PyMethod_Function(method.as_ptr()) == function.as_ptr()
-    }
+    })
 }
 
 fn is_set(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyResult<bool> {

@@ -18,10 +18,10 @@ use std::io::ErrorKind;
 use std::ptr::{self, null_mut};
 
 use offloop_sys::stream::{read, receive, receive_into, waiting};
-use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
-use pyo3::ffi;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use pyo3::{ffi, intern};
 
 use super::feeding::Feed;
 use super::os_error;
@@ -223,6 +223,14 @@ pub(super) fn read_ready(
         return Ok(());
     }
     entered.switch(py, context)?;
+    let result = read_some(slf, memory);
+    stream.report(py, "_read_ready", result)
+}
+
+/// Reads until nothing more is expected, or others want their turn.
+fn read_some(slf: &Bound<'_, Stream>, memory: &mut ReadMemory) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
     for _ in 0..READS_MAX {
         let (stop, receiver, last) = stream.state.with(py, |state| {
             let stop = state.lost > 0 || state.paused || state.closing;
@@ -232,18 +240,11 @@ pub(super) fn read_ready(
             return Ok(());
         }
         let got = match receiver {
-            Receiver::Data(call) => read_data(py, stream, call.bind(py), memory, last)?,
-            Receiver::Reader(protocol, call) => {
-                read_feeding(stream, protocol.bind(py), call.bind(py), memory, last)?
-            }
-            Receiver::Buffered(get, updated) => {
-                read_buffered(py, stream, get.bind(py), updated.bind(py))?
-            }
+            Receiver::Data(protocol) => read_data(stream, protocol.bind(py), memory, last)?,
+            Receiver::Reader(protocol) => read_feeding(stream, protocol.bind(py), memory, last)?,
+            Receiver::Buffered(protocol) => read_buffered(stream, protocol.bind(py))?,
             Receiver::Tls(tls) => tls::read_ready(stream, tls.bind(py), memory)?,
-            Receiver::None => {
-                let text = "the protocol has no attribute 'data_received'";
-                data_failed(py, stream, PyAttributeError::new_err(text))?
-            }
+            Receiver::None => Got::Nothing,
         };
         match got {
             Got::Bytes(count, more) => {
@@ -284,12 +285,12 @@ fn data_failed(py: Python<'_>, stream: &Stream, error: PyErr) -> PyResult<Got> {
 
 /// Reads once for `data_received`.
 fn read_data(
-    py: Python<'_>,
     stream: &Stream,
-    call: &Bound<'_, PyAny>,
+    protocol: &Bound<'_, PyAny>,
     memory: &mut ReadMemory,
     last: usize,
 ) -> PyResult<Got> {
+    let py = protocol.py();
     let (answer, data) = match memory.receive(py, stream.fd(), READ_BYTES, last)? {
         Ok(data) => (Ok(data.as_bytes().len()), Some(data)),
         Err(error) => (Err(error), None),
@@ -297,7 +298,7 @@ fn read_data(
     let Some(count) = received(py, stream, answer)? else {
         return Ok(Got::Nothing);
     };
-    match call.call1((data,)) {
+    match protocol.call_method1(intern!(py, "data_received"), (data,)) {
         Ok(_) => Ok(Got::Bytes(count, count == READ_BYTES)),
         Err(error) => data_failed(py, stream, error),
     }
@@ -330,13 +331,12 @@ pub(super) unsafe fn set_len(bytes: &Py<PyBytes>, len: usize) {
 fn read_feeding(
     stream: &Stream,
     protocol: &Bound<'_, PyAny>,
-    call: &Bound<'_, PyAny>,
     memory: &mut ReadMemory,
     last: usize,
 ) -> PyResult<Got> {
     let py = protocol.py();
     let Some(feed) = Feed::begin(protocol) else {
-        return read_data(py, stream, call, memory, last);
+        return read_data(stream, protocol, memory, last);
     };
     let fd = stream.fd();
     let len = if last < LARGE {
@@ -368,19 +368,18 @@ fn read_feeding(
 }
 
 /// Reads once for `buffer_updated`.
-fn read_buffered(
-    py: Python<'_>,
-    stream: &Stream,
-    get: &Bound<'_, PyAny>,
-    updated: &Bound<'_, PyAny>,
-) -> PyResult<Got> {
-    let view = match writable_view(get) {
-        Ok(view) => view,
+fn read_buffered(stream: &Stream, protocol: &Bound<'_, PyAny>) -> PyResult<Got> {
+    let py = protocol.py();
+    let buffer = match buffer_of(protocol) {
+        Ok(buffer) => buffer,
         Err(error) => {
             let message = "Fatal error: protocol.get_buffer() call failed.";
             stream.fail(py, error, message)?;
             return Ok(Got::Nothing);
         }
+    };
+    let Some(view) = View::of(&buffer, ffi::PyBUF_WRITABLE) else {
+        return unwritable(stream, &buffer);
     };
     // SAFETY: the view is valid for writing its length until it is released below.
     let answer = unsafe { receive_into(stream.fd(), view.pointer(), view.len()) };
@@ -389,7 +388,7 @@ fn read_buffered(
     let Some(count) = received(py, stream, answer)? else {
         return Ok(Got::Nothing);
     };
-    if let Err(error) = updated.call1((count,)) {
+    if let Err(error) = protocol.call_method1(intern!(py, "buffer_updated"), (count,)) {
         let message = "Fatal error: protocol.buffer_updated() call failed.";
         stream.fail(py, error, message)?;
         return Ok(Got::Nothing);
@@ -397,13 +396,29 @@ fn read_buffered(
     Ok(Got::Bytes(count, count == len))
 }
 
-/// What `get_buffer` returns, exported for writing.
-pub(super) fn writable_view(get: &Bound<'_, PyAny>) -> PyResult<View> {
-    let object = get.call1((-1,))?;
-    if object.len()? == 0 {
+/// What `get_buffer` returns, which must have a size.
+pub(super) fn buffer_of<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let buffer = protocol.call_method1(intern!(protocol.py(), "get_buffer"), (-1,))?;
+    if buffer.len()? == 0 {
         return Err(PyRuntimeError::new_err(
             "get_buffer() returned an empty buffer",
         ));
     }
-    View::export(&object, ffi::PyBUF_WRITABLE)
+    Ok(buffer)
+}
+
+/// The socket's own method says what is wrong with a buffer.
+fn unwritable(stream: &Stream, buffer: &Bound<'_, PyAny>) -> PyResult<Got> {
+    let py = buffer.py();
+    let Some(transport) = stream.transport(py) else {
+        return Ok(Got::Nothing);
+    };
+    let socket = transport.getattr(intern!(py, "_sock"))?;
+    match socket.call_method1(intern!(py, "recv_into"), (buffer,)) {
+        Ok(_) => Ok(Got::Nothing),
+        Err(error) => {
+            stream.fail(py, error, "Fatal read error on socket transport")?;
+            Ok(Got::Nothing)
+        }
+    }
 }

@@ -14,7 +14,7 @@
 
 use std::io::ErrorKind;
 
-use offloop_sys::stream::{receive_into, send_from};
+use offloop_sys::stream::{STREAM, receive_into, send_from};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -24,6 +24,7 @@ use pyo3::types::{PyDict, PyType};
 use pyo3::{ffi, intern};
 
 use super::calling::{Arguments, enter, put_fast};
+use super::reading::READ_BYTES;
 use super::view::View;
 use super::watch::{Side, add_wait, remove_wait};
 use super::{LoopCore, ffi_bound, making, os_error};
@@ -164,7 +165,8 @@ fn attempt<'py>(
                 return Ok(Attempt::Unusual);
             };
             if view.len() == 0 {
-                return Ok(Attempt::Unusual);
+                // The standard method asks the system for nothing too, and gets it.
+                return Ok(Attempt::Done(0_usize.into_pyobject(py)?.into_any()));
             }
             // SAFETY: the view is valid for writing its length while it is held.
             unsafe { receive_into(fd, view.pointer(), view.len()) }
@@ -256,11 +258,17 @@ pub(super) fn go_on(core: &LoopCore, py: Python<'_>, mut wait: Box<Wait>) -> PyR
             Ok(()) => return Ok(()),
             Err(error) => error,
         },
-        Ok(Attempt::Unusual) => PyTypeError::new_err("the buffer cannot be written to any more"),
+        Ok(Attempt::Unusual) => PyTypeError::new_err("the buffer cannot be used any more"),
         Err(error) => error,
     };
     future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?;
     Ok(())
+}
+
+/// Whether what arrives on the socket has no boundaries.
+fn is_stream(socket: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let kind: i32 = socket.getattr(intern!(socket.py(), "type"))?.extract()?;
+    Ok(kind == STREAM)
 }
 
 /// Whether the socket's own methods would wait, which the standard way lets them.
@@ -296,7 +304,10 @@ unsafe extern "C" fn receive_method(
         enter(slf, args, count, names, |py, call| {
             let (socket, len) = two(py, call)?;
             match len.extract::<usize>() {
-                Ok(len) if len > 0 => begin(py, call, socket, Work::Receive(len)),
+                // More than is received at once could be one message.
+                Ok(len) if len > 0 && (len <= READ_BYTES || is_stream(socket)?) => {
+                    begin(py, call, socket, Work::Receive(len))
+                }
                 _ => Ok(py.None().into_ptr()),
             }
         })

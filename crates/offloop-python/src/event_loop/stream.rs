@@ -14,54 +14,44 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::cell::GilCell;
 use super::tls::Tls;
+use super::turn::Entered;
 use super::{LoopCore, feeding};
 
-/// What the protocol wants to be called.
+/// The protocol, by what it wants to be called. Its methods are looked up at each call, as in the
+/// standard transport: a program may replace them at any time.
 pub(super) enum Receiver {
     /// `data_received`.
     Data(Py<PyAny>),
-    /// The standard protocol of a stream reader, which is fed here, and its `data_received`.
-    Reader(Py<PyAny>, Py<PyAny>),
+    /// The standard protocol of a stream reader, which is fed here.
+    Reader(Py<PyAny>),
     /// `get_buffer` and `buffer_updated`.
-    Buffered(Py<PyAny>, Py<PyAny>),
+    Buffered(Py<PyAny>),
     /// Records of TLS, which are decrypted here.
     Tls(Py<Tls>),
     None,
 }
 
 impl Receiver {
-    /// The methods of `protocol`.
+    /// How `protocol` wants to be called.
     pub(super) fn of(protocol: &Bound<'_, PyAny>, buffered: bool) -> PyResult<Self> {
-        if buffered {
-            return Ok(Self::Buffered(
-                protocol.getattr("get_buffer")?.unbind(),
-                protocol.getattr("buffer_updated")?.unbind(),
-            ));
-        }
-        // A protocol that only writes need not have it.
-        Ok(match protocol.getattr_opt("data_received")? {
-            Some(call) if feeding::is_familiar(protocol, &call)? => {
-                Self::Reader(protocol.clone().unbind(), call.unbind())
-            }
-            Some(call) => Self::Data(call.unbind()),
-            None => Self::None,
+        let held = protocol.clone().unbind();
+        Ok(if buffered {
+            Self::Buffered(held)
+        } else if feeding::is_standard(protocol)? {
+            Self::Reader(held)
+        } else {
+            Self::Data(held)
         })
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
-            Self::Data(call) => visit.call(call),
-            Self::Reader(protocol, call) => {
-                visit.call(protocol)?;
-                visit.call(call)
-            }
-            Self::Buffered(get, updated) => {
-                visit.call(get)?;
-                visit.call(updated)
+            Self::Data(protocol) | Self::Reader(protocol) | Self::Buffered(protocol) => {
+                visit.call(protocol)
             }
             Self::Tls(tls) => visit.call(tls),
             Self::None => Ok(()),
@@ -70,15 +60,20 @@ impl Receiver {
 
     pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
-            Self::Data(call) => Self::Data(call.clone_ref(py)),
-            Self::Reader(protocol, call) => {
-                Self::Reader(protocol.clone_ref(py), call.clone_ref(py))
-            }
-            Self::Buffered(get, updated) => {
-                Self::Buffered(get.clone_ref(py), updated.clone_ref(py))
-            }
+            Self::Data(protocol) => Self::Data(protocol.clone_ref(py)),
+            Self::Reader(protocol) => Self::Reader(protocol.clone_ref(py)),
+            Self::Buffered(protocol) => Self::Buffered(protocol.clone_ref(py)),
             Self::Tls(tls) => Self::Tls(tls.clone_ref(py)),
             Self::None => Self::None,
+        }
+    }
+
+    /// The protocol, and which of its methods is called first.
+    fn method(&self) -> Option<(&Py<PyAny>, &'static str)> {
+        match self {
+            Self::Data(protocol) | Self::Reader(protocol) => Some((protocol, "data_received")),
+            Self::Buffered(protocol) => Some((protocol, "get_buffer")),
+            Self::Tls(_) | Self::None => None,
         }
     }
 }
@@ -104,6 +99,13 @@ impl Payload {
 pub(super) struct Chunk {
     pub(super) bytes: Payload,
     pub(super) sent: usize,
+}
+
+impl Chunk {
+    /// What is still to be sent.
+    pub(super) fn unsent<'a>(&'a self, py: Python<'a>) -> &'a [u8] {
+        &self.bytes.as_bytes(py)[self.sent..]
+    }
 }
 
 /// What a stream knows.
@@ -200,14 +202,13 @@ impl Stream {
 
     /// Calls the methods of `protocol` from now on.
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>, buffered: bool) -> PyResult<()> {
-        let py = protocol.py();
         let receiver = match Tls::of_protocol(protocol)? {
             Some(tls) => Receiver::Tls(tls),
             None => Receiver::of(protocol, buffered)?,
         };
-        let old = self
-            .state
-            .with(py, |state| std::mem::replace(&mut state.receiver, receiver));
+        let old = self.state.with(protocol.py(), |state| {
+            std::mem::replace(&mut state.receiver, receiver)
+        });
         drop(old);
         Ok(())
     }
@@ -334,13 +335,15 @@ impl Stream {
 
     /// What the loop's log of slow callbacks asks a handle for.
     #[getter(_callback)]
-    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| match &state.receiver {
-            Receiver::Data(call) | Receiver::Reader(_, call) | Receiver::Buffered(_, call) => {
-                Some(call.clone_ref(py))
-            }
-            Receiver::Tls(_) | Receiver::None => None,
-        })
+    fn callback<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let method = self.state.with(py, |state| {
+            let method = state.receiver.method();
+            method.map(|(protocol, name)| (protocol.clone_ref(py), name))
+        });
+        match method {
+            Some((protocol, name)) => protocol.bind(py).getattr_opt(name),
+            None => Ok(None),
+        }
     }
 
     /// As `_callback`: nobody made a handle for it.
@@ -350,9 +353,9 @@ impl Stream {
     }
 
     fn __str__(&self, py: Python<'_>) -> PyResult<String> {
-        match (self.callback(py), self.transport(py)) {
+        match (self.callback(py)?, self.transport(py)) {
             (Some(call), Some(transport)) => {
-                let (call, transport) = (call.bind(py).repr()?, transport.repr()?);
+                let (call, transport) = (call.repr()?, transport.repr()?);
                 Ok(format!("{call} for {transport}"))
             }
             _ => Ok(self.__repr__(py)),
@@ -398,11 +401,52 @@ impl Stream {
         })
     }
 
+    /// Runs what may call the protocol, in the context of the stream's callbacks, which the loop
+    /// has left; `callback` is the name for `report`.
+    pub(super) fn in_context(
+        &self,
+        py: Python<'_>,
+        callback: &str,
+        body: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        let context = self.state.with(py, |state| {
+            state.context.as_ref().map(|held| held.clone_ref(py))
+        });
+        let mut entered = Entered::nothing();
+        if let Some(context) = &context {
+            entered.switch(py, context.as_ptr())?;
+        }
+        let result = body();
+        let result = self.report(py, callback, result);
+        let left = entered.leave(py);
+        result.and(left)
+    }
+
+    /// What a callback of the stream raised is reported as that of any other callback, unless it
+    /// ends the run.
+    pub(super) fn report(
+        &self,
+        py: Python<'_>,
+        callback: &str,
+        result: PyResult<()>,
+    ) -> PyResult<()> {
+        let Err(error) = result else { return Ok(()) };
+        if ends_run(py, &error) {
+            return Err(error);
+        }
+        let context = PyDict::new(py);
+        let message = format!("Exception in callback StreamTransport.{callback}()");
+        context.set_item("message", message)?;
+        context.set_item("exception", error.into_value(py))?;
+        context.set_item("transport", self.transport(py))?;
+        self.event_loop(py)
+            .call_method1("call_exception_handler", (context,))?;
+        Ok(())
+    }
+
     /// What a callback or the system raised goes to the transport, which closes the connection.
     pub(super) fn fail(&self, py: Python<'_>, error: PyErr, message: &str) -> PyResult<()> {
-        if error.is_instance_of::<PySystemExit>(py)
-            || error.is_instance_of::<PyKeyboardInterrupt>(py)
-        {
+        if ends_run(py, &error) {
             return Err(error);
         }
         if let Some(transport) = self.transport(py) {
@@ -411,4 +455,9 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// Whether an exception is passed on by everything that catches what callbacks raise.
+fn ends_run(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }

@@ -47,6 +47,10 @@ pub(super) fn monotonic_s() -> f64 {
 pub(super) struct Entered(*mut ffi::PyObject);
 
 impl Entered {
+    pub(super) const fn nothing() -> Self {
+        Self(null_mut())
+    }
+
     /// Enters the context of `handle`, if it is not the one that is entered.
     pub(super) fn switch(&mut self, py: Python<'_>, context: *mut ffi::PyObject) -> PyResult<()> {
         if self.0 == context {
@@ -65,7 +69,7 @@ impl Entered {
         Ok(())
     }
 
-    fn leave(&mut self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn leave(&mut self, py: Python<'_>) -> PyResult<()> {
         let context = std::mem::replace(&mut self.0, null_mut());
         if context.is_null() {
             return Ok(());
@@ -264,7 +268,7 @@ fn run_entry(core: &LoopCore, py: Python<'_>, entry: Entry, entered: &mut Entere
         }),
         Entry::Stream(stream, Side::Writer) => {
             entered.leave(py)?;
-            writing::flush(stream.bind(py))
+            writing::flush_ready(stream.bind(py))
         }
         Entry::Wait(wait) => {
             entered.leave(py)?;

@@ -16,9 +16,9 @@
 use std::io::{ErrorKind, IoSlice};
 
 use offloop_sys::stream::{BUFFERS_MAX, send, send_from, send_vectored};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 use pyo3::{ffi, intern};
 
 use super::stream::{Chunk, Payload, Stream, StreamState};
@@ -41,7 +41,7 @@ pub(super) fn write(
         stream.check_writable(py, "write")?;
         bytes.clone()
     } else {
-        check_type(data)?;
+        check_type(transport, data)?;
         stream.check_writable(py, "write")?;
         let sent = send_some(stream, data);
         let bytes = copied(data, sent)?;
@@ -71,6 +71,9 @@ pub(super) fn writelines(
     let py = slf.py();
     let stream = slf.get();
     stream.check_writable(py, "writelines")?;
+    if !lines.is_truthy()? {
+        return Ok(());
+    }
     let lines: Vec<Bound<'_, PyBytes>> = lines
         .try_iter()?
         .map(|data| as_bytes(&data?))
@@ -149,11 +152,15 @@ fn push(py: Python<'_>, stream: &Stream, bytes: Bound<'_, PyBytes>, len: usize) 
 }
 
 /// Sends at the end of the round, or at once what is much; then the protocol may have to pause.
+/// At once only while that calls no method of the protocol, which does not expect it inside `write`.
 fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let py = slf.py();
     let stream = slf.get();
     let (at_once, schedule) = stream.state.with(py, |state| {
-        let at_once = !state.blocked && state.size >= SEND_AT_ONCE;
+        let at_once = !state.blocked
+            && !state.closing
+            && !state.protocol_paused
+            && state.size >= SEND_AT_ONCE;
         let schedule = !state.blocked && !at_once && !state.scheduled;
         state.scheduled |= schedule;
         (at_once, schedule)
@@ -174,17 +181,29 @@ fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
     Ok(())
 }
 
-fn check_type(data: &Bound<'_, PyAny>) -> PyResult<()> {
-    if data.is_instance_of::<PyBytes>()
+/// Lets the standard method refuse what it does not take, in the running version's words.
+fn check_type(transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    let known = data.is_instance_of::<PyBytes>()
         || data.is_instance_of::<PyByteArray>()
-        || data.is_instance_of::<PyMemoryView>()
-    {
-        return Ok(());
+        || data.is_instance_of::<PyMemoryView>();
+    if !known {
+        standard(transport, intern!(data.py(), "write"), data)?;
     }
-    let kind = data.get_type().name()?;
-    Err(PyTypeError::new_err(format!(
-        "data argument must be a bytes-like object, not '{kind}'"
-    )))
+    Ok(())
+}
+
+/// Calls the standard class's method.
+fn standard(
+    transport: &Bound<'_, PyAny>,
+    method: &Bound<'_, PyString>,
+    argument: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = transport.py();
+    let class = py
+        .import("asyncio.selector_events")?
+        .getattr("_SelectorSocketTransport")?;
+    class.getattr(method)?.call1((transport, argument))?;
+    Ok(())
 }
 
 /// Bytes that nobody can change: `bytes` themselves, or a copy of something else.
@@ -192,7 +211,8 @@ fn as_bytes<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         return Ok(bytes.clone());
     }
-    check_type(data)?;
+    // Says what is wrong with others than buffers.
+    PyMemoryView::from(data)?;
     copied(data, 0)
 }
 
@@ -234,34 +254,31 @@ fn send_some(stream: &Stream, data: &Bound<'_, PyAny>) -> usize {
 enum Sent {
     /// Nothing more is to be sent on this connection.
     Lost,
-    /// Nothing waits.
-    Nothing,
-    All(usize),
+    /// Nothing waits any more; whether somebody has waited for that.
+    All(bool),
+    /// More is left than is offered at once.
+    More,
     /// There was no room for the rest.
-    Some(usize),
+    Some,
     Failed(std::io::Error),
 }
 
-/// Offers the kernel what waits.
-fn offer(py: Python<'_>, fd: i32, state: &StreamState) -> Sent {
+/// Offers the kernel what waits, and forgets what it took.
+fn offer(py: Python<'_>, fd: i32, state: &mut StreamState) -> Sent {
     if state.lost > 0 {
         return Sent::Lost;
     }
-    let unsent =
-        |chunk: &Chunk| -> *const [u8] { &raw const chunk.bytes.as_bytes(py)[chunk.sent..] };
     let (offered, result) = match state.chunks.len() {
-        0 => return Sent::Nothing,
+        0 => (0, Ok(0)),
         1 => {
-            // SAFETY: the chunk keeps the bytes alive.
-            let bytes = unsafe { &*unsent(&state.chunks[0]) };
+            let bytes = state.chunks[0].unsent(py);
             (bytes.len(), send(fd, bytes))
         }
         _ => {
             let mut slices = [IoSlice::new(&[]); BUFFERS_MAX];
             let (mut count, mut offered) = (0, 0);
             for (slice, chunk) in slices.iter_mut().zip(&state.chunks) {
-                // SAFETY: as above.
-                let bytes = unsafe { &*unsent(chunk) };
+                let bytes = chunk.unsent(py);
                 *slice = IoSlice::new(bytes);
                 count += 1;
                 offered += bytes.len();
@@ -270,53 +287,87 @@ fn offer(py: Python<'_>, fd: i32, state: &StreamState) -> Sent {
         }
     };
     match result {
-        Ok(count) if count == offered => Sent::All(count),
-        Ok(count) => Sent::Some(count),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Some(0),
+        Ok(count) => {
+            forget_sent(py, state, count);
+            if !state.chunks.is_empty() {
+                return if count == offered {
+                    Sent::More
+                } else {
+                    Sent::Some
+                };
+            }
+            Sent::All(
+                state.blocked
+                    || state.protocol_paused
+                    || state.closing
+                    || state.eof
+                    || state.empty_waiter.is_some(),
+            )
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Some,
         Err(error) => Sent::Failed(error),
     }
 }
 
-/// Sends what waits, as far as there is room.
-pub(super) fn flush(slf: &Bound<'_, Stream>) -> PyResult<()> {
-    let py = slf.py();
+/// Takes `count` bytes off the queue.
+fn forget_sent(py: Python<'_>, state: &mut StreamState, mut count: usize) {
+    state.size -= count;
+    while let Some(chunk) = state.chunks.front_mut() {
+        let left = chunk.unsent(py).len();
+        if left > count {
+            chunk.sent += count;
+            break;
+        }
+        count -= left;
+        // Dropped here: that runs no code (invariant 2).
+        state.chunks.pop_front();
+    }
+}
+
+/// Sends what waits, as far as there is room. Methods of the protocol are called in the stream's
+/// context; what they raise is reported as that of any callback.
+pub(super) fn flush_ready(slf: &Bound<'_, Stream>) -> PyResult<()> {
+    let stream = slf.get();
+    match send_waiting(slf) {
+        Sent::Lost | Sent::All(false) => Ok(()),
+        sent => stream.in_context(slf.py(), "_write_ready", || settle(slf, sent)),
+    }
+}
+
+/// As `flush_ready`, inside a call of the program's.
+fn flush(slf: &Bound<'_, Stream>) -> PyResult<()> {
+    settle(slf, send_waiting(slf))
+}
+
+fn send_waiting(slf: &Bound<'_, Stream>) -> Sent {
     let stream = slf.get();
     loop {
-        let (sent, blocked) = stream
-            .state
-            .with(py, |state| (offer(py, stream.fd(), state), state.blocked));
-        match sent {
-            Sent::Lost => return Ok(()),
-            Sent::Nothing => return emptied(slf, blocked),
-            Sent::All(count) => forget_sent(py, stream, count),
-            Sent::Some(count) => {
-                forget_sent(py, stream, count);
-                if !blocked {
-                    stream.state.with(py, |state| state.blocked = true);
-                    add_stream(slf, Side::Writer)?;
-                }
-                return maybe_resume(py, stream);
-            }
-            Sent::Failed(error) => return write_failed(slf, os_error(error)),
+        let offer = |state: &mut StreamState| offer(slf.py(), stream.fd(), state);
+        match stream.state.with(slf.py(), offer) {
+            Sent::More => {}
+            sent => return sent,
         }
     }
 }
 
-/// Takes `count` bytes off the queue.
-fn forget_sent(py: Python<'_>, stream: &Stream, mut count: usize) {
-    stream.state.with(py, |state| {
-        state.size -= count;
-        while let Some(chunk) = state.chunks.front_mut() {
-            let left = chunk.bytes.as_bytes(py).len() - chunk.sent;
-            if left > count {
-                chunk.sent += count;
-                break;
+/// Does what follows from an attempt to send.
+fn settle(slf: &Bound<'_, Stream>, sent: Sent) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    match sent {
+        Sent::Lost | Sent::More | Sent::All(false) => Ok(()),
+        Sent::All(true) => emptied(slf),
+        Sent::Some => {
+            if !stream
+                .state
+                .with(py, |state| std::mem::replace(&mut state.blocked, true))
+            {
+                add_stream(slf, Side::Writer)?;
             }
-            count -= left;
-            // Dropped here: that runs no code (invariant 2).
-            state.chunks.pop_front();
+            maybe_resume(py, stream)
         }
-    });
+        Sent::Failed(error) => write_failed(slf, os_error(error)),
+    }
 }
 
 fn maybe_resume(py: Python<'_>, stream: &Stream) -> PyResult<()> {
@@ -331,29 +382,30 @@ fn maybe_resume(py: Python<'_>, stream: &Stream) -> PyResult<()> {
 
 /// Watches no more for room.
 fn unblock(slf: &Bound<'_, Stream>) -> PyResult<()> {
-    slf.get()
+    let stream = slf.get();
+    let blocked = stream
         .state
-        .with(slf.py(), |state| state.blocked = false);
-    remove_stream(slf, Side::Writer)
+        .with(slf.py(), |state| std::mem::take(&mut state.blocked));
+    if blocked {
+        remove_stream(slf, Side::Writer)?;
+    }
+    Ok(())
 }
 
 /// Everything was sent.
-fn emptied(slf: &Bound<'_, Stream>, blocked: bool) -> PyResult<()> {
+fn emptied(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let py = slf.py();
     let stream = slf.get();
-    if blocked {
-        unblock(slf)?;
-    }
+    unblock(slf)?;
     maybe_resume(py, stream)?;
-    let (again, waiter, closing, eof) = stream.state.with(py, |state| {
-        let waiter = state
-            .empty_waiter
-            .as_ref()
-            .map(|waiter| waiter.clone_ref(py));
-        (!state.chunks.is_empty(), waiter, state.closing, state.eof)
+    let (waits, waiter, closing, eof) = stream.state.with(py, |state| {
+        let waiter = state.empty_waiter.as_ref();
+        let waiter = waiter.map(|waiter| waiter.clone_ref(py));
+        // Whoever resumed may have aborted it, or written more for the end of this round.
+        let waits = state.chunks.is_empty() && state.lost == 0;
+        (waits, waiter, state.closing, state.eof)
     });
-    if again {
-        // Resuming the protocol made it write; that is sent at the end of this round.
+    if !waits {
         return Ok(());
     }
     if let Some(waiter) = waiter {
@@ -403,7 +455,7 @@ pub(super) fn flush_all(py: Python<'_>, core: &LoopCore) -> PyResult<()> {
         for stream in unsent.drain(..) {
             let stream = stream.bind(py);
             stream.get().state.with(py, |state| state.scheduled = false);
-            result = result.and(flush(stream));
+            result = result.and(flush_ready(stream));
         }
         core.state.with(py, |state| {
             if state.unsent.capacity() == 0 {

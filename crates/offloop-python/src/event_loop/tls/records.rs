@@ -15,12 +15,14 @@ use offloop_sys::stream::receive;
 use pyo3::exceptions::{PyAttributeError, PyException};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use pyo3::{ffi, intern};
 
 use super::super::feeding::Feed;
 use super::super::reading::{
-    Got, LARGE, READ_BYTES, ReadMemory, contents, received, set_len, writable_view,
+    Got, LARGE, READ_BYTES, ReadMemory, buffer_of, contents, received, set_len,
 };
 use super::super::stream::{Receiver, Stream};
+use super::super::view::View;
 use super::{Phase, Tls, sealing};
 
 /// Room for the plaintext of less than `LARGE` received bytes, and of a record begun before.
@@ -179,21 +181,22 @@ fn deliver_once(
 ) -> PyResult<End> {
     let waiting = received.len() + tls.received(py);
     match receiver {
-        Receiver::Buffered(get, updated) => {
-            let view = writable_view(get.bind(py))?;
+        Receiver::Buffered(protocol) => {
+            let protocol = protocol.bind(py);
+            let view = View::export(&buffer_of(protocol)?, ffi::PyBUF_WRITABLE)?;
             // SAFETY: the view is valid for writing its length until it is released.
             let read = unsafe { decrypt(tls, py, received, view.pointer(), view.len()) };
             drop(view);
             if read.count > 0 {
-                updated.bind(py).call1((read.count,))?;
+                protocol.call_method1(intern!(py, "buffer_updated"), (read.count,))?;
             }
             Ok(read.end)
         }
-        Receiver::Reader(protocol, call) => match Feed::begin(protocol.bind(py)) {
+        Receiver::Reader(protocol) => match Feed::begin(protocol.bind(py)) {
             Some(feed) => deliver_feeding(tls, py, feed, received, memory),
-            None => deliver_data(tls, call.bind(py), received, waiting, memory),
+            None => deliver_data(tls, protocol.bind(py), received, waiting, memory),
         },
-        Receiver::Data(call) => deliver_data(tls, call.bind(py), received, waiting, memory),
+        Receiver::Data(protocol) => deliver_data(tls, protocol.bind(py), received, waiting, memory),
         Receiver::Tls(_) | Receiver::None => Err(PyAttributeError::new_err(
             "the protocol has no attribute 'data_received'",
         )),
@@ -202,18 +205,20 @@ fn deliver_once(
 
 fn deliver_data(
     tls: &Tls,
-    call: &Bound<'_, PyAny>,
+    protocol: &Bound<'_, PyAny>,
     received: &mut &[u8],
     waiting: usize,
     memory: &mut ReadMemory,
 ) -> PyResult<End> {
-    let py = call.py();
+    let py = protocol.py();
+    let call =
+        |data: Bound<'_, PyBytes>| protocol.call_method1(intern!(py, "data_received"), (data,));
     if waiting < LARGE {
         let room = memory.plain(PLAIN_BYTES);
         // SAFETY: room of that length, borrowed exclusively.
         let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len()) };
         if read.count > 0 {
-            call.call1((PyBytes::new(py, &room[..read.count]),))?;
+            call(PyBytes::new(py, &room[..read.count]))?;
         }
         return Ok(read.end);
     }
@@ -232,7 +237,7 @@ fn deliver_data(
     };
     memory.keep(kept);
     if read.count > 0 {
-        call.call1((data,))?;
+        call(data)?;
     }
     Ok(read.end)
 }
