@@ -16,6 +16,7 @@ pub mod poller;
 pub mod process;
 pub mod readiness;
 pub mod ring;
+pub mod running;
 #[cfg(not(loom))]
 pub mod segment;
 pub mod socket;

@@ -13,12 +13,7 @@ use pyo3::types::PyType;
 use super::calling::{
     Arguments, FastMethod, SimpleMethod, enter, enter_plain, missing, put_fast, put_simple,
 };
-use super::schedule::Entry;
 use super::{making, turn};
-
-/// From so many handles in the queue on, their contexts are hidden from the collector: a loop that
-/// keeps up has fewer, and hiding costs a little.
-const MANY: usize = 256;
 
 /// Puts the methods on the class.
 pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -165,12 +160,7 @@ fn schedule(
     }
     let result = handle.clone_ref(py).into_ptr();
     let state = &call.event_loop.get().state;
-    state.with(py, |state| {
-        if state.schedule.ready_len() >= MANY && context.is_null() {
-            handle.hide_context();
-        }
-        state.schedule.push(Entry::Ours(handle));
-    });
+    state.with(py, |state| state.schedule.push_handle(handle));
     Ok(result)
 }
 

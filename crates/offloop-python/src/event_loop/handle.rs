@@ -1,7 +1,7 @@
 //! Handles: callbacks that wait to be run, and that may be cancelled.
 //!
 //! A handle is made for every callback, so it costs as little as an object can: its memory comes
-//! from a free list, up to three arguments lie in it, and it is called without building a tuple.
+//! from a free list, up to two arguments lie in it, and it is called without building a tuple.
 //! To Python it looks like `asyncio.Handle` or `asyncio.TimerHandle`, private names included, and
 //! says so when `isinstance` asks.
 //!
@@ -14,11 +14,14 @@
 //!                those in its queues hold.
 //!             2. `args[..count]` are owned references when `count <= INLINE`; otherwise `args[0]`
 //!                owns a tuple of all of them.
-//!             3. The free list is touched only by attached threads, and holds memory whose
-//!                fields are all null.
+//!             3. The free lists are touched only by attached threads. In what they hold, the
+//!                rarely used fields are null, and `callback` is the next of the list.
+//!             4. A context that is `UNSEEN` was copied for handles of the loop, which may share
+//!                it, and nobody else has it.
 //! Threads:    any attached one.
 //! Source:     asyncio/events.py for what a handle can do.
 
+use std::mem::offset_of;
 use std::ptr::{self, null_mut};
 
 use pyo3::ffi;
@@ -26,12 +29,17 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::cell::GilCell;
+use super::context::hold_the_same;
 use super::handle_type::types;
 
 /// Arguments that a handle holds without a tuple.
-pub(super) const INLINE: usize = 3;
-/// Handles kept for reuse: 1,024 of 136 bytes cover a burst and cost less than one read buffer.
-const FREE_MAX: usize = 1024;
+pub(super) const INLINE: usize = 2;
+/// Handles kept for reuse while the loop is busy, of each type: 1.3 MB cover a burst.
+const FREE_MAX: usize = 16_384;
+/// Handles kept when the loop has nothing to do: below 100 KB.
+const FREE_IDLE: usize = 1024;
+/// Handles given back each time that the loop goes to sleep: they cost it a microsecond.
+const FREED_AT_ONCE: usize = 64;
 
 pub(super) const CANCELLED: u8 = 1;
 /// In the heap of timers.
@@ -39,27 +47,61 @@ pub(super) const SCHEDULED: u8 = 2;
 /// Run each time a descriptor is ready, until cancelled.
 const REPEATS: u8 = 4;
 
-/// The context is a fresh copy that nobody else has, and the collector does not know it.
-const HIDDEN: u8 = 8;
+/// Nobody but handles of the loop has ever had the context (invariant 4).
+const UNSEEN: u8 = 8;
 
-/// The C layout of both types.
+/// The C layout of both types. What every handle needs lies in the first 64 bytes.
 #[repr(C)]
 pub(super) struct RawHandle {
     pub(super) base: ffi::PyObject,
+    pub(super) count: u32,
+    pub(super) flags: u8,
+    /// Before the arguments: a callee may use the place in front of its arguments meanwhile.
     pub(super) callback: *mut ffi::PyObject,
     pub(super) args: [*mut ffi::PyObject; INLINE],
     pub(super) context: *mut ffi::PyObject,
     pub(super) event_loop: *mut ffi::PyObject,
-    /// In debug mode: where the handle was made, and how a cancelled one looked.
-    pub(super) traceback: *mut ffi::PyObject,
-    pub(super) repr: *mut ffi::PyObject,
     pub(super) weak_references: *mut ffi::PyObject,
+    /// Null unless in debug mode.
+    pub(super) origin: *mut Origin,
+    /// Only a timer has this.
     pub(super) when: f64,
-    pub(super) count: u32,
-    pub(super) flags: u8,
 }
 
-static FREE: GilCell<Vec<usize>> = GilCell::new(Vec::new());
+/// In debug mode: where the handle was made, and how one looked that was cancelled or has run.
+#[derive(Default)]
+pub(super) struct Origin {
+    pub(super) traceback: Option<Py<PyAny>>,
+    pub(super) text: Option<Py<PyAny>>,
+}
+
+/// Memory of handles that are gone.
+struct Free {
+    first: *mut RawHandle,
+    count: usize,
+}
+
+// SAFETY: the memory belongs to the list alone, and moves with it.
+unsafe impl Send for Free {}
+
+impl Free {
+    const NONE: Self = Self {
+        first: null_mut(),
+        count: 0,
+    };
+}
+
+/// Of handles, and of timers, which are longer.
+static FREE: [GilCell<Free>; 2] = [GilCell::new(Free::NONE), GilCell::new(Free::NONE)];
+
+/// The size of handles or of timers.
+pub(super) const fn size(is_timer: bool) -> usize {
+    if is_timer {
+        size_of::<RawHandle>()
+    } else {
+        offset_of!(RawHandle, when)
+    }
+}
 
 /// An owned reference to a handle of ours, as cheap to move as a pointer.
 pub(super) struct Handle(pub(super) ptr::NonNull<RawHandle>);
@@ -88,11 +130,12 @@ impl Handle {
         // SAFETY: attached; `items` and the others are live objects that the caller borrows, and
         // every field is written before the collector can see the object.
         unsafe {
-            let context = if callback.context.is_null() || callback.context == ffi::Py_None() {
-                ffi::PyContext_CopyCurrent()
-            } else {
-                ffi::Py_NewRef(callback.context)
-            };
+            let (context, flags) =
+                if callback.context.is_null() || callback.context == ffi::Py_None() {
+                    (ffi::PyContext_CopyCurrent(), UNSEEN)
+                } else {
+                    (ffi::Py_NewRef(callback.context), 0)
+                };
             if context.is_null() {
                 return Err(PyErr::fetch(py));
             }
@@ -101,7 +144,7 @@ impl Handle {
             } else {
                 types.handle
             };
-            let Some(raw) = allocate(py, kind) else {
+            let Some(raw) = allocate(py, kind, when.is_some()) else {
                 ffi::Py_DECREF(context);
                 return Err(PyErr::fetch(py));
             };
@@ -109,8 +152,10 @@ impl Handle {
             (*handle).context = context;
             (*handle).event_loop = ffi::Py_NewRef(callback.event_loop);
             (*handle).callback = ffi::Py_NewRef(callback.items[0]);
-            (*handle).when = when.unwrap_or(0.0);
-            (*handle).flags = 0;
+            if let Some(when) = when {
+                (*handle).when = when;
+            }
+            (*handle).flags = flags;
             let arguments = &callback.items[1..];
             (*handle).count = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
             if arguments.len() <= INLINE {
@@ -173,12 +218,21 @@ impl Handle {
         self.raw().callback.is_null()
     }
 
-    /// Keeps the callback over runs.
+    /// Keeps the callback over runs, and the context with all that they set in it.
     pub(super) fn set_repeats(&self) {
         // SAFETY: alive, attached; a plain field.
-        unsafe { (*self.0.as_ptr()).flags |= REPEATS };
+        unsafe {
+            let flags = &raw mut (*self.0.as_ptr()).flags;
+            *flags = (*flags | REPEATS) & !UNSEEN;
+        }
     }
 
+    /// What is to be called; null when the handle is spent.
+    pub(super) fn callback(&self) -> *mut ffi::PyObject {
+        self.raw().callback
+    }
+
+    /// When a timer is due.
     pub(super) fn when(&self) -> f64 {
         self.raw().when
     }
@@ -195,23 +249,44 @@ impl Handle {
         }
     }
 
-    pub(super) fn context(&self) -> *mut ffi::PyObject {
+    /// Whether nobody but the caller has the handle, and so nobody can look at it or cancel it.
+    #[inline]
+    fn is_sole(&self) -> bool {
         // SAFETY: alive, attached.
-        unsafe { show_context(self.0.as_ptr()) };
-        self.raw().context
+        unsafe { ffi::Py_REFCNT(self.as_ptr()) == 1 }
     }
 
-    /// Hides a context that was made for this handle from the collector, until it is used.
+    /// The context of a handle that nobody else has, if nobody has the context either.
+    #[inline]
+    pub(super) fn unseen_context(&self) -> Option<*mut ffi::PyObject> {
+        let raw = self.raw();
+        (raw.flags & UNSEEN != 0 && self.is_sole()).then_some(raw.context)
+    }
+
+    /// The context as an object that this handle shares with no other.
+    pub(super) fn own_context(&self, py: Python<'_>) -> PyResult<*mut ffi::PyObject> {
+        // SAFETY: alive, attached.
+        let context = unsafe { own_context(self.0.as_ptr()) };
+        if context.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(context)
+    }
+
+    /// Takes the context of another handle if it holds the same, so that many handles in the queue
+    /// need memory, and the collector's time, for one.
     ///
-    /// Thousands of handles in the queue would otherwise be looked through again and again. The
-    /// loop keeps them alive while they are there, so there is nothing to collect.
-    pub(super) fn hide_context(&self) {
-        let raw = self.0.as_ptr();
-        // SAFETY: alive, attached. One reference: the context was copied for this handle.
+    /// Runs no Python code: the context that goes is a copy whose contents the other keeps.
+    #[inline]
+    pub(super) fn share_context(&self, other: &Self) {
+        let (raw, from) = (self.0.as_ptr(), other.0.as_ptr());
+        // SAFETY: alive, attached; contexts are never null in live handles.
         unsafe {
-            if ffi::Py_REFCNT((*raw).context) == 1 && (*raw).flags & HIDDEN == 0 {
-                ffi::PyObject_GC_UnTrack((*raw).context.cast());
-                (*raw).flags |= HIDDEN;
+            if (*raw).flags & (*from).flags & UNSEEN != 0
+                && hold_the_same((*raw).context, (*from).context)
+            {
+                let context = ffi::Py_NewRef((*from).context);
+                ffi::Py_DECREF(std::mem::replace(&mut (*raw).context, context));
             }
         }
     }
@@ -222,19 +297,13 @@ impl Handle {
         let raw = self.0.as_ptr();
         // SAFETY: alive, attached. References go only after they have left the handle.
         unsafe {
-            if ffi::Py_REFCNT(raw.cast()) == 1 || (*raw).flags & (CANCELLED | REPEATS) != 0 {
+            if self.is_sole() || (*raw).flags & (CANCELLED | REPEATS) != 0 {
                 return Ok(());
             }
             if debug {
-                let text = ffi::PyObject_Repr(raw.cast());
-                if text.is_null() {
-                    return Err(PyErr::fetch(py));
-                }
-                ffi::Py_XDECREF(std::mem::replace(&mut (*raw).repr, text));
+                keep_text(py, raw)?;
             }
-            for item in take_callback(raw) {
-                ffi::Py_XDECREF(item);
-            }
+            drop(take_contents(raw));
         }
         Ok(())
     }
@@ -251,15 +320,8 @@ impl Handle {
         if raw.flags & REPEATS != 0 && unsafe { ffi::Py_REFCNT(self.as_ptr()) } != 1 {
             return Ok(());
         }
-        let [first, second, third] = raw.args;
-        for pointer in [
-            raw.callback,
-            first,
-            second,
-            third,
-            raw.context,
-            raw.event_loop,
-        ] {
+        let [first, second] = raw.args;
+        for pointer in [raw.callback, first, second, raw.context, raw.event_loop] {
             if pointer.is_null() {
                 continue;
             }
@@ -274,47 +336,84 @@ impl Handle {
     /// Takes callback and arguments out of a handle that will not run, for the caller to drop.
     pub(super) fn take_contents(&self) -> Contents {
         // SAFETY: alive, attached.
-        Contents(unsafe { take_callback(self.0.as_ptr()) })
+        unsafe { take_contents(self.0.as_ptr()) }
     }
 
     pub(super) fn set_traceback(&self, traceback: Bound<'_, PyAny>) {
-        // SAFETY: alive, attached; the old value is null in a new handle.
-        unsafe { (*self.0.as_ptr()).traceback = traceback.into_ptr() };
+        // SAFETY: alive, attached; what is replaced is that of a new handle: nothing.
+        unsafe { origin(self.0.as_ptr()).traceback = Some(traceback.unbind()) };
     }
 
     /// Calls the callback, in whatever context is entered. Null is an error that is set.
-    ///
-    /// The callback is kept alive during the call: it may cancel its own handle.
+    #[inline]
     pub(super) fn call(&self, _py: Python<'_>) -> *mut ffi::PyObject {
         let raw = self.0.as_ptr();
-        // SAFETY: attached. Callback and arguments get references of their own for the call,
-        // since it may cancel the handle, which drops those of the handle. The first of `slots`
-        // is scratch space for the callee, as PY_VECTORCALL_ARGUMENTS_OFFSET promises.
+        // SAFETY: attached. If nobody else has the handle, nobody can cancel it during the call
+        // and so drop what it holds; otherwise callback and arguments get references of their
+        // own. PY_VECTORCALL_ARGUMENTS_OFFSET lets the callee change the place before the first
+        // argument meanwhile: that of the callback, at which nobody can look, or of `held`.
         unsafe {
-            let callback = (*raw).callback;
-            let count = (*raw).count as usize;
-            ffi::Py_INCREF(callback);
-            let result = if count <= INLINE {
-                let mut slots = [null_mut(); INLINE + 1];
-                for index in 0..count {
-                    slots[index + 1] = ffi::Py_NewRef((*raw).args[index]);
-                }
-                let flags = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-                let first = slots.as_mut_ptr().add(1);
-                let result =
-                    ffi::PyObject_Vectorcall(callback, first.cast_const(), flags, null_mut());
-                for argument in &slots[1..=count] {
-                    ffi::Py_DECREF(*argument);
-                }
-                result
+            if self.is_sole() && (*raw).count as usize <= INLINE {
+                return vectorcall((*raw).callback, &raw mut (*raw).args, (*raw).count);
+            }
+            let mut held = Held::of(raw);
+            if held.count as usize <= INLINE {
+                vectorcall(held.callback, &raw mut held.args, held.count)
             } else {
-                let tuple = ffi::Py_NewRef((*raw).args[0]);
-                let result = ffi::PyObject_Call(callback, tuple, null_mut());
-                ffi::Py_DECREF(tuple);
-                result
-            };
-            ffi::Py_DECREF(callback);
-            result
+                ffi::PyObject_Call(held.callback, held.args[0], null_mut())
+            }
+        }
+    }
+}
+
+unsafe fn vectorcall(
+    callback: *mut ffi::PyObject,
+    args: *mut [*mut ffi::PyObject; INLINE],
+    count: u32,
+) -> *mut ffi::PyObject {
+    let flags = count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    // SAFETY: the caller keeps callback and arguments alive, and has a field before the arguments.
+    unsafe { ffi::PyObject_Vectorcall(callback, args.cast_const().cast(), flags, null_mut()) }
+}
+
+/// Callback and arguments of a handle that may be cancelled during its call.
+#[repr(C)]
+struct Held {
+    callback: *mut ffi::PyObject,
+    /// What the callee sees before the arguments.
+    scratch: *mut ffi::PyObject,
+    args: [*mut ffi::PyObject; INLINE],
+    count: u32,
+}
+
+impl Held {
+    unsafe fn of(raw: *mut RawHandle) -> Self {
+        // SAFETY: alive, attached; the callback is not null in a handle that is to run, and unused
+        // arguments are.
+        unsafe {
+            let (callback, args) = ((*raw).callback, (*raw).args);
+            ffi::Py_INCREF(callback);
+            for argument in args {
+                ffi::Py_XINCREF(argument);
+            }
+            Self {
+                callback,
+                scratch: null_mut(),
+                args,
+                count: (*raw).count,
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: attached; owned references, or null.
+        unsafe {
+            for argument in self.args {
+                ffi::Py_XDECREF(argument);
+            }
+            ffi::Py_DECREF(self.callback);
         }
     }
 }
@@ -338,94 +437,151 @@ impl Drop for Handle {
     }
 }
 
-/// Memory for a handle, its fields null; `None` is an error that is set.
+/// Memory for a handle: its arguments and rare fields are null. `None` is an error that is set.
+#[inline]
 unsafe fn allocate(
     py: Python<'_>,
     kind: *mut ffi::PyTypeObject,
+    is_timer: bool,
 ) -> Option<ptr::NonNull<RawHandle>> {
-    let free = FREE.with(py, Vec::pop);
+    let free = FREE[usize::from(is_timer)].with(py, |free| {
+        let first = free.first;
+        if !first.is_null() {
+            // SAFETY: memory of the list (invariant 3).
+            free.first = unsafe { (*first).callback.cast() };
+            free.count -= 1;
+        }
+        first
+    });
     // SAFETY: invariant 3; initialising an object again gives it one reference and its type.
     unsafe {
-        let object = match free {
-            Some(address) => ffi::PyObject_Init(address as *mut ffi::PyObject, kind),
-            None => {
-                let memory = ffi::PyObject_Malloc(size_of::<RawHandle>());
-                if memory.is_null() {
-                    ffi::PyErr_NoMemory();
-                    return None;
-                }
-                clear_fields(memory.cast());
-                ffi::PyObject_Init(memory.cast(), kind)
+        let mut memory = free;
+        if memory.is_null() {
+            memory = ffi::PyObject_Malloc(size(is_timer)).cast();
+            if memory.is_null() {
+                ffi::PyErr_NoMemory();
+                return None;
             }
-        };
-        ptr::NonNull::new(object.cast())
-    }
-}
-
-/// Lets the collector know the context again: before anybody else has it, and before it goes.
-pub(super) unsafe fn show_context(raw: *mut RawHandle) {
-    // SAFETY: the caller is attached and has the handle; what is hidden is not tracked.
-    unsafe {
-        if (*raw).flags & HIDDEN != 0 {
-            (*raw).flags &= !HIDDEN;
-            ffi::PyObject_GC_Track((*raw).context.cast());
+            (*memory).args = [null_mut(); INLINE];
+            (*memory).weak_references = null_mut();
+            (*memory).origin = null_mut();
         }
+        ptr::NonNull::new(ffi::PyObject_Init(memory.cast(), kind).cast())
     }
 }
 
-unsafe fn clear_fields(raw: *mut RawHandle) {
-    // SAFETY: the caller owns the memory and nothing in it is an owned reference.
-    unsafe {
-        (*raw).callback = null_mut();
-        (*raw).args = [null_mut(); INLINE];
-        (*raw).context = null_mut();
-        (*raw).event_loop = null_mut();
-        (*raw).traceback = null_mut();
-        (*raw).repr = null_mut();
-        (*raw).weak_references = null_mut();
-        (*raw).count = 0;
-        (*raw).flags = 0;
+/// Gives some of the memory back that a burst of handles has left, once the loop has time.
+pub(super) fn trim(py: Python<'_>) {
+    for list in &FREE {
+        list.with(py, |free| {
+            for _ in 0..free.count.saturating_sub(FREE_IDLE).min(FREED_AT_ONCE) {
+                let first = free.first;
+                // SAFETY: memory of the list (invariant 3), which is not used any more.
+                unsafe {
+                    free.first = (*first).callback.cast();
+                    ffi::PyObject_Free(first.cast());
+                }
+                free.count -= 1;
+            }
+        });
     }
+}
+
+/// The context as an object that this handle shares with no other, for others to have; null is an
+/// error that is set.
+pub(super) unsafe fn own_context(raw: *mut RawHandle) -> *mut ffi::PyObject {
+    // SAFETY: the caller is attached and has the handle, whose context is never null.
+    unsafe {
+        if (*raw).flags & UNSEEN != 0 {
+            if ffi::Py_REFCNT((*raw).context) != 1 {
+                let copy = ffi::PyContext_Copy((*raw).context);
+                if copy.is_null() {
+                    return copy;
+                }
+                ffi::Py_DECREF(std::mem::replace(&mut (*raw).context, copy));
+            }
+            (*raw).flags &= !UNSEEN;
+        }
+        (*raw).context
+    }
+}
+
+/// What is kept in debug mode.
+///
+/// # Safety
+/// The caller is attached, has the handle, and runs no Python code while it has the reference.
+pub(super) unsafe fn origin<'a>(raw: *mut RawHandle) -> &'a mut Origin {
+    // SAFETY: null, or a box that belongs to the handle.
+    unsafe {
+        if (*raw).origin.is_null() {
+            (*raw).origin = Box::into_raw(Box::default());
+        }
+        &mut *(*raw).origin
+    }
+}
+
+/// Keeps the text of a handle that is about to lose its contents: afterwards nobody can tell.
+///
+/// # Safety
+/// The caller is attached and has the handle.
+pub(super) unsafe fn keep_text(py: Python<'_>, raw: *mut RawHandle) -> PyResult<()> {
+    // SAFETY: as above; the old text goes when the reference to its place is no longer in use.
+    unsafe {
+        let text = Bound::from_owned_ptr_or_err(py, ffi::PyObject_Repr(raw.cast()))?;
+        let old = origin(raw).text.replace(text.unbind());
+        drop(old);
+    }
+    Ok(())
 }
 
 /// Takes callback and arguments out of a handle; the caller drops them when it is safe.
-pub(super) unsafe fn take_callback(raw: *mut RawHandle) -> [*mut ffi::PyObject; INLINE + 1] {
+pub(super) unsafe fn take_contents(raw: *mut RawHandle) -> Contents {
     // SAFETY: alive, attached. Each pointer moves out once.
     unsafe {
-        let args = std::mem::replace(&mut (*raw).args, [null_mut(); INLINE]);
+        let [first, second] = std::mem::replace(&mut (*raw).args, [null_mut(); INLINE]);
         (*raw).count = 0;
         let callback = std::mem::replace(&mut (*raw).callback, null_mut());
-        [callback, args[0], args[1], args[2]]
+        Contents([callback, first, second])
     }
 }
 
 pub(super) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
-    let raw = object.cast::<RawHandle>();
     // SAFETY: the last reference is gone, so the object is ours alone.
+    unsafe { release(object.cast(), false) };
+}
+
+pub(super) unsafe extern "C" fn dealloc_timer(object: *mut ffi::PyObject) {
+    // SAFETY: as above; the type is that of timers.
+    unsafe { release(object.cast(), true) };
+}
+
+#[inline]
+unsafe fn release(raw: *mut RawHandle, is_timer: bool) {
+    // SAFETY: the object is the caller's alone, and attached. What it holds goes while it is
+    // whole, and its memory is given back after that.
     unsafe {
         if !(*raw).weak_references.is_null() {
-            ffi::PyObject_ClearWeakRefs(object);
+            ffi::PyObject_ClearWeakRefs(raw.cast());
         }
-        for item in take_callback(raw) {
-            ffi::Py_XDECREF(item);
-        }
-        show_context(raw);
+        drop(take_contents(raw));
         ffi::Py_XDECREF((*raw).context);
         ffi::Py_XDECREF((*raw).event_loop);
-        ffi::Py_XDECREF((*raw).traceback);
-        ffi::Py_XDECREF((*raw).repr);
-        let kind = ffi::Py_TYPE(object);
+        let origin = std::mem::replace(&mut (*raw).origin, null_mut());
+        if !origin.is_null() {
+            drop(Box::from_raw(origin));
+        }
+        let kind = ffi::Py_TYPE(raw.cast());
         let py = Python::assume_attached();
-        let kept = FREE.with(py, |free| {
-            let room = free.len() < FREE_MAX;
+        let kept = FREE[usize::from(is_timer)].with(py, |free| {
+            let room = free.count < FREE_MAX;
             if room {
-                clear_fields(raw);
-                free.push(object as usize);
+                (*raw).callback = std::mem::replace(&mut free.first, raw).cast();
+                free.count += 1;
             }
             room
         });
         if !kept {
-            ffi::PyObject_Free(object.cast());
+            ffi::PyObject_Free(raw.cast());
         }
         ffi::Py_DECREF(kind.cast());
     }

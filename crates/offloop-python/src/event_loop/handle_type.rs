@@ -13,7 +13,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::handle::{
-    CANCELLED, Handle, INLINE, RawHandle, SCHEDULED, dealloc, show_context, take_callback,
+    CANCELLED, Handle, INLINE, RawHandle, SCHEDULED, dealloc, dealloc_timer, keep_text,
+    own_context, size, take_contents,
 };
 use crate::names::function;
 
@@ -46,18 +47,12 @@ unsafe extern "C" fn cancel(
                 }
                 state.debug
             });
-            if debug {
-                // Kept for the log: afterwards nobody can tell what it was.
-                let text = ffi::PyObject_Repr(object);
-                if text.is_null() {
-                    return null_mut();
-                }
-                ffi::Py_XDECREF(std::mem::replace(&mut (*raw).repr, text));
+            if debug && let Err(error) = keep_text(Python::assume_attached(), raw) {
+                error.restore(Python::assume_attached());
+                return null_mut();
             }
             ffi::Py_INCREF(object);
-            for item in take_callback(raw) {
-                ffi::Py_XDECREF(item);
-            }
+            drop(take_contents(raw));
             ffi::Py_DECREF(object);
         }
         ffi::Py_NewRef(ffi::Py_None())
@@ -80,10 +75,7 @@ unsafe extern "C" fn get_context(
     _: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: a method of our type, attached; the context is never null in a live handle.
-    unsafe {
-        show_context(object.cast());
-        ffi::Py_NewRef((*object.cast::<RawHandle>()).context)
-    }
+    unsafe { ffi::Py_XNewRef(own_context(object.cast())) }
 }
 
 unsafe extern "C" fn when(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -182,12 +174,20 @@ unsafe extern "C" fn get_traceback(
     _: *mut c_void,
 ) -> *mut ffi::PyObject {
     // SAFETY: a getter of our type, attached.
-    unsafe { or_none((*object.cast::<RawHandle>()).traceback) }
+    unsafe {
+        let origin = (*object.cast::<RawHandle>()).origin.as_ref();
+        or_none(pointer_to(
+            origin.and_then(|origin| origin.traceback.as_ref()),
+        ))
+    }
 }
 
 unsafe extern "C" fn get_repr(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     // SAFETY: a getter of our type, attached.
-    unsafe { or_none((*object.cast::<RawHandle>()).repr) }
+    unsafe {
+        let origin = (*object.cast::<RawHandle>()).origin.as_ref();
+        or_none(pointer_to(origin.and_then(|origin| origin.text.as_ref())))
+    }
 }
 
 /// `__class__`, by which `isinstance` takes us for what we stand for.
@@ -207,6 +207,10 @@ unsafe extern "C" fn get_class(object: *mut ffi::PyObject, _: *mut c_void) -> *m
             null_mut()
         }
     }
+}
+
+fn pointer_to(object: Option<&Py<PyAny>>) -> *mut ffi::PyObject {
+    object.map_or(null_mut(), Py::as_ptr)
 }
 
 unsafe fn or_none(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -377,6 +381,7 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&'static Types> {
         let handle = make_type(
             py,
             c"offloop.Handle",
+            size(false),
             vec![
                 slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
                 slot(ffi::Py_tp_repr, repr as *mut c_void),
@@ -395,8 +400,9 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&'static Types> {
         let timer = make_type(
             py,
             c"offloop.TimerHandle",
+            size(true),
             vec![
-                slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+                slot(ffi::Py_tp_dealloc, dealloc_timer as *mut c_void),
                 slot(ffi::Py_tp_richcompare, compare as *mut c_void),
                 slot(ffi::Py_tp_hash, hash as *mut c_void),
                 slot(ffi::Py_tp_getset, leak(getters)),
@@ -411,6 +417,7 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&'static Types> {
 fn make_type(
     py: Python<'_>,
     name: &'static std::ffi::CStr,
+    size: usize,
     mut slots: Vec<ffi::PyType_Slot>,
     base: *mut ffi::PyObject,
 ) -> PyResult<*mut ffi::PyTypeObject> {
@@ -420,7 +427,7 @@ fn make_type(
         ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
     let mut spec = ffi::PyType_Spec {
         name: name.as_ptr().cast::<c_char>(),
-        basicsize: c_int::try_from(size_of::<RawHandle>()).expect("a small struct"),
+        basicsize: c_int::try_from(size).expect("a small struct"),
         itemsize: 0,
         flags: flags.try_into().expect("flags of 32 bits"),
         slots: slots.as_mut_ptr(),

@@ -5,8 +5,9 @@
 //! keyword, every error text and every Python version's own behaviour is there; what happens for
 //! each callback or packet is ours and comes first in the order of classes.
 //!
-//! Shape:      `handle.rs`, `handle_type.rs` what waits to be run · `schedule.rs` the queue and
-//!             the heap of timers · `watch.rs` descriptors and who waits for them · `turn.rs` one
+//! Shape:      `handle.rs`, `handle_type.rs` what waits to be run · `schedule.rs`,
+//!             `timers.rs` the queue and the timers · `context.rs` where a callback runs ·
+//!             `running.rs` which one runs now · `watch.rs` descriptors and who waits for them · `turn.rs` one
 //!             round of the loop · `calling.rs`, `fast.rs`, `making.rs`, `transport_calls.rs`
 //!             methods called too often for anything but C's calling convention · `stream.rs` a
 //!             connection, with `reading.rs`, `feeding.rs` and `writing.rs` · `sock.rs` calls on
@@ -21,15 +22,18 @@ mod calling;
 mod cell;
 mod child;
 mod child_pipe;
+mod context;
 mod fast;
 mod feeding;
 mod handle;
 mod handle_type;
 mod making;
 mod reading;
+mod running;
 mod schedule;
 mod sock;
 mod stream;
+mod timers;
 mod tls;
 mod transport_calls;
 mod turn;
@@ -42,6 +46,7 @@ use std::sync::Arc;
 
 use offloop_sys::event::Event;
 use offloop_sys::readiness::{Found, Interest, Readiness};
+use offloop_sys::running::Running;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -69,6 +74,8 @@ struct State {
     own_clock: bool,
     slow_callback_s: f64,
     task_factory: Option<Py<PyAny>>,
+    /// Callbacks are marked while they run.
+    armed: Option<running::Armed>,
     /// Streams that have something to send at the end of the round.
     unsent: Vec<Py<Stream>>,
     /// Taken out by whoever reads.
@@ -81,6 +88,7 @@ pub(crate) struct LoopCore {
     state: GilCell<State>,
     readiness: Arc<Readiness>,
     waker: Event,
+    running: Running,
 }
 
 /// The exception that Python's own calls raise: its class, number and text.
@@ -120,11 +128,13 @@ impl LoopCore {
                 own_clock: true,
                 slow_callback_s: 0.1,
                 task_factory: None,
+                armed: None,
                 unsent: Vec::new(),
                 read_memory: None,
             }),
             readiness,
             waker,
+            running: Running::new(),
         })
     }
 
@@ -173,6 +183,18 @@ impl LoopCore {
     /// Another clock than ours is, or is no more, in use.
     fn _set_own_clock(&self, py: Python<'_>, own: bool) {
         self.state.with(py, |state| state.own_clock = own);
+    }
+
+    /// Begins or ends to mark each callback while it runs, for `_running_callback`.
+    #[pyo3(signature = (armed=true))]
+    fn _arm_watch(&self, py: Python<'_>, armed: bool) {
+        let armed = armed.then(running::Armed::now);
+        self.state.with(py, |state| state.armed = armed);
+    }
+
+    /// What runs now on an armed loop: its number, for how many seconds, and what is called.
+    fn _running_callback(&self, py: Python<'_>) -> Option<(u64, f64, Option<Py<PyAny>>)> {
+        running::current(py, self)
     }
 
     fn _add_callback(&self, py: Python<'_>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -357,6 +379,7 @@ impl LoopCore {
 
 /// Finishes the class: its methods in C's calling convention.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    context::learn_layout(module.py())?;
     module.add_class::<LoopCore>()?;
     module.add_class::<Stream>()?;
     module.add_class::<child::Child>()?;

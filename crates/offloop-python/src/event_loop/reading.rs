@@ -23,11 +23,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{ffi, intern};
 
+use super::context::Entered;
 use super::feeding::Feed;
 use super::os_error;
 use super::stream::{Receiver, Stream};
 use super::tls;
-use super::turn::Entered;
 use super::view::View;
 
 /// Read at once, as in the standard loop.

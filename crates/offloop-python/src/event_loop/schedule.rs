@@ -1,14 +1,11 @@
-//! What is to be run: the queue of ready handles, and the heap of timers.
+//! What is to be run: the queue of what is ready, and the timers that are not due yet.
 //!
-//! Cancelling costs nothing here: a cancelled handle is passed over when its turn comes. Cancelled
-//! timers are counted, and swept out once they are most of a large heap.
+//! Cancelling costs nothing here: a cancelled handle is passed over when its turn comes.
 //!
-//! Shape:      a ring of entries; a binary heap ordered by time, then by the order of arrival.
 //! Invariants: every method returns the handles that it lets go of, for the caller to drop when
 //!             the state is no longer in use.
 
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -16,10 +13,8 @@ use pyo3::prelude::*;
 use super::handle::Handle;
 use super::sock::Wait;
 use super::stream::Stream;
+use super::timers::Timers;
 use super::watch::Side;
-
-/// Fewer timers are not worth sweeping. The standard loop's numbers.
-const SWEEP_MIN: usize = 100;
 
 /// Something to run.
 pub(super) enum Entry {
@@ -63,43 +58,11 @@ impl Entry {
     }
 }
 
-struct Timer {
-    when: f64,
-    sequence: u64,
-    handle: Handle,
-}
-
-impl Ord for Timer {
-    /// The earliest is the greatest, as `BinaryHeap` wants it.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other
-            .when
-            .total_cmp(&self.when)
-            .then_with(|| other.sequence.cmp(&self.sequence))
-    }
-}
-
-impl PartialOrd for Timer {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Timer {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Timer {}
-
 /// Everything that waits to be run.
 #[derive(Default)]
 pub(super) struct Schedule {
     ready: VecDeque<Entry>,
-    timers: BinaryHeap<Timer>,
-    sequence: u64,
-    cancelled: usize,
+    timers: Timers,
 }
 
 impl Schedule {
@@ -117,70 +80,38 @@ impl Schedule {
         self.ready.len()
     }
 
-    /// Adds a timer; when most of them are cancelled, those are swept out and returned.
+    /// Adds a callback of ours; it shares the context of the one before it, if it can.
+    #[inline]
+    pub(super) fn push_handle(&mut self, handle: Handle) {
+        if let Some(Entry::Ours(last)) = self.ready.back() {
+            handle.share_context(last);
+        }
+        self.ready.push_back(Entry::Ours(handle));
+    }
+
+    /// Adds a timer; cancelled ones are swept out now and then, and returned.
     #[must_use]
     pub(super) fn push_timer(&mut self, handle: Handle) -> Vec<Handle> {
-        let mut swept = Vec::new();
-        self.sweep(&mut swept);
-        handle.set_scheduled(true);
-        self.sequence += 1;
-        self.timers.push(Timer {
-            when: handle.when(),
-            sequence: self.sequence,
-            handle,
-        });
-        swept
+        self.timers.push(handle)
     }
 
     pub(super) fn count_cancelled(&mut self) {
-        self.cancelled += 1;
+        self.timers.count_cancelled();
     }
 
     pub(super) fn cancelled_timers(&self) -> usize {
-        self.cancelled
+        self.timers.cancelled()
     }
 
     /// When the next timer is due; cancelled ones before it move to `dropped`.
     pub(super) fn next_timer(&mut self, dropped: &mut Vec<Handle>) -> Option<f64> {
-        self.sweep(dropped);
-        while self.timers.peek()?.handle.is_cancelled() {
-            self.cancelled = self.cancelled.saturating_sub(1);
-            dropped.extend(self.pop_timer());
-        }
-        self.timers.peek().map(|timer| timer.when)
-    }
-
-    /// Takes the cancelled timers out, once they are most of a large heap.
-    #[inline]
-    fn sweep(&mut self, dropped: &mut Vec<Handle>) {
-        if self.timers.len() <= SWEEP_MIN || self.cancelled * 2 <= self.timers.len() {
-            return;
-        }
-        let mut timers = std::mem::take(&mut self.timers).into_vec();
-        let cancelled = timers.extract_if(.., |timer| timer.handle.is_cancelled());
-        dropped.extend(cancelled.map(|timer| {
-            timer.handle.set_scheduled(false);
-            timer.handle
-        }));
-        self.timers = timers.into();
-        self.cancelled = 0;
-    }
-
-    fn pop_timer(&mut self) -> Option<Handle> {
-        let handle = self.timers.pop()?.handle;
-        handle.set_scheduled(false);
-        Some(handle)
+        self.timers.next(dropped)
     }
 
     /// Moves the timers that are due before `end` to the queue.
     pub(super) fn release_due(&mut self, end: f64) {
-        while self.timers.peek().is_some_and(|timer| timer.when < end) {
-            if let Some(handle) = self.pop_timer() {
-                if handle.is_cancelled() {
-                    self.cancelled = self.cancelled.saturating_sub(1);
-                }
-                self.ready.push_back(Entry::Ours(handle));
-            }
+        while let Some(handle) = self.timers.pop_due(end) {
+            self.ready.push_back(Entry::Ours(handle));
         }
     }
 
@@ -193,19 +124,20 @@ impl Schedule {
     }
 
     pub(super) fn timers(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        let object = |timer: &Timer| timer.handle.to_object(py);
-        self.timers.iter().map(object).collect()
+        self.timers
+            .handles()
+            .map(|handle| handle.to_object(py))
+            .collect()
     }
 
     /// Everything, for the caller to drop. None of it will run, whoever else has it.
     pub(super) fn take_all(&mut self) -> impl Sized + use<> {
-        self.cancelled = 0;
         let timers = std::mem::take(&mut self.timers);
         let ready = std::mem::take(&mut self.ready);
         let mut contents = Vec::with_capacity(timers.len() + ready.len());
-        for timer in &timers {
-            timer.handle.set_scheduled(false);
-            contents.push(timer.handle.take_contents());
+        for handle in timers.handles() {
+            handle.set_scheduled(false);
+            contents.push(handle.take_contents());
         }
         for entry in &ready {
             if let Entry::Ours(handle) = entry {
@@ -219,9 +151,6 @@ impl Schedule {
         for entry in &self.ready {
             entry.traverse(visit)?;
         }
-        for timer in &self.timers {
-            timer.handle.traverse(visit)?;
-        }
-        Ok(())
+        self.timers.traverse(visit)
     }
 }

@@ -17,8 +17,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::cell::GilCell;
+use super::context::Entered;
 use super::tls::Tls;
-use super::turn::Entered;
 use super::{LoopCore, feeding};
 
 /// The protocol, by what it wants to be called. Its methods are looked up at each call, as in the
@@ -412,7 +412,7 @@ impl Stream {
         let context = self.state.with(py, |state| {
             state.context.as_ref().map(|held| held.clone_ref(py))
         });
-        let mut entered = Entered::nothing();
+        let mut entered = Entered::default();
         if let Some(context) = &context {
             entered.switch(py, context.as_ptr())?;
         }

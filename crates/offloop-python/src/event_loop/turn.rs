@@ -10,7 +10,6 @@
 //!             raises goes to the loop's exception handler.
 //! Source:     asyncio/base_events.py (`_run_once`); research on loops, sections A4 and D2.
 
-use std::ptr::null_mut;
 use std::time::Duration;
 
 use offloop_sys::clock::{monotonic_ns, ticks};
@@ -19,8 +18,9 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::handle::Handle;
-
+use super::context::Entered;
+use super::handle::{Handle, trim};
+use super::running::Mark;
 use super::schedule::Entry;
 use super::watch::Side;
 use super::{LoopCore, os_error, reading, sock, writing};
@@ -43,47 +43,20 @@ pub(super) fn monotonic_s() -> f64 {
     ns * 1e-9
 }
 
-/// The context that is entered, kept over callbacks that share it.
-pub(super) struct Entered(*mut ffi::PyObject);
+/// What is kept from round to round.
+struct Turn {
+    /// When the last poll was, in ticks.
+    polled: u64,
+    /// A chain of callbacks mostly runs in one context.
+    entered: Entered,
+}
 
-impl Entered {
-    pub(super) const fn nothing() -> Self {
-        Self(null_mut())
-    }
-
-    /// Enters the context of `handle`, if it is not the one that is entered.
-    pub(super) fn switch(&mut self, py: Python<'_>, context: *mut ffi::PyObject) -> PyResult<()> {
-        if self.0 == context {
-            return Ok(());
-        }
-        self.leave(py)?;
-        // SAFETY: attached; the handle that we run keeps its context alive, and `leave` exits it
-        // before we let go of our reference.
-        unsafe {
-            if ffi::PyContext_Enter(context) != 0 {
-                return Err(PyErr::fetch(py));
-            }
-            ffi::Py_INCREF(context);
-        }
-        self.0 = context;
-        Ok(())
-    }
-
-    pub(super) fn leave(&mut self, py: Python<'_>) -> PyResult<()> {
-        let context = std::mem::replace(&mut self.0, null_mut());
-        if context.is_null() {
-            return Ok(());
-        }
-        // SAFETY: attached; entered by `switch`, which took a reference.
-        let exited = unsafe {
-            let exited = ffi::PyContext_Exit(context);
-            ffi::Py_DECREF(context);
-            exited
-        };
-        if exited == 0 {
-            Ok(())
-        } else {
-            Err(PyErr::fetch(py))
+impl Turn {
+    fn new() -> Self {
+        Self {
+            // Wraps far back, so that the first round polls.
+            polled: ticks().wrapping_sub(POLL_EVERY_TICKS),
+            entered: Entered::default(),
         }
     }
 }
@@ -91,28 +64,27 @@ impl Entered {
 /// Runs rounds until the loop is told to stop.
 pub(super) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
-    // Wraps far back, so that the first round polls.
-    let mut polled = ticks().wrapping_sub(POLL_EVERY_TICKS);
+    let mut turn = Turn::new();
     loop {
-        let result = round(event_loop, &mut polled);
-        if result.is_err() {
+        let result = round(event_loop, &mut turn);
+        if result.is_err() || core.state.with(py, |state| state.stopping) {
+            let left = turn.entered.leave(py);
             writing::flush_all(py, core)?;
-        }
-        result?;
-        if core.state.with(py, |state| state.stopping) {
-            return writing::flush_all(py, core);
+            return result.and(left);
         }
     }
 }
 
 /// One round that polls for certain.
 pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let mut polled = ticks().wrapping_sub(POLL_EVERY_TICKS);
-    round(event_loop, &mut polled)?;
-    writing::flush_all(event_loop.py(), event_loop.get())
+    let py = event_loop.py();
+    let mut turn = Turn::new();
+    let result = round(event_loop, &mut turn);
+    result.and(turn.entered.leave(py))?;
+    writing::flush_all(py, event_loop.get())
 }
 
-fn round(event_loop: &Bound<'_, LoopCore>, polled: &mut u64) -> PyResult<()> {
+fn round(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
     let py = event_loop.py();
     let core = event_loop.get();
     let (simple, unsent) = core.state.with(py, |state| {
@@ -121,14 +93,16 @@ fn round(event_loop: &Bound<'_, LoopCore>, polled: &mut u64) -> PyResult<()> {
     });
     if unsent {
         // Also what was written while the loop did not run.
+        turn.entered.leave(py)?;
         writing::flush_all(py, core)?;
     }
     let now = ticks();
     // A counter that went back counts as a long time.
-    if !simple || now.wrapping_sub(*polled) >= POLL_EVERY_TICKS {
-        *polled = poll_and_release(event_loop, now, *polled)?;
+    if !simple || now.wrapping_sub(turn.polled) >= POLL_EVERY_TICKS {
+        turn.entered.leave(py)?;
+        turn.polled = poll_and_release(event_loop, now, turn.polled)?;
     }
-    run_ready(event_loop)
+    run_ready(event_loop, &mut turn.entered)
 }
 
 /// Polls if it is time to, waiting if there is nothing to do, and queues the timers that are due.
@@ -183,6 +157,9 @@ fn poll(event_loop: &Bound<'_, LoopCore>, limit: Option<Duration>) -> PyResult<(
     let py = event_loop.py();
     let core = event_loop.get();
     let waits = limit != Some(Duration::ZERO);
+    if waits {
+        trim(py);
+    }
     let mut found = core.state.with(py, |state| {
         state.asleep = waits;
         state.found.take().unwrap_or_default()
@@ -229,38 +206,40 @@ fn queue_found(py: Python<'_>, core: &LoopCore, found: &Found) {
 }
 
 /// Runs what is ready now, in order.
-fn run_ready(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+fn run_ready(event_loop: &Bound<'_, LoopCore>, entered: &mut Entered) -> PyResult<()> {
     let py = event_loop.py();
     let core = event_loop.get();
-    let (count, debug) = core
-        .state
-        .with(py, |state| (state.schedule.ready_len(), state.debug));
-    let mut entered = Entered(null_mut());
-    let mut result = Ok(());
+    let (count, debug, armed) = core.state.with(py, |state| {
+        let armed = state.armed.is_some();
+        (state.schedule.ready_len(), state.debug, armed)
+    });
     for _ in 0..count {
         let Some(entry) = core.state.with(py, |state| state.schedule.pop()) else {
             break;
         };
-        result = if debug {
-            entered
-                .leave(py)
-                .and_then(|()| run_watched(event_loop, entry))
+        let mark = armed.then(|| Mark::begin(core, &entry));
+        if debug {
+            entered.leave(py)?;
+            run_watched(event_loop, entry, mark)?;
         } else {
-            run_entry(core, py, entry, &mut entered)
-        };
-        if result.is_err() {
-            break;
+            run_entry(core, py, entry, entered, mark)?;
         }
     }
-    let left = entered.leave(py);
-    result.and(left)
+    Ok(())
 }
 
 #[inline]
-fn run_entry(core: &LoopCore, py: Python<'_>, entry: Entry, entered: &mut Entered) -> PyResult<()> {
+fn run_entry(
+    core: &LoopCore,
+    py: Python<'_>,
+    entry: Entry,
+    entered: &mut Entered,
+    mark: Option<Mark<'_>>,
+) -> PyResult<()> {
     match entry {
         Entry::Ours(handle) => {
             let result = run_handle(py, &handle, entered);
+            drop(mark);
             result.and(handle.finish(py, false))
         }
         Entry::Stream(stream, Side::Reader) => core.with_read_memory(py, |memory| {
@@ -293,7 +272,7 @@ fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered) -> PyResul
     if handle.is_spent() {
         return Ok(());
     }
-    if let Err(error) = entered.switch(py, handle.context()) {
+    if let Err(error) = entered.switch_to(py, handle) {
         return report(py, handle, error);
     }
     let result = handle.call(py);
@@ -309,14 +288,18 @@ fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered) -> PyResul
 
 /// Runs a handle outside any round, as its `_run` method.
 pub(super) fn run_alone(py: Python<'_>, handle: &Handle) -> PyResult<()> {
-    let mut entered = Entered(null_mut());
+    let mut entered = Entered::default();
     let result = run_handle(py, handle, &mut entered);
     let left = entered.leave(py);
     result.and(left)
 }
 
 /// Debug mode: the handle is the loop's current one, and a slow one is logged.
-fn run_watched(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<()> {
+fn run_watched(
+    event_loop: &Bound<'_, LoopCore>,
+    entry: Entry,
+    mark: Option<Mark<'_>>,
+) -> PyResult<()> {
     let py = event_loop.py();
     if entry.is_cancelled(py)? {
         return Ok(());
@@ -328,12 +311,13 @@ fn run_watched(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<()> {
     let object = entry.to_object(py);
     event_loop.setattr(pyo3::intern!(py, "_current_handle"), &object)?;
     let before = clock(event_loop)?;
-    let mut entered = Entered(null_mut());
+    let mut entered = Entered::default();
     // The callback stays in its handle until the log is written.
     let (result, handle) = match entry {
         Entry::Ours(handle) => (run_handle(py, &handle, &mut entered), Some(handle)),
-        other => (run_entry(core, py, other, &mut entered), None),
+        other => (run_entry(core, py, other, &mut entered, None), None),
     };
+    drop(mark);
     let result = result.and(entered.leave(py));
     let elapsed = clock(event_loop)? - before;
     event_loop.setattr(pyo3::intern!(py, "_current_handle"), py.None())?;

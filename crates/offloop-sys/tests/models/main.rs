@@ -1,5 +1,5 @@
-//! The rings and the handshakes under a model checker: every interleaving, and every value that the
-//! memory model lets a load return.
+//! The rings, the handshakes and the sequence lock under a model checker: every interleaving, and
+//! every value that the memory model lets a load return.
 //!
 //! Run with `make loom`: loom replaces the atomics of `sync.rs`. A missing release or acquire shows
 //! as an access to a cell that the other side still owns, or as a frame that is not seen; a missing
@@ -10,3 +10,4 @@
 mod handshake_loom;
 mod memory;
 mod ring_loom;
+mod running_loom;

@@ -211,14 +211,16 @@ fn deliver_data(
     memory: &mut ReadMemory,
 ) -> PyResult<End> {
     let py = protocol.py();
-    let call =
-        |data: Bound<'_, PyBytes>| protocol.call_method1(intern!(py, "data_received"), (data,));
+    let call = |data: &Bound<'_, PyBytes>| {
+        let method = intern!(py, "data_received");
+        protocol.call_method1(method, (data,)).map(drop)
+    };
     if waiting < LARGE {
         let room = memory.plain(PLAIN_BYTES);
         // SAFETY: room of that length, borrowed exclusively.
         let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len()) };
         if read.count > 0 {
-            call(PyBytes::new(py, &room[..read.count]))?;
+            call(&PyBytes::new(py, &room[..read.count]))?;
         }
         return Ok(read.end);
     }
@@ -237,7 +239,7 @@ fn deliver_data(
     };
     memory.keep(kept);
     if read.count > 0 {
-        call(data)?;
+        call(&data)?;
     }
     Ok(read.end)
 }

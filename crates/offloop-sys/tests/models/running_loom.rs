@@ -1,0 +1,30 @@
+//! What a thread is seen to do is one piece of its work, and never parts of two.
+//!
+//! Taken out once, so that the model failed: either fence, the release of the last store, and the
+//! acquire of the first load.
+
+use loom::sync::Arc;
+use loom::thread;
+use offloop_sys::running::Running;
+
+#[test]
+fn a_piece_of_work_is_read_whole_or_not_at_all() {
+    loom::model(|| {
+        let running = Arc::new(Running::new());
+        let worker = thread::spawn({
+            let running = running.clone();
+            move || {
+                running.begin(10, 100);
+                running.end();
+                running.begin(20, 200);
+            }
+        });
+        if let Some(work) = running.read() {
+            assert_eq!(work.object, work.number * 10);
+            assert_eq!(work.start, work.number * 100);
+        }
+        worker.join().unwrap();
+        let last = running.read().expect("the second has not ended");
+        assert_eq!((last.number, last.object, last.start), (2, 20, 200));
+    });
+}
