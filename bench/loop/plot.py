@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from bench.loop.contenders import FLOOR
 from bench.loop.report import Line, contenders, lines
-from bench.reach import format_number
 from bench.results import Run
 
 if TYPE_CHECKING:
@@ -94,12 +93,14 @@ def _draw_line(axes: Axes, row: int, line: Line, names: list[str]) -> None:
     if edge is not None:
         axes.plot([edge, edge], [row - 0.36, row + 0.36], color="black", linewidth=2.2, zorder=4)
     reached = line.verdict.reached
+    text = line.verdict.show(line.goal.peer) or "-"
+    if line.verdict.ours is not None:
+        text += f" {line.verdict.unit}"
     mark = {True: "reached", False: "not reached", None: ""}[reached]
-    value = "-" if line.verdict.ours is None else format_number(line.verdict.ours)
     axes.text(
         1.01,
         row,
-        f"{value} {line.verdict.unit}   {mark}",
+        f"{text}   {mark}",
         transform=axes.get_yaxis_transform(),
         color=_MISSED if reached is False else _OURS,
         fontsize=8,

@@ -69,9 +69,9 @@ def write(run: Run, output: Path) -> None:
 
 
 def row_line(row: Row, results: ScenarioResults) -> str:
-    """Return the numbers of a row that has just been measured, on one line for each metric."""
+    """Return the numbers of a row that has just been measured, a line for each that is judged."""
     text = []
-    for metric in row.metrics:
+    for metric in dict.fromkeys(goal.metric for goal in row.goals):
         numbers = ", ".join(f"{name} {_word(results, name, metric.key)}" for name in results.cases)
         text.append(f"[bold]{row.name}[/] {escape(f'{metric.title} ({metric.unit}): {numbers}')}")
     text += [

@@ -39,7 +39,7 @@ _OUTPUT = Path(__file__).resolve().parents[1] / "out" / "loop"
 _WIDTH = 160
 #: A load average beyond this means that something else was running when the run began.
 _QUIET_LOAD = 0.5
-#: What the rows use besides the contenders, and which the results name as well.
+#: What the rows of web servers use besides the contenders.
 _FRAMEWORKS = ("uvicorn", "starlette", "httptools", "aiohttp")
 
 
@@ -133,13 +133,16 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _describe(arguments: argparse.Namespace, plan: list[tuple[Row, list[str]]]) -> Run:
     names = dict.fromkeys(name for _, present in plan for name in present)
+    measured = packages(names)
+    if any(row.load is not None and row.load.command == "http" for row, _ in plan):
+        measured += _FRAMEWORKS
     return Run(
         machine=str(machine.Machine.read()),
         command=shlex.join(["python", "-m", "bench.loop", *sys.argv[1:]]),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         load=os.getloadavg()[0],
         quick=arguments.quick,
-        packages=machine.packages([*packages(names), *_FRAMEWORKS]),
+        packages=machine.packages(measured),
         planned=sum(len(present) for _, present in plan),
     )
 

@@ -19,6 +19,13 @@ from bench.results import Metric
 
 RATE = Metric("requests_per_s", "requests", "k/s", higher_is_better=True)
 CPU = Metric("server_cpu_us", "server CPU per request", "us")
+#: What the client tells besides; it has no number to reach, and is kept in the results' JSON.
+_BESIDES = (
+    Metric("p50_us", "latency p50", "us"),
+    Metric("p99_us", "latency p99", "us"),
+    Metric("client_cpu_us", "client CPU per request", "us"),
+)
+SERVED = (RATE, CPU, *_BESIDES)
 
 CONNECTIONS = 10
 KIB = 1024
@@ -128,7 +135,7 @@ def _plain(kind: str, kib: int, heap: str, rate: float, *, judge_cpu: bool = Fal
         name=f"echo-{kind}-{kib}k-{heap}",
         title=title,
         about=f"{CONNECTIONS} connections, against a bare epoll server in C.",
-        metrics=(RATE, CPU),
+        metrics=SERVED,
         goals=goals,
         run=_serving(kind, tls=False),
         load=Load("echo", CONNECTIONS, kib * KIB),
@@ -144,7 +151,7 @@ def _tls(kind: str, kib: int, goals: Callable[[str], tuple[Goal, ...]]) -> Row:
         name=f"tls-{kind}-{kib}k",
         title=title,
         about=f"{CONNECTIONS} connections, against an epoll server in C with OpenSSL.",
-        metrics=(RATE, CPU),
+        metrics=SERVED,
         goals=goals(title),
         run=_serving(kind, tls=True),
         contenders=TLS_LOOPS,

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.loop.contenders import Contender
 from bench.loop.rows.base import BEST, Load, Row, goal
-from bench.loop.rows.echo import CPU, RATE, listening_socket
+from bench.loop.rows.echo import CPU, RATE, SERVED, listening_socket
 from bench.loop.rows.running import run_on, say, serve_forever
 
 Serve = Callable[[], Coroutine[Any, Any, None]]
@@ -68,7 +68,7 @@ def _row(name: str, title: str, serve: Serve, heap: str) -> Row:
         name=f"{name}-{heap}",
         title=title,
         about=f"GET / over {CONNECTIONS} connections that are kept alive.",
-        metrics=(RATE, CPU),
+        metrics=SERVED,
         goals=(goal(title, RATE, 1.05, BEST), goal(f"{title}: CPU", CPU, 1.0, BEST)),
         run=_serving(serve),
         load=Load("http", CONNECTIONS),
