@@ -27,6 +27,9 @@ REQUIREMENTS := requirements/build.txt requirements/test.txt requirements/lint.t
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml \
 	$(wildcard Cargo.lock rustfmt.toml)
 
+# The benchmark's client is a package of its own, and is checked without OpenSSL's headers.
+BENCH_CLIENT := --manifest-path bench/loop/client/Cargo.toml --target-dir target/bench-client
+
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -43,6 +46,7 @@ test: test-rust test-python ## Run every test of both languages
 .PHONY: test-rust
 test-rust: $(VENV)/.installed ## Run the Rust tests, simulation and fault tests included
 	cargo test $(CARGO_FLAGS) --workspace --exclude offloop-python
+	cargo test $(CARGO_FLAGS) $(BENCH_CLIENT)
 
 .PHONY: test-python
 test-python: $(VENV)/.built ## Run the Python tests in full: fast ones first, chaos last
@@ -60,6 +64,8 @@ test-quick: $(VENV)/.built ## Run the short form of the Python tests
 lint: $(VENV)/.built ## Check formats, lints, types and stubs
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	cargo fmt --manifest-path bench/loop/client/Cargo.toml --check
+	cargo clippy $(CARGO_FLAGS) $(BENCH_CLIENT) --all-targets -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -69,6 +75,7 @@ lint: $(VENV)/.built ## Check formats, lints, types and stubs
 .PHONY: format
 format: $(VENV)/.installed ## Rewrite the sources in the checked format
 	cargo fmt --all
+	cargo fmt --manifest-path bench/loop/client/Cargo.toml
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

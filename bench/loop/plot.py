@@ -40,16 +40,16 @@ _ROW_INCHES = 0.3
 
 
 def draw(run: Run, path: Path) -> bool:
-    """Draw what has numbers to compare with; return False without matplotlib."""
-    if importlib.util.find_spec("matplotlib") is None:
+    """Draw what has numbers to compare with; return False without them, or without matplotlib."""
+    compared = [line for line in lines(run) if _base(line) is not None]
+    if not compared or importlib.util.find_spec("matplotlib") is None:
         return False
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    compared = [line for line in lines(run) if _base(line) is not None]
-    height = max(1, len(compared)) * _ROW_INCHES + 2
+    height = len(compared) * _ROW_INCHES + 2
     figure, axes = pyplot.subplots(figsize=(14, height), layout="constrained")
     names = contenders(run)
     for row, line in enumerate(compared):

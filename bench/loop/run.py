@@ -226,7 +226,7 @@ def _conclude(run: Run, arguments: argparse.Namespace, console: Console) -> None
         shutil.copyfile(arguments.output / "results.json", arguments.json)
     picture = plot.draw(run, arguments.output / "results.png")
     report.show(run, console)
-    written = "results.md, .json, .png" if picture else "results.md, .json (no matplotlib: no .png)"
+    written = "results.md, .json, .png" if picture else "results.md, .json"
     console.print(f"{run.seconds:.0f} s; written to {arguments.output}/{written}")
 
 
