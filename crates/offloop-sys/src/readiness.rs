@@ -117,9 +117,23 @@ impl Readiness {
         }
     }
 
+    /// Watches an event counter that wakes whoever waits here: each signal is reported once, and
+    /// nobody needs to clear it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn watch_waker(&self, fd: RawFd) -> io::Result<()> {
+        let events = (libc::EPOLLIN | libc::EPOLLET).cast_unsigned();
+        self.control_events(libc::EPOLL_CTL_ADD, fd, events)
+    }
+
     fn control(&self, operation: i32, fd: RawFd, interest: Interest) -> io::Result<()> {
+        self.control_events(operation, fd, interest.events())
+    }
+
+    fn control_events(&self, operation: i32, fd: RawFd, events: u32) -> io::Result<()> {
         let mut event = libc::epoll_event {
-            events: interest.events(),
+            events,
             u64: u64::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?,
         };
         // SAFETY: `event` is valid for the call to read; a wrong number is an error, no more.
@@ -219,6 +233,7 @@ fn is_gone(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -305,5 +320,20 @@ mod tests {
         };
         readiness.wait(&mut found, limit).unwrap();
         assert!(found.is_empty());
+    }
+
+    #[test]
+    fn a_waker_is_reported_once_for_each_signal_though_nobody_clears_it() {
+        let waker = crate::event::Event::new().unwrap();
+        let readiness = Readiness::new().unwrap();
+        readiness.watch_waker(waker.as_fd().as_raw_fd()).unwrap();
+        let mut found = Found::default();
+        for _ in 0..2 {
+            waker.signal().unwrap();
+            readiness.wait(&mut found, Some(Duration::ZERO)).unwrap();
+            assert_eq!(found.len(), 1);
+            readiness.wait(&mut found, Some(Duration::ZERO)).unwrap();
+            assert!(found.is_empty());
+        }
     }
 }

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
+use super::cell::GilCell;
 use super::handle::{Callback, Handle};
 use super::{LoopCore, ffi_bound};
 use crate::names::function;
@@ -148,7 +149,7 @@ impl Arguments<'_, '_> {
             [context] => {
                 // SAFETY: a tuple of one name.
                 let name = unsafe { ffi::PyTuple_GET_ITEM(self.names, 0) };
-                is_named(py, name, intern!(py, "context")).then_some(*context)
+                is_context(py, name).then_some(*context)
             }
             _ => None,
         }
@@ -222,6 +223,32 @@ pub(super) fn is_named(
 ) -> bool {
     // SAFETY: attached; names of keywords are strings, which compare without running any code.
     name == wanted.as_ptr() || unsafe { ffi_bound(py, &name) }.eq(wanted).unwrap_or(false)
+}
+
+/// The name `context` as tasks give it to `call_soon`: a string of their own, which is not
+/// interned. It is recognised by its place, and kept alive so that nothing else gets there.
+static CONTEXT_OF_TASKS: GilCell<Option<Py<PyAny>>> = GilCell::new(None);
+
+/// Whether the name of a keyword is `context`.
+#[inline]
+fn is_context(py: Python<'_>, name: *mut ffi::PyObject) -> bool {
+    let known = |kept: &mut Option<Py<PyAny>>| {
+        let kept = kept.as_ref();
+        kept.is_some_and(|kept| kept.as_ptr() == name)
+    };
+    CONTEXT_OF_TASKS.with(py, known) || is_context_at_first(py, name)
+}
+
+#[cold]
+fn is_context_at_first(py: Python<'_>, name: *mut ffi::PyObject) -> bool {
+    let wanted = intern!(py, "context");
+    let is_named = is_named(py, name, wanted);
+    if is_named && name != wanted.as_ptr() {
+        // SAFETY: attached, a live object.
+        let kept = unsafe { ffi_bound(py, &name) }.clone().unbind();
+        CONTEXT_OF_TASKS.with(py, |first| first.get_or_insert(kept).as_ptr());
+    }
+    is_named
 }
 
 pub(super) fn missing(method: &str, name: &str) -> PyErr {

@@ -11,15 +11,15 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::LoopCore;
 use super::calling::{Arguments, enter, is_named};
+use super::{LoopCore, ffi_bound};
 
 /// Where the standard loop looks the classes up at each call, and what stands there in C.
 struct Classes {
     futures: Py<PyDict>,
     tasks: Py<PyDict>,
+    future: Py<PyType>,
     task: Py<PyType>,
-    loop_name: Py<PyTuple>,
     /// `create_task` of the standard loop.
     standard: Py<PyAny>,
 }
@@ -29,15 +29,34 @@ static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
 fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
     CLASSES.get_or_try_init(py, || {
         let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
-        let task = py.import("_asyncio")?.getattr("Task")?;
+        let native = py.import("_asyncio")?;
         Ok(Classes {
             futures: py.import("asyncio.futures")?.dict().unbind(),
             tasks: py.import("asyncio.tasks")?.dict().unbind(),
-            task: task.cast_into::<PyType>()?.unbind(),
-            loop_name: PyTuple::new(py, ["loop"])?.unbind(),
+            future: native.getattr("Future")?.cast_into::<PyType>()?.unbind(),
+            task: native.getattr("Task")?.cast_into::<PyType>()?.unbind(),
             standard: base.getattr("create_task")?.unbind(),
         })
     })
+}
+
+/// `{"loop": event_loop}`, for C classes, which take it apart and do not keep it.
+fn keywords(py: Python<'_>, event_loop: &Bound<'_, LoopCore>) -> PyResult<Py<PyDict>> {
+    let state = &event_loop.get().state;
+    let kept = state.with(py, |state| {
+        let kept = state.keywords.as_ref();
+        kept.map(|kept| kept.clone_ref(py))
+    });
+    if let Some(kept) = kept {
+        return Ok(kept);
+    }
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "loop"), event_loop)?;
+    let keywords = keywords.unbind();
+    let again = keywords.clone_ref(py);
+    let old = state.with(py, |state| state.keywords.replace(again));
+    drop(old);
+    Ok(keywords)
 }
 
 /// A future of this loop.
@@ -48,12 +67,13 @@ pub(super) fn future<'py>(
     let classes = classes(py)?;
     let class = classes.futures.bind(py).get_item(intern!(py, "Future"))?;
     let class = class.ok_or_else(|| PyTypeError::new_err("asyncio.futures has no Future"))?;
-    let arguments = [event_loop.as_ptr()];
-    let names = classes.loop_name.as_ptr();
-    // SAFETY: attached; borrowed objects, and one name for the one keyword.
-    unsafe {
-        let future = ffi::PyObject_Vectorcall(class.as_ptr(), arguments.as_ptr(), 0, names);
-        Bound::from_owned_ptr_or_err(py, future)
+    let keywords = keywords(py, event_loop)?;
+    let keywords = keywords.bind(py);
+    if class.is(&classes.future) {
+        class.call((), Some(keywords))
+    } else {
+        // Somebody's own class, which may keep what it gets.
+        class.call((), Some(&keywords.copy()?))
     }
 }
 
@@ -107,8 +127,12 @@ fn plain_task(py: Python<'_>, call: &Arguments<'_, '_>) -> PyResult<Option<*mut 
         return Ok(None);
     }
     if call.keywords.is_empty() {
-        let arguments = [*coroutine, call.event_loop.as_ptr()];
-        return make(py, classes, &arguments, classes.loop_name.as_ptr()).map(Some);
+        // SAFETY: attached, a live object.
+        let coroutine = unsafe { ffi_bound(py, coroutine) };
+        let keywords = keywords(py, call.event_loop)?;
+        let task = classes.task.bind(py);
+        let task = task.call((coroutine,), Some(keywords.bind(py)))?;
+        return Ok(Some(task.into_ptr()));
     }
     let (name, context) = (intern!(py, "name"), intern!(py, "context"));
     let mut arguments = vec![*coroutine, call.event_loop.as_ptr()];

@@ -45,7 +45,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use offloop_sys::event::Event;
-use offloop_sys::readiness::{Found, Interest, Readiness};
+use offloop_sys::readiness::{Found, Readiness};
 use offloop_sys::running::Running;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::ffi;
@@ -74,6 +74,8 @@ struct State {
     own_clock: bool,
     slow_callback_s: f64,
     task_factory: Option<Py<PyAny>>,
+    /// What futures and tasks are made with: `{"loop": self}`. Made when it is first needed.
+    keywords: Option<Py<PyDict>>,
     /// Callbacks are marked while they run.
     armed: Option<running::Armed>,
     /// Streams that have something to send at the end of the round.
@@ -109,13 +111,8 @@ impl LoopCore {
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let readiness = Arc::new(Readiness::new().map_err(os_error)?);
         let waker = Event::new().map_err(os_error)?;
-        let reading = Interest {
-            read: true,
-            ..Interest::NONE
-        };
-        readiness
-            .change(waker.as_fd().as_raw_fd(), Interest::NONE, reading)
-            .map_err(os_error)?;
+        let fd = waker.as_fd().as_raw_fd();
+        readiness.watch_waker(fd).map_err(os_error)?;
         Ok(Self {
             state: GilCell::new(State {
                 schedule: Schedule::default(),
@@ -128,6 +125,7 @@ impl LoopCore {
                 own_clock: true,
                 slow_callback_s: 0.1,
                 task_factory: None,
+                keywords: None,
                 armed: None,
                 unsent: Vec::new(),
                 read_memory: None,
@@ -146,6 +144,7 @@ impl LoopCore {
             state.schedule.traverse(&visit)?;
             state.watches.traverse(&visit)?;
             visit.call(&state.task_factory)?;
+            visit.call(&state.keywords)?;
             state
                 .unsent
                 .iter()
@@ -343,6 +342,7 @@ impl LoopCore {
                 state.watches.take_all(),
                 std::mem::take(&mut state.unsent),
                 state.read_memory.take(),
+                state.keywords.take(),
             )
         });
         drop(held);
@@ -371,7 +371,9 @@ impl LoopCore {
             .state
             .with(py, |state| std::mem::take(&mut state.asleep));
         if asleep {
-            self.waker.signal().map_err(os_error)?;
+            // Detached: the loop's thread wants the interpreter's lock as soon as it is awake, and
+            // would fall asleep again for as long as we had it.
+            py.detach(|| self.waker.signal()).map_err(os_error)?;
         }
         Ok(())
     }

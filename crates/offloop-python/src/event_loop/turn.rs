@@ -2,8 +2,8 @@
 //!
 //! As in the standard loop, a round runs what was ready when it began; what those callbacks
 //! schedule runs in the next. While there is work the poll does not wait, and is left out
-//! altogether if the last one was a moment ago: readiness is then at most `POLL_EVERY_TICKS` late,
-//! and a chain of callbacks does not pay a system call for each link.
+//! altogether if the last one was a moment ago: readiness is then at most `POLL_EVERY_TICKS_MAX`
+//! late, and a chain of callbacks does not pay a system call for each link.
 //!
 //! Units:      seconds of the loop's clock for timers, ticks for polls.
 //! Errors:     `SystemExit` and `KeyboardInterrupt` end the run; everything else that a callback
@@ -28,6 +28,8 @@ use crate::names::function;
 
 /// While callbacks are ready the loop polls this often: 5 to 25 us, so that polls cost below 5 %.
 const POLL_EVERY_TICKS: u64 = 25_000;
+/// And this often while polls find nothing: each doubles the time to the next, up to 100 us or so.
+const POLL_EVERY_TICKS_MAX: u64 = 250_000;
 /// The standard loop's bound of one wait: a day.
 const WAIT_MAX_S: f64 = 24.0 * 3600.0;
 /// Timers due this soon are due: the resolution of the clock, as in the standard loop.
@@ -47,6 +49,8 @@ pub(super) fn monotonic_s() -> f64 {
 struct Turn {
     /// When the last poll was, in ticks.
     polled: u64,
+    /// How long after that the next one is, while callbacks are ready.
+    every: u64,
     /// A chain of callbacks mostly runs in one context.
     entered: Entered,
 }
@@ -56,6 +60,7 @@ impl Turn {
         Self {
             // Wraps far back, so that the first round polls.
             polled: ticks().wrapping_sub(POLL_EVERY_TICKS),
+            every: POLL_EVERY_TICKS,
             entered: Entered::default(),
         }
     }
@@ -98,16 +103,15 @@ fn round(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
     }
     let now = ticks();
     // A counter that went back counts as a long time.
-    if !simple || now.wrapping_sub(turn.polled) >= POLL_EVERY_TICKS {
+    if !simple || now.wrapping_sub(turn.polled) >= turn.every {
         turn.entered.leave(py)?;
-        turn.polled = poll_and_release(event_loop, now, turn.polled)?;
+        poll_and_release(event_loop, now, turn)?;
     }
     run_ready(event_loop, &mut turn.entered)
 }
 
 /// Polls if it is time to, waiting if there is nothing to do, and queues the timers that are due.
-/// Returns when the last poll was.
-fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, mut polled: u64) -> PyResult<u64> {
+fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, turn: &mut Turn) -> PyResult<()> {
     let py = event_loop.py();
     let core = event_loop.get();
     let mut dropped = Vec::new();
@@ -116,19 +120,25 @@ fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, mut polled: u64)
         (busy, state.schedule.next_timer(&mut dropped))
     });
     drop(dropped);
-    if busy && now.wrapping_sub(polled) >= POLL_EVERY_TICKS {
-        poll(event_loop, Some(Duration::ZERO))?;
-        polled = now;
+    if busy && now.wrapping_sub(turn.polled) >= turn.every {
+        let found = poll(event_loop, Some(Duration::ZERO))?;
+        turn.every = if found {
+            POLL_EVERY_TICKS
+        } else {
+            (turn.every * 2).min(POLL_EVERY_TICKS_MAX)
+        };
+        turn.polled = now;
     } else if !busy {
         let limit = next.map(|when| until(event_loop, when)).transpose()?;
         poll(event_loop, limit)?;
-        polled = ticks();
+        turn.every = POLL_EVERY_TICKS;
+        turn.polled = ticks();
     }
     if next.is_some() || core.state.with(py, |state| state.schedule.has_timers()) {
         let end = clock(event_loop)? + RESOLUTION_S;
         core.state.with(py, |state| state.schedule.release_due(end));
     }
-    Ok(polled)
+    Ok(())
 }
 
 /// How long until `when`, by the loop's clock.
@@ -152,8 +162,8 @@ pub(super) fn clock(event_loop: &Bound<'_, LoopCore>) -> PyResult<f64> {
         .extract()
 }
 
-/// Takes what is ready from the kernel, and queues who waits for it.
-fn poll(event_loop: &Bound<'_, LoopCore>, limit: Option<Duration>) -> PyResult<()> {
+/// Takes what is ready from the kernel, and queues who waits for it; whether there was anything.
+fn poll(event_loop: &Bound<'_, LoopCore>, limit: Option<Duration>) -> PyResult<bool> {
     let py = event_loop.py();
     let core = event_loop.get();
     let waits = limit != Some(Duration::ZERO);
@@ -173,25 +183,25 @@ fn poll(event_loop: &Bound<'_, LoopCore>, limit: Option<Duration>) -> PyResult<(
     let outcome = match result {
         Ok(()) => {
             queue_found(py, core, &found);
-            Ok(())
+            Ok(!found.is_empty())
         }
         // A signal: its Python handler runs now, and may raise.
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
         Err(error) => Err(os_error(error)),
     };
     core.state.with(py, |state| {
         state.asleep = false;
         state.found = Some(found);
     });
-    outcome?;
-    py.check_signals()
+    let found = outcome?;
+    py.check_signals()?;
+    Ok(found)
 }
 
 fn queue_found(py: Python<'_>, core: &LoopCore, found: &Found) {
     let waker = core.waker_fd();
     for (fd, ready) in (0..found.len()).filter_map(|index| found.get(index)) {
         if fd == waker {
-            core.waker.clear();
             continue;
         }
         core.state.with(py, |state| {
