@@ -29,6 +29,9 @@ pub(crate) const AT_ONCE_MAX: usize = 256 * 1024;
 /// Bytes read in advance. A visit to another thread costs as much as copying them a few times.
 const AHEAD: usize = 64 * 1024;
 
+/// The least that is read in advance: one page.
+const AHEAD_MIN: usize = 4096;
+
 /// What an operation needs is staged, or the file has ended.
 const READY: u8 = 0;
 /// It has to be waited for.
@@ -44,6 +47,8 @@ pub(crate) struct Stage {
     regular: bool,
     /// How much is read in advance: not more than a small file has.
     ahead: usize,
+    /// The file was not large when it was opened.
+    small: bool,
     bytes: Vec<u8>,
     taken: usize,
     /// The last read has found the end of the file.
@@ -59,10 +64,10 @@ impl Stage {
         Ok(Self::of(fd, facts))
     }
 
-    /// For a descriptor that `open_cached` has opened.
-    #[staticmethod]
-    fn cached(fd: RawFd) -> PyResult<Self> {
-        Ok(Self::of(fd, file::facts(fd).map_err(os_error)?))
+    /// The descriptor that is read from.
+    #[getter]
+    fn fd(&self) -> RawFd {
+        self.fd
     }
 
     /// The file is regular: it has an end, and a position.
@@ -140,7 +145,7 @@ impl Stage {
 
 impl Stage {
     fn of(fd: RawFd, facts: Facts) -> Self {
-        let small = usize::try_from(facts.bytes).unwrap_or(AHEAD);
+        let len = usize::try_from(facts.bytes).unwrap_or(usize::MAX);
         Self {
             fd,
             way: if facts.regular {
@@ -150,10 +155,11 @@ impl Stage {
             },
             regular: facts.regular,
             ahead: if facts.regular {
-                small.clamp(512, AHEAD)
+                len.saturating_add(1).clamp(AHEAD_MIN, AHEAD)
             } else {
                 AHEAD
             },
+            small: len <= AT_ONCE_MAX,
             bytes: Vec::new(),
             taken: 0,
             ended: false,
@@ -192,8 +198,8 @@ impl Stage {
             self.taken = 0;
             // An end of two bytes may come in two reads.
             searched = staged.saturating_sub(end.map_or(0, <[u8]>::len));
-            let missing = (need - staged).min(AHEAD);
-            if read(&mut self.bytes, missing.max(self.ahead))? == 0 {
+            let missing = if need == usize::MAX { 0 } else { need - staged };
+            if read(&mut self.bytes, missing.clamp(self.ahead, AHEAD))? == 0 {
                 self.ended = true;
                 return Ok(READY);
             }
@@ -202,7 +208,7 @@ impl Stage {
 
     /// Whether the rest of a regular file, all of which is wanted, is too much.
     fn is_large(&self, need: Option<usize>) -> io::Result<bool> {
-        if need.is_some() || !self.regular {
+        if need.is_some() || self.small || !self.regular {
             return Ok(false);
         }
         let staged = (self.bytes.len() - self.taken) as u64;
@@ -230,11 +236,12 @@ fn system_path(path: &Bound<'_, PyAny>) -> PyResult<CString> {
     Ok(CString::new(bytes.as_bytes())?)
 }
 
-/// Opens a regular file for reading if that waits for nothing; otherwise `BlockingIOError`.
+/// Opens a regular file for reading if that waits for nothing; otherwise `BlockingIOError`. The
+/// descriptor belongs to the caller, who closes it.
 #[pyfunction]
-fn open_cached(path: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+fn open_cached(path: &Bound<'_, PyAny>) -> PyResult<Stage> {
     match file::open_cached(&system_path(path)?) {
-        Ok((file, _)) => Ok(file.into_raw_fd()),
+        Ok((file, facts)) => Ok(Stage::of(file.into_raw_fd(), facts)),
         Err(_) => Err(PyBlockingIOError::new_err("the file is not cached")),
     }
 }

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import functools
 import io
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -58,12 +59,11 @@ def _size(data: Any) -> int:
         return 0
 
 
-def _line_end(file: Any, newline: str | None) -> bytes | None:
+@functools.lru_cache
+def _line_end(encoding: str, errors: str | None, newline: str | None) -> bytes | None:
     """Return bytes that surely end a line, or none if nothing can be said of the encoding."""
-    if not isinstance(file, io.TextIOWrapper):
-        return b"\n"
-    name = codecs.lookup(file.encoding).name
-    if not name.startswith(PLAIN_ENCODINGS) or file.errors not in PLAIN_ERRORS:
+    name = codecs.lookup(encoding).name
+    if not name.startswith(PLAIN_ENCODINGS) or errors not in PLAIN_ERRORS:
         return None
     return newline.encode() if newline else b"\n"
 
@@ -89,6 +89,7 @@ class AsyncFile(Generic[T]):
         "_file",
         "_lock",
         "_raw",
+        "_text",
         "_to_be_closed",
         "_using",
         "_writes_only",
@@ -97,9 +98,10 @@ class AsyncFile(Generic[T]):
     def __init__(self, file: Any, raw: RawFile, newline: str | None) -> None:
         self._file = file
         self._raw = raw
-        self._end = _line_end(file, newline)
-        self._writes_only = file.writable() and not file.readable()
-        self._lock = asyncio.Lock()
+        self._text = text = isinstance(file, io.TextIOWrapper)
+        self._end = _line_end(file.encoding, file.errors, newline) if text else b"\n"
+        self._writes_only = raw.writable() and not raw.readable()
+        self._lock: asyncio.Lock | None = None
         # Operations that hold the lock or wait for it.
         self._using = 0
         self._to_be_closed = False
@@ -209,7 +211,7 @@ class AsyncFile(Generic[T]):
         """Return how many bytes give ``size`` bytes or characters; none for all that there are."""
         if not isinstance(size, int) or size < 0:
             return None
-        if not isinstance(self._file, io.TextIOWrapper):
+        if not self._text:
             return size
         stage = self._raw.stage
         if stage is not None and not stage.regular:
@@ -340,6 +342,8 @@ class AsyncFile(Generic[T]):
     async def _enter(self) -> None:
         """Wait until the operations before this one have ended, and for a share of the turn."""
         self._using += 1
+        if self._lock is None:
+            self._lock = asyncio.Lock()
         try:
             await self._lock.acquire()
         except BaseException:
@@ -359,6 +363,7 @@ class AsyncFile(Generic[T]):
             closing.add_done_callback(lambda _: self._leave())
             return
         self._using -= 1
+        assert self._lock is not None
         self._lock.release()
 
     async def _in_executor(self, job: Callable[[], Any], undo: _Undo | None = None) -> Any:

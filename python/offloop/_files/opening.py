@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import functools
 import io
 import os
 import warnings
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from _offloop_worker._offloop import Stage
 from offloop._files.file import AsyncFile
@@ -28,97 +29,41 @@ WRITE_BUFFER_BYTES = 64 * 1024
 """The default buffer for writing: a visit to the executor costs as much as copying this."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What ``open`` was asked for."""
+class _Mode(NamedTuple):
+    """What a mode says."""
 
-    file: FileDescriptorOrPath
-    mode: str
-    buffering: int
-    encoding: str | None
-    errors: str | None
-    newline: str | None
-    closefd: bool
-    opener: Callable[[str, int], int] | None
+    raw: str
+    binary: bool
+    reads_only: bool
 
-    @property
-    def raw_mode(self) -> str:
-        return "".join(sorted(set(self.mode) & set("rwax+"), reverse=True))
 
-    @property
-    def binary(self) -> bool:
-        return "b" in self.mode
-
-    def is_sound(self) -> bool:
-        """Whether the built-in function would go on to open the file."""
-        if not isinstance(self.mode, str) or not isinstance(self.buffering, int):
-            return False
-        letters = set(self.mode)
-        sound = len(letters) == len(self.mode) and letters <= set("rwaxbt+")
-        if not sound or len(letters & set("rwax")) != 1 or letters >= {"b", "t"}:
-            return False
-        if self.binary:
-            return self.encoding is None and self.errors is None and self.newline is None
-        return self.buffering != 0
-
-    def open_cached(self) -> tuple[Any, RawFile]:
-        """Open on the loop's thread; raises ``BlockingIOError`` if that might wait."""
-        raw = RawFile.open_cached(self.file)  # type: ignore[arg-type]
-        return self._wrap(raw), raw
-
-    def open_anywhere(self) -> tuple[Any, RawFile]:
-        """Open in a thread that may wait."""
-        if not self.is_sound():
-            # The built-in function says what is wrong; it fails before it opens anything.
-            builtins.open(**{name: getattr(self, name) for name in self.__slots__})
-        raw = RawFile(self.file, self.raw_mode, self.closefd, self.opener)
-        if self.raw_mode == "r" and self.buffering != 0:
-            raw.stage = Stage(raw.fileno())
-        return self._wrap(raw), raw
-
-    def _wrap(self, raw: RawFile) -> Any:
-        """Put the standard library's buffers on top, as the built-in function does."""
-        try:
-            return self._wrapped(raw)
-        except BaseException:
-            raw.close()
-            raise
-
-    def _wrapped(self, raw: RawFile) -> Any:
-        if self.buffering == 0:
-            return raw
-        regular = raw.stage is not None and raw.stage.regular
-        by_line = self.buffering == 1 or (self.buffering < 0 and not regular and raw.isatty())
-        buffered = self._buffered(raw, -1 if by_line else self.buffering)
-        if self.binary:
-            return buffered
-        text = io.TextIOWrapper(buffered, self.encoding, self.errors, self.newline, by_line)
-        text.mode = self.mode  # type: ignore[misc]
-        return text
-
-    def _buffered(self, raw: RawFile, size: int) -> Any:
-        if "+" in self.mode:
-            return io.BufferedRandom(raw, size if size > 0 else io.DEFAULT_BUFFER_SIZE)
-        if self.raw_mode == "r":
-            return io.BufferedReader(raw, size if size > 0 else io.DEFAULT_BUFFER_SIZE)
-        return io.BufferedWriter(raw, size if size > 0 else WRITE_BUFFER_BYTES)
+@functools.lru_cache
+def _parsed(mode: str) -> _Mode | None:
+    """Take a mode apart; none if the built-in function would refuse it."""
+    letters = set(mode)
+    if len(letters) != len(mode) or not letters <= set("rwaxbt+"):
+        return None
+    if len(letters & set("rwax")) != 1 or letters >= {"b", "t"}:
+        return None
+    raw = "".join(sorted(letters & set("rwax+"), reverse=True))
+    return _Mode(raw, "b" in letters, raw == "r")
 
 
 class OpenedFile(Generic[T]):
     """What ``offloop.open`` returns: to be awaited, or entered with ``async with``."""
 
-    __slots__ = ("_file", "_order")
+    __slots__ = ("_arguments", "_file")
 
-    def __init__(self, order: _Order) -> None:
-        self._order = order
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
         self._file: AsyncFile[T] | None = None
 
     def __await__(self) -> Generator[Any, None, AsyncFile[T]]:
-        return self._open().__await__()
+        return _open(*self._arguments).__await__()
 
     async def __aenter__(self) -> AsyncFile[T]:
-        self._file = await self._open()
-        return self._file
+        self._file = file = await _open(*self._arguments)
+        return file
 
     async def __aexit__(
         self,
@@ -130,29 +75,85 @@ class OpenedFile(Generic[T]):
         if file is not None:
             await file.close()
 
-    async def _open(self) -> AsyncFile[T]:
-        order = self._order
-        path_alone = order.opener is None and not isinstance(order.file, int) and order.closefd
-        if path_alone and order.buffering != 0 and order.is_sound() and order.raw_mode == "r":
-            if share.is_used_up():
-                await share.renew()
-            share.used += OPENING_BYTES
-            try:
-                return AsyncFile(*order.open_cached(), order.newline)
-            except OSError:
-                # Not cached, or not there: a thread that may wait finds out.
-                return AsyncFile(*await _open_in_executor(order), order.newline)
-        return AsyncFile(*await _open_in_executor(order), order.newline)
+
+async def _open(
+    path: FileDescriptorOrPath, mode: str, buffering: int, *others: Any
+) -> AsyncFile[Any]:
+    encoding, errors, newline, closefd, opener = others
+    parsed = _parsed(mode) if isinstance(mode, str) and isinstance(buffering, int) else None
+    if parsed is not None:
+        of_text = encoding is not None or errors is not None or newline is not None
+        if of_text if parsed.binary else buffering == 0:
+            parsed = None
+    at_once = parsed is not None and parsed.reads_only and buffering != 0
+    if at_once and opener is None and closefd and not isinstance(path, int):
+        if share.is_used_up():
+            await share.renew()
+        share.used += OPENING_BYTES
+        try:
+            raw = RawFile.open_cached(path)
+        except OSError:
+            # Not cached, or not there: a thread that may wait finds out.
+            raw = None
+        if raw is not None:
+            file = _wrap(raw, mode, parsed, buffering, *others[:3])
+            return AsyncFile(file, raw, newline)
+    if parsed is None:
+        # The built-in function says what is wrong; it fails before it opens anything.
+        job = partial(builtins.open, path, mode, buffering, *others)
+    else:
+        job = partial(_open_anywhere, path, mode, parsed, buffering, *others)
+    file, raw = await _open_in_executor(job)
+    return AsyncFile(file, raw, newline)
 
 
-async def _open_in_executor(order: _Order) -> tuple[Any, RawFile]:
-    future = asyncio.get_running_loop().run_in_executor(None, order.open_anywhere)
+def _open_anywhere(
+    path: FileDescriptorOrPath, mode: str, parsed: _Mode, buffering: int, *others: Any
+) -> tuple[Any, RawFile]:
+    """Open in a thread that may wait."""
+    encoding, errors, newline, closefd, opener = others
+    raw = RawFile(path, parsed.raw, closefd, opener)
+    if parsed.reads_only and buffering != 0:
+        raw.stage = Stage(raw.fileno())
+    return _wrap(raw, mode, parsed, buffering, encoding, errors, newline), raw
+
+
+def _wrap(raw: RawFile, mode: str, parsed: _Mode, buffering: int, *of_text: str | None) -> Any:
+    """Put the standard library's buffers on top, as the built-in function does."""
+    if buffering == 0:
+        return raw
+    try:
+        regular = raw.stage is not None and raw.stage.regular
+        by_line = buffering == 1 or (buffering < 0 and not regular and raw.isatty())
+        size = -1 if by_line else buffering
+        if size < 0:
+            size = raw._blksize if raw.readable() else WRITE_BUFFER_BYTES
+        buffered = _BUFFERS[raw.readable(), raw.writable()](raw, size)
+        if parsed.binary:
+            return buffered
+        text = io.TextIOWrapper(buffered, *of_text, by_line)
+        text.mode = mode  # type: ignore[misc]
+        return text
+    except BaseException:
+        raw.close()
+        raise
+
+
+_BUFFERS: dict[tuple[bool, bool], Any] = {
+    (True, False): io.BufferedReader,
+    (False, True): io.BufferedWriter,
+    (True, True): io.BufferedRandom,
+}
+
+
+async def _open_in_executor(job: Callable[[], Any]) -> tuple[Any, RawFile]:
+    future = asyncio.get_running_loop().run_in_executor(None, job)
     try:
         await asyncio.wait((future,))
     except BaseException:
         future.add_done_callback(_close_unclaimed)
         raise
-    return future.result()
+    return future.result()  # type: ignore[no-any-return]
 
 
 def _close_unclaimed(future: asyncio.Future[tuple[Any, RawFile]]) -> None:
@@ -217,4 +218,4 @@ def open(
         warnings.warn(text + "size will be used", RuntimeWarning, stacklevel=2)
         buffering = -1
     path = file if isinstance(file, int) else os.fspath(file)
-    return OpenedFile(_Order(path, mode, buffering, encoding, errors, newline, closefd, opener))
+    return OpenedFile(path, mode, buffering, encoding, errors, newline, closefd, opener)

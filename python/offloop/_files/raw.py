@@ -28,27 +28,27 @@ class RawFile(io.FileIO):
     Used by one thread at a time, which its ``AsyncFile`` sees to.
     """
 
-    stage: Stage | None
-    deferring: bool
-    queue: deque[bytes]
+    stage: Stage | None = None
+    deferring = False
+    queue: deque[bytes] | tuple[()] = ()
 
-    def __init__(
-        self,
-        file: StrOrBytesPath | int,
-        mode: str,
-        closefd: bool = True,
-        opener: Callable[[Any, int], int] | None = None,
-    ) -> None:
-        self.stage = None
-        self.deferring = False
-        self.queue = deque()
-        super().__init__(file, mode, closefd, opener)  # type: ignore[arg-type]
+    if TYPE_CHECKING:
+
+        @property
+        def _blksize(self) -> int: ...
 
     @classmethod
     def open_cached(cls, path: StrOrBytesPath) -> RawFile:
         """Open a regular file for reading on the loop's thread; raises ``BlockingIOError``."""
-        raw = cls(path, "r", True, lambda path, _flags: open_cached(path))
-        raw.stage = Stage.cached(raw.fileno())
+        stage: Stage | None = None
+
+        def opener(path: StrOrBytesPath, _flags: int) -> int:
+            nonlocal stage
+            stage = open_cached(path)
+            return stage.fd
+
+        raw = cls(path, "r", True, opener)
+        raw.stage = stage
         return raw
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:  # type: ignore[override]
@@ -73,6 +73,8 @@ class RawFile(io.FileIO):
         """Write to the file, or into the queue while writing is deferred."""
         if self.deferring:
             copy = bytes(data)
+            if not isinstance(self.queue, deque):
+                self.queue = deque()
             self.queue.append(copy)
             return len(copy)
         self.write_queue()
@@ -80,7 +82,7 @@ class RawFile(io.FileIO):
 
     def write_queue(self) -> None:
         """Write what is queued; what an error leaves unwritten stays in the queue."""
-        while self.queue:
+        while isinstance(self.queue, deque) and self.queue:
             rest = memoryview(self.queue.popleft())
             try:
                 while rest:
