@@ -70,7 +70,7 @@ impl Stage {
         self.fd
     }
 
-    /// The file is regular: it has an end, and a position.
+    /// The file is regular. No other may be read through a stage, which reads in advance.
     #[getter]
     fn regular(&self) -> bool {
         self.regular
@@ -148,17 +148,9 @@ impl Stage {
         let len = usize::try_from(facts.bytes).unwrap_or(usize::MAX);
         Self {
             fd,
-            way: if facts.regular {
-                facts.way
-            } else {
-                Way::Waiting
-            },
+            way: facts.way,
             regular: facts.regular,
-            ahead: if facts.regular {
-                len.saturating_add(1).clamp(AHEAD_MIN, AHEAD)
-            } else {
-                AHEAD
-            },
+            ahead: len.saturating_add(1).clamp(AHEAD_MIN, AHEAD),
             small: len <= AT_ONCE_MAX,
             bytes: Vec::new(),
             taken: 0,
@@ -208,7 +200,7 @@ impl Stage {
 
     /// Whether the rest of a regular file, all of which is wanted, is too much.
     fn is_large(&self, need: Option<usize>) -> io::Result<bool> {
-        if need.is_some() || self.small || !self.regular {
+        if need.is_some() || self.small {
             return Ok(false);
         }
         let staged = (self.bytes.len() - self.taken) as u64;

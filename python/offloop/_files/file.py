@@ -73,8 +73,8 @@ class AsyncFile(Generic[T]):
 
     Its methods are those of the standard library's files, and so are its errors. Any number of
     tasks of one loop may use it: operations run one at a time, in the order of the calls. Cancelling
-    a read leaves the position where it was, unless the file cannot seek; a write that has begun is
-    completed.
+    a read leaves the position where it was; from what cannot seek, such as a pipe, the data of a
+    cancelled read is lost. A write that has begun is completed.
 
     >>> async def count(path):
     ...     async with offloop.open(path, "rb") as file:
@@ -105,10 +105,6 @@ class AsyncFile(Generic[T]):
         # Operations that hold the lock or wait for it.
         self._using = 0
         self._to_be_closed = False
-        stage = raw.stage
-        if stage is not None and not stage.regular and self._end is None:
-            # A line of such a pipe ends nobody knows where.
-            raw.stage = None
 
     def __repr__(self) -> str:
         return f"<offloop.AsyncFile of {self._file!r}>"
@@ -213,10 +209,6 @@ class AsyncFile(Generic[T]):
             return None
         if not self._text:
             return size
-        stage = self._raw.stage
-        if stage is not None and not stage.regular:
-            # More bytes than the characters take may never come: not to be staged.
-            return AT_ONCE_MAX + 1
         return size * CHARACTER_BYTES_MAX + MARK_BYTES
 
     async def _read(
@@ -276,8 +268,12 @@ class AsyncFile(Generic[T]):
 
     async def _write(self, call: Callable[..., Any], arguments: tuple[Any, ...], size: int) -> Any:
         """Call a method that writes ``size`` bytes or characters."""
-        if self._using > 0 or size > AT_ONCE_MAX or not self._writes_only or share.is_used_up():
+        if size > AT_ONCE_MAX or not self._writes_only:
             return await self._elsewhere(partial(call, *arguments))
+        if self._using > 0 or share.is_used_up():
+            await self._enter()
+            # Nobody comes in between: nothing is awaited before the call is done.
+            self._leave()
         share.used += OPERATION_BYTES + size
         raw = self._raw
         raw.deferring = True

@@ -114,7 +114,9 @@ def _open_anywhere(
     encoding, errors, newline, closefd, opener = others
     raw = RawFile(path, parsed.raw, closefd, opener)
     if parsed.reads_only and buffering != 0:
-        raw.stage = Stage(raw.fileno())
+        stage = Stage(raw.fileno())
+        # What comes through a pipe cannot be read in advance: it may come when it is asked for.
+        raw.stage = stage if stage.regular else None
     return _wrap(raw, mode, parsed, buffering, encoding, errors, newline), raw
 
 
@@ -123,8 +125,7 @@ def _wrap(raw: RawFile, mode: str, parsed: _Mode, buffering: int, *of_text: str 
     if buffering == 0:
         return raw
     try:
-        regular = raw.stage is not None and raw.stage.regular
-        by_line = buffering == 1 or (buffering < 0 and not regular and raw.isatty())
+        by_line = buffering == 1 or (buffering < 0 and raw.stage is None and raw.isatty())
         size = -1 if by_line else buffering
         if size < 0:
             size = raw._blksize if raw.readable() else WRITE_BUFFER_BYTES
