@@ -16,6 +16,8 @@ CARGO_FLAGS ?=
 # Arguments for pytest, such as: make test-python PYTEST_ARGS="-k cancel"
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
+# A debug build of the interpreter, which checks reference counts and more.
+DEBUG_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.*-dbg))
 
 BIN := $(VENV)/bin
 VENV_PYTHON := $(abspath $(BIN)/python)
@@ -33,8 +35,8 @@ BENCH_CLIENT := --manifest-path bench/loop/client/Cargo.toml --target-dir target
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
-		| while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
-	@echo '  .ci/run           What CI runs: lint, test, and the short form on other Pythons'
+		| while IFS='|' read -r name text; do printf '  make %-17s %s\n' "$$name" "$$text"; done
+	@echo '  .ci/run                What CI runs: lint, test, and the short form on other Pythons'
 
 .PHONY: demo
 demo: $(VENV)/.built ## Run the demo: one service, four ways, with its timeline in out/
@@ -59,6 +61,38 @@ test-python: $(VENV)/.built ## Run the Python tests in full: fast ones first, ch
 .PHONY: test-quick
 test-quick: $(VENV)/.built ## Run the short form of the Python tests
 	$(BIN)/python -m pytest tests -m quick $(PYTEST_ARGS)
+
+.PHONY: test-loop
+test-loop: $(VENV)/.built ## Run the tests of the event loop, the interpreter's own included
+	$(BIN)/python -m pytest tests/loop tests/conformance/test_event_loop.py $(PYTEST_ARGS)
+
+.PHONY: test-debug-python
+test-debug-python: ## Run them on a debug build of the interpreter, DEBUG_PYTHON
+	@test -n "$(DEBUG_PYTHON)" || { echo 'test-debug-python needs a debug build of Python' \
+		'(Debian: apt-get install python3-dbg python3-venv libpython3-testsuite)' >&2; exit 1; }
+	$(MAKE) VENV=.venv-debug PYTHON="$(DEBUG_PYTHON)" PYTEST_ARGS="--timeout 300 $(PYTEST_ARGS)" \
+		test-loop
+
+# The extension is built with the sanitizer and put into a copy of the packages, so that nobody
+# else imports it. The allocator of C tells the sanitizer of each object, Python's own does not.
+ASAN_DIR := $(CURDIR)/target/asan
+ASAN_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+.PHONY: asan
+asan: $(VENV)/.built ## Run the tests of the event loop under the address sanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_PROFILE_RELEASE_LTO=off \
+		cargo build $(CARGO_FLAGS) --release -p offloop-python \
+		--target $(ASAN_TARGET) --target-dir $(ASAN_DIR)
+	rm -rf $(ASAN_DIR)/packages $(ASAN_DIR)/report.*
+	cp -r python $(ASAN_DIR)/packages
+	rm -f $(ASAN_DIR)/packages/_offloop_worker/*.so
+	cp $(ASAN_DIR)/$(ASAN_TARGET)/release/lib_offloop.so "$(ASAN_DIR)/packages/_offloop_worker/_offloop$$( \
+		$(BIN)/python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')"
+	PYTHONPATH=$(ASAN_DIR)/packages PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 \
+		LD_PRELOAD="$$(cc -print-file-name=libasan.so)" \
+		ASAN_OPTIONS=detect_leaks=0:log_path=$(ASAN_DIR)/report \
+		$(VENV_PYTHON) -m pytest tests/loop --timeout 300 $(PYTEST_ARGS) \
+		|| { cat $(ASAN_DIR)/report.* 2>/dev/null; exit 1; }
+	@! ls $(ASAN_DIR)/report.* 2>/dev/null || { cat $(ASAN_DIR)/report.*; exit 1; }
 
 .PHONY: lint
 lint: $(VENV)/.built ## Check formats, lints, types and stubs
@@ -116,7 +150,7 @@ wheel: $(VENV)/.installed ## Build the wheel into target/wheels/
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf target .venv .venv-3.* out bench/out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf target .venv .venv-3.* .venv-debug out bench/out .mypy_cache .ruff_cache .pytest_cache
 	find python -name '*.so' -delete
 	find python tests examples bench -name __pycache__ -prune -exec rm -rf {} +
 
