@@ -81,11 +81,15 @@ def is_own_fault(entry: tuple) -> bool:
 class Settling:
     """Waits until the loop has handled what the kernel knew.
 
-    A byte travels through sockets of our own: the kernel tells of it after what was ready before.
+    A byte travels through a TCP connection of our own, so that the kernel delivers it after what it
+    was given before, and tells of it after what was ready before.
     """
 
     def __init__(self) -> None:
-        self.ours, self.theirs = socket.socketpair()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.theirs = socket.create_connection(listener.getsockname())
+            self.ours, _ = listener.accept()
+        self.theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def wait(self) -> None:
         """Let the loop handle what is ready now, and what follows from that."""
