@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from pathlib import Path
 
 import pytest
 
@@ -26,13 +27,17 @@ def open_descriptors() -> list[str]:
     return sorted(os.listdir("/proc/self/fd"))
 
 
-def children_left() -> bool:
-    """Whether this process has a child, a zombie included."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+def children() -> set[str]:
+    """The children of this process, zombies included."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {pid for file in lists for pid in file.read_text().split()}
+
+
+@pytest.fixture
+def children_left():
+    """Whether this process has a child of the test's, and not of another one's pool."""
+    others = children()
+    return lambda: bool(children() - others)
 
 
 async def sh(script: str, **options):
@@ -68,7 +73,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_argument_does_what_it_does_in_the_standard_loop(name):
+def test_every_argument_does_what_it_does_in_the_standard_loop(name, children_left):
     script, options = OPTIONS[name]
     if "user" in options and os.getuid() != 0:
         options = {key: os.getuid() if key == "user" else os.getgid() for key in ("user", "group")}
@@ -118,7 +123,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_started_is_refused_as_in_the_standard_loop(name):
+def test_what_cannot_be_started_is_refused_as_in_the_standard_loop(name, children_left):
     command, options = REFUSED[name]
     seen = []
     for factory in (asyncio.SelectorEventLoop, offloop.EventLoop):
@@ -207,7 +212,7 @@ with asyncio.Runner(loop_factory=offloop.EventLoop) as runner:
     assert (tmp_path / "result").read_text() == "(b'out in\\n', b'err\\n')\n" * 3
 
 
-def test_many_children_at_once_leave_no_descriptor_thread_or_zombie(run):
+def test_many_children_at_once_leave_no_descriptor_thread_or_zombie(run, children_left):
     threads = threading.active_count()
 
     async def one(number):
@@ -326,7 +331,7 @@ def test_cancelled_wait_leaves_the_child_alone(run):
     assert run(main()) == -signal.SIGKILL
 
 
-def test_cancelled_creation_leaves_no_child(our_loop):
+def test_cancelled_creation_leaves_no_child(our_loop, children_left):
     async def main():
         gc.collect()
         descriptors = open_descriptors()
@@ -375,7 +380,7 @@ def test_loop_of_another_thread_has_children_too(make_loop):
     assert outcomes == [(b"out\n", b"", 5)]
 
 
-def test_exhausted_descriptors_leave_none_open(run):
+def test_exhausted_descriptors_leave_none_open(run, children_left):
     async def main():
         await sh("true")
         gc.collect()
@@ -412,7 +417,7 @@ def test_exhausted_descriptors_leave_none_open(run):
     assert set(outcomes) == {errno.EMFILE, 0}
 
 
-def test_child_whose_end_cannot_be_watched_is_not_left_behind(monkeypatch):
+def test_child_whose_end_cannot_be_watched_is_not_left_behind(monkeypatch, children_left):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "no more watches")
 
