@@ -1,4 +1,4 @@
-"""Child processes: every argument of ``Popen``, errors, signals, and that nothing is left of them."""
+"""Child processes: each argument of ``Popen``, errors, signals, and that nothing is left over."""
 
 import asyncio
 import errno
@@ -216,10 +216,9 @@ def test_many_children_at_once_leave_no_descriptor_thread_or_zombie(run, childre
     threads = threading.active_count()
 
     async def one(number):
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             "/bin/sh", "-c", f"read line; exit {number % 100}", stdin=PIPE, stdout=PIPE
         )
-        return process
 
     async def main():
         await sh("true")

@@ -412,11 +412,10 @@ fn forget_handlers() {
 /// Puts the standard descriptors into their places. One that is in the place of another is moved
 /// away first.
 fn place_standard(mut standard: [Option<RawFd>; 3]) -> Result<(), c_int> {
-    for target in 1..3 {
-        while let Some(fd) = standard[target].filter(|fd| (0..target_fd(target)).contains(fd)) {
-            // SAFETY: no pointers. Every copy has a higher number, and it closes with the program.
-            let copy = done(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })?;
-            standard[target] = Some(copy);
+    for (target, fd) in standard.iter_mut().enumerate() {
+        if let Some(low) = fd.filter(|fd| (0..target_fd(target)).contains(fd)) {
+            // SAFETY: no pointers. The copy has a higher number, and it closes with the program.
+            *fd = Some(done(unsafe { libc::fcntl(low, libc::F_DUPFD_CLOEXEC, 3) })?);
         }
     }
     for (target, fd) in standard.into_iter().enumerate() {
@@ -565,6 +564,8 @@ mod tests {
         try_reap(child.pidfd.as_fd()).unwrap().unwrap()
     }
 
+    type Way = fn(&mut Plan<'_>) -> io::Result<(i32, OwnedFd)>;
+
     /// What a program writes to its standard output.
     fn output(mut order: Order) -> (String, ExitStatus) {
         let (read, write) = socket::pipe().unwrap();
@@ -657,8 +658,7 @@ mod tests {
     #[test]
     fn handlers_are_forgotten_whichever_way_the_child_is_born() {
         extern "C" fn nothing(_: c_int) {}
-        let ways: [fn(&mut Plan<'_>) -> io::Result<(i32, OwnedFd)>; 2] =
-            [bear, |plan| bear_blocked(plan, &mut Stack::new())];
+        let ways: [Way; 2] = [bear, |plan| bear_blocked(plan, &mut Stack::new())];
         let signal = libc::SIGRTMIN() + 11;
         // SAFETY: the handler does nothing.
         unsafe {

@@ -12,16 +12,14 @@ import signal as signals
 import subprocess
 import sys
 from asyncio import unix_events
-from asyncio.unix_events import (
-    _UnixReadPipeTransport,  # type: ignore[attr-defined]
-    _UnixSubprocessTransport,  # type: ignore[attr-defined]
-)
 from typing import Any
 
 from _offloop_worker._offloop import Child, add_pipe_methods
 
 __all__ = ["ChildTransport", "ReadPipeTransport", "are_watched_here"]
 
+_StandardChild: Any = unix_events._UnixSubprocessTransport  # type: ignore[attr-defined]
+_StandardReadPipe: Any = unix_events._UnixReadPipeTransport  # type: ignore[attr-defined]
 logger = unix_events.logger  # type: ignore[attr-defined]
 
 _StandardPopen = subprocess.Popen
@@ -40,7 +38,7 @@ def are_watched_here(loop: Any) -> bool:
         return False
     if sys.version_info >= (3, 14):
         return type(loop._watcher) is unix_events._PidfdChildWatcher
-    policy = asyncio.get_event_loop_policy()
+    policy: Any = asyncio.get_event_loop_policy()
     standard = unix_events._UnixDefaultEventLoopPolicy
     if type(policy).get_child_watcher is not standard.get_child_watcher:
         return False
@@ -68,10 +66,10 @@ class Popen(_StandardPopen[bytes]):
         self._close_pipe_fds(*map(arguments.__getitem__, ends))  # type: ignore[attr-defined]
 
 
-class ChildTransport(_UnixSubprocessTransport):  # type: ignore[misc]
+class ChildTransport(_StandardChild):  # type: ignore[misc]
     """A child process, whose end is told by a descriptor."""
 
-    _child: Child | None = None
+    _child: Child
 
     def _start(
         self,
@@ -118,8 +116,7 @@ class ChildTransport(_UnixSubprocessTransport):  # type: ignore[misc]
             if returncode is None:
                 returncode = 255
                 logger.warning(
-                    "child process pid %d exit status already read: "
-                    " will report returncode 255",
+                    "child process pid %d exit status already read:  will report returncode 255",
                     child.pid,
                 )
         if returncode is None:
@@ -143,7 +140,7 @@ class ChildTransport(_UnixSubprocessTransport):  # type: ignore[misc]
         self.send_signal(signals.SIGKILL)
 
 
-class ReadPipeTransport(_UnixReadPipeTransport):  # type: ignore[misc]
+class ReadPipeTransport(_StandardReadPipe):  # type: ignore[misc]
     """The read end of a pipe."""
 
     def _end_of_file(self) -> None:

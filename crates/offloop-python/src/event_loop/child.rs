@@ -11,7 +11,6 @@
 //! Source:     subprocess.py and _posixsubprocess.c of 3.11 to 3.14.
 
 use std::ffi::CString;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use offloop_sys::process::{self, ExitStatus};
@@ -335,7 +334,7 @@ fn start_error(
     directory: &Bound<'_, PyAny>,
 ) -> PyResult<PyErr> {
     let py = executable.py();
-    let plain = os_error(io::Error::from(error.source));
+    let plain = os_error(error.source);
     let file = match error.step {
         Step::Birth | Step::Preparation => return Ok(plain),
         Step::Directory => directory,
