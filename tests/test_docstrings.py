@@ -22,6 +22,7 @@ WITH_EXAMPLES = (
     offloop.to_process,
     offloop.to_thread,
     offloop.EventLoop,
+    offloop.EventLoop.statistics,
     offloop.ProcessPool,
     offloop.ProcessPool.submit,
     offloop.ProcessPool.run,

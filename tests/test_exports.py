@@ -16,6 +16,8 @@ PUBLIC = {
     "ThreadPool",
     "Future",
     "PoolStatistics",
+    "LoopStatistics",
+    "LagHistogram",
     "to_process",
     "to_thread",
     "run",

@@ -21,7 +21,14 @@ from _offloop_worker.exceptions import (
 from offloop._default import run, to_process, to_thread
 from offloop._files import AsyncFile, open, read_file, write_file
 from offloop._future import Future
-from offloop._loop import EventLoop, EventLoopPolicy, install, new_event_loop
+from offloop._loop import (
+    EventLoop,
+    EventLoopPolicy,
+    LagHistogram,
+    LoopStatistics,
+    install,
+    new_event_loop,
+)
 from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
 from offloop._thread_pool import ThreadPool
@@ -39,6 +46,8 @@ __all__ = [
     "read_file",
     "write_file",
     "AsyncFile",
+    "LoopStatistics",
+    "LagHistogram",
     "ProcessPool",
     "PoolView",
     "ThreadPool",

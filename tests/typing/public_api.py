@@ -86,6 +86,17 @@ def loops_are_asyncios() -> None:
     assert_type(handle, asyncio.TimerHandle)
 
 
+def loops_tell_what_they_do(loop: offloop.EventLoop) -> None:
+    """A record of counters, and two histograms."""
+    statistics = loop.statistics()
+    assert_type(statistics, offloop.LoopStatistics)
+    assert_type(statistics.lag, offloop.LagHistogram)
+    assert_type(statistics.lag.p99, float)
+    assert_type(statistics.lag.buckets, tuple[tuple[float, int], ...])
+    assert_type(statistics.utilisation, float)
+    assert_type(statistics.callbacks, int)
+
+
 async def main() -> int:
     """A coroutine with a result."""
     return 1

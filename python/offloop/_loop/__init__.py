@@ -2,5 +2,13 @@
 
 from offloop._loop.event_loop import EventLoop, new_event_loop
 from offloop._loop.policy import EventLoopPolicy, install
+from offloop._loop.statistics import LagHistogram, LoopStatistics
 
-__all__ = ["EventLoop", "EventLoopPolicy", "install", "new_event_loop"]
+__all__ = [
+    "EventLoop",
+    "EventLoopPolicy",
+    "LagHistogram",
+    "LoopStatistics",
+    "install",
+    "new_event_loop",
+]

@@ -12,7 +12,7 @@
 //!             methods called too often for anything but C's calling convention · `stream.rs` a
 //!             connection, with `reading.rs`, `feeding.rs` and `writing.rs` · `sock.rs` calls on
 //!             the program's own sockets · `child.rs`, `child_pipe.rs` child processes and pipes
-//!             · `tls/` encrypted connections.
+//!             · `tls/` encrypted connections · `statistics.rs` what is counted of all that.
 //! Invariants: 1. The state is looked at only between calls into Python (`cell.rs`).
 //!             2. Handles leave the state before they are dropped, since that may run any code.
 //! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.
@@ -32,6 +32,7 @@ mod reading;
 mod running;
 mod schedule;
 mod sock;
+mod statistics;
 mod stream;
 mod timers;
 mod tls;
@@ -44,6 +45,7 @@ mod writing;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
+use offloop_sys::clock::TickScale;
 use offloop_sys::event::Event;
 use offloop_sys::readiness::{Found, Readiness};
 use offloop_sys::running::Running;
@@ -56,6 +58,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use cell::GilCell;
 use reading::ReadMemory;
 use schedule::{Entry, Schedule};
+use statistics::Meter;
 use stream::Stream;
 use watch::Watches;
 
@@ -63,6 +66,7 @@ use watch::Watches;
 struct State {
     schedule: Schedule,
     watches: Watches,
+    meter: Meter,
     /// Taken out while a thread waits with it.
     found: Option<Found>,
     /// A thread waits for readiness, and nobody has woken it yet.
@@ -117,6 +121,7 @@ impl LoopCore {
             state: GilCell::new(State {
                 schedule: Schedule::default(),
                 watches: Watches::default(),
+                meter: Meter::default(),
                 found: Some(Found::default()),
                 asleep: false,
                 closed: false,
@@ -302,6 +307,11 @@ impl LoopCore {
         self.state.with(py, |state| state.slow_callback_s = seconds);
     }
 
+    /// What `statistics` tells, in groups.
+    fn _statistics(&self, py: Python<'_>) -> statistics::Fields {
+        statistics::fields(self, py)
+    }
+
     /// The handles that are ready, in their order. A list of its own: changing it changes nothing.
     #[getter(_ready)]
     fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -367,9 +377,10 @@ impl LoopCore {
     }
 
     fn wake(&self, py: Python<'_>) -> PyResult<()> {
-        let asleep = self
-            .state
-            .with(py, |state| std::mem::take(&mut state.asleep));
+        let asleep = self.state.with(py, |state| {
+            state.meter.wakeups += u64::from(state.asleep);
+            std::mem::take(&mut state.asleep)
+        });
         if asleep {
             // Detached: the loop's thread wants the interpreter's lock as soon as it is awake, and
             // would fall asleep again for as long as we had it.
@@ -382,6 +393,7 @@ impl LoopCore {
 /// Finishes the class: its methods in C's calling convention.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     context::learn_layout(module.py())?;
+    TickScale::begin();
     module.add_class::<LoopCore>()?;
     module.add_class::<Stream>()?;
     module.add_class::<child::Child>()?;

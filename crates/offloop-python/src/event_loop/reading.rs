@@ -267,7 +267,10 @@ pub(super) fn received(
 ) -> PyResult<Option<usize>> {
     match answer {
         Ok(0) => stream.call_transport(py, "_read_ready__on_eof")?,
-        Ok(count) => return Ok(Some(count)),
+        Ok(count) => {
+            stream.count(py, |meter| meter.bytes_received += count as u64);
+            return Ok(Some(count));
+        }
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         Err(error) => {
             let message = "Fatal read error on socket transport";

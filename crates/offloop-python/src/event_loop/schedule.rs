@@ -108,11 +108,19 @@ impl Schedule {
         self.timers.next(dropped)
     }
 
-    /// Moves the timers that are due before `end` to the queue.
-    pub(super) fn release_due(&mut self, end: f64) {
+    /// Moves the timers that are due before `end` to the queue; `fired` is told how late each is.
+    pub(super) fn release_due(&mut self, end: f64, mut fired: impl FnMut(f64)) {
         while let Some(handle) = self.timers.pop_due(end) {
+            if !handle.is_cancelled() {
+                fired(end - handle.when());
+            }
             self.ready.push_back(Entry::Ours(handle));
         }
+    }
+
+    /// Timers that wait and are not cancelled.
+    pub(super) fn timers_len(&self) -> usize {
+        self.timers.len().saturating_sub(self.cancelled)
     }
 
     pub(super) fn has_timers(&self) -> bool {

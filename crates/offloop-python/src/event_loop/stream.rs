@@ -9,6 +9,7 @@
 //! Source:     asyncio/selector_events.py.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
@@ -18,6 +19,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::cell::GilCell;
 use super::context::Entered;
+use super::statistics::Meter;
 use super::tls::Tls;
 use super::{LoopCore, feeding};
 
@@ -131,6 +133,8 @@ pub(super) struct StreamState {
     pub(super) lost: u32,
     /// `sendfile` waits for the queue to be empty.
     pub(super) empty_waiter: Option<Py<PyAny>>,
+    /// Counts it among the loop's open connections.
+    open: Option<Arc<()>>,
 }
 
 /// The native half of a stream transport.
@@ -144,7 +148,9 @@ pub(crate) struct Stream {
 #[pymethods]
 impl Stream {
     #[new]
-    fn new(event_loop: Py<LoopCore>, fd: i32, transport: Py<PyAny>) -> Self {
+    fn new(py: Python<'_>, event_loop: Py<LoopCore>, fd: i32, transport: Py<PyAny>) -> Self {
+        let state = &event_loop.get().state;
+        let open = state.with(py, |state| state.meter.connection());
         Self {
             fd,
             event_loop,
@@ -165,6 +171,7 @@ impl Stream {
                 eof: false,
                 lost: 0,
                 empty_waiter: None,
+                open: Some(open),
             }),
         }
     }
@@ -189,6 +196,7 @@ impl Stream {
     fn detach(&self, py: Python<'_>) {
         let held = self.state.with(py, |state| {
             state.size = 0;
+            state.open = None;
             (
                 state.transport.take(),
                 state.context.take(),
@@ -385,6 +393,12 @@ impl Stream {
 
     pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, LoopCore> {
         self.event_loop.bind(py)
+    }
+
+    /// Adds to what the loop counts.
+    pub(super) fn count(&self, py: Python<'_>, add: impl FnOnce(&mut Meter)) {
+        let state = &self.event_loop.get().state;
+        state.with(py, |state| add(&mut state.meter));
     }
 
     /// Calls a method of the transport, unless that is gone.

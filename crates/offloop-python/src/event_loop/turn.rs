@@ -69,6 +69,14 @@ impl Turn {
 /// Runs rounds until the loop is told to stop.
 pub(super) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
+    let begun = core.state.with(py, |state| state.meter.begin());
+    let result = run_rounds(event_loop);
+    core.state.with(py, |state| state.meter.end(begun));
+    result
+}
+
+fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
     loop {
         let result = round(event_loop, &mut turn);
@@ -82,11 +90,15 @@ pub(super) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
 
 /// One round that polls for certain.
 pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let py = event_loop.py();
+    let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
+    let begun = core.state.with(py, |state| state.meter.begin());
     let result = round(event_loop, &mut turn);
-    result.and(turn.entered.leave(py))?;
-    writing::flush_all(py, event_loop.get())
+    let result = result
+        .and(turn.entered.leave(py))
+        .and_then(|()| writing::flush_all(py, core));
+    core.state.with(py, |state| state.meter.end(begun));
+    result
 }
 
 fn round(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
@@ -121,7 +133,7 @@ fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, turn: &mut Turn)
     });
     drop(dropped);
     if busy && now.wrapping_sub(turn.polled) >= turn.every {
-        let found = poll(event_loop, Some(Duration::ZERO))?;
+        let (found, _) = poll(event_loop, Some(Duration::ZERO), now)?;
         turn.every = if found {
             POLL_EVERY_TICKS
         } else {
@@ -130,13 +142,17 @@ fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, turn: &mut Turn)
         turn.polled = now;
     } else if !busy {
         let limit = next.map(|when| until(event_loop, when)).transpose()?;
-        poll(event_loop, limit)?;
+        (_, turn.polled) = poll(event_loop, limit, now)?;
         turn.every = POLL_EVERY_TICKS;
-        turn.polled = ticks();
     }
     if next.is_some() || core.state.with(py, |state| state.schedule.has_timers()) {
         let end = clock(event_loop)? + RESOLUTION_S;
-        core.state.with(py, |state| state.schedule.release_due(end));
+        core.state.with(py, |state| {
+            let super::State {
+                schedule, meter, ..
+            } = state;
+            meter.release_due(schedule, end, state.own_clock);
+        });
     }
     Ok(())
 }
@@ -162,8 +178,13 @@ pub(super) fn clock(event_loop: &Bound<'_, LoopCore>) -> PyResult<f64> {
         .extract()
 }
 
-/// Takes what is ready from the kernel, and queues who waits for it; whether there was anything.
-fn poll(event_loop: &Bound<'_, LoopCore>, limit: Option<Duration>) -> PyResult<bool> {
+/// Takes what is ready from the kernel, and queues who waits for it. Returns whether there was
+/// anything, and when the kernel answered.
+fn poll(
+    event_loop: &Bound<'_, LoopCore>,
+    limit: Option<Duration>,
+    now: u64,
+) -> PyResult<(bool, u64)> {
     let py = event_loop.py();
     let core = event_loop.get();
     let waits = limit != Some(Duration::ZERO);
@@ -172,13 +193,15 @@ fn poll(event_loop: &Bound<'_, LoopCore>, limit: Option<Duration>) -> PyResult<b
     }
     let mut found = core.state.with(py, |state| {
         state.asleep = waits;
+        state.meter.poll(now, waits);
         state.found.take().unwrap_or_default()
     });
     let readiness = &core.readiness;
-    let result = if waits {
-        py.detach(|| readiness.wait(&mut found, limit))
+    let (result, answered) = if waits {
+        // The clock is read before the interpreter's lock is waited for: that is lag.
+        py.detach(|| (readiness.wait(&mut found, limit), ticks()))
     } else {
-        readiness.wait(&mut found, limit)
+        (readiness.wait(&mut found, limit), now)
     };
     let outcome = match result {
         Ok(()) => {
@@ -191,11 +214,12 @@ fn poll(event_loop: &Bound<'_, LoopCore>, limit: Option<Duration>) -> PyResult<b
     };
     core.state.with(py, |state| {
         state.asleep = false;
+        state.meter.polled(answered);
         state.found = Some(found);
     });
     let found = outcome?;
     py.check_signals()?;
-    Ok(found)
+    Ok((found, answered))
 }
 
 fn queue_found(py: Python<'_>, core: &LoopCore, found: &Found) {
@@ -220,8 +244,9 @@ fn run_ready(event_loop: &Bound<'_, LoopCore>, entered: &mut Entered) -> PyResul
     let py = event_loop.py();
     let core = event_loop.get();
     let (count, debug, armed) = core.state.with(py, |state| {
-        let armed = state.armed.is_some();
-        (state.schedule.ready_len(), state.debug, armed)
+        let count = state.schedule.ready_len();
+        state.meter.round(count);
+        (count, state.debug, state.armed.is_some())
     });
     for _ in 0..count {
         let Some(entry) = core.state.with(py, |state| state.schedule.pop()) else {

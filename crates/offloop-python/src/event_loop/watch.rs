@@ -195,6 +195,12 @@ impl Watches {
         })
     }
 
+    /// How many descriptors are watched, for whatever.
+    pub(super) fn len(&self) -> usize {
+        let watched = |watch: &&Watch| watch.reader.is_some() || watch.writer.is_some();
+        self.0.iter().filter(watched).count()
+    }
+
     /// Where a wait is: mostly at its descriptor, unless the socket was closed meanwhile.
     fn find_wait(&self, fd: i32, future: &Bound<'_, PyAny>) -> Option<(i32, Side)> {
         let waits = |watcher: &Option<Watcher>| match watcher {

@@ -247,7 +247,9 @@ fn send_some(stream: &Stream, data: &Bound<'_, PyAny>) -> usize {
         return 0;
     }
     // SAFETY: the view is valid for reading its length while it is held.
-    unsafe { send_from(stream.fd(), view.pointer(), view.len()) }.unwrap_or(0)
+    let sent = unsafe { send_from(stream.fd(), view.pointer(), view.len()) }.unwrap_or(0);
+    stream.count(py, |meter| meter.bytes_sent += sent as u64);
+    sent
 }
 
 /// What one attempt to send came to.
@@ -340,14 +342,21 @@ fn flush(slf: &Bound<'_, Stream>) -> PyResult<()> {
 }
 
 fn send_waiting(slf: &Bound<'_, Stream>) -> Sent {
-    let stream = slf.get();
-    loop {
-        let offer = |state: &mut StreamState| offer(slf.py(), stream.fd(), state);
-        match stream.state.with(slf.py(), offer) {
-            Sent::More => {}
-            sent => return sent,
+    let (py, stream) = (slf.py(), slf.get());
+    let mut count = 0;
+    let outcome = loop {
+        let sent = stream.state.with(py, |state| {
+            let waiting = state.size;
+            let sent = offer(py, stream.fd(), state);
+            count += (waiting - state.size) as u64;
+            sent
+        });
+        if !matches!(sent, Sent::More) {
+            break sent;
         }
-    }
+    };
+    stream.count(py, |meter| meter.bytes_sent += count);
+    outcome
 }
 
 /// Does what follows from an attempt to send.
