@@ -1,11 +1,16 @@
 """The report of `offloop run`: adopted pools, lag, freezes and busiest functions are told truly."""
 
+import asyncio
+import math
 import os
 
 import pytest
 
+import offloop
+from offloop._run import loop_block
 from offloop._run.calls import PROCESSES, CallTable
 from offloop._run.lag import LagHistogram
+from offloop._run.loops_seen import LOOPS_KEPT, LoopsSeen
 
 
 def squeezed(text: str) -> str:
@@ -246,3 +251,98 @@ def test_percentiles_of_lag_are_within_a_bucket():
     assert histogram.percentile_seconds(99) == pytest.approx(0.99, rel=0.07)
     assert histogram.worst_seconds == 1.0
     assert histogram.percentile_seconds(100) == 1.0
+
+
+ECHO = """
+    import asyncio, time
+    async def main():
+        async def echo(reader, writer):
+            writer.write(await reader.readexactly(50_000))
+            writer.close()
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(bytes(50_000))
+        await reader.readexactly(50_000)
+        writer.close()
+        server.close()
+        time.sleep(0.15)
+    asyncio.run(main())
+    """
+
+
+def test_loop_of_ours_tells_its_load_traffic_and_lag(run_source):
+    report = squeezed(run_source(ECHO).stderr)
+    assert " % busy, " in report
+    assert " callbacks/s, deepest queue " in report
+    assert "2 connections, 100 kB received, 100 kB sent" in report
+    longest, unit = report.split("between polls")[1].split(" max ")[1].split()[:2]
+    assert float(longest) * {"ms": 1e-3, "s": 1.0}[unit] >= 0.15
+    assert "1 us " in report
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+def test_other_loops_tell_their_lag_alone(run_source, name):
+    report = run_source(ECHO, options=("--loop", name)).stderr
+    assert f", {name}" in squeezed(report)
+    assert "busy" not in report
+    assert "between polls" not in report
+
+
+def test_busiest_of_many_loops_are_shown(run_source):
+    report = squeezed(
+        run_source(
+            """
+            import asyncio, threading
+            async def main():
+                await asyncio.sleep(0)
+            for _ in range(30):
+                asyncio.run(main())
+            thread = threading.Thread(target=asyncio.run, args=(main(),), name="side-thread")
+            thread.start()
+            thread.join()
+            """
+        ).stderr
+    )
+    assert report.count("% busy") == 3
+    assert "and 28 more loops" in report
+    assert "MainThread" in report
+
+
+def test_loops_are_not_kept_alive_and_the_busiest_are_remembered():
+    seen = LoopsSeen()
+    loops = []
+    for number in range(LOOPS_KEPT + 10):
+        loop = offloop.new_event_loop()
+        seen.note(loop)
+        for _ in range(100 * (number == 3) + 1):
+            loop.call_soon(sum, range(1000 * (number == 3)))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        seen.note(loop)
+        if number == 3:
+            busy = loop.statistics()
+        loops.append(loop)
+    standard = asyncio.SelectorEventLoop()
+    seen.note(standard)
+    standard.close()
+    assert seen.count == LOOPS_KEPT + 10
+    del loop, loops
+    assert len(seen.busiest(100)) == LOOPS_KEPT
+    assert busy in [loop.statistics for loop in seen.busiest(100)]
+
+
+def test_lag_bar_has_a_column_for_each_third_of_a_decade():
+    def drawn(*buckets, is_ascii=False):
+        return loop_block.lag_bar(offloop.LagHistogram(buckets=buckets), is_ascii).plain
+
+    empty = "·" * 21
+    assert drawn() == f"1 us {empty} 10 s"
+    assert drawn((1e-7, 1), (math.inf, 1)) == f"1 us █{empty[2:]}█ 10 s"
+    assert drawn((1e-3, 1000), (1.05e-3, 1)) == f"1 us {empty[:8]}█▁{empty[10:]} 10 s"
+    assert drawn((1e-3, 8), is_ascii=True) == f"1 us {' ' * 8}#{' ' * 12} 10 s"
+
+
+def test_sizes_have_three_digits():
+    sizes = [loop_block.size(count) for count in (0, 999, 1000, 12_345, 999_600, 5 * 10**15)]
+    assert sizes == ["0 B", "999 B", "1 kB", "12.3 kB", "1 MB", "5e+03 TB"]

@@ -168,11 +168,13 @@ class EventLoop(SocketMethods):
         1
         >>> loop.close()
         """
-        (lag, buckets), (timer_lag, timer_buckets), *groups = self._statistics()
+        (lag, buckets), (timer_lag, timer_buckets), shares, counts, sizes = self._statistics()
         return LoopStatistics(
             LagHistogram(*lag, tuple(buckets)),
             LagHistogram(*timer_lag, tuple(timer_buckets)),
-            *(field for group in groups for field in group),
+            *shares,
+            *counts,
+            *sizes,
         )
 
     def close(self) -> None:

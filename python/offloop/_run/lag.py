@@ -20,6 +20,8 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+from offloop._run.loops_seen import LoopsSeen
+
 TICK_SECONDS = 0.010
 """Short against what a person notices (100 ms), long against the cost of a callback (10 us)."""
 
@@ -96,6 +98,7 @@ class LagMeter:
     def __init__(self) -> None:
         self.histogram = LagHistogram()
         self.loop_kinds: set[str] = set()
+        self.loops = LoopsSeen()
         self._tickers: dict[int, LoopTicker] = {}
         self._set_running_loop: Callable[[Any], None] = asyncio.events._set_running_loop
 
@@ -111,6 +114,8 @@ class LagMeter:
             ticker = self._tickers.pop(id(leaving), None)
             if ticker is not None:
                 ticker.stop()
+            self.loops.note(leaving)
         if loop is not None and id(loop) not in self._tickers:
+            self.loops.note(loop)
             self.loop_kinds.add(type(loop).__module__.partition(".")[0])
             self._tickers[id(loop)] = LoopTicker(loop, self.histogram)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from offloop._run import calls
+from offloop._run import calls, loop_block
 from offloop._run.lag import TICK_SECONDS
 
 if TYPE_CHECKING:
@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 
 FUNCTIONS_SHOWN = 5
 LINES_SHOWN = 5
+LOOPS_SHOWN = 3
 WIDTH_MAX = 92
-LAG_FAIR_SECONDS = 0.020
-"""Above this, another request waits for a time that adds up."""
-LAG_BAD_SECONDS = 0.100
-"""Above this, a person notices."""
 
 
 def print_report(session: Session, stream: TextIO) -> None:
@@ -47,11 +44,7 @@ def duration(seconds: float) -> str:
 
 
 def _lag_text(seconds: float) -> Text:
-    if seconds >= LAG_BAD_SECONDS:
-        style = "bold red"
-    else:
-        style = "yellow" if seconds >= LAG_FAIR_SECONDS else "green"
-    return Text(duration(seconds), style=style)
+    return Text(duration(seconds), style=loop_block.lag_style(seconds))
 
 
 def _print_summary(console: Console, session: Session, elapsed: float) -> None:
@@ -59,6 +52,7 @@ def _print_summary(console: Console, session: Session, elapsed: float) -> None:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
     grid.add_row("loop lag", _lag_line(session))
+    _add_loops(grid, session, console.options.ascii_only)
     grid.add_row("processes", _process_line(session, elapsed))
     grid.add_row("threads", _thread_line(session, elapsed))
     console.print(Padding(grid, (0, 0, 0, 2)))
@@ -79,6 +73,22 @@ def _lag_line(session: Session) -> Text:
     ):
         line.append(label).append_text(_lag_text(value))
     return line.append(f"   {histogram.count:,} ticks, {kinds}", style="dim")
+
+
+def _add_loops(grid: Table, session: Session, is_ascii: bool) -> None:
+    seen = session.lag.loops
+    for loop in seen.busiest(LOOPS_SHOWN):
+        statistics = loop.statistics
+        name = Text("loop")
+        if seen.count > 1:
+            name.append(f"\n{loop.thread}", style="not bold dim")
+        lines = [loop_block.load_line(statistics), loop_block.traffic_line(statistics)]
+        if statistics.lag.count:
+            lines.append(loop_block.lag_line(statistics.lag, duration))
+            lines.append(loop_block.lag_bar(statistics.lag, is_ascii))
+        grid.add_row(name, Group(*(line for line in lines if line is not None)))
+    if seen.count > LOOPS_SHOWN:
+        grid.add_row("", Text(f"and {seen.count - LOOPS_SHOWN:,} more loops", style="dim"))
 
 
 def _process_line(session: Session, elapsed: float) -> Text:

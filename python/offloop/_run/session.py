@@ -42,6 +42,9 @@ class Session:
 
     def install(self, settings: Settings) -> None:
         """Put the instruments in place, and order the report for after everything else."""
+        if settings.report:
+            # Before uvloop is imported: it keeps what it finds there.
+            self.lag.install()
         loops.install(settings.loop)
         executors: list[type[Executor]] = [
             Executor,
@@ -53,7 +56,6 @@ class Session:
             executors.append(self.adoption.install())
         if settings.report:
             atexit.register(self._report_from, os.getpid())
-            self.lag.install()
             self.lanes.install()
             calls.watch_threads(self.calls)
             self.freezes.install(executors)
