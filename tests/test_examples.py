@@ -107,6 +107,24 @@ def test_aiohttp_service_answers_and_stops_when_the_client_hangs_up():
         assert ask(port, "GET", "/primes?below=10")[0] == 200
 
 
+def test_loop_statistics_show_the_block():
+    def metrics() -> dict[str, float]:
+        lines = ask(port, "GET", "/metrics")[1].decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+    with service("loop_statistics.py") as port:
+        before = metrics()
+        assert ask(port, "GET", "/block?ms=120")[0] == 200
+        after = metrics()
+    assert after["loop_lag_seconds_sum"] - before["loop_lag_seconds_sum"] >= 0.12
+    below = after['loop_lag_seconds_bucket{le="0.1"}']
+    assert below < after['loop_lag_seconds_bucket{le="+Inf"}'] == after["loop_lag_seconds_count"]
+    assert after["loop_callbacks_total"] > before["loop_callbacks_total"]
+    assert after["loop_bytes_sent_total"] > before["loop_bytes_sent_total"]
+    assert 0 < after["loop_utilisation"] <= 1
+
+
 def test_blocking_waits_end_before_the_computation_beside_them():
     lines = run_example("blocking_beside_cpu.py", "--scale", "0.1").splitlines()
     ends = [re.fullmatch(r"(.+) ended after ([\d.]+) s", line) for line in lines[:3]]
