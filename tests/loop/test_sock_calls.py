@@ -75,7 +75,12 @@ def test_much_is_received_in_order_in_any_size(run):
     async def main():
         loop = asyncio.get_running_loop()
         with pair() as (ours, theirs):
-            sending = threading.Thread(target=lambda: (theirs.sendall(pattern(BIG)), theirs.close()))
+
+            def send():
+                theirs.sendall(pattern(BIG))
+                theirs.close()
+
+            sending = threading.Thread(target=send)
             sending.start()
             got = bytearray()
             sizes = [1, 1000, 1 << 16, 1 << 18, 1 << 20]

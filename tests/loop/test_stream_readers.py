@@ -86,7 +86,6 @@ def test_pieces_of_any_size_arrive_as_they_were_sent(run, seed):
             try:
                 got += await reader.readexactly(size)
             except asyncio.IncompleteReadError as error:
-                assert error.expected == size
                 got += error.partial
         thread.join()
         await closed(writer, theirs)

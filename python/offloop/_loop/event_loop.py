@@ -46,6 +46,7 @@ class EventLoop(SocketMethods):
         "_exception_handler",
         "_executor_shutdown_called",
         "_internal_fds",
+        "_last_sockname",
         "_old_agen_hooks",
         "_selector",
         "_signal_handlers",
@@ -58,6 +59,7 @@ class EventLoop(SocketMethods):
 
     def __init__(self) -> None:
         self._datagram_memory = memoryview(bytearray(0))
+        self._last_sockname: object = None
         super().__init__(WatchedSelector(self))  # type: ignore[arg-type]
         if type(self).time is not LoopCore.time:
             self._set_own_clock(False)

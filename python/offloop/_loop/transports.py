@@ -15,6 +15,7 @@ from asyncio import constants, selector_events
 from asyncio.selector_events import (  # type: ignore[attr-defined]
     _SelectorDatagramTransport,
     _SelectorSocketTransport,
+    _SelectorTransport,
 )
 from typing import Any
 
@@ -49,7 +50,19 @@ def _set_nodelay(sock: socket.socket) -> None:
 class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     """A TCP or Unix stream connection."""
 
-    __slots__ = ("_native",)
+    # What the standard constructors assign: without a dictionary, which others than these would
+    # get, a connection takes 300 bytes less.
+    __slots__ = (
+        "_native",
+        "_protocol",
+        "_protocol_connected",
+        "_read_ready_cb",
+        "_server",
+        "_sock",
+        "_sock_fd",
+        # From Python 3.12 on an attribute, a method before.
+        *(() if hasattr(_SelectorSocketTransport, "_write_ready") else ("_write_ready",)),
+    )
 
     _native: Stream
 
@@ -71,9 +84,19 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         extra: dict[str, Any] | None = None,
         server: Any = None,
     ) -> None:
+        self._sock = None
         self._native = Stream(loop, sock.fileno(), self)
         _set_nodelay(sock)
         super().__init__(loop, sock, protocol, waiter, extra, server)
+        # Connections that a server has accepted have one name on this side, and need one object.
+        name = self._extra["sockname"]
+        if name == loop._last_sockname:
+            self._extra["sockname"] = loop._last_sockname
+        else:
+            loop._last_sockname = name
+        if "_write_ready" in StreamTransport.__slots__:
+            # Not called here. The standard class lets go of it when it is closed.
+            self._write_ready = None
 
     @property
     def _buffer(self) -> Stream:
@@ -86,7 +109,8 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand what arrives to another protocol from now on."""
-        super().set_protocol(protocol)
+        # Past the class above, which chooses a method of its own for reading.
+        _SelectorTransport.set_protocol(self, protocol)
         self._native.set_protocol(protocol, isinstance(protocol, asyncio.BufferedProtocol))
 
     def _add_reader(self, fd: int, callback: Any, *args: Any) -> None:

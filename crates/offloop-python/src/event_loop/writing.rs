@@ -152,7 +152,7 @@ fn push(py: Python<'_>, stream: &Stream, bytes: Bound<'_, PyBytes>, len: usize) 
 }
 
 /// Sends at the end of the round, or at once what is much; then the protocol may have to pause.
-/// At once only while that calls no method of the protocol, which does not expect it inside `write`.
+/// At once only while that calls no method of the protocol, which expects none inside `write`.
 fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let py = slf.py();
     let stream = slf.get();
