@@ -65,6 +65,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     )
 
     _native: Stream
+    _sock: Any
 
     _closing = _of_stream("closing")
     _paused = _of_stream("paused")
