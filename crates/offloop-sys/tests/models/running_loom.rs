@@ -1,7 +1,6 @@
 //! What a thread is seen to do is one piece of its work, and never parts of two.
 //!
-//! Taken out once, so that the model failed: either fence, the release of the last store, and the
-//! acquire of the first load.
+//! The writer's fence was taken out once: the model failed.
 
 use loom::sync::Arc;
 use loom::thread;
