@@ -10,7 +10,8 @@
 //!                as it is born, or every signal is blocked until it has done so itself.
 //! Errors:     what the system answered, and at which step.
 //! Threads:    any may spawn, at the same time.
-//! Source:     clone(2) on CLONE_VFORK, CLONE_PIDFD and CLONE_CLEAR_SIGHAND, close_range(2), signal(7).
+//! Source:     clone(2) on CLONE_VFORK, CLONE_PIDFD and CLONE_CLEAR_SIGHAND, close_range(2),
+//!             signal(7).
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
