@@ -12,7 +12,7 @@ pytestmark = pytest.mark.quick
 
 MODULES = sorted(
     module.name
-    for package in (offloop, offloop._loop)
+    for package in (offloop, offloop._files, offloop._loop)
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
     if not module.ispkg and module.name != "offloop.__main__"
 )
@@ -23,6 +23,10 @@ WITH_EXAMPLES = (
     offloop.to_thread,
     offloop.EventLoop,
     offloop.EventLoop.statistics,
+    offloop.open,
+    offloop.AsyncFile,
+    offloop.read_file,
+    offloop.write_file,
     offloop.ProcessPool,
     offloop.ProcessPool.submit,
     offloop.ProcessPool.run,

@@ -209,7 +209,7 @@ def test_opening_for_somebody_who_has_left_leaks_nothing(run, tmp_path, count_ca
         await gate.open()
         await asyncio.get_running_loop().run_in_executor(None, os.getpid)
         await let_run()
-        assert len(os.listdir("/proc/self/fd")) == len(before)
+        assert len(os.listdir("/proc/self/fd")) <= len(before)
 
     run(main())
 
@@ -239,7 +239,8 @@ def test_no_descriptor_is_leaked(run, tmp_path):
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(300):
             await use()
-        assert len(os.listdir("/proc/self/fd")) == before
+        # Fewer, if what an earlier test left was closed meanwhile.
+        assert len(os.listdir("/proc/self/fd")) <= before
 
     run(main())
 

@@ -196,7 +196,9 @@ def test_a_file_that_grows_is_read_on(run, tmp_path):
     assert whole == "".join(seen)
 
 
-@pytest.mark.parametrize("path", ["/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"])
+@pytest.mark.parametrize(
+    "path", ["/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"]
+)
 def test_files_that_the_kernel_makes_up_are_read(run, path):
     async def main():
         async with offloop.open(path) as file:

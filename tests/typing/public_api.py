@@ -97,6 +97,24 @@ def loops_tell_what_they_do(loop: offloop.EventLoop) -> None:
     assert_type(statistics.callbacks, int)
 
 
+async def files_know_what_they_hold() -> None:
+    """The mode says whether a file holds text or bytes."""
+    async with offloop.open("path") as text:
+        assert_type(text, offloop.AsyncFile[str])
+        assert_type(await text.read(), str)
+        assert_type([line async for line in text], list[str])
+        await text.write("text")
+        await text.write(b"bytes")  # type: ignore[arg-type]
+    binary = await offloop.open("path", "rb")
+    assert_type(await binary.readline(), bytes)
+    await binary.write(memoryview(b"bytes"))
+    await binary.writelines([b"bytes"])
+    await binary.write("text")  # type: ignore[arg-type]
+    assert_type(await offloop.read_file("path"), bytes)
+    assert_type(await offloop.read_file("path", encoding="utf-8"), str)
+    await offloop.write_file("path", "text", encoding="utf-8")
+
+
 async def main() -> int:
     """A coroutine with a result."""
     return 1

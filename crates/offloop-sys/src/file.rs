@@ -10,7 +10,7 @@
 //!             · `read_at_once` and `read` append to a vector · `read_whole` fills given memory.
 //! Invariants: 1. A mount is known only after `learn` has asked it for its file system.
 //!             2. A file that `open_cached` returns is regular, on a known mount, open for reading.
-//! Threads:    any. The table of mounts is tried, never waited for, so a fork leaves no lock behind.
+//! Threads:    any. The table of mounts is tried, never waited for: a fork leaves no lock behind.
 //! Source:     openat2(2), statx(2), preadv2(2), statfs(2); docs/design/008-files.md.
 
 use std::ffi::CStr;
@@ -59,7 +59,7 @@ const MOUNTS_MAX: usize = 64;
 static MOUNTS: Mutex<Vec<(Mount, Way)>> = Mutex::new(Vec::new());
 
 /// `BCACHEFS_SUPER_MAGIC`, which the bindings lack.
-const BCACHEFS: i64 = 0xca45_1a4e;
+const BCACHEFS: libc::c_long = 0xca45_1a4e;
 
 const AT_ONCE: io::ErrorKind = io::ErrorKind::WouldBlock;
 
@@ -101,7 +101,7 @@ pub fn learn(fd: RawFd) -> io::Result<Facts> {
         check(libc::fstatfs(fd, answer.as_mut_ptr()))?;
         answer.assume_init()
     };
-    facts.way = way_of(i64::from(answer.f_type));
+    facts.way = way_of(answer.f_type);
     if let (Some(mount), Ok(mut known)) = (mount, MOUNTS.try_lock()) {
         known.retain(|(other, _)| *other != mount);
         if known.len() == MOUNTS_MAX {
@@ -211,9 +211,9 @@ fn open_how(path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> {
     let mut how: libc::open_how = unsafe { MaybeUninit::zeroed().assume_init() };
     how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
     how.resolve = libc::RESOLVE_CACHED;
-    // SAFETY: path and structure are valid for reading, and the length is that of the structure.
     let fd = retry(|| {
-        check_size(unsafe {
+        // SAFETY: path and structure are valid for reading, and the length is the structure's.
+        let fd = unsafe {
             libc::syscall(
                 libc::SYS_openat2,
                 libc::AT_FDCWD,
@@ -221,7 +221,8 @@ fn open_how(path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> {
                 &raw const how,
                 size_of::<libc::open_how>(),
             )
-        } as libc::ssize_t)
+        };
+        check_size(fd as libc::ssize_t)
     })?;
     let fd = RawFd::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     // SAFETY: the kernel has just given us this descriptor.
@@ -268,7 +269,7 @@ fn known_way(mount: Mount) -> Way {
 }
 
 /// The local file systems that can be asked for cached pages, and those that are memory.
-fn way_of(file_system: i64) -> Way {
+fn way_of(file_system: libc::c_long) -> Way {
     match file_system {
         libc::EXT4_SUPER_MAGIC
         | libc::XFS_SUPER_MAGIC

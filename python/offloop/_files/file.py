@@ -71,11 +71,12 @@ def _line_end(encoding: str, errors: str | None, newline: str | None) -> bytes |
 class AsyncFile(Generic[T]):
     """An open file whose operations are awaited; made by ``offloop.open``.
 
-    Its methods are those of the standard library's files, and so are its errors. Any number of
-    tasks of one loop may use it: operations run one at a time, in the order of the calls. Cancelling
-    a read leaves the position where it was; from what cannot seek, such as a pipe, the data of a
-    cancelled read is lost. A write that has begun is completed.
+    Its methods are those of the standard library's files, and so are its errors. Not thread-safe,
+    but any number of tasks of one loop may use it: operations run one at a time, in the order of
+    the calls. Cancelling a read leaves the position where it was; from what cannot seek, such as a
+    pipe, the data of a cancelled read is lost. A write that has begun is completed.
 
+    >>> import asyncio, offloop
     >>> async def count(path):
     ...     async with offloop.open(path, "rb") as file:
     ...         return sum([len(line) async for line in file])
@@ -170,7 +171,8 @@ class AsyncFile(Generic[T]):
 
     async def read(self, size: int | None = -1, /) -> T:
         """Read ``size`` bytes or characters, or to the end of the file."""
-        return await self._read(self._file.read, size, self._need(size))
+        data: T = await self._read(self._file.read, size, self._need(size))
+        return data
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Read what one call of the system gives, at most ``size`` bytes; binary files only."""
@@ -188,11 +190,13 @@ class AsyncFile(Generic[T]):
 
     async def readline(self, size: int | None = -1, /) -> T:
         """Read to the end of the line, at most ``size`` bytes or characters."""
-        return await self._read(self._file.readline, size, self._need(size), self._end)
+        line: T = await self._read(self._file.readline, size, self._need(size), self._end)
+        return line
 
     async def readlines(self, hint: int | None = -1, /) -> list[T]:
         """Read all lines, or lines until they have ``hint`` bytes or characters."""
-        return await self._read(self._file.readlines, hint, None)
+        lines: list[T] = await self._read(self._file.readlines, hint, None)
+        return lines
 
     def __aiter__(self) -> Self:
         return self
@@ -313,8 +317,8 @@ class AsyncFile(Generic[T]):
     async def close(self) -> None:
         """Write what is buffered and close the file, whatever becomes of the writing.
 
-        Closing twice does nothing. When the closing task is cancelled, the file is closed as soon as
-        its last operation has ended.
+        Closing twice does nothing. When the closing task is cancelled, the file is closed as soon
+        as its last operation has ended.
         """
         stage = self._raw.stage
         if self._using == 0:

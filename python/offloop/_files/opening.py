@@ -80,31 +80,41 @@ async def _open(
     path: FileDescriptorOrPath, mode: str, buffering: int, *others: Any
 ) -> AsyncFile[Any]:
     encoding, errors, newline, closefd, opener = others
-    parsed = _parsed(mode) if isinstance(mode, str) and isinstance(buffering, int) else None
-    if parsed is not None:
-        of_text = encoding is not None or errors is not None or newline is not None
-        if of_text if parsed.binary else buffering == 0:
-            parsed = None
-    at_once = parsed is not None and parsed.reads_only and buffering != 0
-    if at_once and opener is None and closefd and not isinstance(path, int):
+    parsed = _checked(mode, buffering, encoding, errors, newline)
+    if parsed is None:
+        # The built-in function says what is wrong; it fails before it opens anything.
+        refuse: Callable[[], Any] = partial(builtins.open, path, mode, buffering, *others)
+        file, raw = await _open_in_executor(refuse)
+        return AsyncFile(file, raw, newline)
+    by_path = opener is None and closefd and not isinstance(path, int)
+    if by_path and parsed.reads_only and buffering != 0:
         if share.is_used_up():
             await share.renew()
         share.used += OPENING_BYTES
         try:
-            raw = RawFile.open_cached(path)
+            cached: RawFile | None = RawFile.open_cached(path)  # type: ignore[arg-type]
         except OSError:
             # Not cached, or not there: a thread that may wait finds out.
-            raw = None
-        if raw is not None:
-            file = _wrap(raw, mode, parsed, buffering, *others[:3])
-            return AsyncFile(file, raw, newline)
-    if parsed is None:
-        # The built-in function says what is wrong; it fails before it opens anything.
-        job = partial(builtins.open, path, mode, buffering, *others)
-    else:
-        job = partial(_open_anywhere, path, mode, parsed, buffering, *others)
+            cached = None
+        if cached is not None:
+            file = _wrap(cached, mode, parsed, buffering, encoding, errors, newline)
+            return AsyncFile(file, cached, newline)
+    job = partial(_open_anywhere, path, mode, parsed, buffering, *others)
     file, raw = await _open_in_executor(job)
     return AsyncFile(file, raw, newline)
+
+
+def _checked(mode: Any, buffering: Any, *of_text: Any) -> _Mode | None:
+    """Take the mode apart; none if the built-in function would refuse these arguments."""
+    if not isinstance(mode, str) or not isinstance(buffering, int):
+        return None
+    parsed = _parsed(mode)
+    if parsed is None or (buffering == 0 and not parsed.binary):
+        return None
+    if of_text == (None, None, None):
+        return parsed
+    refused = parsed.binary or not all(isinstance(text, str | None) for text in of_text)
+    return None if refused else parsed
 
 
 def _open_anywhere(
@@ -120,7 +130,7 @@ def _open_anywhere(
     return _wrap(raw, mode, parsed, buffering, encoding, errors, newline), raw
 
 
-def _wrap(raw: RawFile, mode: str, parsed: _Mode, buffering: int, *of_text: str | None) -> Any:
+def _wrap(raw: RawFile, mode: str, parsed: _Mode, buffering: int, *of_text: Any) -> Any:
     """Put the standard library's buffers on top, as the built-in function does."""
     if buffering == 0:
         return raw
@@ -132,7 +142,8 @@ def _wrap(raw: RawFile, mode: str, parsed: _Mode, buffering: int, *of_text: str 
         buffered = _BUFFERS[raw.readable(), raw.writable()](raw, size)
         if parsed.binary:
             return buffered
-        text = io.TextIOWrapper(buffered, *of_text, by_line)
+        encoding, errors, newline = of_text
+        text = io.TextIOWrapper(buffered, encoding, errors, newline, by_line)
         text.mode = mode  # type: ignore[misc]
         return text
     except BaseException:
@@ -201,8 +212,9 @@ def open(
 ) -> OpenedFile[Any]:
     """Open a file without blocking the loop; arguments and errors are the built-in ``open``'s.
 
+    >>> import asyncio, offloop
     >>> async def first_line(path):
-    ...     async with open(path) as file:
+    ...     async with offloop.open(path) as file:
     ...         return await file.readline()
     >>> asyncio.run(first_line("/proc/self/comm")) != ""
     True

@@ -11,8 +11,7 @@ from __future__ import annotations
 import errno
 import io
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from _offloop_worker._offloop import Stage, open_cached
 
@@ -51,7 +50,7 @@ class RawFile(io.FileIO):
         raw.stage = stage
         return raw
 
-    def readinto(self, buffer: WriteableBuffer) -> int | None:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
         """Read what is staged, or from the file."""
         if self.stage is not None:
             taken = self.stage.take_into(buffer)

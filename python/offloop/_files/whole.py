@@ -34,7 +34,8 @@ async def read_file(
 ) -> bytes | str:
     """Read a whole file, as bytes, or as text if an encoding is given.
 
-    >>> asyncio.run(read_file("/proc/sys/kernel/ostype"))
+    >>> import asyncio, offloop
+    >>> asyncio.run(offloop.read_file("/proc/sys/kernel/ostype"))
     b'Linux\\n'
 
     The text is what ``open(path, encoding=encoding).read()`` gives: any kind of line end is
@@ -66,9 +67,7 @@ def _decoded(data: bytes, encoding: str, errors: str | None) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def _read(
-    path: FileDescriptorOrPath, encoding: str | None, errors: str | None
-) -> bytes | str:
+def _read(path: FileDescriptorOrPath, encoding: str | None, errors: str | None) -> bytes | str:
     """Read a file in a thread that may wait, and see how the next one can be read."""
     with io.FileIO(path) as raw:
         learn_mount(raw.fileno())
@@ -87,7 +86,8 @@ async def write_file(
 ) -> None:
     """Write a whole file: bytes, or text if an encoding is given.
 
-    >>> asyncio.run(write_file("/dev/null", "text", encoding="utf-8"))
+    >>> import asyncio, offloop
+    >>> asyncio.run(offloop.write_file("/dev/null", "text", encoding="utf-8"))
 
     The file is made, or emptied first if it is there, as ``open(path, "w")`` does: readers may see
     a part of it meanwhile. For a file that is there as a whole or not at all, write another one and
