@@ -253,7 +253,8 @@ class AsyncFile(Generic[T]):
 
     async def write(self, data: Any, /) -> int:
         """Write text or bytes, and return their length. Cancelling does not undo it."""
-        return await self._write(self._file.write, (data,), _size(data))  # type: ignore[no-any-return]
+        written: int = await self._write(self._file.write, (data,), _size(data))
+        return written
 
     @overload
     async def writelines(self: AsyncFile[str], lines: Iterable[str], /) -> None: ...
@@ -304,7 +305,8 @@ class AsyncFile(Generic[T]):
 
     async def truncate(self, size: int | None = None, /) -> int:
         """Cut the file at ``size`` bytes, or at the position, and return the new size."""
-        return await self._elsewhere(partial(self._file.truncate, size))  # type: ignore[no-any-return]
+        new_size: int = await self._elsewhere(partial(self._file.truncate, size))
+        return new_size
 
     async def _move(self, call: Callable[[], Any], plain: bool) -> Any:
         """Call a method that asks for the position or moves it, ``plain`` if it reads nothing."""
