@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextvars import Context
 from socket import socket
-from ssl import MemoryBIO, SSLObject
+from ssl import MemoryBIO, SSLContext, SSLObject
 from typing import Any, Self, TypeVar, TypeVarTuple, final
 
 from _typeshed import StrOrBytesPath, WriteableBuffer
@@ -261,6 +261,7 @@ class Tls:
     def take_over(
         self,
         ssl_object: SSLObject,
+        context: SSLContext,
         incoming: MemoryBIO,
         outgoing: MemoryBIO,
         backlog: deque[Any],

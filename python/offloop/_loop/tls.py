@@ -19,18 +19,18 @@ from offloop._loop.transports import StreamTransport
 
 __all__ = ["TlsProtocol", "TlsTransport", "make_ssl_transport", "start_tls"]
 
-_State: Any = sslproto.SSLProtocolState  # type: ignore[attr-defined]
+_State: Any = sslproto.SSLProtocolState
 
 
-class TlsTransport(sslproto._SSLProtocolTransport):  # type: ignore[name-defined, misc]
+class TlsTransport(sslproto._SSLProtocolTransport):
     """What the program writes to."""
 
     def __init__(self, loop: Any, ssl_protocol: TlsProtocol) -> None:
         super().__init__(loop, ssl_protocol)
         self._tls = ssl_protocol._tls
 
-    _write_standard = sslproto._SSLProtocolTransport.write  # type: ignore[attr-defined]
-    _writelines_standard = sslproto._SSLProtocolTransport.writelines  # type: ignore[attr-defined]
+    _write_standard = sslproto._SSLProtocolTransport.write
+    _writelines_standard = sslproto._SSLProtocolTransport.writelines
 
 
 add_tls_methods(TlsTransport)
@@ -72,8 +72,17 @@ def _of_tls(name: str) -> property:
     return property(get, put)
 
 
-class TlsProtocol(sslproto.SSLProtocol):
+# What the type stubs lack of the standard class.
+_Standard: Any = sslproto.SSLProtocol
+
+
+class TlsProtocol(_Standard):  # type: ignore[misc]
     """What stands between a stream and the program's protocol."""
+
+    _app_transport: Any
+    _app_transport_created: bool
+    _incoming: Any
+    _outgoing: Any
 
     _app_reading_paused = _of_tls("app_reading_paused")
     _app_writing_paused = _of_tls("app_writing_paused")
@@ -130,8 +139,8 @@ class TlsProtocol(sslproto.SSLProtocol):
 
     def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
         if handshake_exc is None:
-            tls, incoming, outgoing = self._tls, self._incoming, self._outgoing
-            if tls.take_over(self._sslobj, incoming, outgoing, self._write_backlog):
+            tls, context, buffers = self._tls, self._sslcontext, (self._incoming, self._outgoing)
+            if tls.take_over(self._sslobj, context, *buffers, self._write_backlog):
                 self._incoming, self._outgoing = _Incoming(tls), _Outgoing(tls)
         super()._on_handshake_complete(handshake_exc)
 

@@ -24,7 +24,7 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyString};
 
 pub(super) use records::read_ready;
 
@@ -132,6 +132,7 @@ impl Tls {
     fn take_over(
         &self,
         ssl_object: &Bound<'_, PyAny>,
+        context: &Bound<'_, PyAny>,
         incoming: &Bound<'_, PyAny>,
         outgoing: &Bound<'_, PyAny>,
         backlog: Py<PyAny>,
@@ -140,12 +141,17 @@ impl Tls {
         if self.state.with(py, |state| state.stream.is_none()) {
             return Ok(false);
         }
-        let Some((mut connection, socket)) = taking::take_over(ssl_object, incoming, outgoing)?
+        let Some((mut connection, socket)) =
+            taking::take_over(ssl_object, context, incoming, outgoing)?
         else {
             return Ok(false);
         };
-        let received = incoming.call_method0("read")?.cast_into::<PyBytes>()?;
-        let unsent = outgoing.call_method0("read")?.cast_into::<PyBytes>()?;
+        let received = incoming
+            .call_method0(intern!(py, "read"))?
+            .cast_into::<PyBytes>()?;
+        let unsent = outgoing
+            .call_method0(intern!(py, "read"))?
+            .cast_into::<PyBytes>()?;
         connection.keep(received.as_bytes());
         connection.swap_output(unsent.as_bytes().to_vec());
         self.state.with(py, |state| {
@@ -361,7 +367,7 @@ impl Tls {
     }
 
     /// Calls a method of the standard protocol, unless that is gone.
-    fn call_protocol(&self, py: Python<'_>, method: &str) -> PyResult<()> {
+    fn call_protocol(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<()> {
         if let Some(protocol) = self.protocol(py) {
             protocol.call_method0(method)?;
         }

@@ -13,6 +13,7 @@
 use offloop_sys::openssl::{End, RECORD_BYTES, Read};
 use offloop_sys::stream::receive;
 use pyo3::exceptions::{PyAttributeError, PyException};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{ffi, intern};
@@ -64,9 +65,9 @@ fn hand_over(py: Python<'_>, tls: &Tls, received: &[u8], memory: &mut ReadMemory
     };
     if taken {
         tls.keep(py, received);
-        protocol.call_method1("buffer_updated", (0,))?;
+        protocol.call_method1(intern!(py, "buffer_updated"), (0,))?;
     } else {
-        protocol.call_method1("_receive", (PyBytes::new(py, received),))?;
+        protocol.call_method1(intern!(py, "_receive"), (PyBytes::new(py, received),))?;
     }
     Ok(())
 }
@@ -85,7 +86,7 @@ pub(super) fn deliver(
                 return Err(error);
             };
             let arguments = (error.into_value(py), "Fatal error on SSL protocol");
-            protocol.call_method1("_fatal_error", arguments)?;
+            protocol.call_method1(intern!(py, "_fatal_error"), arguments)?;
             Ok(())
         }
         other => other,
@@ -114,11 +115,11 @@ fn deliver_all(
             End::Full => {}
             End::Again => break,
             End::Ended => {
-                tls.call_protocol(py, "_call_eof_received")?;
-                tls.call_protocol(py, "_start_shutdown")?;
+                tls.call_protocol(py, intern!(py, "_call_eof_received"))?;
+                tls.call_protocol(py, intern!(py, "_start_shutdown"))?;
                 break;
             }
-            End::Failed => return tls.call_protocol(py, "_read_standard"),
+            End::Failed => return tls.call_protocol(py, intern!(py, "_read_standard")),
         }
     }
     tls.keep(py, received);
@@ -142,7 +143,7 @@ fn control_reading(tls: &Tls, py: Python<'_>) -> PyResult<()> {
         }
     });
     if control {
-        tls.call_protocol(py, "_control_ssl_reading")?;
+        tls.call_protocol(py, intern!(py, "_control_ssl_reading"))?;
     }
     Ok(())
 }

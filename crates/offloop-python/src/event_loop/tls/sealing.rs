@@ -200,7 +200,7 @@ pub(super) fn go_on(tls: &Tls, py: Python<'_>) -> PyResult<()> {
         (waits, unsent && !state.ssl_writing_paused)
     });
     if waits {
-        return tls.call_protocol(py, "_do_write");
+        return tls.call_protocol(py, intern!(py, "_do_write"));
     }
     if send {
         send_unsent(tls, py)?;
@@ -235,7 +235,7 @@ fn control_writing(tls: &Tls, py: Python<'_>) -> PyResult<()> {
         }
     });
     if control {
-        tls.call_protocol(py, "_control_app_writing")?;
+        tls.call_protocol(py, intern!(py, "_control_app_writing"))?;
     }
     Ok(())
 }

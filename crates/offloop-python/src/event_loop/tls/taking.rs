@@ -18,6 +18,7 @@ use std::ptr::NonNull;
 
 use offloop_sys::openssl::{Connection, Library};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -92,10 +93,11 @@ unsafe fn word(object: &Bound<'_, PyAny>, index: usize) -> *mut c_void {
     unsafe { words.add(HEAD + index).read() }
 }
 
-/// Takes over the connection of `ssl_object`, made with the two buffers, if that can be done: the
-/// connection, and the object that has to be kept as long as it is used.
+/// Takes over the connection of `ssl_object`, made by `context` with the two buffers, if that can be
+/// done: the connection, and the object that has to be kept as long as it is used.
 pub(super) fn take_over(
     ssl_object: &Bound<'_, PyAny>,
+    context: &Bound<'_, PyAny>,
     incoming: &Bound<'_, PyAny>,
     outgoing: &Bound<'_, PyAny>,
 ) -> PyResult<Option<(Connection, Py<PyAny>)>> {
@@ -106,11 +108,11 @@ pub(super) fn take_over(
     let expected = ssl_object.get_type().is(&known.ssl_object)
         && incoming.get_type().is(&known.memory)
         && outgoing.get_type().is(&known.memory);
-    if !expected || may_call_python(ssl_object)? {
+    if !expected || may_call_python(ssl_object, context)? {
         return Ok(None);
     }
-    let socket = ssl_object.getattr("_sslobj")?;
-    let context = socket.getattr("context")?;
+    let socket = ssl_object.getattr(intern!(py, "_sslobj"))?;
+    let context = socket.getattr(intern!(py, "context"))?;
     if !socket.get_type().is(&known.ssl_socket) || !context.is_instance(known.context.bind(py))? {
         return Ok(None);
     }
@@ -146,15 +148,20 @@ pub(super) fn take_over(
     Ok(connection.map(|connection| (connection, socket.unbind())))
 }
 
-/// Whether the library might call Python code while it reads or writes.
-fn may_call_python(ssl_object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let context = ssl_object.getattr("context")?;
-    for name in ["_msg_callback", "keylog_filename"] {
-        if !context.getattr(name)?.is_none() {
+/// Whether the library might call Python code while it reads or writes. A callback for names may have
+/// chosen another context than the one that the connection was made with.
+fn may_call_python(ssl_object: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = context.py();
+    let version: Option<String> = ssl_object.call_method0(intern!(py, "version"))?.extract()?;
+    // Names can be asked for again where a connection can be negotiated again.
+    let asks_names = version.as_deref() != Some("TLSv1.3");
+    for context in [context, &ssl_object.getattr(intern!(py, "context"))?] {
+        if !context.getattr(intern!(py, "_msg_callback"))?.is_none()
+            || !context.getattr(intern!(py, "keylog_filename"))?.is_none()
+            || (asks_names && !context.getattr(intern!(py, "sni_callback"))?.is_none())
+        {
             return Ok(true);
         }
     }
-    // Names can be asked for again where a connection can be negotiated again.
-    let version: Option<String> = ssl_object.call_method0("version")?.extract()?;
-    Ok(version.as_deref() != Some("TLSv1.3") && !context.getattr("sni_callback")?.is_none())
+    Ok(false)
 }

@@ -1,0 +1,304 @@
+"""Which TLS connections our loop takes over, how they change hands, and that nothing is left."""
+
+import asyncio
+import gc
+import os
+import ssl
+import tracemalloc
+import weakref
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import offloop
+from _offloop_worker._offloop import Tls
+from offloop._loop.tls import TlsProtocol, TlsTransport
+from offloop._loop.transports import StreamTransport
+
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+LIBRARY_IS_SHARED = "libssl" in Path("/proc/self/maps").read_text()
+CONNECTIONS = 1000
+
+
+def server_context():
+    """A server's context with our certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+def client_context():
+    """A client's context that trusts it."""
+    return ssl.create_default_context(cafile=CERTIFICATE)
+
+
+async def echo(reader, writer):
+    """Send back what comes until the end."""
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def ask(address, context, question=b"question"):
+    """Have a question echoed on a new connection; return its transport."""
+    reader, writer = await asyncio.open_connection(
+        *address, ssl=context, server_hostname="localhost"
+    )
+    writer.write(question)
+    assert await reader.readexactly(len(question)) == question
+    transport = writer.transport
+    taken = transport._tls.taken
+    writer.close()
+    await writer.wait_closed()
+    return taken
+
+
+def run(main, *, debug=False):
+    """Run a coroutine to its end on our loop."""
+    with asyncio.Runner(loop_factory=offloop.new_event_loop, debug=debug) as runner:
+        return runner.run(main)
+
+
+def asked(context):
+    """Whether a client with this context has its connection taken over; it works in any case."""
+
+    async def main():
+        async with await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context()) as server:
+            return await ask(server.sockets[0].getsockname(), context)
+
+    return run(main())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_usual_connection_is_taken_over(version):
+    context = client_context()
+    context.maximum_version = context.minimum_version = version
+    assert asked(context) == LIBRARY_IS_SHARED
+
+
+def test_connection_in_debug_mode_is_taken_over_and_works():
+    async def main():
+        async with await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context()) as server:
+            return await ask(server.sockets[0].getsockname(), client_context(), b"q" * 300_000)
+
+    assert run(main(), debug=True) == LIBRARY_IS_SHARED
+
+
+def test_connection_with_a_log_of_keys_is_left_to_python(tmp_path):
+    context = client_context()
+    context.keylog_filename = str(tmp_path / "keys")
+    assert not asked(context)
+    assert (tmp_path / "keys").read_text().count("TRAFFIC_SECRET") >= 4
+
+
+def test_connection_with_a_message_callback_is_left_to_python():
+    context, messages = client_context(), []
+    context._msg_callback = lambda *message: messages.append(message)
+    assert not asked(context)
+    assert messages
+
+
+def test_connection_of_a_class_of_the_programs_own_is_left_to_python():
+    read = []
+
+    class Counting(ssl.SSLObject):
+        def read(self, *arguments):
+            read.append(arguments)
+            return super().read(*arguments)
+
+    context = client_context()
+    context.sslobject_class = Counting
+    assert not asked(context)
+    assert read
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_server_that_chooses_its_context_by_name_serves_it(version):
+    chosen = server_context()
+    names, taken = [], []
+
+    def choose(ssl_object, name, context):
+        names.append(name)
+        ssl_object.context = chosen
+
+    async def answer(reader, writer):
+        taken.append(writer.transport._tls.taken)
+        assert writer.get_extra_info("ssl_object").context is chosen
+        await echo(reader, writer)
+
+    async def main():
+        context = server_context()
+        context.sni_callback = choose
+        client = client_context()
+        client.maximum_version = version
+        async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
+            await ask(server.sockets[0].getsockname(), client)
+
+    run(main())
+    assert names == ["localhost"]
+    # The chosen context has no callback of its own.
+    assert taken == [LIBRARY_IS_SHARED and version is ssl.TLSVersion.TLSv1_3]
+
+
+def test_tls_inside_tls_works_and_only_the_outer_is_taken_over():
+    async def serve(reader, writer):
+        writer.write(b"inside")
+        await writer.start_tls(server_context())
+        await echo(reader, writer)
+
+    async def main():
+        async with await asyncio.start_server(
+            serve, "127.0.0.1", 0, ssl=server_context()
+        ) as server:
+            reader, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=client_context(), server_hostname="localhost"
+            )
+            assert await reader.readexactly(6) == b"inside"
+            outer = writer.transport
+            await writer.start_tls(client_context(), server_hostname="localhost")
+            writer.write(b"twice" * 50_000)
+            data = await reader.readexactly(250_000)
+            taken = outer._tls.taken, writer.transport._tls.taken
+            writer.close()
+            await writer.wait_closed()
+            return data == b"twice" * 50_000, taken
+
+    assert run(main()) == (True, (LIBRARY_IS_SHARED, False))
+
+
+def test_another_protocol_gets_what_comes_after_it_was_set():
+    class Collecting(asyncio.Protocol):
+        def __init__(self):
+            self.data = b""
+            self.enough = asyncio.get_running_loop().create_future()
+
+        def data_received(self, data):
+            self.data += data
+            if len(self.data) == 5:
+                self.enough.set_result(self.data)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context()) as server:
+            transport, first = await loop.create_connection(
+                Collecting,
+                *server.sockets[0].getsockname(),
+                ssl=client_context(),
+                server_hostname="localhost",
+            )
+            transport.write(b"first")
+            before = await first.enough
+            second = Collecting()
+            transport.set_protocol(second)
+            assert transport.get_protocol() is second
+            transport.write(b"other")
+            after = await second.enough
+            transport.abort()
+            return before, after
+
+    assert run(main()) == (b"first", b"other")
+
+
+def test_extra_info_is_that_of_the_standard_library():
+    async def main():
+        async with await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context()) as server:
+            address, context = server.sockets[0].getsockname(), client_context()
+            _, writer = await asyncio.open_connection(
+                *address, ssl=context, server_hostname="localhost"
+            )
+            info = writer.get_extra_info
+            tls = info("ssl_object")
+            assert type(tls) is ssl.SSLObject
+            assert info("sslcontext") is context is tls.context
+            assert info("peercert") == tls.getpeercert()
+            assert info("cipher") == tls.cipher()
+            assert info("compression") is None
+            assert info("peername") == address
+            assert tls.version() == "TLSv1.3"
+            assert tls.get_channel_binding("tls-unique")
+            assert tls.pending() == 0
+            session = tls.session
+            writer.close()
+            await writer.wait_closed()
+            return session is not None
+
+    assert run(main())
+
+
+def test_connection_is_freed_when_it_is_over_without_the_collector():
+    async def main():
+        seen = []
+
+        class Watched(asyncio.Protocol):
+            def connection_made(self, transport):
+                protocol = transport._ssl_protocol
+                seen.append([weakref.ref(one) for one in (transport, protocol, self)])
+
+        loop = asyncio.get_running_loop()
+        async with await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context()) as server:
+            transport, protocol = await loop.create_connection(
+                Watched,
+                *server.sockets[0].getsockname(),
+                ssl=client_context(),
+                server_hostname="localhost",
+            )
+            transport.close()
+            while transport._ssl_protocol._transport is not None:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            del transport, protocol
+            await asyncio.sleep(0)
+            return [reference() for reference in seen[0]]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(main()) == [None, None, None]
+    finally:
+        gc.enable()
+
+
+def alive():
+    """How many objects there are of the kinds that a connection has."""
+    kinds = (TlsProtocol, TlsTransport, StreamTransport, Tls, ssl.SSLObject, asyncio.StreamReader)
+    return Counter(kind.__name__ for kind in map(type, gc.get_objects()) if kind in kinds)
+
+
+def open_files():
+    """How many descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_thousand_connections_leave_nothing_behind():
+    server_side, client_side = server_context(), client_context()
+
+    async def some(count):
+        async with await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_side) as server:
+            address = server.sockets[0].getsockname()
+            for _ in range(count // 10):
+                await asyncio.gather(*(ask(address, client_side) for _ in range(10)))
+        # The other ends of the last connections end in their own time.
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+
+    async def main():
+        await some(50)
+        gc.collect()
+        objects, files = alive(), open_files()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            await some(CONNECTIONS)
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        return alive() - objects, open_files() - files, grown / CONNECTIONS
+
+    objects, files, bytes_each = run(main())
+    assert (objects, files) == (Counter(), 0)
+    # What stays is the interpreter's cache of methods, which is bounded and keeps their names.
+    assert bytes_each < 150
