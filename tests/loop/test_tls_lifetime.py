@@ -13,7 +13,7 @@ import pytest
 
 import offloop
 from _offloop_worker._offloop import Tls
-from offloop._loop.tls import TlsProtocol, TlsTransport
+from offloop._loop.tls import TlsProtocol, SSLTransport
 from offloop._loop.transports import StreamTransport
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
@@ -263,7 +263,7 @@ def test_connection_is_freed_when_it_is_over_without_the_collector():
 
 def alive():
     """How many objects there are of the kinds that a connection has."""
-    kinds = (TlsProtocol, TlsTransport, StreamTransport, Tls, ssl.SSLObject, asyncio.StreamReader)
+    kinds = (TlsProtocol, SSLTransport, StreamTransport, Tls, ssl.SSLObject, asyncio.StreamReader)
     return Counter(kind.__name__ for kind in map(type, gc.get_objects()) if kind in kinds)
 
 

@@ -5,8 +5,8 @@
 //! A connection is given a source and a sink of our own in place of its memory buffers: records are
 //! read where they were received, and come out in a vector that can be sent as it is.
 //!
-//! Shape:      `Library` the functions · `Connection` one connection, from its first record of data
-//!             on · `Source` and `Sink` what the library reads from and writes to.
+//! Shape:      `Library` the functions · `Connection` one connection, from its first record of
+//!             data on · `Source` and `Sink` what the library reads from and writes to.
 //! Units:      bytes.
 //! Invariants: 1. A source has `lent` memory only inside `Connection::read_into`.
 //!             2. Source and sink belong to their BIO, which frees them; a connection holds a
@@ -96,7 +96,6 @@ functions! {
     BIO_set_flags(Bio, c_int);
     BIO_set_init(Bio, c_int);
     BIO_up_ref(Bio) -> c_int;
-    ERR_clear_error();
     OpenSSL_version_num() -> c_ulong;
     SSL_free(Ssl);
     SSL_get_SSL_CTX(Ssl) -> *mut c_void;
@@ -212,6 +211,8 @@ struct Source {
     start: usize,
     lent: *const u8,
     lent_len: usize,
+    /// The last call of the library wanted more than there was.
+    starved: bool,
 }
 
 impl Source {
@@ -299,6 +300,7 @@ impl Connection {
             start: 0,
             lent: null(),
             lent_len: 0,
+            starved: false,
         };
         let sink = Sink { bytes: Vec::new() };
         // SAFETY: the methods fit what their BIOs are given, which frees it. Each BIO gets a second
@@ -393,13 +395,11 @@ impl Connection {
     /// As [`Connection::read_into`].
     unsafe fn read_records(&mut self, room: *mut u8, len: usize) -> Read {
         let (functions, ssl) = (&self.library.functions, self.ssl.as_ptr());
-        // SAFETY: `ssl` is live, and the room is the caller's. Errors that others left behind would
-        // be taken for ours.
-        unsafe { (functions.ERR_clear_error)() };
         let mut count = 0;
         while count < len {
             let mut more = 0;
-            // SAFETY: as above.
+            self.source().starved = false;
+            // SAFETY: `ssl` is live, and the room is the caller's.
             let result = unsafe {
                 (functions.SSL_read_ex)(ssl, room.add(count).cast(), len - count, &raw mut more)
             };
@@ -419,6 +419,11 @@ impl Connection {
     }
 
     fn read_error(&self, result: c_int) -> End {
+        if self.source().starved {
+            // Not asked for by `SSL_get_error`, which takes an error that somebody else has left in
+            // the thread's queue for one of this call.
+            return End::Again;
+        }
         let (functions, ssl) = (&self.library.functions, self.ssl.as_ptr());
         // SAFETY: `ssl` is live; these only look.
         unsafe {
@@ -441,13 +446,11 @@ impl Connection {
         let records = len / RECORD_BYTES + 1;
         self.sink().bytes.reserve(len + records * RECORD_OVERHEAD);
         let (functions, ssl) = (&self.library.functions, self.ssl.as_ptr());
-        // SAFETY: as in `read_records`.
-        unsafe { (functions.ERR_clear_error)() };
         let mut count = 0;
         while count < len {
             let mut more = 0;
-            // SAFETY: as above; one record at a time is written, since the interpreter asks for
-            // partial writes.
+            // SAFETY: as in `read_records`; one record at a time is written, since the interpreter
+            // asks for partial writes.
             let result = unsafe {
                 (functions.SSL_write_ex)(ssl, data.add(count).cast(), len - count, &raw mut more)
             };
@@ -493,6 +496,7 @@ unsafe extern "C" fn read_source(
         (functions.BIO_clear_flags)(bio, FLAGS_RETRY);
         *read = (*source).read(room.cast(), len);
         if *read == 0 {
+            (*source).starved = true;
             (functions.BIO_set_flags)(bio, FLAG_READ | FLAG_RETRY);
             return 0;
         }

@@ -17,13 +17,13 @@ from typing import Any
 from _offloop_worker._offloop import Tls, add_tls_methods
 from offloop._loop.transports import StreamTransport
 
-__all__ = ["TlsProtocol", "TlsTransport", "make_ssl_transport", "start_tls"]
+__all__ = ["TlsProtocol", "SSLTransport", "make_ssl_transport", "start_tls"]
 
 _State: Any = sslproto.SSLProtocolState
 
 
-class TlsTransport(sslproto._SSLProtocolTransport):
-    """What the program writes to."""
+class SSLTransport(sslproto._SSLProtocolTransport):
+    """What the program writes to. Programs look for the letters of its name, and tests do."""
 
     def __init__(self, loop: Any, ssl_protocol: TlsProtocol) -> None:
         super().__init__(loop, ssl_protocol)
@@ -33,7 +33,7 @@ class TlsTransport(sslproto._SSLProtocolTransport):
     _writelines_standard = sslproto._SSLProtocolTransport.writelines
 
 
-add_tls_methods(TlsTransport)
+add_tls_methods(SSLTransport)
 
 
 class _Incoming:
@@ -117,7 +117,7 @@ class TlsProtocol(_Standard):  # type: ignore[misc]
         if self._app_transport is None:
             if self._app_transport_created:
                 raise RuntimeError("Creating _SSLProtocolTransport twice")
-            self._app_transport = TlsTransport(self._loop, self)
+            self._app_transport = SSLTransport(self._loop, self)
             self._app_transport_created = True
         return self._app_transport
 

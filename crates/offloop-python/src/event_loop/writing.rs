@@ -7,8 +7,8 @@
 //!
 //! Units:      bytes.
 //! Invariants: 1. `size` is the sum of what the chunks still hold.
-//!             2. Chunks hold exact `bytes`, or memory of ours: they cannot change, and dropping them
-//!                runs no code.
+//!             2. Chunks hold exact `bytes`, or memory of ours: they cannot change, and dropping
+//!                them runs no code.
 //!             3. Nothing is sent once `lost` is set.
 //! Errors:     as the standard transport: its own methods report them.
 //! Source:     asyncio/selector_events.py; research on loops, section D2.

@@ -1,4 +1,4 @@
-//! TLS connections: records are en- and decrypted by the interpreter's own OpenSSL, called from here.
+//! TLS connections: records are done by the interpreter's own OpenSSL, called from here.
 //!
 //! The standard library makes the connection, with the program's `ssl.SSLContext`, and does the
 //! handshake, the shutdown, the time limits and the flow control, in Python and once for each

@@ -93,8 +93,8 @@ unsafe fn word(object: &Bound<'_, PyAny>, index: usize) -> *mut c_void {
     unsafe { words.add(HEAD + index).read() }
 }
 
-/// Takes over the connection of `ssl_object`, made by `context` with the two buffers, if that can be
-/// done: the connection, and the object that has to be kept as long as it is used.
+/// Takes over the connection of `ssl_object`, made by `context` with the two buffers, if that can
+/// be done: the connection, and the object that has to be kept as long as it is used.
 pub(super) fn take_over(
     ssl_object: &Bound<'_, PyAny>,
     context: &Bound<'_, PyAny>,
@@ -148,8 +148,8 @@ pub(super) fn take_over(
     Ok(connection.map(|connection| (connection, socket.unbind())))
 }
 
-/// Whether the library might call Python code while it reads or writes. A callback for names may have
-/// chosen another context than the one that the connection was made with.
+/// Whether the library might call Python code while it reads or writes. A callback for names may
+/// have chosen another context than the one that the connection was made with.
 fn may_call_python(ssl_object: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = context.py();
     let version: Option<String> = ssl_object.call_method0(intern!(py, "version"))?.extract()?;
