@@ -242,6 +242,7 @@ class Child:
     def send_signal(self, signal: int) -> None: ...
 
 def add_pipe_methods(class_: type) -> None: ...
+
 @final
 class Tls:
     """The half of a TLS connection that is written in Rust."""

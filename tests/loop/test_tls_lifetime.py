@@ -13,7 +13,7 @@ import pytest
 
 import offloop
 from _offloop_worker._offloop import Tls
-from offloop._loop.tls import TlsProtocol, SSLTransport
+from offloop._loop.tls import SSLTransport, TlsProtocol
 from offloop._loop.transports import StreamTransport
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")

@@ -158,4 +158,3 @@ class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]
             self._fatal_error(exc, "Fatal read error on datagram transport")
             return
         self._protocol.datagram_received(bytes(memory[:size]), address)
-

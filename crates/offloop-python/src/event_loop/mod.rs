@@ -5,14 +5,14 @@
 //! keyword, every error text and every Python version's own behaviour is there; what happens for
 //! each callback or packet is ours and comes first in the order of classes.
 //!
-//! Shape:      `handle.rs`, `handle_type.rs` what waits to be run · `schedule.rs`,
-//!             `timers.rs` the queue and the timers · `context.rs` where a callback runs ·
-//!             `running.rs` which one runs now · `watch.rs` descriptors and who waits for them · `turn.rs` one
-//!             round of the loop · `calling.rs`, `fast.rs`, `making.rs`, `transport_calls.rs`
-//!             methods called too often for anything but C's calling convention · `stream.rs` a
-//!             connection, with `reading.rs`, `feeding.rs` and `writing.rs` · `sock.rs` calls on
-//!             the program's own sockets · `child.rs`, `child_pipe.rs` child processes and pipes
-//!             · `tls/` encrypted connections · `statistics.rs` what is counted of all that.
+//! Shape:      `handle.rs`, `handle_type.rs` what waits to be run · `schedule.rs`, `timers.rs` the
+//!             queue and the timers · `context.rs` where a callback runs · `running.rs` which one
+//!             runs now · `watch.rs` descriptors and who waits for them · `turn.rs` one round of
+//!             the loop · `calling.rs`, `fast.rs`, `making.rs`, `transport_calls.rs` methods called
+//!             too often for anything but C's calling convention · `stream.rs` a connection, with
+//!             `reading.rs`, `feeding.rs` and `writing.rs` · `sock.rs` calls on the program's own
+//!             sockets · `child.rs`, `child_pipe.rs` child processes and pipes · `tls/` encrypted
+//!             connections · `statistics.rs` what is counted of all that.
 //! Invariants: 1. The state is looked at only between calls into Python (`cell.rs`).
 //!             2. Handles leave the state before they are dropped, since that may run any code.
 //! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.

@@ -120,7 +120,7 @@ impl Schedule {
 
     /// Timers that wait and are not cancelled.
     pub(super) fn timers_len(&self) -> usize {
-        self.timers.len().saturating_sub(self.cancelled)
+        self.timers.len().saturating_sub(self.timers.cancelled())
     }
 
     pub(super) fn has_timers(&self) -> bool {

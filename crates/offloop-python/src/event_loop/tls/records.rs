@@ -13,7 +13,6 @@
 use offloop_sys::openssl::{End, RECORD_BYTES, Read};
 use offloop_sys::stream::receive;
 use pyo3::exceptions::{PyAttributeError, PyException};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{ffi, intern};
