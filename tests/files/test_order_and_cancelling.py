@@ -29,6 +29,13 @@ class Gate:
         await asyncio.gather(*self.waiting)
 
 
+async def calls_have_ended():
+    """Wait until each of the executor's two threads has ended what it was given before."""
+    barrier = threading.Barrier(2, timeout=30)
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(None, barrier.wait) for _ in range(2)))
+
+
 class CancellingExecutor(ThreadPoolExecutor):
     """Cancels a task when its call has ended, before the task is told."""
 
@@ -207,8 +214,9 @@ def test_opening_for_somebody_who_has_left_leaks_nothing(run, tmp_path, count_ca
         await let_run()
         assert opening.cancelled()
         await gate.open()
-        await asyncio.get_running_loop().run_in_executor(None, os.getpid)
+        await calls_have_ended()
         await let_run()
+        await calls_have_ended()
         assert len(os.listdir("/proc/self/fd")) <= len(before)
 
     run(main())
