@@ -5,6 +5,7 @@ loop does with bad input is the measure, with its calls, its reports and its tex
 """
 
 import asyncio
+import gc
 import re
 import socket
 import warnings
@@ -38,6 +39,9 @@ def plain(value: object) -> str:
 def seen_on(make_loop: Callable[[], asyncio.AbstractEventLoop], scenario: Scenario) -> list:
     """Run the scenario on one loop, for as long as it comes back after it left the loop."""
     seen: list = []
+    # What is left of the scenario is collected here, where its warnings are expected; what was
+    # there before is not looked through.
+    gc.freeze()
     loop = make_loop()
 
     def report(loop, about):
@@ -59,6 +63,9 @@ def seen_on(make_loop: Callable[[], asyncio.AbstractEventLoop], scenario: Scenar
                 break
         assert task.done(), f"the scenario never ended: {seen}"
         loop.close()
+        del loop, report, task
+        gc.collect()
+        gc.unfreeze()
     return seen
 
 
