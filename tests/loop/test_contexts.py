@@ -55,7 +55,7 @@ class RandomSetter:
         elif choice < 0.85 and self.tokens:
             self.reset(self.tokens.pop())
         elif choice < 0.95 and self.kept:
-            context = self.random.choice(self.kept).get_context()
+            context = self.random.choice(self.kept)._context
             self.trace.append(("context", name, context.get(VARIABLE, "nothing")))
         else:
             contextvars.copy_context().run(self.schedule)

@@ -63,11 +63,15 @@ class EventLoop(SocketMethods):
         super().__init__(WatchedSelector(self))  # type: ignore[arg-type]
         if type(self).time is not LoopCore.time:
             self._set_own_clock(False)
+        if type(self).call_at is not LoopCore.call_at:
+            self._set_own_call_at(False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name == "time":
             self._set_own_clock(False)
+        elif name == "call_at":
+            self._set_own_call_at(False)
 
     def run_forever(self) -> None:
         """Run until ``stop`` is called."""

@@ -86,7 +86,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         server: Any = None,
     ) -> None:
         self._sock = None
-        self._native = Stream(loop, sock.fileno(), self)
+        self._native = Stream(loop, sock, self)
         _set_nodelay(sock)
         super().__init__(loop, sock, protocol, waiter, extra, server)
         # Connections that a server has accepted have one name on this side, and need one object.

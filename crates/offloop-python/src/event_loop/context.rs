@@ -114,9 +114,9 @@ impl Entered {
             self.is_copied = false;
             return Ok(());
         }
-        self.leave(py)?;
-        // SAFETY: attached; the caller keeps the context alive until we have a reference.
-        unsafe { self.enter(py, ffi::Py_NewRef(context), false) }
+        // SAFETY: attached; alive as we are called. Leaving the other one may run any code, so we
+        // have a reference before that.
+        unsafe { self.exchange(py, ffi::Py_NewRef(context), false) }
     }
 
     /// Enters the context of a handle that is to run, or one that holds the same.
@@ -133,7 +133,6 @@ impl Entered {
             {
                 return Ok(());
             }
-            self.leave(py)?;
             let context = if ffi::Py_REFCNT(context) == 1 {
                 ffi::Py_NewRef(context)
             } else {
@@ -143,8 +142,35 @@ impl Entered {
             if context.is_null() {
                 return Err(PyErr::fetch(py));
             }
-            self.enter(py, context, true)
+            self.exchange(py, context, true)
         }
+    }
+
+    /// Leaves the context that is entered, and enters one whose reference is given to us.
+    unsafe fn exchange(
+        &mut self,
+        py: Python<'_>,
+        context: *mut ffi::PyObject,
+        is_copied: bool,
+    ) -> PyResult<()> {
+        // SAFETY: attached, and the reference is ours, also when leaving fails.
+        unsafe {
+            if let Err(error) = self.leave(py) {
+                ffi::Py_DECREF(context);
+                return Err(error);
+            }
+            self.enter(py, context, is_copied)
+        }
+    }
+
+    /// Leaves the context in which a handle was called, and lets the handle have it, so that others
+    /// find there what the callback has set.
+    pub(super) fn leave_to(&mut self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+        if self.is_copied {
+            // SAFETY: attached; entered, so alive.
+            unsafe { handle.adopt_context(self.context) };
+        }
+        self.leave(py)
     }
 
     /// Enters a context whose reference is given to us.

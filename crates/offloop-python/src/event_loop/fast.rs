@@ -5,10 +5,11 @@
 //! Errors:     the standard loop's, with its texts.
 //! Source:     asyncio/base_events.py for the meaning.
 
+use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::calling::{
     Arguments, FastMethod, SimpleMethod, enter, enter_plain, missing, put_fast, put_simple,
@@ -181,6 +182,14 @@ unsafe extern "C" fn call_later(
             }
             let delay = seconds(py, *delay)?;
             let when = turn::clock(call.event_loop)? + delay;
+            if !call
+                .event_loop
+                .get()
+                .state
+                .with(py, |state| state.own_call_at)
+            {
+                return call_overridden(py, call, context, when);
+            }
             schedule_at(py, call, context, when, "call_later")
         })
     }
@@ -205,6 +214,36 @@ unsafe extern "C" fn call_at(
             schedule_at(py, call, context, when, "call_at")
         })
     }
+}
+
+/// Lets the `call_at` of a subclass do what `call_later` was asked for.
+fn call_overridden(
+    py: Python<'_>,
+    call: &Arguments<'_, '_>,
+    context: *mut ffi::PyObject,
+    when: f64,
+) -> PyResult<*mut ffi::PyObject> {
+    let Some((_, items)) = call
+        .positional
+        .split_first()
+        .filter(|(_, items)| !items.is_empty())
+    else {
+        return Err(missing("call_later", "callback"));
+    };
+    // SAFETY: attached; the interpreter lends the arguments and the context for the call.
+    let (items, context) = unsafe {
+        let items = items.iter().map(|item| Bound::from_borrowed_ptr(py, *item));
+        (items, Bound::from_borrowed_ptr_or_opt(py, context))
+    };
+    let mut arguments = vec![when.into_bound_py_any(py)?];
+    arguments.extend(items);
+    let arguments = PyTuple::new(py, arguments)?;
+    let keywords = PyDict::new(py);
+    keywords.set_item("context", context)?;
+    let handle = call
+        .event_loop
+        .call_method("call_at", arguments, Some(&keywords))?;
+    Ok(handle.into_ptr())
 }
 
 /// A number as seconds.
@@ -237,7 +276,8 @@ fn schedule_at(
     }
     let handle = call.handle(py, items, context, Some(when))?;
     if debug {
-        call.inspect(py, &handle, method, true)?;
+        // The standard `call_later` calls `call_at`, whose name is in the text of what it refuses.
+        call.inspect(py, &handle, "call_at", true)?;
     }
     let result = handle.clone_ref(py).into_ptr();
     let state = &call.event_loop.get().state;

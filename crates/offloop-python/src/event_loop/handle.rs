@@ -8,10 +8,9 @@
 //! Shape:      one C struct for both types; `TimerHandle` adds the time and is ordered by it. What
 //!             Python sees of them is in `handle_type.rs`.
 //! Invariants: 1. `callback` is null when the handle was cancelled, has run, or was left in a loop
-//!                that was closed, so a handle that
-//!                its user keeps cannot keep a circle alive. That is why the collector need not
-//!                know handles, which would cost more than all the rest; the loop shows it what
-//!                those in its queues hold.
+//!                that was closed. From then on the collector knows the handle if somebody keeps
+//!                it. Before, it need not, which would cost more than all the rest: the loop shows
+//!                it what the handles in its queues hold.
 //!             2. `args[..count]` are owned references when `count <= INLINE`; otherwise `args[0]`
 //!                owns a tuple of all of them.
 //!             3. The free lists are touched only by attached threads. In what they hold, the
@@ -21,6 +20,7 @@
 //! Threads:    any attached one.
 //! Source:     asyncio/events.py for what a handle can do.
 
+use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::{self, null_mut};
 
@@ -49,6 +49,8 @@ const REPEATS: u8 = 4;
 
 /// Nobody but handles of the loop has ever had the context (invariant 4).
 const UNSEEN: u8 = 8;
+/// The collector knows the handle (invariant 1).
+const TRACKED: u8 = 16;
 
 /// The C layout of both types. What every handle needs lies in the first 64 bytes.
 #[repr(C)]
@@ -249,11 +251,12 @@ impl Handle {
         }
     }
 
-    /// Whether nobody but the caller has the handle, and so nobody can look at it or cancel it.
+    /// Whether nobody but the caller has the handle, or can get it by a weak reference, and so
+    /// nobody can look at it or cancel it.
     #[inline]
     fn is_sole(&self) -> bool {
         // SAFETY: alive, attached.
-        unsafe { ffi::Py_REFCNT(self.as_ptr()) == 1 }
+        unsafe { ffi::Py_REFCNT(self.as_ptr()) == 1 && self.raw().weak_references.is_null() }
     }
 
     /// The context of a handle that nobody else has, if nobody has the context either.
@@ -271,6 +274,22 @@ impl Handle {
             return Err(PyErr::fetch(py));
         }
         Ok(context)
+    }
+
+    /// Takes a context that was copied for this handle's run, for others to have.
+    ///
+    /// # Safety
+    /// The caller is attached, and `context` is alive.
+    pub(super) unsafe fn adopt_context(&self, context: *mut ffi::PyObject) {
+        let raw = self.0.as_ptr();
+        // SAFETY: as above; the old one goes when the handle is whole again.
+        unsafe {
+            if (*raw).flags & UNSEEN != 0 {
+                (*raw).flags &= !UNSEEN;
+                let context = ffi::Py_NewRef(context);
+                ffi::Py_DECREF(std::mem::replace(&mut (*raw).context, context));
+            }
+        }
     }
 
     /// Takes the context of another handle if it holds the same, so that many handles in the queue
@@ -304,6 +323,7 @@ impl Handle {
                 keep_text(py, raw)?;
             }
             drop(take_contents(raw));
+            track(raw);
         }
         Ok(())
     }
@@ -316,27 +336,28 @@ impl Handle {
     /// twice, and is shown if it is not.
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let raw = self.raw();
+        if raw.flags & TRACKED != 0 {
+            return show(visit, self.as_ptr());
+        }
         // SAFETY: the collector runs attached; only looks.
         if raw.flags & REPEATS != 0 && unsafe { ffi::Py_REFCNT(self.as_ptr()) } != 1 {
             return Ok(());
         }
         let [first, second] = raw.args;
-        for pointer in [raw.callback, first, second, raw.context, raw.event_loop] {
-            if pointer.is_null() {
-                continue;
-            }
-            // SAFETY: `Py` has the layout of the pointer that it owns; it is only shown to the
-            // collector, and never dropped.
-            let object = unsafe { std::mem::transmute::<*mut ffi::PyObject, Py<PyAny>>(pointer) };
-            visit.call(&*std::mem::ManuallyDrop::new(object))?;
-        }
-        Ok(())
+        let held = [raw.callback, first, second, raw.context, raw.event_loop];
+        held.iter().try_for_each(|object| show(visit, *object))
     }
 
     /// Takes callback and arguments out of a handle that will not run, for the caller to drop.
     pub(super) fn take_contents(&self) -> Contents {
-        // SAFETY: alive, attached.
-        unsafe { take_contents(self.0.as_ptr()) }
+        // SAFETY: alive, attached; the collector is told while the handle is whole.
+        unsafe {
+            let contents = take_contents(self.0.as_ptr());
+            if !self.is_sole() {
+                track(self.0.as_ptr());
+            }
+            contents
+        }
     }
 
     pub(super) fn set_traceback(&self, traceback: Bound<'_, PyAny>) {
@@ -457,14 +478,14 @@ unsafe fn allocate(
     unsafe {
         let mut memory = free;
         if memory.is_null() {
-            memory = ffi::PyObject_Malloc(size(is_timer)).cast();
+            memory = ffi::PyObject_GC_New(kind);
             if memory.is_null() {
-                ffi::PyErr_NoMemory();
                 return None;
             }
             (*memory).args = [null_mut(); INLINE];
             (*memory).weak_references = null_mut();
             (*memory).origin = null_mut();
+            return ptr::NonNull::new(memory);
         }
         ptr::NonNull::new(ffi::PyObject_Init(memory.cast(), kind).cast())
     }
@@ -479,7 +500,7 @@ pub(super) fn trim(py: Python<'_>) {
                 // SAFETY: memory of the list (invariant 3), which is not used any more.
                 unsafe {
                     free.first = (*first).callback.cast();
-                    ffi::PyObject_Free(first.cast());
+                    ffi::PyObject_GC_Del(first.cast());
                 }
                 free.count -= 1;
             }
@@ -545,6 +566,70 @@ pub(super) unsafe fn take_contents(raw: *mut RawHandle) -> Contents {
     }
 }
 
+/// Tells the collector of a handle that somebody keeps although it will not run any more: it has a
+/// context and a loop, which may lead back to it.
+///
+/// # Safety
+/// The caller is attached and has the handle.
+pub(super) unsafe fn track(raw: *mut RawHandle) {
+    // SAFETY: as above; each is tracked once.
+    unsafe {
+        if (*raw).flags & TRACKED == 0 {
+            (*raw).flags |= TRACKED;
+            ffi::PyObject_GC_Track(raw.cast());
+        }
+    }
+}
+
+/// Shows the collector an object, or nothing for null.
+fn show(visit: &PyVisit<'_>, object: *mut ffi::PyObject) -> Result<(), PyTraverseError> {
+    if object.is_null() {
+        return Ok(());
+    }
+    // SAFETY: `Py` has the layout of the pointer that it owns; it is only shown to the collector,
+    // and never dropped.
+    let object = unsafe { std::mem::transmute::<*mut ffi::PyObject, Py<PyAny>>(object) };
+    visit.call(&*std::mem::ManuallyDrop::new(object))
+}
+
+/// What the collector sees of a handle that it knows.
+pub(super) unsafe extern "C" fn traverse(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+) -> c_int {
+    let raw = object.cast::<RawHandle>();
+    // SAFETY: called by the collector on a handle; it only looks.
+    unsafe {
+        let [first, second] = (*raw).args;
+        let origin = (*raw).origin.as_ref();
+        let traceback = origin.and_then(|origin| origin.traceback.as_ref());
+        let held = [
+            (*raw).callback,
+            first,
+            second,
+            (*raw).context,
+            (*raw).event_loop,
+            traceback.map_or(null_mut(), Py::as_ptr),
+            ffi::Py_TYPE(object).cast(),
+        ];
+        for object in held.into_iter().filter(|object| !object.is_null()) {
+            let found = visit(object, argument);
+            if found != 0 {
+                return found;
+            }
+        }
+        0
+    }
+}
+
+/// Lets go of what a handle would call. Its context and its loop clear themselves.
+pub(super) unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: called by the collector, attached, on a handle that it keeps alive meanwhile.
+    unsafe { drop(take_contents(object.cast())) };
+    0
+}
+
 pub(super) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone, so the object is ours alone.
     unsafe { release(object.cast(), false) };
@@ -560,6 +645,9 @@ unsafe fn release(raw: *mut RawHandle, is_timer: bool) {
     // SAFETY: the object is the caller's alone, and attached. What it holds goes while it is
     // whole, and its memory is given back after that.
     unsafe {
+        if (*raw).flags & TRACKED != 0 {
+            ffi::PyObject_GC_UnTrack(raw.cast());
+        }
         if !(*raw).weak_references.is_null() {
             ffi::PyObject_ClearWeakRefs(raw.cast());
         }
@@ -581,7 +669,7 @@ unsafe fn release(raw: *mut RawHandle, is_timer: bool) {
             room
         });
         if !kept {
-            ffi::PyObject_Free(raw.cast());
+            ffi::PyObject_GC_Del(raw.cast());
         }
         ffi::Py_DECREF(kind.cast());
     }

@@ -13,8 +13,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::handle::{
-    CANCELLED, Handle, INLINE, RawHandle, SCHEDULED, dealloc, dealloc_timer, keep_text,
-    own_context, size, take_contents,
+    CANCELLED, Handle, INLINE, RawHandle, SCHEDULED, clear, dealloc, dealloc_timer, keep_text,
+    own_context, size, take_contents, track, traverse,
 };
 use crate::names::function;
 
@@ -53,6 +53,7 @@ unsafe extern "C" fn cancel(
             }
             ffi::Py_INCREF(object);
             drop(take_contents(raw));
+            track(raw);
             ffi::Py_DECREF(object);
         }
         ffi::Py_NewRef(ffi::Py_None())
@@ -421,10 +422,16 @@ fn make_type(
     mut slots: Vec<ffi::PyType_Slot>,
     base: *mut ffi::PyObject,
 ) -> PyResult<*mut ffi::PyTypeObject> {
-    slots.push(slot(0, null_mut()));
+    slots.extend([
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        slot(ffi::Py_tp_clear, clear as *mut c_void),
+        slot(0, null_mut()),
+    ]);
     // The base flag is for `TimerHandle` alone: nobody can make instances of subclasses.
-    let flags =
-        ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    let flags = ffi::Py_TPFLAGS_DEFAULT
+        | ffi::Py_TPFLAGS_BASETYPE
+        | ffi::Py_TPFLAGS_HAVE_GC
+        | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
     let mut spec = ffi::PyType_Spec {
         name: name.as_ptr().cast::<c_char>(),
         basicsize: c_int::try_from(size).expect("a small struct"),

@@ -64,6 +64,7 @@ use watch::Watches;
 
 /// What one loop knows.
 struct State {
+    kernel: Option<Arc<Kernel>>,
     schedule: Schedule,
     watches: Watches,
     meter: Meter,
@@ -71,11 +72,17 @@ struct State {
     found: Option<Found>,
     /// A thread waits for readiness, and nobody has woken it yet.
     asleep: bool,
+    /// Rounds are run now: what is written is sent at the end of this one.
+    running: bool,
+    /// The number of forks before the streams' queues were last known to be ours.
+    forks: u32,
     closed: bool,
     stopping: bool,
     debug: bool,
-    /// `time` is not ours: a subclass or a test has put another there.
+    /// `time` is ours: no subclass or test has put another there.
     own_clock: bool,
+    /// `call_at` is ours.
+    own_call_at: bool,
     slow_callback_s: f64,
     task_factory: Option<Py<PyAny>>,
     /// What futures and tasks are made with: `{"loop": self}`. Made when it is first needed.
@@ -92,9 +99,13 @@ struct State {
 #[pyclass(subclass, frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct LoopCore {
     state: GilCell<State>,
-    readiness: Arc<Readiness>,
-    waker: Event,
     running: Running,
+}
+
+/// What the loop waits with; gone once it is closed.
+struct Kernel {
+    readiness: Readiness,
+    waker: Event,
 }
 
 /// The exception that Python's own calls raise: its class, number and text.
@@ -113,21 +124,27 @@ impl LoopCore {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let readiness = Arc::new(Readiness::new().map_err(os_error)?);
+        let readiness = Readiness::new().map_err(os_error)?;
         let waker = Event::new().map_err(os_error)?;
         let fd = waker.as_fd().as_raw_fd();
         readiness.watch_waker(fd).map_err(os_error)?;
+        // A child that the program forks must not send what its parent sends.
+        offloop_sys::fork::watch();
         Ok(Self {
             state: GilCell::new(State {
+                kernel: Some(Arc::new(Kernel { readiness, waker })),
                 schedule: Schedule::default(),
                 watches: Watches::default(),
                 meter: Meter::default(),
                 found: Some(Found::default()),
                 asleep: false,
+                running: false,
+                forks: offloop_sys::fork::generation(),
                 closed: false,
                 stopping: false,
                 debug: false,
                 own_clock: true,
+                own_call_at: true,
                 slow_callback_s: 0.1,
                 task_factory: None,
                 keywords: None,
@@ -135,8 +152,6 @@ impl LoopCore {
                 unsent: Vec::new(),
                 read_memory: None,
             }),
-            readiness,
-            waker,
             running: Running::new(),
         })
     }
@@ -187,6 +202,11 @@ impl LoopCore {
     /// Another clock than ours is, or is no more, in use.
     fn _set_own_clock(&self, py: Python<'_>, own: bool) {
         self.state.with(py, |state| state.own_clock = own);
+    }
+
+    /// Another `call_at` than ours is in use, which `call_later` has to call.
+    fn _set_own_call_at(&self, py: Python<'_>, own: bool) {
+        self.state.with(py, |state| state.own_call_at = own);
     }
 
     /// Begins or ends to mark each callback while it runs, for `_running_callback`.
@@ -344,10 +364,11 @@ impl LoopCore {
     #[setter(_timer_cancelled_count)]
     fn set_timer_cancelled_count(&self, _count: &Bound<'_, PyAny>) {}
 
-    /// Drops every handle: the loop is being closed.
+    /// Drops every handle, and what the loop waits with: it is being closed.
     fn _clear_schedule(&self, py: Python<'_>) {
         let held = self.state.with(py, |state| {
             (
+                state.kernel.take(),
                 state.schedule.take_all(),
                 state.watches.take_all(),
                 std::mem::take(&mut state.unsent),
@@ -372,19 +393,18 @@ impl LoopCore {
         result
     }
 
-    fn waker_fd(&self) -> i32 {
-        self.waker.as_fd().as_raw_fd()
-    }
-
     fn wake(&self, py: Python<'_>) -> PyResult<()> {
-        let asleep = self.state.with(py, |state| {
-            state.meter.wakeups += u64::from(state.asleep);
-            std::mem::take(&mut state.asleep)
+        let kernel = self.state.with(py, |state| {
+            if !std::mem::take(&mut state.asleep) {
+                return None;
+            }
+            state.meter.wakeups += 1;
+            state.kernel.clone()
         });
-        if asleep {
+        if let Some(kernel) = kernel {
             // Detached: the loop's thread wants the interpreter's lock as soon as it is awake, and
             // would fall asleep again for as long as we had it.
-            py.detach(|| self.waker.signal()).map_err(os_error)?;
+            py.detach(|| kernel.waker.signal()).map_err(os_error)?;
         }
         Ok(())
     }

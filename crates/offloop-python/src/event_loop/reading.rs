@@ -294,7 +294,7 @@ fn read_data(
     last: usize,
 ) -> PyResult<Got> {
     let py = protocol.py();
-    let (answer, data) = match memory.receive(py, stream.fd(), READ_BYTES, last)? {
+    let (answer, data) = match memory.receive(py, stream.fd(py), READ_BYTES, last)? {
         Ok(data) => (Ok(data.as_bytes().len()), Some(data)),
         Err(error) => (Err(error), None),
     };
@@ -341,7 +341,7 @@ fn read_feeding(
     let Some(feed) = Feed::begin(protocol) else {
         return read_data(stream, protocol, memory, last);
     };
-    let fd = stream.fd();
+    let fd = stream.fd(py);
     let len = if last < LARGE {
         0
     } else {
@@ -385,7 +385,7 @@ fn read_buffered(stream: &Stream, protocol: &Bound<'_, PyAny>) -> PyResult<Got> 
         return unwritable(stream, &buffer);
     };
     // SAFETY: the view is valid for writing its length until it is released below.
-    let answer = unsafe { receive_into(stream.fd(), view.pointer(), view.len()) };
+    let answer = unsafe { receive_into(stream.fd(py), view.pointer(), view.len()) };
     let len = view.len();
     drop(view);
     let Some(count) = received(py, stream, answer)? else {

@@ -11,11 +11,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOverflowError, PySystemExit};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyType};
 
 use super::cell::GilCell;
 use super::context::Entered;
@@ -135,24 +137,80 @@ pub(super) struct StreamState {
     pub(super) empty_waiter: Option<Py<PyAny>>,
     /// Counts it among the loop's open connections.
     open: Option<Arc<()>>,
+    /// Whose descriptor is used; gone when the connection is over.
+    socket: Option<Py<PyAny>>,
 }
 
 /// The native half of a stream transport.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct Stream {
+    /// What the socket's descriptor was when the connection was made.
     fd: i32,
+    /// The socket is one of the standard class, whose descriptor can be looked at.
+    is_standard: bool,
     event_loop: Py<LoopCore>,
     pub(super) state: GilCell<StreamState>,
+}
+
+/// The beginning of the standard class's objects, in all versions of Python.
+#[repr(C)]
+struct RawSocket {
+    base: ffi::PyObject,
+    fd: i32,
+}
+
+/// A number of bytes that is not negative, of any kind: nothing is as large as the largest we have.
+fn limit(bytes: &Bound<'_, PyAny>) -> PyResult<usize> {
+    if let Ok(bytes) = bytes.extract::<usize>() {
+        return Ok(bytes);
+    }
+    match bytes.extract::<f64>() {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, which is what is wanted"
+        )]
+        Ok(bytes) => Ok(bytes.ceil() as usize),
+        Err(error) if error.is_instance_of::<PyOverflowError>(bytes.py()) => Ok(usize::MAX),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a socket has its descriptor where we look for it.
+fn is_standard(socket: &Bound<'_, PyAny>, fd: i32) -> PyResult<bool> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = socket.py();
+    let class = CLASS.get_or_try_init(py, || {
+        let class = py.import("_socket")?.getattr("socket")?;
+        Ok::<_, PyErr>(class.cast_into::<PyType>()?.unbind())
+    })?;
+    if !socket.is_instance(class.bind(py))? {
+        return Ok(false);
+    }
+    // SAFETY: attached; the class is alive, and `socket` is an object of it, of at least its size.
+    unsafe {
+        let size = (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize;
+        let fits = usize::try_from(size).is_ok_and(|size| size >= size_of::<RawSocket>());
+        Ok(fits && (*socket.as_ptr().cast::<RawSocket>()).fd == fd)
+    }
 }
 
 #[pymethods]
 impl Stream {
     #[new]
-    fn new(py: Python<'_>, event_loop: Py<LoopCore>, fd: i32, transport: Py<PyAny>) -> Self {
+    fn new(
+        event_loop: Py<LoopCore>,
+        socket: &Bound<'_, PyAny>,
+        transport: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let py = socket.py();
+        let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        let is_standard = is_standard(socket, fd)?;
         let state = &event_loop.get().state;
         let open = state.with(py, |state| state.meter.connection());
-        Self {
+        Ok(Self {
             fd,
+            is_standard,
             event_loop,
             state: GilCell::new(StreamState {
                 transport: Some(transport),
@@ -172,8 +230,9 @@ impl Stream {
                 lost: 0,
                 empty_waiter: None,
                 open: Some(open),
+                socket: Some(socket.clone().unbind()),
             }),
-        }
+        })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -181,7 +240,8 @@ impl Stream {
         // SAFETY: the collector runs attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
-            for object in [&state.transport, &state.context, &state.empty_waiter] {
+            let (one, two) = (&state.transport, &state.context);
+            for object in [one, two, &state.empty_waiter, &state.socket] {
                 visit.call(object)?;
             }
             state.receiver.traverse(&visit)
@@ -199,6 +259,7 @@ impl Stream {
             state.open = None;
             (
                 state.transport.take(),
+                state.socket.take(),
                 state.context.take(),
                 state.empty_waiter.take(),
                 std::mem::replace(&mut state.receiver, Receiver::None),
@@ -309,8 +370,11 @@ impl Stream {
     }
 
     #[setter]
-    fn set_high_water(&self, py: Python<'_>, bytes: usize) {
-        self.state.with(py, |state| state.high_water = bytes);
+    fn set_high_water(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
+        let limit = limit(bytes)?;
+        self.state
+            .with(bytes.py(), |state| state.high_water = limit);
+        Ok(())
     }
 
     #[getter]
@@ -319,8 +383,10 @@ impl Stream {
     }
 
     #[setter]
-    fn set_low_water(&self, py: Python<'_>, bytes: usize) {
-        self.state.with(py, |state| state.low_water = bytes);
+    fn set_low_water(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
+        let limit = limit(bytes)?;
+        self.state.with(bytes.py(), |state| state.low_water = limit);
+        Ok(())
     }
 
     #[getter]
@@ -387,8 +453,28 @@ impl Stream {
 }
 
 impl Stream {
-    pub(super) fn fd(&self) -> i32 {
+    /// The number by which the loop watches it.
+    pub(super) fn watched_fd(&self) -> i32 {
         self.fd
+    }
+
+    /// The socket's descriptor; -1, which no call takes, once the socket is closed: the number may
+    /// mean another one by then.
+    pub(super) fn fd(&self, py: Python<'_>) -> i32 {
+        self.state.with(py, |state| self.fd_of(state))
+    }
+
+    /// As `fd`.
+    #[inline]
+    pub(super) fn fd_of(&self, state: &StreamState) -> i32 {
+        match &state.socket {
+            // SAFETY: attached, as whoever has the state is; `is_standard` has looked at it.
+            Some(socket) if self.is_standard => unsafe {
+                (*socket.as_ptr().cast::<RawSocket>()).fd
+            },
+            Some(_) => self.fd,
+            None => -1,
+        }
     }
 
     pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, LoopCore> {

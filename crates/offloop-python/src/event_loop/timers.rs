@@ -97,7 +97,11 @@ impl Timers {
         self.sequence += 1;
         self.count += 1;
         let timer = Timer {
-            when: handle.when(),
+            // No number is a time that never comes: it has no place in the order.
+            when: match handle.when() {
+                when if when.is_nan() => f64::INFINITY,
+                when => when,
+            },
             sequence: self.sequence,
             handle,
         };

@@ -10,11 +10,12 @@
 //!             raises goes to the loop's exception handler.
 //! Source:     asyncio/base_events.py (`_run_once`); research on loops, sections A4 and D2.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use offloop_sys::clock::{monotonic_ns, ticks};
 use offloop_sys::readiness::Found;
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -23,7 +24,7 @@ use super::handle::{Handle, trim};
 use super::running::Mark;
 use super::schedule::Entry;
 use super::watch::Side;
-use super::{LoopCore, os_error, reading, sock, writing};
+use super::{Kernel, LoopCore, os_error, reading, sock, writing};
 use crate::names::function;
 
 /// While callbacks are ready the loop polls this often: 5 to 25 us, so that polls cost below 5 %.
@@ -69,10 +70,37 @@ impl Turn {
 /// Runs rounds until the loop is told to stop.
 pub(super) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
-    let begun = core.state.with(py, |state| state.meter.begin());
+    let running = Running::begin(py, core);
     let result = run_rounds(event_loop);
-    core.state.with(py, |state| state.meter.end(begun));
+    drop(running);
     result
+}
+
+/// Rounds are run for as long as this is kept.
+struct Running<'a, 'py> {
+    py: Python<'py>,
+    core: &'a LoopCore,
+    /// No outer run goes on.
+    begun: bool,
+}
+
+impl<'a, 'py> Running<'a, 'py> {
+    fn begin(py: Python<'py>, core: &'a LoopCore) -> Self {
+        let begun = core.state.with(py, |state| {
+            state.running = true;
+            state.meter.begin()
+        });
+        Self { py, core, begun }
+    }
+}
+
+impl Drop for Running<'_, '_> {
+    fn drop(&mut self) {
+        self.core.state.with(self.py, |state| {
+            state.running = !self.begun;
+            state.meter.end(self.begun);
+        });
+    }
 }
 
 fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
@@ -82,8 +110,8 @@ fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
         let result = round(event_loop, &mut turn);
         if result.is_err() || core.state.with(py, |state| state.stopping) {
             let left = turn.entered.leave(py);
-            writing::flush_all(py, core)?;
-            return result.and(left);
+            let flushed = writing::flush_all(py, core);
+            return result.and(left).and(flushed);
         }
     }
 }
@@ -92,13 +120,12 @@ fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
 pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
-    let begun = core.state.with(py, |state| state.meter.begin());
+    let running = Running::begin(py, core);
     let result = round(event_loop, &mut turn);
-    let result = result
-        .and(turn.entered.leave(py))
-        .and_then(|()| writing::flush_all(py, core));
-    core.state.with(py, |state| state.meter.end(begun));
-    result
+    let left = turn.entered.leave(py);
+    let flushed = writing::flush_all(py, core);
+    drop(running);
+    result.and(left).and(flushed)
 }
 
 fn round(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
@@ -133,7 +160,7 @@ fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, turn: &mut Turn)
     });
     drop(dropped);
     if busy && now.wrapping_sub(turn.polled) >= turn.every {
-        let (found, _) = poll(event_loop, Some(Duration::ZERO), now)?;
+        let (found, _) = poll(event_loop, Some(Duration::ZERO), now, true)?;
         turn.every = if found {
             POLL_EVERY_TICKS
         } else {
@@ -142,7 +169,7 @@ fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, turn: &mut Turn)
         turn.polled = now;
     } else if !busy {
         let limit = next.map(|when| until(event_loop, when)).transpose()?;
-        (_, turn.polled) = poll(event_loop, limit, now)?;
+        (_, turn.polled) = poll(event_loop, limit, now, false)?;
         turn.every = POLL_EVERY_TICKS;
     }
     if next.is_some() || core.state.with(py, |state| state.schedule.has_timers()) {
@@ -179,33 +206,43 @@ pub(super) fn clock(event_loop: &Bound<'_, LoopCore>) -> PyResult<f64> {
 }
 
 /// Takes what is ready from the kernel, and queues who waits for it. Returns whether there was
-/// anything, and when the kernel answered.
+/// anything, and when the kernel answered. Unless the loop is busy, others get the interpreter
+/// meanwhile, also if the time of the next timer has come: its clock may stand still.
 fn poll(
     event_loop: &Bound<'_, LoopCore>,
     limit: Option<Duration>,
     now: u64,
+    busy: bool,
 ) -> PyResult<(bool, u64)> {
     let py = event_loop.py();
     let core = event_loop.get();
-    let waits = limit != Some(Duration::ZERO);
-    if waits {
+    if !busy {
         trim(py);
+        // A signal that comes later than this ends the wait.
+        py.check_signals()?;
     }
-    let mut found = core.state.with(py, |state| {
-        state.asleep = waits;
-        state.meter.poll(now, waits);
-        state.found.take().unwrap_or_default()
+    let (mut found, kernel, limit) = core.state.with(py, |state| {
+        // What has run since the loop was seen to be idle may have found no reason to wake it.
+        let idle = state.schedule.ready_len() == 0 && !state.stopping;
+        let limit = if idle { limit } else { Some(Duration::ZERO) };
+        state.asleep = limit != Some(Duration::ZERO);
+        state.meter.poll(now, state.asleep);
+        let found = state.found.take().unwrap_or_default();
+        (found, state.kernel.clone(), limit)
     });
-    let readiness = &core.readiness;
-    let (result, answered) = if waits {
+    let Some(kernel) = kernel else {
+        return Err(PyRuntimeError::new_err("Event loop is closed"));
+    };
+    let readiness = &kernel.readiness;
+    let (result, answered) = if busy {
+        (readiness.wait(&mut found, limit), now)
+    } else {
         // The clock is read before the interpreter's lock is waited for: that is lag.
         py.detach(|| (readiness.wait(&mut found, limit), ticks()))
-    } else {
-        (readiness.wait(&mut found, limit), now)
     };
     let outcome = match result {
         Ok(()) => {
-            queue_found(py, core, &found);
+            queue_found(py, core, &kernel, &found);
             Ok(!found.is_empty())
         }
         // A signal: its Python handler runs now, and may raise.
@@ -222,8 +259,8 @@ fn poll(
     Ok((found, answered))
 }
 
-fn queue_found(py: Python<'_>, core: &LoopCore, found: &Found) {
-    let waker = core.waker_fd();
+fn queue_found(py: Python<'_>, core: &LoopCore, kernel: &Kernel, found: &Found) {
+    let waker = kernel.waker.as_fd().as_raw_fd();
     for (fd, ready) in (0..found.len()).filter_map(|index| found.get(index)) {
         if fd == waker {
             continue;
@@ -232,7 +269,7 @@ fn queue_found(py: Python<'_>, core: &LoopCore, found: &Found) {
             let super::State {
                 schedule, watches, ..
             } = state;
-            watches.collect(py, &core.readiness, fd, ready, &mut |entry| {
+            watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
                 schedule.push(entry);
             });
         });
@@ -313,7 +350,7 @@ fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered) -> PyResul
     let result = handle.call(py);
     if result.is_null() {
         let error = PyErr::fetch(py);
-        entered.leave(py)?;
+        entered.leave_to(py, handle)?;
         return report(py, handle, error);
     }
     // SAFETY: a new reference that nobody wants.

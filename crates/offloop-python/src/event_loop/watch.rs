@@ -4,7 +4,7 @@
 //! descriptor any more gets the system's error; whoever forgets one gets none.
 
 use offloop_sys::readiness::{Interest, Readiness};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -107,8 +107,8 @@ const DORMANT: Interest = Interest {
     once: true,
 };
 
-/// Why a watcher was not taken, and the watcher.
-type Refused = (std::io::Error, Option<Watcher>);
+/// Why a change was refused, and the watchers that nobody has any more.
+type Refused = (std::io::Error, [Option<Watcher>; 2]);
 
 /// By descriptor.
 #[derive(Default)]
@@ -116,7 +116,8 @@ pub(super) struct Watches(Vec<Watch>);
 
 impl Watches {
     /// Sets or clears one side; returns what was there before, for the caller to cancel. With an
-    /// error comes the watcher that was refused, for the caller to drop.
+    /// error come the watchers that have gone, for the caller to drop: the one that was refused, or
+    /// both of a descriptor that was closed before it was forgotten.
     fn exchange(
         &mut self,
         readiness: &Readiness,
@@ -125,25 +126,39 @@ impl Watches {
         watcher: Option<Watcher>,
     ) -> Result<Option<Watcher>, Refused> {
         let Ok(index) = usize::try_from(fd) else {
-            return Err((std::io::ErrorKind::InvalidInput.into(), watcher));
+            return Err((std::io::ErrorKind::InvalidInput.into(), [watcher, None]));
         };
         if index >= self.0.len() {
             if watcher.is_none() {
                 return Ok(None);
             }
-            self.0.resize_with(index + 1, Watch::default);
+            let mut watch = Watch::default();
+            *watch.side(side) = watcher;
+            // Asked first: a wrong number may be a great one.
+            if let Err(error) = readiness.change(fd, Interest::NONE, watch.interest()) {
+                return Err((error, [watch.reader, watch.writer]));
+            }
+            self.0.resize_with(index, Watch::default);
+            self.0.push(watch);
+            return Ok(None);
         }
         let watch = &mut self.0[index];
         let before = watch.known();
         let adds = watcher.is_some();
         let old = std::mem::replace(watch.side(side), watcher);
         let after = watch.interest();
-        // A handle that replaces another tells the kernel again: the number may mean a new
-        // descriptor by now.
-        if adds || (before != after && !(watch.dormant && after.is_none())) {
+        if adds {
+            // A handle that replaces another tells the kernel again: the number may mean a new
+            // descriptor by now.
             if let Err(error) = readiness.change(fd, before, after) {
                 let refused = std::mem::replace(watch.side(side), old);
-                return Err((error, refused));
+                return Err((error, [refused, None]));
+            }
+            watch.dormant = false;
+        } else if before != after && !(watch.dormant && after.is_none()) {
+            if let Err(error) = readiness.reduce(fd, after) {
+                let gone = std::mem::take(watch);
+                return Err((error, [gone.reader.or(gone.writer), old]));
             }
             watch.dormant = false;
         }
@@ -176,7 +191,7 @@ impl Watches {
         if once {
             let left = watch.interest();
             // An error means that the descriptor was closed: nobody will be told anything.
-            watch.dormant = left.is_none() || readiness.change(fd, DORMANT, left).is_err();
+            watch.dormant = left.is_none() || readiness.reduce(fd, left).is_err();
         }
     }
 
@@ -274,10 +289,10 @@ pub(super) fn add_wait(
 
 /// Gives up the wait that `future` stands for, if it still lasts.
 pub(super) fn remove_wait(core: &LoopCore, py: Python<'_>, fd: i32, future: &Bound<'_, PyAny>) {
-    let readiness = &core.readiness;
     let old = core.state.with(py, |state| {
         let (fd, side) = state.watches.find_wait(fd, future)?;
-        Some(state.watches.exchange(readiness, fd, side, None))
+        let kernel = state.kernel.as_ref()?;
+        Some(state.watches.exchange(&kernel.readiness, fd, side, None))
     });
     drop(old);
 }
@@ -289,7 +304,7 @@ pub(super) fn add_stream(stream: &Bound<'_, Stream>, side: Side) -> PyResult<()>
     let inner = stream.get();
     let core = inner.event_loop(py).get();
     core._check_closed(py)?;
-    set(core, py, inner.fd(), side, Some(watcher)).map(drop)
+    set(core, py, inner.watched_fd(), side, Some(watcher)).map(drop)
 }
 
 /// Watches one side of a stream no more.
@@ -298,7 +313,7 @@ pub(super) fn remove_stream(stream: &Bound<'_, Stream>, side: Side) -> PyResult<
     let inner = stream.get();
     let core = inner.event_loop(py).get();
     if !core.closed(py) {
-        set(core, py, inner.fd(), side, None)?;
+        set(core, py, inner.watched_fd(), side, None)?;
     }
     Ok(())
 }
@@ -311,13 +326,14 @@ fn set(
     side: Side,
     watcher: Option<Watcher>,
 ) -> PyResult<bool> {
-    let readiness = &core.readiness;
-    let old = core
-        .state
-        .with(py, |state| {
-            state.watches.exchange(readiness, fd, side, watcher)
-        })
-        .map_err(|(error, _refused)| os_error(error))?;
+    let outcome = core.state.with(py, |state| {
+        let kernel = state.kernel.as_ref()?;
+        Some(state.watches.exchange(&kernel.readiness, fd, side, watcher))
+    });
+    let Some(outcome) = outcome else {
+        return Err(PyRuntimeError::new_err("Event loop is closed"));
+    };
+    let old = outcome.map_err(|(error, _gone)| os_error(error))?;
     let found = old.is_some();
     if let Some(Watcher::Handle(handle)) = old {
         let object = handle.to_object(py);

@@ -15,6 +15,7 @@
 
 use std::io::{ErrorKind, IoSlice};
 
+use offloop_sys::fork;
 use offloop_sys::stream::{BUFFERS_MAX, send, send_from, send_vectored};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -156,11 +157,13 @@ fn push(py: Python<'_>, stream: &Stream, bytes: Bound<'_, PyBytes>, len: usize) 
 fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let py = slf.py();
     let stream = slf.get();
+    let core = stream.event_loop(py).get();
+    // At once as well while no round is run, whose end would come.
+    let running = core.state.with(py, |state| state.running);
     let (at_once, schedule) = stream.state.with(py, |state| {
-        let at_once = !state.blocked
-            && !state.closing
-            && !state.protocol_paused
-            && state.size >= SEND_AT_ONCE;
+        let free = !state.blocked && !state.closing && !state.protocol_paused;
+        let much = SEND_AT_ONCE.min(state.high_water.saturating_add(1));
+        let at_once = free && (state.size >= much || !running);
         let schedule = !state.blocked && !at_once && !state.scheduled;
         state.scheduled |= schedule;
         (at_once, schedule)
@@ -169,7 +172,6 @@ fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
         flush(slf)?;
     } else if schedule {
         let unsent = slf.clone().unbind();
-        let core = stream.event_loop(py).get();
         core.state.with(py, |state| state.unsent.push(unsent));
     }
     let pause = stream.state.with(py, |state| {
@@ -247,7 +249,7 @@ fn send_some(stream: &Stream, data: &Bound<'_, PyAny>) -> usize {
         return 0;
     }
     // SAFETY: the view is valid for reading its length while it is held.
-    let sent = unsafe { send_from(stream.fd(), view.pointer(), view.len()) }.unwrap_or(0);
+    let sent = unsafe { send_from(stream.fd(py), view.pointer(), view.len()) }.unwrap_or(0);
     stream.count(py, |meter| meter.bytes_sent += sent as u64);
     sent
 }
@@ -347,7 +349,7 @@ fn send_waiting(slf: &Bound<'_, Stream>) -> Sent {
     let outcome = loop {
         let sent = stream.state.with(py, |state| {
             let waiting = state.size;
-            let sent = offer(py, stream.fd(), state);
+            let sent = offer(py, stream.fd_of(state), state);
             count += (waiting - state.size) as u64;
             sent
         });
@@ -451,8 +453,27 @@ fn write_failed(slf: &Bound<'_, Stream>, error: PyErr) -> PyResult<()> {
     Ok(())
 }
 
+/// In a child that the program has forked: what waits to be sent is its parent's to send.
+fn forget_all(py: Python<'_>, core: &LoopCore) {
+    let unsent = core
+        .state
+        .with(py, |state| std::mem::take(&mut state.unsent));
+    for stream in unsent {
+        let stream = stream.get();
+        stream.state.with(py, |state| state.scheduled = false);
+        stream.clear(py);
+    }
+}
+
 /// Sends what the streams have collected in this round; the first error that ends the run.
 pub(super) fn flush_all(py: Python<'_>, core: &LoopCore) -> PyResult<()> {
+    let forks = fork::generation();
+    let forked = core.state.with(py, |state| {
+        std::mem::replace(&mut state.forks, forks) != forks
+    });
+    if forked {
+        forget_all(py, core);
+    }
     let mut result = Ok(());
     loop {
         let mut unsent = core

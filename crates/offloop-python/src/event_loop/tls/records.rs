@@ -35,7 +35,7 @@ pub(in super::super) fn read_ready(
     memory: &mut ReadMemory,
 ) -> PyResult<Got> {
     let py = tls.py();
-    let answer = receive(stream.fd(), memory.buffer());
+    let answer = receive(stream.fd(py), memory.buffer());
     let Some(count) = received(py, stream, answer)? else {
         return Ok(Got::Nothing);
     };
