@@ -95,13 +95,13 @@ def test_variables_are_as_if_every_callback_had_its_own_context(seed):
 def test_each_handle_shows_a_context_of_its_own(loop):
     handles = [loop.call_soon(VARIABLE.set, number) for number in range(3)]
     timers = [loop.call_later(0, VARIABLE.set, number) for number in range(3)]
-    contexts = [handle.get_context() for handle in handles[1:] + timers[1:]]
+    contexts = [handle._context for handle in handles[1:] + timers[1:]]
     assert len({id(context) for context in contexts}) == 4
     loop.call_later(0.001, loop.stop)
     loop.run_forever()
     assert [context[VARIABLE] for context in contexts] == [1, 2, 1, 2]
     # These were asked for after the run only.
-    assert handles[0].get_context()[VARIABLE] == timers[0].get_context()[VARIABLE] == 0
+    assert handles[0]._context[VARIABLE] == timers[0]._context[VARIABLE] == 0
 
 
 @pytest.mark.quick
