@@ -31,7 +31,7 @@ Scenario = Callable[[list], Coroutine[Any, Any, None]]
 def plain(value: object) -> str:
     """A text without what differs from run to run: addresses, numbers of descriptors and ports."""
     text = re.sub(r"0x[0-9a-f]+", "0x", repr(value))
-    text = re.sub(r"\bfd=-?\d+", "fd=", text)
+    text = re.sub(r"\b(fd=|_add_reader\()-?\d+", r"\1", text)
     text = re.sub(r"\b\d{4,}\b", "N", text)
     return re.sub(r"(Stream|_SelectorSocket|_Selector)Transport", "Transport", text)
 
