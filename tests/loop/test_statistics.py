@@ -239,6 +239,9 @@ def test_bytes_and_connections_are_counted(our_loop, chunks):
             await writer.drain()
         writer.close()
         await writer.wait_closed()
+        ended.set()
+
+    ended = asyncio.Event()
 
     async def main():
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
@@ -247,6 +250,8 @@ def test_bytes_and_connections_are_counted(our_loop, chunks):
         during = our_loop.statistics()
         writer.close()
         await writer.wait_closed()
+        # Before Python 3.12 a server does not wait for its connections.
+        await ended.wait()
         server.close()
         await server.wait_closed()
         return during
