@@ -8,8 +8,9 @@
 //!
 //! What is not taken over: connections of a subclass of `ssl.SSLObject`, since its methods would
 //! not be called; those whose context has a message callback or a log of keys, and those before TLS
-//! 1.3 with a callback for server names, since the library would call Python code while it reads;
-//! and all of them where OpenSSL is not a library of its own, or not known.
+//! 1.3 with a callback for server names, since what these raise comes out of Python's own `read`;
+//! and all of them where OpenSSL is not a library of its own, or not known. A callback that is set
+//! later, or that cannot be asked for, is called all the same, while the library reads or writes.
 //!
 //! Source:     Modules/_ssl.c of 3.11 to 3.14.
 
@@ -17,6 +18,7 @@ use std::ffi::{CString, c_ulong, c_void};
 use std::ptr::NonNull;
 
 use offloop_sys::openssl::{Connection, Library};
+use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -39,48 +41,62 @@ static KNOWN: PyOnceLock<Option<Known>> = PyOnceLock::new();
 
 /// The interpreter's `ssl`, if it is as we know it.
 fn known(py: Python<'_>) -> PyResult<Option<&Known>> {
-    let known = KNOWN.get_or_try_init(py, || {
-        let (native, ssl) = (py.import("_ssl")?, py.import("ssl")?);
-        let version: String = native.getattr("OPENSSL_VERSION")?.extract()?;
-        let python = py.version_info();
-        let familiar = version.starts_with("OpenSSL 3.")
-            && (python.major, python.minor) >= (3, 11)
-            && (python.major, python.minor) <= (3, 14);
-        let file = native.getattr_opt("__file__")?;
-        let (true, Some(file)) = (familiar, file) else {
-            return Ok(None);
-        };
-        let Ok(file) = CString::new(file.extract::<String>()?) else {
-            return Ok(None);
-        };
-        let number: c_ulong = native.getattr("OPENSSL_VERSION_NUMBER")?.extract()?;
-        // SAFETY: the interpreter's module for TLS, which says that it uses OpenSSL 3.
-        let library = unsafe { Library::of_module(&file, number) };
-        let class = |module: &Bound<'_, PyModule>, name: &str, words: usize| {
-            let class = module.getattr(name)?.cast_into::<PyType>()?;
-            let size: usize = class.getattr("__basicsize__")?.extract()?;
-            let large_enough = size >= (HEAD + words) * size_of::<usize>();
-            Ok::<_, PyErr>(large_enough.then(|| class.unbind()))
-        };
-        let classes = (
-            class(&native, "_SSLSocket", 3)?,
-            class(&native, "_SSLContext", 1)?,
-            class(&native, "MemoryBIO", 1)?,
-        );
-        let (Some(library), (Some(ssl_socket), Some(context), Some(memory))) = (library, classes)
-        else {
-            return Ok(None);
-        };
-        let ssl_object = ssl.getattr("SSLObject")?.cast_into::<PyType>()?.unbind();
-        Ok::<_, PyErr>(Some(Known {
-            library,
-            ssl_object,
-            ssl_socket,
-            context,
-            memory,
-        }))
-    })?;
+    let known = KNOWN.get_or_try_init(py, || unless_unfamiliar(py, look_up(py)))?;
     Ok(known.as_ref())
+}
+
+/// Nothing in place of an exception: what cannot be looked at is not as we know it.
+fn unless_unfamiliar<T>(py: Python<'_>, found: PyResult<Option<T>>) -> PyResult<Option<T>> {
+    match found {
+        Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
+        other => other,
+    }
+}
+
+fn look_up(py: Python<'_>) -> PyResult<Option<Known>> {
+    let (native, ssl) = (py.import("_ssl")?, py.import("ssl")?);
+    let version: String = native.getattr("OPENSSL_VERSION")?.extract()?;
+    let python = py.version_info();
+    let familiar = version.starts_with("OpenSSL 3.")
+        && (python.major, python.minor) >= (3, 11)
+        && (python.major, python.minor) <= (3, 14);
+    let file = native.getattr_opt("__file__")?;
+    let (true, Some(file)) = (familiar, file) else {
+        return Ok(None);
+    };
+    let Ok(file) = CString::new(file.extract::<String>()?) else {
+        return Ok(None);
+    };
+    let number: c_ulong = native.getattr("OPENSSL_VERSION_NUMBER")?.extract()?;
+    // SAFETY: the interpreter's module for TLS, which says that it uses OpenSSL 3.
+    let library = unsafe { Library::of_module(&file, number) };
+    let class = |module: &Bound<'_, PyModule>, name: &str, words: usize| {
+        let class = module.getattr(name)?.cast_into::<PyType>()?;
+        let size: usize = class.getattr("__basicsize__")?.extract()?;
+        let large_enough = size >= (HEAD + words) * size_of::<usize>();
+        Ok::<_, PyErr>(large_enough.then(|| class.unbind()))
+    };
+    let classes = (
+        class(&native, "_SSLSocket", 3)?,
+        class(&native, "_SSLContext", 1)?,
+        class(&native, "MemoryBIO", 1)?,
+    );
+    let (Some(library), (Some(ssl_socket), Some(context), Some(memory))) = (library, classes)
+    else {
+        return Ok(None);
+    };
+    let ssl_object = ssl.getattr("SSLObject")?.cast_into::<PyType>()?;
+    if ssl_object.fully_qualified_name()? != "ssl.SSLObject" {
+        // A program has put its own there.
+        return Ok(None);
+    }
+    Ok(Some(Known {
+        library,
+        ssl_object: ssl_object.unbind(),
+        ssl_socket,
+        context,
+        memory,
+    }))
 }
 
 /// A word of an object, after its head.
@@ -105,10 +121,29 @@ pub(super) fn take_over(
     let Some(known) = known(py)? else {
         return Ok(None);
     };
+    let found = find(known, ssl_object, context, incoming, outgoing);
+    let Some((ssl, socket)) = unless_unfamiliar(py, found)? else {
+        return Ok(None);
+    };
+    // SAFETY: the `SSL` of an object that is live, as it says itself. It is used by the loop's
+    // thread alone, which asks that of programs too.
+    let connection = unsafe { Connection::take_over(known.library, ssl) };
+    Ok(connection.map(|connection| (connection, socket.unbind())))
+}
+
+/// The `SSL`, and the object that has it.
+fn find<'py>(
+    known: &Known,
+    ssl_object: &Bound<'py, PyAny>,
+    context: &Bound<'py, PyAny>,
+    incoming: &Bound<'py, PyAny>,
+    outgoing: &Bound<'py, PyAny>,
+) -> PyResult<Option<(NonNull<c_void>, Bound<'py, PyAny>)>> {
+    let py = ssl_object.py();
     let expected = ssl_object.get_type().is(&known.ssl_object)
         && incoming.get_type().is(&known.memory)
         && outgoing.get_type().is(&known.memory);
-    if !expected || may_call_python(ssl_object, context)? {
+    if !expected || may_call_python(known, ssl_object, context)? {
         return Ok(None);
     }
     let socket = ssl_object.getattr(intern!(py, "_sslobj"))?;
@@ -135,27 +170,29 @@ pub(super) fn take_over(
     let found = unsafe { known.library.inspect(ssl) };
     // SAFETY: the class is at least as large as that.
     let (reads_from, writes_to) = unsafe { (word(incoming, 0), word(outgoing, 0)) };
-    if found.context != native_context
-        || found.owner != socket.as_ptr().cast()
-        || found.reads_from != reads_from
-        || found.writes_to != writes_to
-    {
-        return Ok(None);
-    }
-    // SAFETY: the `SSL` of an object that is live, as it says itself; only the loop's thread uses
-    // it, under the interpreter's lock.
-    let connection = unsafe { Connection::take_over(known.library, ssl) };
-    Ok(connection.map(|connection| (connection, socket.unbind())))
+    let fits = found.context == native_context
+        && found.owner == socket.as_ptr().cast()
+        && found.reads_from == reads_from
+        && found.writes_to == writes_to;
+    Ok(fits.then_some((ssl, socket)))
 }
 
-/// Whether the library might call Python code while it reads or writes. A callback for names may
-/// have chosen another context than the one that the connection was made with.
-fn may_call_python(ssl_object: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Whether the library is known to call Python code while it reads or writes. A callback for names
+/// may have chosen another context than the one that the connection was made with, which in turn
+/// may be something of the program's that makes connections as a context does.
+fn may_call_python(
+    known: &Known,
+    ssl_object: &Bound<'_, PyAny>,
+    context: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
     let py = context.py();
     let version: Option<String> = ssl_object.call_method0(intern!(py, "version"))?.extract()?;
     // Names can be asked for again where a connection can be negotiated again.
     let asks_names = version.as_deref() != Some("TLSv1.3");
     for context in [context, &ssl_object.getattr(intern!(py, "context"))?] {
+        if !context.is_instance(known.context.bind(py))? {
+            continue;
+        }
         if !context.getattr(intern!(py, "_msg_callback"))?.is_none()
             || !context.getattr(intern!(py, "keylog_filename"))?.is_none()
             || (asks_names && !context.getattr(intern!(py, "sni_callback"))?.is_none())
