@@ -5,32 +5,31 @@
 //! A connection is given a source and a sink of our own in place of its memory buffers: records are
 //! read where they were received, and come out in a vector that can be sent as it is.
 //!
+//! The library keeps a queue of errors for each thread, and asks that it is empty before a call whose
+//! outcome it is to explain. Whoever leaves an error there spoils the next connection of the thread,
+//! so each call here begins with an empty queue, and a `Failure` says when it leaves one.
+//!
 //! Shape:      `Library` the functions · `Connection` one connection, from its first record of
-//!             data on · `Source` and `Sink` what the library reads from and writes to.
+//!             data on · `buffers.rs` what the library reads from and writes to.
 //! Units:      bytes.
-//! Invariants: 1. A source has `lent` memory only inside `Connection::read_into`.
-//!             2. Source and sink belong to their BIO, which frees them; a connection holds a
+//! Invariants: 1. Source and sink belong to their BIO, which frees them; a connection holds a
 //!                reference to each, so they live at least as long as it does.
+//!             2. Nothing borrows them during a call of the library, which may call functions of
+//!                the program's: those may use the same `SSL`.
 //! Threads:    one at a time uses a connection, and anything else of its `SSL`.
-//! Source:     SSL_read_ex(3), SSL_write_ex(3), BIO_meth_new(3), BIO_s_mem(3).
+//! Source:     SSL_read_ex(3), SSL_write_ex(3), SSL_get_error(3).
 
+mod buffers;
+
+use std::collections::TryReserveError;
 use std::ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void};
-use std::ptr::{NonNull, null, null_mut};
+use std::ptr::{NonNull, null};
 
-/// Flags of a BIO, from OpenSSL's `bio.h`: the last call was a read, and may be tried again.
-const FLAG_READ: c_int = 0x01;
-const FLAG_RETRY: c_int = 0x08;
-const FLAGS_RETRY: c_int = 0x0f;
-/// The kind of BIO that stands at an end of a chain.
-const TYPE_SOURCE_SINK: c_int = 0x0400;
-/// Requests to a BIO.
-const CTRL_DUP: c_int = 12;
-const CTRL_PENDING: c_int = 10;
-const CTRL_FLUSH: c_int = 11;
+use buffers::{Sink, Source};
+
 /// Answers of `SSL_get_error`.
 const ERROR_WANT_READ: c_int = 2;
 const ERROR_WANT_WRITE: c_int = 3;
-const ERROR_SYSCALL: c_int = 5;
 const ERROR_ZERO_RETURN: c_int = 6;
 /// The peer has closed its half, and we have not closed ours.
 const RECEIVED_SHUTDOWN: c_int = 2;
@@ -96,6 +95,8 @@ functions! {
     BIO_set_flags(Bio, c_int);
     BIO_set_init(Bio, c_int);
     BIO_up_ref(Bio) -> c_int;
+    ERR_clear_error();
+    ERR_peek_error() -> c_ulong;
     OpenSSL_version_num() -> c_ulong;
     SSL_free(Ssl);
     SSL_get_SSL_CTX(Ssl) -> *mut c_void;
@@ -148,25 +149,12 @@ impl Library {
         if unsafe { (functions.OpenSSL_version_num)() } != version {
             return None;
         }
-        // SAFETY: methods are made once, with functions of the documented types.
-        let library = unsafe {
-            let kind = (functions.BIO_get_new_index)() | TYPE_SOURCE_SINK;
-            let source = (functions.BIO_meth_new)(kind, c"offloop source".as_ptr());
-            let kind = (functions.BIO_get_new_index)() | TYPE_SOURCE_SINK;
-            let sink = (functions.BIO_meth_new)(kind, c"offloop sink".as_ptr());
-            let made = !source.is_null()
-                && !sink.is_null()
-                && (functions.BIO_meth_set_read_ex)(source, read_source) == 1
-                && (functions.BIO_meth_set_ctrl)(source, control_source) == 1
-                && (functions.BIO_meth_set_destroy)(source, destroy_source) == 1
-                && (functions.BIO_meth_set_write_ex)(sink, write_sink) == 1
-                && (functions.BIO_meth_set_ctrl)(sink, control_sink) == 1
-                && (functions.BIO_meth_set_destroy)(sink, destroy_sink) == 1;
-            made.then_some(Self {
-                functions,
-                source,
-                sink,
-            })?
+        // SAFETY: as above.
+        let (source, sink) = unsafe { buffers::methods(&functions)? };
+        let library = Self {
+            functions,
+            source,
+            sink,
         };
         Some(USED.get_or_init(|| library))
     }
@@ -204,55 +192,6 @@ pub struct Inspected {
     pub writes_to: *mut c_void,
 }
 
-/// What the library reads: first what was kept, then what is lent for the time of a call.
-struct Source {
-    kept: Vec<u8>,
-    /// How much of `kept` was read.
-    start: usize,
-    lent: *const u8,
-    lent_len: usize,
-    /// The last call of the library wanted more than there was.
-    starved: bool,
-}
-
-impl Source {
-    fn len(&self) -> usize {
-        self.kept.len() - self.start + self.lent_len
-    }
-
-    /// Copies what there is room for.
-    ///
-    /// # Safety
-    /// `room` is valid for writing `len` bytes.
-    unsafe fn read(&mut self, room: *mut u8, len: usize) -> usize {
-        let kept = &self.kept[self.start..];
-        if !kept.is_empty() {
-            let count = kept.len().min(len);
-            // SAFETY: as above, and `kept` has as many.
-            unsafe { kept.as_ptr().copy_to_nonoverlapping(room, count) };
-            self.start += count;
-            if self.start == self.kept.len() {
-                self.kept = Vec::new();
-                self.start = 0;
-            }
-            return count;
-        }
-        let count = self.lent_len.min(len);
-        // SAFETY: as above; what is lent is valid for as long as it is (invariant 1).
-        unsafe {
-            self.lent.copy_to_nonoverlapping(room, count);
-            self.lent = self.lent.add(count);
-        }
-        self.lent_len -= count;
-        count
-    }
-}
-
-/// What the library has written.
-struct Sink {
-    bytes: Vec<u8>,
-}
-
 /// Why reading stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -262,8 +201,6 @@ pub enum End {
     Again,
     /// The peer has closed its half.
     Ended,
-    /// An error, which the library's queue of errors holds.
-    Failed,
 }
 
 /// What came of reading.
@@ -273,6 +210,22 @@ pub struct Read {
     pub count: usize,
     /// Why there were not more.
     pub end: End,
+}
+
+/// Why the library did not go on. What it had decrypted in the same call is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An error, which may stand in the thread's queue: whoever uses the `SSL` next meets it again,
+    /// and empties the queue.
+    Library,
+    /// Memory was short; the queue is empty.
+    Memory,
+}
+
+impl From<TryReserveError> for Failure {
+    fn from(_: TryReserveError) -> Self {
+        Self::Memory
+    }
 }
 
 /// A connection whose records come from us and go to us.
@@ -295,14 +248,7 @@ impl Connection {
     /// one at a time.
     pub unsafe fn take_over(library: &'static Library, ssl: NonNull<c_void>) -> Option<Self> {
         let functions = &library.functions;
-        let source = Source {
-            kept: Vec::new(),
-            start: 0,
-            lent: null(),
-            lent_len: 0,
-            starved: false,
-        };
-        let sink = Sink { bytes: Vec::new() };
+        let (source, sink) = (Source::new(), Sink::default());
         // SAFETY: the methods fit what their BIOs are given, which frees it. Each BIO gets a second
         // reference: `SSL_set_bio` takes one of each, and we keep the other. The first reference to
         // `ssl` is its owner's, ours keeps it for as long as we are.
@@ -334,7 +280,7 @@ impl Connection {
         reason = "borrowed exclusively by each of the callers"
     )]
     fn source(&self) -> &mut Source {
-        // SAFETY: invariant 2; no call of the library is under way, in which it would be used.
+        // SAFETY: invariants 1 and 2: it lives, and no call of the library uses it now.
         unsafe { &mut *(self.library.functions.BIO_get_data)(self.source.as_ptr()).cast() }
     }
 
@@ -354,14 +300,14 @@ impl Connection {
     }
 
     /// Keeps what was received for the next time that records are read.
-    pub fn keep(&mut self, received: &[u8]) {
-        if received.is_empty() {
-            return;
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub fn keep(&mut self, received: &[u8]) -> Result<(), Failure> {
+        if !received.is_empty() {
+            self.source().keep(received)?;
         }
-        let source = self.source();
-        source.kept.drain(..source.start);
-        source.start = 0;
-        source.kept.extend_from_slice(received);
+        Ok(())
     }
 
     /// Bytes that wait to be sent.
@@ -375,14 +321,35 @@ impl Connection {
         std::mem::replace(&mut self.sink().bytes, memory)
     }
 
+    /// Begins a call of the library: it asks for an empty queue of errors.
+    fn clear_errors(&self) {
+        let functions = &self.library.functions;
+        // SAFETY: no preconditions. To look costs a tenth of clearing a queue that is empty.
+        unsafe {
+            if (functions.ERR_peek_error)() != 0 {
+                (functions.ERR_clear_error)();
+            }
+        }
+    }
+
     /// Decrypts from what was kept and then from `received` until the room is full or nothing is
     /// left; `received` becomes what was not used.
     ///
+    /// # Errors
+    /// The library refuses what it reads, or has before.
+    ///
     /// # Safety
-    /// `room` is valid for writing `len` bytes.
-    pub unsafe fn read_into(&mut self, received: &mut &[u8], room: *mut u8, len: usize) -> Read {
+    /// `room` is valid for writing `len` bytes, whatever functions of the program's the library
+    /// calls meanwhile.
+    pub unsafe fn read_into(
+        &mut self,
+        received: &mut &[u8],
+        room: *mut u8,
+        len: usize,
+    ) -> Result<Read, Failure> {
         let source = self.source();
         (source.lent, source.lent_len) = (received.as_ptr(), received.len());
+        self.clear_errors();
         // SAFETY: as above.
         let read = unsafe { self.read_records(room, len) };
         let source = self.source();
@@ -393,7 +360,7 @@ impl Connection {
 
     /// # Safety
     /// As [`Connection::read_into`].
-    unsafe fn read_records(&mut self, room: *mut u8, len: usize) -> Read {
+    unsafe fn read_records(&mut self, room: *mut u8, len: usize) -> Result<Read, Failure> {
         let (functions, ssl) = (&self.library.functions, self.ssl.as_ptr());
         let mut count = 0;
         while count < len {
@@ -404,62 +371,77 @@ impl Connection {
                 (functions.SSL_read_ex)(ssl, room.add(count).cast(), len - count, &raw mut more)
             };
             if result != 1 {
-                let end = self.read_error(result);
-                return Read { count, end };
+                let end = self.read_end(result)?;
+                return Ok(Read { count, end });
             }
             count += more;
             // SAFETY: `ssl` is live.
             if self.source().len() == 0 && unsafe { (functions.SSL_has_pending)(ssl) } == 0 {
                 let end = End::Again;
-                return Read { count, end };
+                return Ok(Read { count, end });
             }
         }
         let end = End::Full;
-        Read { count, end }
+        Ok(Read { count, end })
     }
 
-    fn read_error(&self, result: c_int) -> End {
+    /// Why a read did not succeed.
+    fn read_end(&self, result: c_int) -> Result<End, Failure> {
         if self.source().starved {
-            // Not asked for by `SSL_get_error`, which takes an error that somebody else has left in
-            // the thread's queue for one of this call.
-            return End::Again;
+            // As `SSL_get_error` says, unless a record that was read has left an error behind.
+            return Ok(End::Again);
         }
         let (functions, ssl) = (&self.library.functions, self.ssl.as_ptr());
         // SAFETY: `ssl` is live; these only look.
         unsafe {
             match (functions.SSL_get_error)(ssl, result) {
-                ERROR_WANT_READ | ERROR_WANT_WRITE | ERROR_SYSCALL => End::Again,
+                ERROR_WANT_READ | ERROR_WANT_WRITE => Ok(End::Again),
                 ERROR_ZERO_RETURN if (functions.SSL_get_shutdown)(ssl) == RECEIVED_SHUTDOWN => {
-                    End::Ended
+                    Ok(End::Ended)
                 }
-                _ => End::Failed,
+                // One of them says that the library has failed before and the error is gone.
+                _ => Err(self.failure()),
             }
         }
     }
 
-    /// Encrypts as much as the library takes, which is all unless it has to read first or fails;
-    /// returns how many bytes that is.
+    fn failure(&self) -> Failure {
+        if std::mem::take(&mut self.sink().refused) {
+            self.clear_errors();
+            return Failure::Memory;
+        }
+        Failure::Library
+    }
+
+    /// Encrypts all, and returns how many bytes that is: none if the library has to read first, or
+    /// fails for another reason than memory. The next one to write the same learns which.
+    ///
+    /// # Errors
+    /// Memory is short: the connection is of no more use.
     ///
     /// # Safety
-    /// `data` is valid for reading `len` bytes.
-    pub unsafe fn write_from(&mut self, data: *const u8, len: usize) -> usize {
+    /// `data` is valid for reading `len` bytes, whatever functions of the program's the library
+    /// calls meanwhile.
+    pub unsafe fn write_from(&mut self, data: *const u8, len: usize) -> Result<usize, Failure> {
         let records = len / RECORD_BYTES + 1;
-        self.sink().bytes.reserve(len + records * RECORD_OVERHEAD);
-        let (functions, ssl) = (&self.library.functions, self.ssl.as_ptr());
+        let room = len + records * RECORD_OVERHEAD;
+        self.sink().bytes.try_reserve(room)?;
+        self.clear_errors();
         let mut count = 0;
-        while count < len {
-            let mut more = 0;
-            // SAFETY: as in `read_records`; one record at a time is written, since the interpreter
-            // asks for partial writes.
-            let result = unsafe {
-                (functions.SSL_write_ex)(ssl, data.add(count).cast(), len - count, &raw mut more)
-            };
-            if result != 1 {
-                break;
-            }
-            count += more;
+        // SAFETY: `ssl` is live, and the data the caller's. All records are made by this one call,
+        // since the interpreter does not ask for partial writes.
+        let result = unsafe {
+            (self.library.functions.SSL_write_ex)(
+                self.ssl.as_ptr(),
+                data.cast(),
+                len,
+                &raw mut count,
+            )
+        };
+        if result != 1 && self.failure() == Failure::Memory {
+            return Err(Failure::Memory);
         }
-        count
+        Ok(count)
     }
 }
 
@@ -473,104 +455,4 @@ impl Drop for Connection {
             (functions.SSL_free)(self.ssl.as_ptr());
         }
     }
-}
-
-/// The functions, for what the library calls.
-fn functions() -> &'static Functions {
-    let library = USED.get().expect("methods are made with the library");
-    &library.functions
-}
-
-/// # Safety
-/// Called by the library, on a BIO of the method for sources, with room for `len` bytes.
-unsafe extern "C" fn read_source(
-    bio: Bio,
-    room: *mut c_char,
-    len: usize,
-    read: *mut usize,
-) -> c_int {
-    let functions = functions();
-    // SAFETY: as above; the data is the source that the BIO was made with.
-    unsafe {
-        let source: *mut Source = (functions.BIO_get_data)(bio).cast();
-        (functions.BIO_clear_flags)(bio, FLAGS_RETRY);
-        *read = (*source).read(room.cast(), len);
-        if *read == 0 {
-            (*source).starved = true;
-            (functions.BIO_set_flags)(bio, FLAG_READ | FLAG_RETRY);
-            return 0;
-        }
-    }
-    1
-}
-
-/// # Safety
-/// Called by the library, on a BIO of the method for sinks, with `len` bytes.
-unsafe extern "C" fn write_sink(
-    bio: Bio,
-    data: *const c_char,
-    len: usize,
-    written: *mut usize,
-) -> c_int {
-    let functions = functions();
-    // SAFETY: as above; the data is the sink that the BIO was made with.
-    unsafe {
-        let sink: *mut Sink = (functions.BIO_get_data)(bio).cast();
-        (functions.BIO_clear_flags)(bio, FLAGS_RETRY);
-        let bytes = std::slice::from_raw_parts(data.cast::<u8>(), len);
-        (*sink).bytes.extend_from_slice(bytes);
-        *written = len;
-    }
-    1
-}
-
-/// # Safety
-/// Called by the library, on a BIO of the method for sources.
-unsafe extern "C" fn control_source(bio: Bio, request: c_int, _: c_long, _: *mut c_void) -> c_long {
-    match request {
-        CTRL_DUP | CTRL_FLUSH => 1,
-        CTRL_PENDING => {
-            // SAFETY: as above.
-            let source: *mut Source = unsafe { (functions().BIO_get_data)(bio).cast() };
-            // SAFETY: as above.
-            c_long::try_from(unsafe { (*source).len() }).unwrap_or(c_long::MAX)
-        }
-        _ => 0,
-    }
-}
-
-/// # Safety
-/// Called by the library, on a BIO of the method for sinks.
-unsafe extern "C" fn control_sink(_: Bio, request: c_int, _: c_long, _: *mut c_void) -> c_long {
-    c_long::from(request == CTRL_DUP || request == CTRL_FLUSH)
-}
-
-/// # Safety
-/// Called by the library once, with a BIO of the method for sources.
-unsafe extern "C" fn destroy_source(bio: Bio) -> c_int {
-    let functions = functions();
-    // SAFETY: as above: nobody else has the BIO, nor therefore the source.
-    unsafe {
-        let source: *mut Source = (functions.BIO_get_data)(bio).cast();
-        (functions.BIO_set_data)(bio, null_mut());
-        if !source.is_null() {
-            drop(Box::from_raw(source));
-        }
-    }
-    1
-}
-
-/// # Safety
-/// Called by the library once, with a BIO of the method for sinks.
-unsafe extern "C" fn destroy_sink(bio: Bio) -> c_int {
-    let functions = functions();
-    // SAFETY: as above: nobody else has the BIO, nor therefore the sink.
-    unsafe {
-        let sink: *mut Sink = (functions.BIO_get_data)(bio).cast();
-        (functions.BIO_set_data)(bio, null_mut());
-        if !sink.is_null() {
-            drop(Box::from_raw(sink));
-        }
-    }
-    1
 }

@@ -14,7 +14,7 @@ from asyncio import base_events, selector_events, sslproto
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import Tls, add_tls_methods
+from _offloop_worker._offloop import Tls, add_tls_methods, register_tls_protocol
 from offloop._loop.transports import StreamTransport
 
 __all__ = ["TlsProtocol", "SSLTransport", "make_ssl_transport", "start_tls"]
@@ -151,9 +151,7 @@ class TlsProtocol(_Standard):  # type: ignore[misc]
         else:
             super()._do_read()
 
-    def _read_standard(self) -> None:
-        """Meet the same error as the native half, for the exception that Python makes of it."""
-        super()._do_read()
+register_tls_protocol(TlsProtocol)
 
 
 def _with_our_classes(function: Callable[..., Any]) -> Any:

@@ -24,6 +24,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyString, PyType};
 
+use super::view::View;
+
 /// The two classes, and those of their methods that are done here.
 struct Standard {
     protocol: Py<PyType>,
@@ -235,6 +237,23 @@ impl<'py> Feed<'py> {
         let filled = fill(unsafe { &mut self.buffer.as_bytes_mut()[old..] });
         self.buffer.resize(old + *filled.as_ref().unwrap_or(&0))?;
         Ok(filled)
+    }
+
+    /// The same where Python code may run: it can look at the buffer meanwhile, but not move it.
+    pub(super) fn extend_held(
+        &self,
+        len: usize,
+        fill: impl FnOnce(*mut u8) -> PyResult<usize>,
+    ) -> PyResult<()> {
+        let old = self.buffer.len();
+        self.buffer.resize(old + len)?;
+        let filled = View::export(self.buffer.as_any(), ffi::PyBUF_WRITABLE).and_then(|view| {
+            // SAFETY: the buffer has more bytes than that.
+            fill(unsafe { view.pointer().add(old) })
+        });
+        let count = *filled.as_ref().unwrap_or(&0);
+        let shrunk = self.buffer.resize(old + count);
+        filled.and(shrunk)
     }
 
     /// Wakes who waits for data, and stops the transport when there is too much.

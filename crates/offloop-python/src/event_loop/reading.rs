@@ -373,7 +373,7 @@ fn read_feeding(
 /// Reads once for `buffer_updated`.
 fn read_buffered(stream: &Stream, protocol: &Bound<'_, PyAny>) -> PyResult<Got> {
     let py = protocol.py();
-    let buffer = match buffer_of(protocol) {
+    let buffer = match buffer_of(protocol, -1) {
         Ok(buffer) => buffer,
         Err(error) => {
             let message = "Fatal error: protocol.get_buffer() call failed.";
@@ -399,9 +399,12 @@ fn read_buffered(stream: &Stream, protocol: &Bound<'_, PyAny>) -> PyResult<Got> 
     Ok(Got::Bytes(count, count == len))
 }
 
-/// What `get_buffer` returns, which must have a size.
-pub(super) fn buffer_of<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let buffer = protocol.call_method1(intern!(protocol.py(), "get_buffer"), (-1,))?;
+/// What `get_buffer` returns, asked with the standard transport's hint, which must have a size.
+pub(super) fn buffer_of<'py>(
+    protocol: &Bound<'py, PyAny>,
+    hint: isize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let buffer = protocol.call_method1(intern!(protocol.py(), "get_buffer"), (hint,))?;
     if buffer.len()? == 0 {
         return Err(PyRuntimeError::new_err(
             "get_buffer() returned an empty buffer",

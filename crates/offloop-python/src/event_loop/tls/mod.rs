@@ -9,9 +9,11 @@
 //! Shape:      `Tls` what is known of a connection · `taking.rs` the `SSL` of a standard object ·
 //!             `records.rs` from the socket to the protocol · `sealing.rs` from `write` to the
 //!             socket.
-//! Invariants: 1. The connection's library is called only inside `GilCell::with`, and runs no
-//!                Python code: connections whose callbacks might are not taken over.
-//!             2. While there is a connection, `socket` keeps the object that its callbacks name.
+//! Invariants: 1. The connection's library is called only by who has taken the connection out of the
+//!                state, never inside `GilCell::with`: it may call functions of the program's, or
+//!                let other threads run.
+//!             2. As long as there is a connection, `socket` keeps the object that its callbacks
+//!                name.
 //! Threads:    the loop's.
 //! Source:     asyncio/sslproto.py; docs/design/009-tls.md.
 
@@ -19,12 +21,14 @@ mod records;
 mod sealing;
 mod taking;
 
-use offloop_sys::openssl::Connection;
+use offloop_sys::openssl::{Connection, Failure};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyString, PyType};
 
 pub(super) use records::read_ready;
 
@@ -33,12 +37,37 @@ use super::cell::GilCell;
 use super::stream::{Receiver, Stream};
 use super::view::View;
 
+/// The class of the protocols whose streams' records are done here.
+static PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// A connection that was taken over.
+struct Taken {
+    connection: Connection,
+    /// The object of the interpreter's that has the `SSL` as well.
+    socket: Py<PyAny>,
+}
+
+impl Taken {
+    /// The exception for a failure. An error of the library's is met again by Python's own `read`,
+    /// which makes its exception of it and empties the thread's queue of errors: to be called
+    /// before anything else that may use the library.
+    fn error(&self, py: Python<'_>, failure: Failure) -> PyErr {
+        match failure {
+            Failure::Memory => PyMemoryError::new_err(()),
+            Failure::Library => match self.socket.call_method1(py, intern!(py, "read"), (1,)) {
+                Err(error) => error,
+                Ok(_) => PyRuntimeError::new_err("the TLS connection has failed"),
+            },
+        }
+    }
+}
+
 /// What a connection knows.
 struct TlsState {
-    /// There once the connection was taken over.
-    connection: Option<Connection>,
-    /// The object of the interpreter's that has the `SSL` as well.
-    socket: Option<Py<PyAny>>,
+    /// There once the connection was taken over, unless it is `in_use`.
+    taken: Option<Taken>,
+    /// The library is at work on the connection, which comes back afterwards.
+    in_use: bool,
     protocol: Option<Py<PyAny>>,
     stream: Option<Py<Stream>>,
     /// The deque of what could not be encrypted yet.
@@ -57,6 +86,16 @@ struct TlsState {
     incoming_low_water: usize,
     outgoing_high_water: usize,
     outgoing_low_water: usize,
+}
+
+impl TlsState {
+    fn connection(&self) -> Option<&Connection> {
+        self.taken.as_ref().map(|taken| &taken.connection)
+    }
+
+    fn connection_mut(&mut self) -> Option<&mut Connection> {
+        self.taken.as_mut().map(|taken| &mut taken.connection)
+    }
 }
 
 /// Which of the standard protocol's states it is in.
@@ -82,8 +121,8 @@ impl Tls {
     fn new() -> Self {
         Self {
             state: GilCell::new(TlsState {
-                connection: None,
-                socket: None,
+                taken: None,
+                in_use: false,
                 protocol: None,
                 stream: None,
                 backlog: None,
@@ -105,9 +144,9 @@ impl Tls {
         // SAFETY: the collector runs attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
-            for object in [&state.socket, &state.protocol, &state.backlog] {
-                visit.call(object)?;
-            }
+            visit.call(state.taken.as_ref().map(|taken| &taken.socket))?;
+            visit.call(&state.protocol)?;
+            visit.call(&state.backlog)?;
             visit.call(&state.stream)?;
             state.receiver.traverse(&visit)
         })
@@ -152,11 +191,15 @@ impl Tls {
         let unsent = outgoing
             .call_method0(intern!(py, "read"))?
             .cast_into::<PyBytes>()?;
-        connection.keep(received.as_bytes());
-        connection.swap_output(unsent.as_bytes().to_vec());
+        let mut records = Vec::new();
+        connection
+            .keep(received.as_bytes())
+            .and_then(|()| Ok(records.try_reserve_exact(unsent.as_bytes().len())?))
+            .map_err(|_| PyMemoryError::new_err(()))?;
+        records.extend_from_slice(unsent.as_bytes());
+        connection.swap_output(records);
         self.state.with(py, |state| {
-            state.connection = Some(connection);
-            state.socket = Some(socket);
+            state.taken = Some(Taken { connection, socket });
             state.backlog = Some(backlog);
         });
         Ok(true)
@@ -166,9 +209,10 @@ impl Tls {
     fn detach(&self, py: Python<'_>) {
         let held = self.state.with(py, |state| {
             state.phase = Phase::Other;
+            // Whoever uses the connection now is the last to have it.
+            state.in_use = false;
             (
-                state.connection.take(),
-                state.socket.take(),
+                state.taken.take(),
                 state.protocol.take(),
                 state.stream.take(),
                 state.backlog.take(),
@@ -192,7 +236,8 @@ impl Tls {
     /// The connection was taken over.
     #[getter]
     fn taken(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.connection.is_some())
+        self.state
+            .with(py, |state| state.taken.is_some() || state.in_use)
     }
 
     /// The state of the standard protocol, by the name that it has there.
@@ -218,10 +263,10 @@ impl Tls {
         core.with_read_memory(py, |memory| records::deliver(slf.get(), py, &[], memory))
     }
 
-    /// Bytes that were received, and wait to be decrypted.
+    /// Bytes that were received, and wait to be decrypted; none are known of while some are.
     fn received(&self, py: Python<'_>) -> usize {
         self.state.with(py, |state| {
-            state.connection.as_ref().map_or(0, Connection::input_len)
+            state.connection().map_or(0, Connection::input_len)
         })
     }
 
@@ -232,25 +277,25 @@ impl Tls {
             // SAFETY: the view is valid for reading its length while it is held, and no Python code
             // runs meanwhile.
             let bytes = unsafe { std::slice::from_raw_parts(view.pointer(), view.len()) };
-            self.keep(data.py(), bytes);
+            self.keep(data.py(), bytes)?;
         }
         Ok(())
     }
 
-    /// Bytes that are encrypted, and wait for the stream.
+    /// Bytes that are encrypted, and wait for the stream; none are known of while some are.
     fn unsent(&self, py: Python<'_>) -> usize {
         self.state.with(py, |state| {
-            state.connection.as_ref().map_or(0, Connection::output_len)
+            state.connection().map_or(0, Connection::output_len)
         })
     }
 
     /// Takes them.
-    fn take_unsent<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+    fn take_unsent<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.state.with(py, |state| {
-            let connection = state.connection.as_mut();
+            let connection = state.connection_mut();
             connection.map_or_else(Vec::new, |connection| connection.swap_output(Vec::new()))
         });
-        PyBytes::new(py, &bytes)
+        copied(py, &bytes)
     }
 
     #[getter]
@@ -343,20 +388,54 @@ impl Tls {
 }
 
 impl Tls {
-    /// The native half of a protocol that has one.
+    /// The native half of a protocol of the registered class. What the program puts in its place,
+    /// be it a class of its own or something that stands before it, is called for each packet.
     pub(super) fn of_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<Option<Py<Self>>> {
-        let native = protocol.getattr_opt(intern!(protocol.py(), "_tls"))?;
-        Ok(native
-            .and_then(|native| native.cast_into::<Self>().ok())
-            .map(Bound::unbind))
+        let py = protocol.py();
+        let class = PROTOCOL.get(py);
+        if !class.is_some_and(|class| protocol.get_type().is(class)) {
+            return Ok(None);
+        }
+        let native = protocol.getattr(intern!(py, "_tls"))?;
+        Ok(Some(native.cast_into::<Self>()?.unbind()))
     }
 
-    fn keep(&self, py: Python<'_>, received: &[u8]) {
-        self.state.with(py, |state| {
-            if let Some(connection) = &mut state.connection {
-                connection.keep(received);
+    /// Has the library work on the connection, which is not in the state meanwhile. `None` if it
+    /// was not taken over, is over, or is worked on already.
+    fn with_connection<R>(&self, py: Python<'_>, work: impl FnOnce(&mut Taken) -> R) -> Option<R> {
+        let mut taken = self.state.with(py, |state| {
+            let taken = state.taken.take()?;
+            state.in_use = true;
+            Some(taken)
+        })?;
+        let result = work(&mut taken);
+        let over = self.state.with(py, |state| {
+            if std::mem::take(&mut state.in_use) {
+                state.taken.replace(taken)
+            } else {
+                Some(taken)
             }
         });
+        drop(over);
+        Some(result)
+    }
+
+    fn keep(&self, py: Python<'_>, received: &[u8]) -> PyResult<()> {
+        let kept = self.state.with(py, |state| {
+            let connection = state.connection_mut();
+            connection.map_or(Ok(()), |connection| connection.keep(received))
+        });
+        kept.map_err(|_| PyMemoryError::new_err(()))
+    }
+
+    /// Ends the connection for an error, as the standard protocol does.
+    fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        let Some(protocol) = self.protocol(py) else {
+            return Err(error);
+        };
+        let arguments = (error.into_value(py), "Fatal error on SSL protocol");
+        protocol.call_method1(intern!(py, "_fatal_error"), arguments)?;
+        Ok(())
     }
 
     fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
@@ -375,8 +454,25 @@ impl Tls {
     }
 }
 
+/// Bytes with these contents, or an error where `PyBytes::new` would panic.
+fn copied<'py>(py: Python<'py>, contents: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, contents.len(), |room| {
+        room.copy_from_slice(contents);
+        Ok(())
+    })
+}
+
+/// Has records done here for streams whose protocol is of exactly this class, which keeps its
+/// native half in `_tls`.
+#[pyfunction]
+fn register_tls_protocol(class: Bound<'_, PyType>) {
+    // The first one stays; the streams of another's call its methods.
+    let _ = PROTOCOL.set(class.py(), class.clone().unbind());
+}
+
 /// Puts the class, and what makes transports of it, into the module.
 pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Tls>()?;
+    module.add_function(wrap_pyfunction!(register_tls_protocol, module)?)?;
     module.add_function(wrap_pyfunction!(sealing::add_tls_methods, module)?)
 }

@@ -2,17 +2,18 @@
 //!
 //! What was received is lent to the library where it lies, and the plaintext of all records in it
 //! is delivered at once: short ones through one buffer of the loop's, much of it decrypted into its
-//! final place. What the library has not used is kept before any Python code runs.
+//! final place. What the library has not used is kept before the protocol is called.
 //!
 //! Units:      bytes.
-//! Errors:     what the library refuses is left to the standard protocol, which tries the same
-//!             again, gets the error, and closes the connection; what the program's protocol raises
-//!             is reported as the standard protocol does.
+//! Errors:     what the library refuses, Python's own `read` refuses at once again, with an
+//!             exception that the standard protocol closes the connection with. The plaintext of
+//!             the same pass is dropped, as by the standard protocol: nothing of the program's runs
+//!             between the two. What the program's protocol raises is reported as there.
 //! Source:     asyncio/sslproto.py (`_do_read`).
 
 use offloop_sys::openssl::{End, RECORD_BYTES, Read};
 use offloop_sys::stream::receive;
-use pyo3::exceptions::{PyAttributeError, PyException};
+use pyo3::exceptions::{PyAttributeError, PyException, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{ffi, intern};
@@ -55,7 +56,7 @@ pub(in super::super) fn read_ready(
 fn hand_over(py: Python<'_>, tls: &Tls, received: &[u8], memory: &mut ReadMemory) -> PyResult<()> {
     let (taken, phase) = tls
         .state
-        .with(py, |state| (state.connection.is_some(), state.phase));
+        .with(py, |state| (state.taken.is_some(), state.phase));
     if taken && phase == Phase::Wrapped {
         return deliver(tls, py, received, memory);
     }
@@ -63,7 +64,7 @@ fn hand_over(py: Python<'_>, tls: &Tls, received: &[u8], memory: &mut ReadMemory
         return Ok(());
     };
     if taken {
-        tls.keep(py, received);
+        tls.keep(py, received)?;
         protocol.call_method1(intern!(py, "buffer_updated"), (0,))?;
     } else {
         protocol.call_method1(intern!(py, "_receive"), (PyBytes::new(py, received),))?;
@@ -78,16 +79,14 @@ pub(super) fn deliver(
     received: &[u8],
     memory: &mut ReadMemory,
 ) -> PyResult<()> {
-    let result = deliver_all(tls, py, received, memory);
+    let mut rest = received;
+    let mut result = deliver_all(tls, py, &mut rest, memory);
+    if result.is_err() {
+        // Nothing is lost to what is raised before the library is called.
+        result = tls.keep(py, rest).and(result);
+    }
     match result {
-        Err(error) if error.is_instance_of::<PyException>(py) => {
-            let Some(protocol) = tls.protocol(py) else {
-                return Err(error);
-            };
-            let arguments = (error.into_value(py), "Fatal error on SSL protocol");
-            protocol.call_method1(intern!(py, "_fatal_error"), arguments)?;
-            Ok(())
-        }
+        Err(error) if error.is_instance_of::<PyException>(py) => tls.fail(py, error),
         other => other,
     }
 }
@@ -95,22 +94,21 @@ pub(super) fn deliver(
 fn deliver_all(
     tls: &Tls,
     py: Python<'_>,
-    mut received: &[u8],
+    received: &mut &[u8],
     memory: &mut ReadMemory,
 ) -> PyResult<()> {
     let mut tried = false;
     loop {
         let receiver = tls.state.with(py, |state| {
-            let wanted = state.connection.is_some()
-                && !state.app_reading_paused
-                && state.phase != Phase::Other;
+            let wanted =
+                state.taken.is_some() && !state.app_reading_paused && state.phase != Phase::Other;
             wanted.then(|| state.receiver.clone_ref(py))
         });
         let Some(receiver) = receiver else {
             break;
         };
         tried = true;
-        match deliver_once(tls, py, &receiver, &mut received, memory)? {
+        match deliver_once(tls, py, &receiver, received, memory)? {
             End::Full => {}
             End::Again => break,
             End::Ended => {
@@ -118,10 +116,9 @@ fn deliver_all(
                 tls.call_protocol(py, intern!(py, "_start_shutdown"))?;
                 break;
             }
-            End::Failed => return tls.call_protocol(py, intern!(py, "_read_standard")),
         }
     }
-    tls.keep(py, received);
+    tls.keep(py, std::mem::take(received))?;
     if tried {
         sealing::go_on(tls, py)?;
     }
@@ -131,7 +128,7 @@ fn deliver_all(
 /// Asks the stream for less, or for more again, as the standard protocol does.
 fn control_reading(tls: &Tls, py: Python<'_>) -> PyResult<()> {
     let control = tls.state.with(py, |state| {
-        let Some(connection) = &state.connection else {
+        let Some(connection) = state.connection() else {
             return false;
         };
         let size = connection.input_len();
@@ -150,28 +147,28 @@ fn control_reading(tls: &Tls, py: Python<'_>) -> PyResult<()> {
 /// Decrypts into the room, and keeps what was not used.
 ///
 /// # Safety
-/// `room` is valid for writing `len` bytes.
+/// `room` is valid for writing `len` bytes, whatever Python code runs meanwhile.
 unsafe fn decrypt(
     tls: &Tls,
     py: Python<'_>,
     received: &mut &[u8],
     room: *mut u8,
     len: usize,
-) -> Read {
-    tls.state.with(py, |state| {
-        let Some(connection) = &mut state.connection else {
-            let end = End::Again;
-            return Read { count: 0, end };
-        };
+) -> PyResult<Read> {
+    let read = tls.with_connection(py, |taken| {
         // SAFETY: as above.
-        let read = unsafe { connection.read_into(received, room, len) };
-        connection.keep(received);
-        *received = &[];
-        read
-    })
+        let read = unsafe { taken.connection.read_into(received, room, len) };
+        let read = read.map_err(|failure| taken.error(py, failure))?;
+        let kept = taken.connection.keep(std::mem::take(received));
+        kept.map_err(|_| PyMemoryError::new_err(()))?;
+        Ok(read)
+    });
+    let end = End::Again;
+    read.unwrap_or(Ok(Read { count: 0, end }))
 }
 
-/// Fills one piece of memory, and hands it to the protocol.
+/// Hands the protocol what waits in one piece, as the standard protocol does, or as much as the
+/// protocol has a buffer for. How much waits is bounded by flow control.
 fn deliver_once(
     tls: &Tls,
     py: Python<'_>,
@@ -183,9 +180,10 @@ fn deliver_once(
     match receiver {
         Receiver::Buffered(protocol) => {
             let protocol = protocol.bind(py);
-            let view = View::export(&buffer_of(protocol)?, ffi::PyBUF_WRITABLE)?;
+            let hint = waiting.try_into().unwrap_or(isize::MAX);
+            let view = View::export(&buffer_of(protocol, hint)?, ffi::PyBUF_WRITABLE)?;
             // SAFETY: the view is valid for writing its length until it is released.
-            let read = unsafe { decrypt(tls, py, received, view.pointer(), view.len()) };
+            let read = unsafe { decrypt(tls, py, received, view.pointer(), view.len())? };
             drop(view);
             if read.count > 0 {
                 protocol.call_method1(intern!(py, "buffer_updated"), (read.count,))?;
@@ -193,7 +191,7 @@ fn deliver_once(
             Ok(read.end)
         }
         Receiver::Reader(protocol) => match Feed::begin(protocol.bind(py)) {
-            Some(feed) => deliver_feeding(tls, py, feed, received, memory),
+            Some(feed) => deliver_feeding(tls, py, feed, received, waiting, memory),
             None => deliver_data(tls, protocol.bind(py), received, waiting, memory),
         },
         Receiver::Data(protocol) => deliver_data(tls, protocol.bind(py), received, waiting, memory),
@@ -218,16 +216,16 @@ fn deliver_data(
     if waiting < LARGE {
         let room = memory.plain(PLAIN_BYTES);
         // SAFETY: room of that length, borrowed exclusively.
-        let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len()) };
+        let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len())? };
         if read.count > 0 {
             call(&PyBytes::new(py, &room[..read.count]))?;
         }
         return Ok(read.end);
     }
-    let len = waiting.min(READ_BYTES) + RECORD_BYTES;
+    let len = waiting + RECORD_BYTES;
     let kept = memory.large(py, len)?;
     // SAFETY: nobody else has the bytes, which hold no less than `len`.
-    let read = unsafe { decrypt(tls, py, received, contents(&kept.bytes), len) };
+    let read = unsafe { decrypt(tls, py, received, contents(&kept.bytes), len)? };
     let data = if read.count * 2 < kept.capacity || read.count < 2 {
         // SAFETY: so many bytes were written just now.
         let filled = unsafe { std::slice::from_raw_parts(contents(&kept.bytes), read.count) };
@@ -250,28 +248,26 @@ fn deliver_feeding(
     py: Python<'_>,
     feed: Feed<'_>,
     received: &mut &[u8],
+    waiting: usize,
     memory: &mut ReadMemory,
 ) -> PyResult<End> {
-    let waiting = received.len() + tls.received(py);
     let read = if waiting < LARGE {
         let room = memory.plain(PLAIN_BYTES);
         // SAFETY: room of that length, borrowed exclusively.
-        let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len()) };
+        let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len())? };
         feed.extend(&room[..read.count])?;
         read
     } else {
         let mut end = End::Again;
-        let len = waiting.min(READ_BYTES) + RECORD_BYTES;
-        let filled = feed.extend_with(len, |room| {
-            // SAFETY: room of that length, borrowed exclusively.
-            let read = unsafe { decrypt(tls, py, received, room.as_mut_ptr(), room.len()) };
-            end = read.end;
-            Ok(read.count)
+        let mut count = 0;
+        let len = waiting + RECORD_BYTES;
+        feed.extend_held(len, |room| {
+            // SAFETY: room of that length, held for as long as this runs.
+            let read = unsafe { decrypt(tls, py, received, room, len)? };
+            (count, end) = (read.count, read.end);
+            Ok(count)
         })?;
-        Read {
-            count: filled?,
-            end,
-        }
+        Read { count, end }
     };
     if read.count > 0 {
         feed.finish()?;

@@ -10,7 +10,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use offloop_sys::openssl::RECORD_BYTES;
+use offloop_sys::openssl::{Connection, Failure, RECORD_BYTES};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyTuple, PyType};
 use pyo3::{ffi, intern};
@@ -21,7 +22,11 @@ use super::super::stream::Stream;
 use super::super::transport_calls::only_argument;
 use super::super::view::View;
 use super::super::writing::{take_unsent_records, write_records};
-use super::{Phase, Tls, TlsState};
+use super::{Phase, Tls, TlsState, copied};
+
+/// From here on other threads run while data is encrypted, which takes a third of a millisecond:
+/// short enough to wait for, where to ask for the interpreter's lock again may take five.
+const DETACHED_BYTES: usize = 1024 * 1024;
 
 /// The hot methods of a transport class whose instances keep their native half in `_tls`, and that
 /// has the standard methods as `_write_standard` and `_writelines_standard`.
@@ -136,29 +141,57 @@ fn seal(tls: &Tls, transport: &Bound<'_, PyAny>, pointer: *const u8, len: usize)
     if len == 0 {
         return Ok(false);
     }
-    let Some((count, send)) = tls.encrypt(py, pointer, len) else {
-        return Ok(false);
+    let (count, send) = match tls.encrypt(py, pointer, len) {
+        None => return Ok(false),
+        Some(Ok(written)) => written,
+        Some(Err(_)) => {
+            // Others than that for memory are left to the standard method.
+            tls.fail(py, PyMemoryError::new_err(()))?;
+            return Ok(true);
+        }
     };
-    // SAFETY: the caller holds the memory of `len` bytes, of which `count` are done.
-    let rest = unsafe { std::slice::from_raw_parts(pointer.add(count), len - count) };
-    // If there is any, the library has to read first, or fails: the standard protocol finds out.
-    let rest = (!rest.is_empty()).then(|| PyBytes::new(py, rest));
+    if count < len {
+        // The library has to read first, or fails. The standard method finds out, at once: an error
+        // must not be in the library's queue when other code runs. It sends what is there, too.
+        // SAFETY: the caller holds the memory of `len` bytes, of which `count` are done.
+        let rest = unsafe { std::slice::from_raw_parts(pointer.add(count), len - count) };
+        let rest = copied(py, rest)?;
+        transport.call_method1(intern!(py, "_write_standard"), (rest,))?;
+        return Ok(true);
+    }
     if send {
         send_unsent(tls, py)?;
     }
     control_writing(tls, py)?;
-    if let Some(rest) = rest {
-        transport.call_method1(intern!(py, "_write_standard"), (rest,))?;
-    }
     Ok(true)
+}
+
+/// Memory that is lent to another function, which may let other threads run.
+struct Lent(*const u8);
+
+// SAFETY: an address; whoever uses it promises that the memory is held.
+unsafe impl Send for Lent {}
+
+impl Lent {
+    /// # Safety
+    /// As `Connection::write_from`.
+    unsafe fn write_to(self, connection: &mut Connection, len: usize) -> Result<usize, Failure> {
+        // SAFETY: as above.
+        unsafe { connection.write_from(self.0, len) }
+    }
 }
 
 impl Tls {
     /// Encrypts in the usual case: the connection is open, and nothing waits before this. Returns
     /// how many bytes, and whether the stream is to have them.
-    fn encrypt(&self, py: Python<'_>, pointer: *const u8, len: usize) -> Option<(usize, bool)> {
+    fn encrypt(
+        &self,
+        py: Python<'_>,
+        pointer: *const u8,
+        len: usize,
+    ) -> Option<Result<(usize, bool), Failure>> {
         let (send, append) = self.state.with(py, |state| {
-            let (Some(connection), Some(stream)) = (&state.connection, &state.stream) else {
+            let (Some(connection), Some(stream)) = (state.connection(), &state.stream) else {
                 return None;
             };
             if state.phase != Phase::Wrapped || backlog_len(state) != 0 {
@@ -169,14 +202,21 @@ impl Tls {
             Some((send, append))
         })?;
         let records = append.and_then(|stream| take_unsent_records(py, stream.get()));
-        self.state.with(py, |state| {
-            let connection = state.connection.as_mut()?;
+        self.with_connection(py, |taken| {
+            let connection = &mut taken.connection;
             if let Some(records) = records {
                 connection.swap_output(records);
             }
-            // SAFETY: the caller holds the memory, and no Python code runs.
-            let count = unsafe { connection.write_from(pointer, len) };
-            Some((count, send))
+            let data = Lent(pointer);
+            let count = if len < DETACHED_BYTES {
+                // SAFETY: the caller holds the memory.
+                unsafe { data.write_to(connection, len) }
+            } else {
+                // SAFETY: as above. Nobody else has the connection, and other threads leave the
+                // `SSL` alone, as they have to while Python's own object writes.
+                py.detach(|| unsafe { data.write_to(connection, len) })
+            };
+            count.map(|count| (count, send))
         })
     }
 }
@@ -194,8 +234,7 @@ pub(super) fn go_on(tls: &Tls, py: Python<'_>) -> PyResult<()> {
     let (waits, send) = tls.state.with(py, |state| {
         let waits = backlog_len(state) > 0;
         let unsent = state
-            .connection
-            .as_ref()
+            .connection()
             .is_some_and(|connection| connection.output_len() > 0);
         (waits, unsent && !state.ssl_writing_paused)
     });
@@ -211,9 +250,9 @@ pub(super) fn go_on(tls: &Tls, py: Python<'_>) -> PyResult<()> {
 /// Gives the stream what is encrypted.
 fn send_unsent(tls: &Tls, py: Python<'_>) -> PyResult<()> {
     let unsent: Option<(Vec<u8>, Py<Stream>)> = tls.state.with(py, |state| {
-        let (connection, stream) = (state.connection.as_mut()?, state.stream.as_ref()?);
-        let records = connection.swap_output(Vec::new());
-        (!records.is_empty()).then(|| (records, stream.clone_ref(py)))
+        let stream = state.stream.as_ref()?.clone_ref(py);
+        let records = state.connection_mut()?.swap_output(Vec::new());
+        (!records.is_empty()).then_some((records, stream))
     });
     match unsent {
         Some((records, stream)) => write_records(stream.bind(py), records),
@@ -224,7 +263,7 @@ fn send_unsent(tls: &Tls, py: Python<'_>) -> PyResult<()> {
 /// Tells the program to write no more for now, or again, as the standard protocol does.
 fn control_writing(tls: &Tls, py: Python<'_>) -> PyResult<()> {
     let control = tls.state.with(py, |state| {
-        let Some(connection) = &state.connection else {
+        let Some(connection) = state.connection() else {
             return false;
         };
         let size = connection.output_len();
