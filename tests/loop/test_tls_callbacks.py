@@ -1,0 +1,182 @@
+"""What the program does while the TLS library is at work on a connection of its.
+
+The library calls the program for messages, keys, names and secrets. A connection with such a
+callback is left to Python's code, but one may be set later: here one for messages, which is called
+for each record. On the standard loop, the same is the measure, unless the test says why not.
+"""
+
+import asyncio
+import gc
+import sys
+import threading
+
+import pytest
+
+import offloop
+from gates import PATIENCE_SECONDS
+from tls_by_hand import LIBRARY_IS_SHARED, Filling, Pair, Told, server_context
+
+TIMES = 3
+
+
+def collect(transport):
+    gc.collect()
+
+
+def collect_elsewhere(transport):
+    thread = threading.Thread(target=gc.collect)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+
+
+def ask_sizes(transport):
+    transport.get_read_buffer_size()
+    transport.get_write_buffer_size()
+
+
+def pause_and_resume(transport):
+    if transport.is_reading():
+        transport.pause_reading()
+        transport.resume_reading()
+
+
+ACTIONS = [collect, collect_elsewhere, ask_sizes, pause_and_resume]
+
+
+class Messages:
+    """A context's callback for messages, which becomes a real one after the handshake."""
+
+    def __init__(self):
+        self.context = server_context()
+        self.calls = 0
+        self.act = None
+        # A connection calls back if there was a callback when it was made.
+        self.context._msg_callback = self.nothing = lambda *message: self.stop()
+
+    def stop(self):
+        self.context._msg_callback = None
+
+    def begin(self, act):
+        self.act = act
+        self.context._msg_callback = self.message
+
+    def message(self, *message):
+        self.calls += 1
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+
+
+def check_path(transport):
+    """The connection is one whose records are ours, where there can be one."""
+    if hasattr(transport, "_tls"):
+        assert transport._tls.taken == LIBRARY_IS_SHARED
+
+
+@pytest.mark.parametrize("act", ACTIONS, ids=lambda act: act.__name__)
+@pytest.mark.parametrize("kind", [Told, Filling])
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_program_is_called_back_while_records_are_read_and_written(run, act, kind, size):
+    async def main():
+        messages, data = Messages(), b"d" * size
+        async with Pair(messages.context, kind) as pair:
+            transport, protocol = pair.protocol.transport, pair.protocol
+            check_path(transport)
+            for turn in range(1, TIMES + 1):
+                messages.begin(lambda: act(transport))
+                sending = asyncio.ensure_future(pair.client.send(pair.client.records(data)))
+                await protocol.until(lambda turn=turn: len(protocol.received()) == turn * size)
+                await sending
+                assert messages.act is None
+                messages.begin(lambda: act(transport))
+                transport.write(data)
+                assert messages.act is None
+                assert await pair.client.read(size) == data
+            messages.stop()
+            return protocol.received() == data * TIMES, pair.reports
+
+    assert run(main()) == (True, [])
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_connection_that_is_aborted_while_the_library_is_at_work_is_over(run, reads):
+    async def main():
+        messages = Messages()
+        async with Pair(messages.context) as pair:
+            transport, protocol = pair.protocol.transport, pair.protocol
+            check_path(transport)
+            messages.begin(transport.abort)
+            if reads:
+                await pair.client.send(pair.client.records(b"data"))
+            else:
+                transport.write(b"data")
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await protocol.over
+            assert messages.calls
+            return protocol.events[-1], pair.reports
+
+    assert run(main()) == (("lost", type(None), None), [])
+
+
+def test_what_is_written_while_the_library_reads_is_sent():
+    # Not on the standard loop: newer versions hold a lock there, and wait for themselves.
+    async def main():
+        messages = Messages()
+        async with Pair(messages.context) as pair:
+            transport, protocol = pair.protocol.transport, pair.protocol
+            messages.begin(lambda: transport.write(b"inside"))
+            await pair.client.send(pair.client.records(b"data"))
+            await protocol.until(lambda: protocol.received() == b"data")
+            return await pair.client.read(6), pair.reports
+
+    with asyncio.Runner(loop_factory=offloop.new_event_loop) as runner:
+        assert runner.run(main()) == (b"inside", [])
+
+
+def test_connection_that_is_let_go_of_while_the_library_is_at_work_does_not_come_back():
+    # The standard loop has no native half.
+    async def main():
+        messages = Messages()
+        async with Pair(messages.context) as pair:
+            tls = pair.protocol.transport._tls
+            taken = []
+            messages.begin(lambda: (taken.append(tls.taken), tls.detach(), taken.append(tls.taken)))
+            await pair.client.send(pair.client.records(b"data"))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while len(taken) < 2:
+                    await asyncio.sleep(0)
+            return taken, tls.taken, tls.received(), tls.unsent()
+
+    with asyncio.Runner(loop_factory=offloop.new_event_loop) as runner:
+        assert runner.run(main()) == ([LIBRARY_IS_SHARED, False], False, 0, 0)
+
+
+def test_other_threads_run_while_much_is_encrypted(run):
+    async def main():
+        async with Pair() as pair:
+            ran, gate, data = [], threading.Lock(), bytes(8 << 20)
+            gate.acquire()
+
+            def other():
+                with gate:
+                    ran.append(True)
+
+            thread = threading.Thread(target=other)
+            thread.start()
+            interval = sys.getswitchinterval()
+            # From now on a thread runs only while another waits, or lets it.
+            sys.setswitchinterval(1000)
+            try:
+                gate.release()
+                for _ in range(20):
+                    if ran:
+                        break
+                    pair.protocol.transport.write(data)
+                in_time = list(ran)
+            finally:
+                sys.setswitchinterval(interval)
+            thread.join(PATIENCE_SECONDS)
+            pair.protocol.transport.abort()
+            return in_time
+
+    assert run(main()) == [True]
