@@ -50,6 +50,8 @@ class Messages:
         self.context = server_context()
         self.calls = 0
         self.act = None
+        # What is raised in a callback is kept by the interpreter for the next read of its own.
+        self.errors = []
         # A connection calls back if there was a callback when it was made.
         self.context._msg_callback = self.nothing = lambda *message: self.stop()
 
@@ -64,7 +66,11 @@ class Messages:
         self.calls += 1
         act, self.act = self.act, None
         if act is not None:
-            act()
+            try:
+                act()
+            except BaseException as error:
+                self.errors.append(error)
+                raise
 
 
 def check_path(transport):
@@ -76,7 +82,7 @@ def check_path(transport):
 @pytest.mark.parametrize("act", ACTIONS, ids=lambda act: act.__name__)
 @pytest.mark.parametrize("kind", [Told, Filling])
 @pytest.mark.parametrize("size", [100, 100_000])
-def test_program_is_called_back_while_records_are_read_and_written(run, act, kind, size):
+def test_program_is_called_back_while_records_are_read_and_written(run, capfd, act, kind, size):
     async def main():
         messages, data = Messages(), b"d" * size
         async with Pair(messages.context, kind) as pair:
@@ -93,9 +99,11 @@ def test_program_is_called_back_while_records_are_read_and_written(run, act, kin
                 assert messages.act is None
                 assert await pair.client.read(size) == data
             messages.stop()
-            return protocol.received() == data * TIMES, pair.reports
+            return protocol.received() == data * TIMES, pair.reports, messages.errors
 
-    assert run(main()) == (True, [])
+    assert run(main()) == (True, [], [])
+    # The collector has nobody to raise to.
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("reads", [True, False])
@@ -113,9 +121,9 @@ def test_connection_that_is_aborted_while_the_library_is_at_work_is_over(run, re
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await protocol.over
             assert messages.calls
-            return protocol.events[-1], pair.reports
+            return protocol.events[-1], pair.reports, messages.errors
 
-    assert run(main()) == (("lost", type(None), None), [])
+    assert run(main()) == (("lost", type(None), None), [], [])
 
 
 def test_what_is_written_while_the_library_reads_is_sent():
@@ -162,11 +170,11 @@ def test_other_threads_run_while_much_is_encrypted(run):
                     ran.append(True)
 
             thread = threading.Thread(target=other)
-            thread.start()
             interval = sys.getswitchinterval()
             # From now on a thread runs only while another waits, or lets it.
             sys.setswitchinterval(1000)
             try:
+                thread.start()
                 gate.release()
                 for _ in range(20):
                     if ran:
