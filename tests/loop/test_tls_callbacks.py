@@ -159,6 +159,38 @@ def test_connection_that_is_let_go_of_while_the_library_is_at_work_does_not_come
         assert runner.run(main()) == ([LIBRARY_IS_SHARED, False], False, 0, 0)
 
 
+def test_buffer_of_a_reader_stays_where_it_is_while_the_library_fills_it():
+    # The standard loop fills it afterwards.
+    async def main():
+        messages, data = Messages(), b"d" * 100_000
+        made = asyncio.get_running_loop().create_future()
+
+        async def serve(reader, writer):
+            writer.transport.pause_reading()
+            made.set_result((reader, writer))
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=messages.context)
+        client = Pair().client
+        await client.connect(server.sockets[0].getsockname())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            reader, writer = await made
+            records = client.records(data)
+            await client.send(records)
+            while writer.transport.get_read_buffer_size() < len(records):
+                await asyncio.sleep(0)
+            messages.begin(lambda: reader._buffer.extend(bytes(1 << 20)))
+            writer.transport.resume_reading()
+            arrived = await reader.readexactly(len(data))
+            writer.transport.abort()
+        client.socket.close()
+        server.close()
+        return arrived == data, [type(error) for error in messages.errors]
+
+    with asyncio.Runner(loop_factory=offloop.new_event_loop) as runner:
+        expected = [BufferError] if LIBRARY_IS_SHARED else []
+        assert runner.run(main()) == (True, expected)
+
+
 def test_other_threads_run_while_much_is_encrypted(run):
     async def main():
         async with Pair() as pair:

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import os
 import ssl
+import subprocess
+import sys
 import tracemalloc
 import weakref
 from collections import Counter
@@ -13,6 +15,7 @@ import pytest
 
 import offloop
 from _offloop_worker._offloop import Tls
+from gates import PATIENCE_SECONDS
 from offloop._loop.tls import SSLTransport, TlsProtocol
 from offloop._loop.transports import StreamTransport
 
@@ -113,6 +116,120 @@ def test_connection_of_a_class_of_the_programs_own_is_left_to_python():
     context.sslobject_class = Counting
     assert not asked(context)
     assert read
+
+
+def test_context_may_be_anything_that_makes_connections():
+    class Reloading:
+        """As one that reads certificates anew for each connection."""
+
+        def wrap_bio(self, *arguments, **keywords):
+            return server_context().wrap_bio(*arguments, **keywords)
+
+    taken = []
+
+    async def answer(reader, writer):
+        taken.append(writer.transport._tls.taken)
+        await echo(reader, writer)
+
+    async def main():
+        async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=Reloading()) as server:
+            await ask(server.sockets[0].getsockname(), client_context())
+
+    run(main())
+    assert taken == [LIBRARY_IS_SHARED]
+
+
+UNFAMILIAR = """
+import _ssl, ssl
+{change}
+import test_tls_lifetime
+assert not test_tls_lifetime.asked(test_tls_lifetime.client_context())
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "_ssl.__file__ = None",
+        "_ssl.MemoryBIO = None",
+        "ssl.SSLObject = None",
+        "ssl.SSLObject = ssl.SSLContext.sslobject_class = type('Own', (ssl.SSLObject,), {})",
+    ],
+)
+def test_ssl_of_the_interpreter_that_was_changed_is_left_to_python(change):
+    done = subprocess.run(
+        [sys.executable, "-c", UNFAMILIAR.format(change=change)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_plain_protocol_may_have_the_name_of_our_native_half():
+    class Named(asyncio.Protocol):
+        @property
+        def _tls(self):
+            raise RuntimeError("there is none here")
+
+        def data_received(self, data):
+            arrived.set_result(data)
+
+    async def main():
+        nonlocal arrived
+        loop = asyncio.get_running_loop()
+        arrived = loop.create_future()
+        server = await loop.create_server(Named, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"plain")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            data = await arrived
+        writer.close()
+        server.close()
+        return data
+
+    arrived = None
+    assert run(main()) == b"plain"
+
+
+def test_what_the_program_puts_before_the_tls_protocol_is_called():
+    counts = []
+
+    class Counting(asyncio.BufferedProtocol):
+        def __init__(self, protocol):
+            self.protocol = protocol
+
+        def __getattr__(self, name):
+            return getattr(self.protocol, name)
+
+        def get_buffer(self, hint):
+            return self.protocol.get_buffer(hint)
+
+        def buffer_updated(self, count):
+            counts.append(count)
+            self.protocol.buffer_updated(count)
+
+        def eof_received(self):
+            return self.protocol.eof_received()
+
+        def connection_lost(self, error):
+            self.protocol.connection_lost(error)
+
+    async def serve(reader, writer):
+        protocol = writer.transport._ssl_protocol
+        protocol._transport.set_protocol(Counting(protocol))
+        await echo(reader, writer)
+
+    async def main():
+        async with await asyncio.start_server(
+            serve, "127.0.0.1", 0, ssl=server_context()
+        ) as server:
+            await ask(server.sockets[0].getsockname(), client_context())
+
+    run(main())
+    assert sum(counts) > len(b"question")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

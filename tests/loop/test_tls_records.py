@@ -233,6 +233,60 @@ def test_paused_connection_delivers_nothing_until_it_is_resumed(run):
     assert run(main()) == (True, 0)
 
 
+def test_what_has_waited_is_delivered_at_once_and_not_inside_close(run):
+    class Closing(Told):
+        def __init__(self):
+            super().__init__()
+            self.inside = False
+
+        def data_received(self, data):
+            assert not self.inside
+            self.add("data", data)
+            self.inside = True
+            self.transport.close()
+            self.inside = False
+
+    async def main():
+        async with Pair(protocol=Closing) as pair:
+            transport = pair.protocol.transport
+            # As much as one read of the socket, and then another one.
+            transport.set_read_buffer_limits(high=1 << 20)
+            transport.pause_reading()
+            records = pair.client.records(bytes(600_000))
+            sending = asyncio.ensure_future(pair.client.send(records))
+            async with asyncio.timeout(20):
+                while transport.get_read_buffer_size() < len(records):
+                    await asyncio.sleep(0)
+                await sending
+                transport.resume_reading()
+                await pair.protocol.until(lambda: len(pair.protocol.events) > 1)
+            data = [event[1] for event in pair.protocol.events if event[0] == "data"]
+            return [len(piece) for piece in data], pair.reports
+
+    assert run(main()) == ([600_000], [])
+
+
+def test_get_buffer_is_told_how_many_bytes_wait(run):
+    class Hinted(Filling):
+        def __init__(self):
+            super().__init__()
+            self.buffer, self.hints = bytearray(100), []
+
+        def get_buffer(self, hint):
+            self.hints.append(hint)
+            return self.buffer
+
+    async def main():
+        async with Pair(server_context(TLS_1_3), Hinted) as pair:
+            record = pair.client.records(b"h" * 250)
+            before = len(pair.protocol.hints)
+            await pair.client.send(record)
+            await pair.protocol.until(lambda: len(pair.protocol.received()) == 250)
+            return pair.protocol.hints[before : before + 3] == [len(record), 0, 0]
+
+    assert run(main())
+
+
 def test_writer_is_paused_while_the_peer_does_not_read(run):
     async def main():
         async with Pair() as pair:
