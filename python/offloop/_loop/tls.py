@@ -151,6 +151,7 @@ class TlsProtocol(_Standard):  # type: ignore[misc]
         else:
             super()._do_read()
 
+
 register_tls_protocol(TlsProtocol)
 
 
