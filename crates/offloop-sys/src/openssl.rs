@@ -5,9 +5,9 @@
 //! A connection is given a source and a sink of our own in place of its memory buffers: records are
 //! read where they were received, and come out in a vector that can be sent as it is.
 //!
-//! The library keeps a queue of errors for each thread, and asks that it is empty before a call whose
-//! outcome it is to explain. Whoever leaves an error there spoils the next connection of the thread,
-//! so each call here begins with an empty queue, and a `Failure` says when it leaves one.
+//! The library keeps a queue of errors for each thread, and asks that it is empty before a call
+//! whose outcome it is to explain. Whoever leaves an error there spoils the next connection of the
+//! thread, so each call here begins with an empty queue, and a `Failure` says when it leaves one.
 //!
 //! Shape:      `Library` the functions · `Connection` one connection, from its first record of
 //!             data on · `buffers.rs` what the library reads from and writes to.

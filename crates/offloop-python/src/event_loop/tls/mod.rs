@@ -9,9 +9,9 @@
 //! Shape:      `Tls` what is known of a connection · `taking.rs` the `SSL` of a standard object ·
 //!             `records.rs` from the socket to the protocol · `sealing.rs` from `write` to the
 //!             socket.
-//! Invariants: 1. The connection's library is called only by who has taken the connection out of the
-//!                state, never inside `GilCell::with`: it may call functions of the program's, or
-//!                let other threads run.
+//! Invariants: 1. The connection's library is called only by who has taken the connection out of
+//!                the state, never inside `GilCell::with`: it may call functions of the program's,
+//!                or let other threads run.
 //!             2. As long as there is a connection, `socket` keeps the object that its callbacks
 //!                name.
 //! Threads:    the loop's.
