@@ -10,7 +10,8 @@
 //! Invariants: 1. A class whose version is the one that was looked at has not changed since: the
 //!                interpreter gives each state of a class another number, and zero to those that
 //!                it has not numbered.
-//!             2. No code of the program's runs before the reader's waiter is woken.
+//!             2. No code of the program's runs before the reader's waiter is woken, but what the
+//!                TLS library calls back, which finds the buffer held.
 //! Source:     asyncio/streams.py of 3.11 to 3.14, whose methods agree in all of this;
 //!             Objects/typeobject.c (`tp_version_tag`).
 

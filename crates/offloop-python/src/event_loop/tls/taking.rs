@@ -125,8 +125,8 @@ pub(super) fn take_over(
     let Some((ssl, socket)) = unless_unfamiliar(py, found)? else {
         return Ok(None);
     };
-    // SAFETY: the `SSL` of an object that is live, as it says itself. It is used by the loop's
-    // thread alone, which asks that of programs too.
+    // SAFETY: the `SSL` of an object that is live, as it says itself. The loop's thread is the only
+    // one that reads from it and writes to it, as programs are told.
     let connection = unsafe { Connection::take_over(known.library, ssl) };
     Ok(connection.map(|connection| (connection, socket.unbind())))
 }
