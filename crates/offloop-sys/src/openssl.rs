@@ -7,7 +7,8 @@
 //!
 //! The library keeps a queue of errors for each thread, and asks that it is empty before a call
 //! whose outcome it is to explain. Whoever leaves an error there spoils the next connection of the
-//! thread, so each call here begins with an empty queue, and a `Failure` says when it leaves one.
+//! thread, so a `Failure` says when there may be one. What others have left is cleared where it
+//! would be taken for ours.
 //!
 //! Shape:      `Library` the functions · `Connection` one connection, from its first record of
 //!             data on · `buffers.rs` what the library reads from and writes to.
@@ -321,10 +322,10 @@ impl Connection {
         std::mem::replace(&mut self.sink().bytes, memory)
     }
 
-    /// Begins a call of the library: it asks for an empty queue of errors.
+    /// Forgets the errors in the thread's queue.
     fn clear_errors(&self) {
         let functions = &self.library.functions;
-        // SAFETY: no preconditions. To look costs a tenth of clearing a queue that is empty.
+        // SAFETY: no preconditions. To look first costs less than to clear an empty queue.
         unsafe {
             if (functions.ERR_peek_error)() != 0 {
                 (functions.ERR_clear_error)();
@@ -426,7 +427,7 @@ impl Connection {
         let records = len / RECORD_BYTES + 1;
         let room = len + records * RECORD_OVERHEAD;
         self.sink().bytes.try_reserve(room)?;
-        self.clear_errors();
+        self.source().starved = false;
         let mut count = 0;
         // SAFETY: `ssl` is live, and the data the caller's. All records are made by this one call,
         // since the interpreter does not ask for partial writes.
@@ -438,8 +439,14 @@ impl Connection {
                 &raw mut count,
             )
         };
-        if result != 1 && self.failure() == Failure::Memory {
-            return Err(Failure::Memory);
+        if result != 1 {
+            if self.failure() == Failure::Memory {
+                return Err(Failure::Memory);
+            }
+            if self.source().starved {
+                // What is there is not of this call, and must not be taken for its reason.
+                self.clear_errors();
+            }
         }
         Ok(count)
     }
