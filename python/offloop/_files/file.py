@@ -1,9 +1,9 @@
 """An async file: the standard library's own file, whose operations run where they do not block.
 
 An operation runs on the loop's thread if it can only touch memory: reading, when the stage of the
-raw file reaches as far as it will read (``raw.py``); writing, since what it writes is queued. What
-has to be waited for is done in the loop's default executor: staging the rest, writing the queue,
-or the whole operation if it is large or its needs cannot be told.
+raw file reaches as far as it will read (``raw.py``); writing, when the buffers surely have room for
+it (``room.py``). What has to be waited for is done in the loop's default executor: staging the
+rest, or the whole operation if it writes to the file, is large, or its needs cannot be told.
 
 One operation runs at a time, in the order of the calls. One that was given to the executor runs to
 its end, and the next waits for that, even if the task that awaited it has been cancelled.
@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import functools
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from _offloop_worker._offloop import AT_ONCE_MAX
+from offloop._files.room import PLAIN_ENCODINGS, Room, size_of
 from offloop._files.turns import OPERATION_BYTES, share
 
 if TYPE_CHECKING:
@@ -38,25 +40,12 @@ READY, WAIT, LARGE = range(3)
 PLAIN_ERRORS = {"strict", "replace", "surrogateescape", "backslashreplace"}
 """Error handlers that drop no bytes, so that ``n`` characters take a bounded number of them."""
 
-PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859-", "cp125", "koi8-", "mac-")
-"""Encodings in which the byte of a line's end is nothing else, and characters take 1 to 4 bytes."""
-
 CHARACTER_BYTES_MAX = 4
 MARK_BYTES = 8
 """More than a byte order mark, and the byte behind a carriage return."""
 
 TEXT_POSITIONS_WITH_STATE = 1 << 64
 """From here on, what ``tell`` says of a text file holds more than a number of bytes."""
-
-
-def _size(data: Any) -> int:
-    """Return the length of text or of a buffer; of anything else nothing, it is refused."""
-    if isinstance(data, str):
-        return len(data)
-    try:
-        return memoryview(data).nbytes
-    except TypeError:
-        return 0
 
 
 @functools.lru_cache
@@ -86,14 +75,16 @@ class AsyncFile(Generic[T]):
 
     __slots__ = (
         "__weakref__",
+        "_abandoned",
         "_end",
         "_file",
         "_lock",
+        "_loop",
         "_raw",
+        "_room",
         "_text",
         "_to_be_closed",
         "_using",
-        "_writes_only",
     )
 
     def __init__(self, file: Any, raw: RawFile, newline: str | None) -> None:
@@ -101,10 +92,14 @@ class AsyncFile(Generic[T]):
         self._raw = raw
         self._text = text = isinstance(file, io.TextIOWrapper)
         self._end = _line_end(file.encoding, file.errors, newline) if text else b"\n"
-        self._writes_only = raw.writable() and not raw.readable()
+        self._room = Room(file, raw, newline)
+        # The loop of the last operation that had to wait for its turn, and that loop's lock.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: asyncio.Lock | None = None
         # Operations that hold the lock or wait for it.
         self._using = 0
+        # The job of a cancelled task, whose turn lasts until it has ended.
+        self._abandoned: tuple[asyncio.Future[Any], _Undo | None] | None = None
         self._to_be_closed = False
 
     def __repr__(self) -> str:
@@ -185,7 +180,7 @@ class AsyncFile(Generic[T]):
     async def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill a buffer and return the number of bytes read; binary files only."""
         return await self._read(  # type: ignore[no-any-return]
-            self._file.readinto, buffer, _size(buffer)
+            self._file.readinto, buffer, size_of(buffer)
         )
 
     async def readline(self, size: int | None = -1, /) -> T:
@@ -211,9 +206,9 @@ class AsyncFile(Generic[T]):
         """Return how many bytes give ``size`` bytes or characters; none for all that there are."""
         if not isinstance(size, int) or size < 0:
             return None
-        if not self._text:
-            return size
-        return size * CHARACTER_BYTES_MAX + MARK_BYTES
+        # More than the loop's thread reads is as good as any number.
+        size = min(size, AT_ONCE_MAX + 1)
+        return size * CHARACTER_BYTES_MAX + MARK_BYTES if self._text else size
 
     async def _read(
         self, call: Callable[[Any], Any], argument: Any, need: int | None, end: bytes | None = None
@@ -229,19 +224,18 @@ class AsyncFile(Generic[T]):
             if reached == READY:
                 return call(argument)
         await self._enter()
-        stage = self._raw.stage
-        if stage is not None:
-            reached = stage.reach(need, end)
-            if reached == WAIT:
-                reached = await self._in_executor(partial(stage.wait, need, end))
-            if reached == READY:
-                # Nobody comes in between: nothing is awaited before the call is done.
-                self._leave()
-                return call(argument)
-        undo = _Undo(self._file, self._raw)
-        result = await self._in_executor(partial(undo.read, call, argument), undo)
-        self._leave()
-        return result
+        try:
+            stage = self._raw.stage
+            if stage is not None:
+                reached = stage.reach(need, end)
+                if reached == WAIT:
+                    reached = await self._in_executor(partial(stage.wait, need, end))
+                if reached == READY:
+                    return call(argument)
+            undo = _Undo(self._file, self._raw)
+            return await self._in_executor(partial(undo.read, call, argument), undo)
+        finally:
+            self._leave()
 
     # Writing.
 
@@ -253,7 +247,7 @@ class AsyncFile(Generic[T]):
 
     async def write(self, data: Any, /) -> int:
         """Write text or bytes, and return their length. Cancelling does not undo it."""
-        written: int = await self._write(self._file.write, (data,), _size(data))
+        written: int = await self._write((data,), self._file.write, data)
         return written
 
     @overload
@@ -265,30 +259,37 @@ class AsyncFile(Generic[T]):
     async def writelines(self, lines: Iterable[Any], /) -> None:
         """Write each of ``lines``, to which no line ends are added."""
         lines = list(lines)
-        await self._write(self._file.writelines, (lines,), sum(map(_size, lines)))
+        await self._write(lines, self._file.writelines, lines)
 
     async def flush(self) -> None:
         """Write what is buffered to the file."""
-        await self._write(self._file.flush, (), 0)
+        if self._using == 0 and self._room.is_untouched:
+            # Nothing is written, but a closed file says so.
+            self._file.flush()
+            return
+        await self._elsewhere(self._room.flush)
 
-    async def _write(self, call: Callable[..., Any], arguments: tuple[Any, ...], size: int) -> Any:
-        """Call a method that writes ``size`` bytes or characters."""
-        if size > AT_ONCE_MAX or not self._writes_only:
-            return await self._elsewhere(partial(call, *arguments))
-        if self._using > 0 or share.is_used_up():
-            await self._enter()
-            # Nobody comes in between: nothing is awaited before the call is done.
-            self._leave()
-        share.used += OPERATION_BYTES + size
-        raw = self._raw
-        raw.deferring = True
+    async def _write(
+        self, data: Sequence[Any], call: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        """Call a method that writes ``data``."""
+        room = self._room
+        if self._using == 0 and not share.is_used_up():
+            need = sum(map(room.need, data))
+            if room.takes_at_once(need):
+                share.used += OPERATION_BYTES + need
+                return room.write(need, call, *arguments)
+        await self._enter()
         try:
-            result = call(*arguments)
+            # The data may have changed since, and so has what the buffers hold.
+            need = sum(map(room.need, data))
+            job = partial(room.write, need, call, *arguments)
+            if room.takes_at_once(need):
+                share.used += OPERATION_BYTES + need
+                return job()
+            return await self._in_executor(job)
         finally:
-            raw.deferring = False
-        if raw.queue:
-            await self._elsewhere(raw.write_queue)
-        return result
+            self._leave()
 
     # Moving, cutting and closing.
 
@@ -320,7 +321,8 @@ class AsyncFile(Generic[T]):
         """Write what is buffered and close the file, whatever becomes of the writing.
 
         Closing twice does nothing. When the closing task is cancelled, the file is closed as soon
-        as its last operation has ended.
+        as its last operation has ended. A file with an operation of another loop, which may never
+        end it, can only be closed.
         """
         stage = self._raw.stage
         if self._using == 0:
@@ -329,6 +331,9 @@ class AsyncFile(Generic[T]):
             if stage is not None and stage.at_once and stage.is_linked():
                 self._file.close()
                 return
+        elif self._loop is not (loop := asyncio.get_running_loop()):
+            await loop.run_in_executor(None, self._file.close)
+            return
         self._to_be_closed = True
         await self._elsewhere(self._file.close)
 
@@ -337,15 +342,22 @@ class AsyncFile(Generic[T]):
     async def _elsewhere(self, call: Callable[[], Any]) -> Any:
         """Make a call in the executor, when it is this operation's turn."""
         await self._enter()
-        result = await self._in_executor(call)
-        self._leave()
-        return result
+        try:
+            return await self._in_executor(call)
+        finally:
+            self._leave()
 
     async def _enter(self) -> None:
         """Wait until the operations before this one have ended, and for a share of the turn."""
-        self._using += 1
-        if self._lock is None:
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._loop is not loop:
+            if self._using > 0:
+                if self._file.closed:
+                    raise ValueError("I/O operation on closed file.")
+                raise RuntimeError("the file is in use by another event loop")
+            self._loop = loop
             self._lock = asyncio.Lock()
+        self._using += 1
         try:
             await self._lock.acquire()
         except BaseException:
@@ -360,31 +372,32 @@ class AsyncFile(Generic[T]):
 
     def _leave(self) -> None:
         """Let the next operation begin; close the file if that was asked for by one cancelled."""
-        if self._to_be_closed and self._using == 1 and not self._file.closed:
-            closing = asyncio.get_running_loop().run_in_executor(None, self._file.close)
-            closing.add_done_callback(lambda _: self._leave())
+        if self._abandoned is not None:
+            (job_ended, undo), self._abandoned = self._abandoned, None
+            job_ended.add_done_callback(partial(self._end_abandoned, undo))
             return
+        if self._to_be_closed and self._using == 1 and not self._file.closed:
+            # One attempt: without an executor the file stays open, for others to close.
+            self._to_be_closed = False
+            with contextlib.suppress(RuntimeError):
+                closing = asyncio.get_running_loop().run_in_executor(None, self._file.close)
+                closing.add_done_callback(lambda _: self._leave())
+                return
         self._using -= 1
         assert self._lock is not None
         self._lock.release()
 
     async def _in_executor(self, job: Callable[[], Any], undo: _Undo | None = None) -> Any:
-        """Run a job; unless it succeeds, the lock is left once the job has ended."""
-        try:
-            job_ended = asyncio.get_running_loop().run_in_executor(None, job)
-        except BaseException:
-            self._leave()
-            raise
+        """Run a job; when its task is cancelled, the turn that is left then lasts as long as it."""
+        job_ended = asyncio.get_running_loop().run_in_executor(None, job)
         try:
             await asyncio.wait((job_ended,))
         except BaseException:
-            job_ended.add_done_callback(partial(self._abandon, undo))
+            self._abandoned = job_ended, undo
             raise
-        if job_ended.cancelled() or job_ended.exception() is not None:
-            self._leave()
         return job_ended.result()
 
-    def _abandon(self, undo: _Undo | None, job_ended: asyncio.Future[Any]) -> None:
+    def _end_abandoned(self, undo: _Undo | None, job_ended: asyncio.Future[Any]) -> None:
         """Go on without the task that was cancelled while its job ran."""
         try:
             if undo is not None and not job_ended.cancelled() and job_ended.exception() is None:

@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import functools
 import io
+import operator
 import os
 import warnings
 from collections.abc import Callable, Generator
@@ -27,6 +28,10 @@ T = TypeVar("T", str, bytes)
 
 WRITE_BUFFER_BYTES = 64 * 1024
 """The default buffer for writing: a visit to the executor costs as much as copying this."""
+
+
+INT_MAX = (1 << 31) - 1
+"""Beyond this, the built-in function does not take a size."""
 
 
 class _Mode(NamedTuple):
@@ -86,7 +91,7 @@ async def _open(
         refuse: Callable[[], Any] = partial(builtins.open, path, mode, buffering, *others)
         file, raw = await _open_in_executor(refuse)
         return AsyncFile(file, raw, newline)
-    by_path = opener is None and closefd and not isinstance(path, int)
+    by_path = opener is None and closefd and isinstance(path, str | bytes)
     if by_path and parsed.reads_only and buffering != 0:
         if share.is_used_up():
             await share.renew()
@@ -109,6 +114,8 @@ def _checked(mode: Any, buffering: Any, *of_text: Any) -> _Mode | None:
     if not isinstance(mode, str) or not isinstance(buffering, int):
         return None
     parsed = _parsed(mode)
+    if not -INT_MAX <= buffering <= INT_MAX:
+        return None
     if parsed is None or (buffering == 0 and not parsed.binary):
         return None
     if of_text == (None, None, None):
@@ -124,7 +131,11 @@ def _open_anywhere(
     encoding, errors, newline, closefd, opener = others
     raw = RawFile(path, parsed.raw, closefd, opener)
     if parsed.reads_only and buffering != 0:
-        stage = Stage(raw.fileno())
+        try:
+            stage = Stage(raw.fileno())
+        except BaseException:
+            raw.close()
+            raise
         # What comes through a pipe cannot be read in advance: it may come when it is asked for.
         raw.stage = stage if stage.regular else None
     return _wrap(raw, mode, parsed, buffering, encoding, errors, newline), raw
@@ -140,6 +151,8 @@ def _wrap(raw: RawFile, mode: str, parsed: _Mode, buffering: int, *of_text: Any)
         if size < 0:
             size = raw._blksize if raw.readable() else WRITE_BUFFER_BYTES
         buffered = _BUFFERS[raw.readable(), raw.writable()](raw, size)
+        if not raw.readable() and (parsed.binary or not by_line):
+            raw.buffer_bytes = size
         if parsed.binary:
             return buffered
         encoding, errors, newline = of_text
@@ -224,11 +237,13 @@ def open(
     is done in the loop's default executor, where an ``opener`` is called, too. The default buffer
     for writing is larger than the built-in function's: 64 KiB.
     """
+    if hasattr(type(buffering), "__index__"):
+        buffering = operator.index(buffering)
     if isinstance(mode, str) and "b" not in mode:
         encoding = io.text_encoding(encoding, 2)
     elif buffering == 1:
         text = "line buffering (buffering=1) isn't supported in binary mode, the default buffer "
         warnings.warn(text + "size will be used", RuntimeWarning, stacklevel=2)
         buffering = -1
-    path = file if isinstance(file, int) else os.fspath(file)
+    path = file if hasattr(type(file), "__index__") else os.fspath(file)
     return OpenedFile(path, mode, buffering, encoding, errors, newline, closefd, opener)

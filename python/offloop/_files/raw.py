@@ -1,16 +1,14 @@
-"""The raw file at the bottom of an async file: the standard one, between two memories.
+"""The raw file at the bottom of an async file: the standard one, behind a memory.
 
 Above it stand the standard library's own buffers and text wrappers, which may be called on the
 loop's thread only when they will find in memory what they read, and put into memory what they
-write. So reading takes first from the stage, which has been filled in advance, and writing may be
-deferred to a queue, which another thread writes out. Without either, this is ``io.FileIO``.
+write. So reading takes first from the stage, which has been filled in advance. Without a stage,
+this is ``io.FileIO``.
 """
 
 from __future__ import annotations
 
-import errno
 import io
-from collections import deque
 from typing import TYPE_CHECKING
 
 from _offloop_worker._offloop import Stage, open_cached
@@ -22,14 +20,15 @@ __all__ = ["RawFile"]
 
 
 class RawFile(io.FileIO):
-    """A raw file with a stage for reading and a queue for writing.
+    """A raw file with a stage for reading.
 
     Used by one thread at a time, which its ``AsyncFile`` sees to.
     """
 
     stage: Stage | None = None
-    deferring = False
-    queue: deque[bytes] | tuple[()] = ()
+
+    buffer_bytes = 0
+    """The size of the buffer above, which keeps what is written; 0 if one cannot rely on that."""
 
     if TYPE_CHECKING:
 
@@ -69,30 +68,13 @@ class RawFile(io.FileIO):
         return staged + rest if staged and rest else staged or rest
 
     def write(self, data: ReadableBuffer) -> int | None:  # type: ignore[override]
-        """Write to the file, or into the queue while writing is deferred."""
-        if self.deferring:
-            copy = bytes(data)
-            if not isinstance(self.queue, deque):
-                self.queue = deque()
-            self.queue.append(copy)
-            return len(copy)
-        self.write_queue()
-        return super().write(data)
-
-    def write_queue(self) -> None:
-        """Write what is queued; what an error leaves unwritten stays in the queue."""
-        while isinstance(self.queue, deque) and self.queue:
-            rest = memoryview(self.queue.popleft())
-            try:
-                while rest:
-                    written = super().write(rest)
-                    if written is None:
-                        text = "write could not complete without blocking"
-                        raise BlockingIOError(errno.EAGAIN, text, 0)
-                    rest = rest[written:]
-            finally:
-                if rest:
-                    self.queue.appendleft(bytes(rest))
+        """Write to the file."""
+        written = super().write(data)
+        if written is None:
+            # It does not block, and would have to. The buffer above may keep what it could not
+            # hand down, so how much it holds is not known any more.
+            self.buffer_bytes = 0
+        return written
 
     def unstage(self) -> None:
         """Forget what is staged: the descriptor's position becomes the reader's own."""
@@ -101,25 +83,15 @@ class RawFile(io.FileIO):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move the position; what was staged is forgotten."""
-        self.write_queue()
         self.unstage()
         return super().seek(offset, whence)
 
     def tell(self) -> int:
         """Return the position of whoever reads or writes above."""
-        position = super().tell() + sum(map(len, self.queue))
+        position = super().tell()
         return position if self.stage is None else position - len(self.stage)
 
-    def truncate(self, size: int | None = None) -> int:
-        """Cut the file."""
-        self.write_queue()
-        return super().truncate(size)
-
     def close(self) -> None:
-        """Write what is queued and close the descriptor, whatever becomes of the writing."""
-        try:
-            if not self.closed:
-                self.write_queue()
-        finally:
-            self.stage = None
-            super().close()
+        """Close the descriptor and forget what is staged."""
+        self.stage = None
+        super().close()

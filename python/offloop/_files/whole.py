@@ -46,8 +46,8 @@ async def read_file(
     if share.is_used_up():
         await share.renew()
     data = None
-    if not isinstance(path, int):
-        path = os.fspath(path)
+    if not hasattr(type(path), "__index__"):
+        path = os.fspath(path)  # type: ignore[arg-type]
         sys.audit("open", path, "r", os.O_RDONLY | os.O_CLOEXEC)
         data = read_cached(path)
     if data is None:
