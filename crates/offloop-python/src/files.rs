@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 
 use offloop_sys::file::{self, Facts, Way};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyBlockingIOError;
+use pyo3::exceptions::{PyBlockingIOError, PyBufferError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -59,9 +59,10 @@ pub(crate) struct Stage {
 impl Stage {
     /// For a descriptor that is open for reading. May wait for its file system's answer.
     #[new]
-    fn new(py: Python<'_>, fd: RawFd) -> PyResult<Self> {
-        let facts = py.detach(|| file::learn(fd)).map_err(os_error)?;
-        Ok(Self::of(fd, facts))
+    fn new(py: Python<'_>, fd: RawFd) -> Self {
+        // Reading will say what is wrong with the file, if anything is.
+        let facts = py.detach(|| file::learn(fd)).unwrap_or(Facts::NONE);
+        Self::of(fd, facts)
     }
 
     /// The descriptor that is read from.
@@ -115,9 +116,13 @@ impl Stage {
             return Ok(self.ended.then_some(0));
         }
         let buffer = PyBuffer::<u8>::get(buffer)?;
+        if buffer.readonly() || !buffer.is_c_contiguous() {
+            let text = "read-write, contiguous bytes-like object required";
+            return Err(PyBufferError::new_err(text));
+        }
         let len = staged.len().min(buffer.item_count());
-        // SAFETY: a writable `PyBuffer` of bytes, contiguous as all that readers pass are; nobody
-        // else looks at it while we are attached.
+        // SAFETY: the buffer is writable, and its bytes stand side by side, at least `len` of them;
+        // nobody else looks at it while we are attached.
         unsafe {
             let target = buffer.buf_ptr().cast::<u8>();
             std::ptr::copy_nonoverlapping(staged.as_ptr(), target, len);
@@ -264,9 +269,9 @@ fn read_cached<'py>(path: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBy
 
 /// Remembers how files of this one's file system are read. May wait for its answer.
 #[pyfunction]
-fn learn_mount(py: Python<'_>, fd: RawFd) -> PyResult<()> {
-    py.detach(|| file::learn(fd)).map_err(os_error)?;
-    Ok(())
+fn learn_mount(py: Python<'_>, fd: RawFd) {
+    // A mount that cannot be asked stays unknown, and is waited for.
+    py.detach(|| file::learn(fd)).ok();
 }
 
 /// Adds what this file has to the module.

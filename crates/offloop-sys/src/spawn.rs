@@ -16,7 +16,7 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 
@@ -81,6 +81,25 @@ pub struct SpawnError {
     pub source: io::Error,
 }
 
+impl SpawnError {
+    /// The system does not make processes in this way: it is too old, a filter forbids it, or its
+    /// clock's namespace does. Others may do, and [`is_supported`] says no from now on.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.step == Step::Birth && is_refusal(&self.source)
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)
+    )
+}
+
+/// Set when the system has refused to make a process.
+static REFUSED: OnceLock<()> = OnceLock::new();
+
 /// Whether this system can do it: the calls must exist, and not be forbidden.
 pub fn is_supported() -> bool {
     static SUPPORTED: OnceLock<bool> = OnceLock::new();
@@ -89,10 +108,10 @@ pub fn is_supported() -> bool {
         // SAFETY: no pointers; a descriptor of this number cannot exist.
         let closed = unsafe { libc::syscall(libc::SYS_close_range, last, last, 0) };
         closed == 0 && can_watch()
-    })
+    }) && REFUSED.get().is_none()
 }
 
-/// Whether children can be watched by descriptors here, and their status taken by them.
+/// Whether children can be watched and signalled by descriptors here, and their status taken.
 pub fn can_watch() -> bool {
     static CAN_WATCH: OnceLock<bool> = OnceLock::new();
     *CAN_WATCH.get_or_init(|| {
@@ -101,8 +120,8 @@ pub fn can_watch() -> bool {
             return false;
         };
         // We are no child of ours; another answer says that the call does not know descriptors.
-        let status = wait_status(pidfd.as_raw_fd());
-        status.is_err_and(|error| error.raw_os_error() == Some(libc::ECHILD))
+        let status = wait_status(pidfd.as_raw_fd(), libc::WNOHANG);
+        status.is_err_and(|error| is_no_child(&error)) && process::signal(pidfd.as_fd(), 0).is_ok()
     })
 }
 
@@ -111,7 +130,7 @@ pub fn can_watch() -> bool {
 /// # Errors
 /// The system's; [`is_no_child`] says whether somebody else has taken it.
 pub fn try_reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
-    wait_status(pidfd.as_raw_fd())
+    wait_status(pidfd.as_raw_fd(), libc::WNOHANG)
 }
 
 /// Whether an error of [`try_reap`] means that the status was taken already.
@@ -120,12 +139,13 @@ pub fn is_no_child(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ECHILD)
 }
 
-fn wait_status(fd: RawFd) -> io::Result<Option<ExitStatus>> {
+/// Takes the status of an ended child, or says that it runs; waits for it unless told not to.
+fn wait_status(fd: RawFd, patience: c_int) -> io::Result<Option<ExitStatus>> {
     let id = libc::id_t::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     // SAFETY: plain data, for which zero is a valid value, and means that nobody has ended.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     retry(|| {
-        let options = libc::WEXITED | libc::WNOHANG;
+        let options = libc::WEXITED | patience;
         // SAFETY: `info` is valid for the call to fill.
         check(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, options) })
     })?;
@@ -145,13 +165,19 @@ fn wait_status(fd: RawFd) -> io::Result<Option<ExitStatus>> {
 pub fn spawn(order: &Order) -> Result<Child, SpawnError> {
     let mut plan = Plan::new(order);
     let failed = |step| move |source| SpawnError { step, source };
-    let (pid, pidfd) = bear(&mut plan).map_err(failed(Step::Birth))?;
+    let (pid, pidfd) = bear(&mut plan).map_err(|source| {
+        if is_refusal(&source) {
+            REFUSED.get_or_init(|| ());
+        }
+        failed(Step::Birth)(source)
+    })?;
     // SAFETY: the child is through with it; read as memory that somebody else has written.
     match unsafe { (&raw const plan.failure).read_volatile() } {
         None => Ok(Child { pid, pidfd }),
         Some((step, code)) => {
-            // It has ended, or is about to. An error means that somebody else was told.
-            process::reap(pid).ok();
+            // It has ended, or is about to. An error means that somebody else was told: its number
+            // may be another child's by now, but its descriptor is not.
+            wait_status(pidfd.as_raw_fd(), 0).ok();
             Err(failed(step)(io::Error::from_raw_os_error(code)))
         }
     }
@@ -164,10 +190,11 @@ fn bear(plan: &mut Plan<'_>) -> io::Result<(i32, OwnedFd)> {
     let mut stack = Stack::new();
     #[cfg(target_arch = "x86_64")]
     {
-        static REFUSED: OnceLock<()> = OnceLock::new();
-        if REFUSED.get().is_none() {
+        static UNKNOWN: OnceLock<()> = OnceLock::new();
+        if UNKNOWN.get().is_none() {
             match modern::bear(plan, &mut stack) {
-                Err(error) if modern::is_unknown(&error) => REFUSED.get_or_init(|| ()),
+                // The kernel is too old for this call or its flag, or a filter does not know it.
+                Err(error) if is_refusal(&error) => UNKNOWN.get_or_init(|| ()),
                 result => return result,
             };
         }
@@ -219,14 +246,6 @@ mod modern {
         tls: u64,
     }
     const _: () = assert!(size_of::<CloneArguments>() == 64);
-
-    /// The kernel is too old for this call or its flag, or a filter does not know it.
-    pub(super) fn is_unknown(error: &io::Error) -> bool {
-        matches!(
-            error.raw_os_error(),
-            Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)
-        )
-    }
 
     pub(super) fn bear(plan: &mut Plan<'_>, stack: &mut Stack) -> io::Result<(i32, OwnedFd)> {
         let mut pidfd: c_int = -1;
@@ -540,7 +559,6 @@ mod tests {
     use std::ffi::CStr;
     use std::fs::File;
     use std::io::Read;
-    use std::os::fd::AsFd;
 
     use super::*;
     use crate::socket;

@@ -7,6 +7,7 @@ that depends on which thread the loop runs in.
 
 from __future__ import annotations
 
+import _posixsubprocess
 import asyncio
 import signal as signals
 import subprocess
@@ -26,6 +27,10 @@ _StandardPopen = subprocess.Popen
 _PARAMETERS = _StandardPopen._execute_child.__code__.co_varnames[  # type: ignore[attr-defined]
     1 : _StandardPopen._execute_child.__code__.co_argcount  # type: ignore[attr-defined]
 ]
+
+
+TRACED_SECONDS = 0.05
+"""How often an ended child is looked at whose debugger has not let it go."""
 
 
 def are_watched_here(loop: Any) -> bool:
@@ -49,6 +54,14 @@ def are_watched_here(loop: Any) -> bool:
     return policy._watcher is None or type(policy._watcher) is default
 
 
+def _starts_are_ours() -> bool:
+    """Return whether the program has left the standard library's way to start a child alone."""
+    # The switch is documented: it forbids that a child borrows our memory.
+    switch = subprocess._USE_VFORK  # type: ignore[attr-defined]
+    way = subprocess._fork_exec  # type: ignore[attr-defined]
+    return bool(switch) and way is _posixsubprocess.fork_exec
+
+
 class Popen(_StandardPopen[bytes]):
     """The standard class with a native ``_execute_child``, for all but unusual arguments."""
 
@@ -56,9 +69,12 @@ class Popen(_StandardPopen[bytes]):
 
     def _execute_child(self, *given: Any) -> None:
         arguments = dict(zip(_PARAMETERS, given, strict=True))
-        self._child = Child.start(arguments)
+        # An iterator gives them once only.
+        arguments["pass_fds"] = tuple(arguments["pass_fds"])
+        if _starts_are_ours():
+            self._child = Child.start(arguments)
         if self._child is None:
-            super()._execute_child(*given)  # type: ignore[misc]
+            super()._execute_child(*arguments.values())  # type: ignore[misc]
             return
         self.pid = self._child.pid
         self._child_created = True
@@ -120,8 +136,11 @@ class ChildTransport(_StandardChild):  # type: ignore[misc]
                     child.pid,
                 )
         if returncode is None:
-            # Traced by a debugger, which is told first.
-            self._loop._add_reader(fd, self._child_ended)
+            # Traced by a debugger, which is told first, and until then the descriptor goes on being
+            # readable.
+            self._loop.call_later(
+                TRACED_SECONDS, self._loop._add_reader, fd, self._child_ended
+            )
         else:
             self._process_exited(returncode)
 

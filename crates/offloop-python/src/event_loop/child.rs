@@ -63,6 +63,8 @@ impl Child {
                 pid: child.pid,
                 pidfd: GilCell::new(Some(child.pidfd)),
             })),
+            // Nothing was done. Those who listen are told a second time, and never again.
+            Err(error) if error.is_refusal() => Ok(None),
             Err(error) => Err(start_error(error, &command.executable, &directory)?),
         }
     }
@@ -162,11 +164,14 @@ impl<'py> Given<'_, 'py> {
         self.get(name)?.is_truthy()
     }
 
-    /// A number that stands for none when it is negative. A wrong type is left to the standard
-    /// code, which has its own words for it.
+    /// A number that stands for none when it is -1. Others below zero, and wrong types, are left to
+    /// the standard code, which has its own words for them.
     fn number(&self, name: &str) -> PyResult<Result<Option<i32>, Unusual>> {
-        let number = self.get(name)?.extract::<i32>();
-        Ok(number.map_or(Err(Unusual), |number| Ok((number >= 0).then_some(number))))
+        Ok(match self.get(name)?.extract::<i32>() {
+            Ok(-1) => Ok(None),
+            Ok(number) if number >= 0 => Ok(Some(number)),
+            _ => Err(Unusual),
+        })
     }
 
     /// The parts of an order that need no conversion of texts.
