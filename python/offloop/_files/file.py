@@ -267,7 +267,7 @@ class AsyncFile(Generic[T]):
             # Nothing is written, but a closed file says so.
             self._file.flush()
             return
-        await self._elsewhere(self._room.flush)
+        await self._elsewhere(partial(self._room.empty, self._file.flush))
 
     async def _write(
         self, data: Sequence[Any], call: Callable[..., Any], *arguments: Any
@@ -298,7 +298,7 @@ class AsyncFile(Generic[T]):
         call = partial(self._file.seek, offset, whence)
         # Other positions in a text file are found by reading from the one below.
         plain = not isinstance(offset, int) or offset < TEXT_POSITIONS_WITH_STATE
-        return await self._move(call, plain)  # type: ignore[no-any-return]
+        return await self._move(partial(self._room.empty, call), plain)  # type: ignore[no-any-return]
 
     async def tell(self) -> int:
         """Return the position: a number of bytes, or in text files a number for ``seek``."""
@@ -306,8 +306,8 @@ class AsyncFile(Generic[T]):
 
     async def truncate(self, size: int | None = None, /) -> int:
         """Cut the file at ``size`` bytes, or at the position, and return the new size."""
-        new_size: int = await self._elsewhere(partial(self._file.truncate, size))
-        return new_size
+        call = partial(self._room.empty, partial(self._file.truncate, size))
+        return await self._elsewhere(call)  # type: ignore[no-any-return]
 
     async def _move(self, call: Callable[[], Any], plain: bool) -> Any:
         """Call a method that asks for the position or moves it, ``plain`` if it reads nothing."""

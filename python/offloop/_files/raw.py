@@ -30,6 +30,9 @@ class RawFile(io.FileIO):
     buffer_bytes = 0
     """The size of the buffer above, which keeps what is written; 0 if one cannot rely on that."""
 
+    written_bytes = 0
+    """What has been written to the file."""
+
     if TYPE_CHECKING:
 
         @property
@@ -74,6 +77,8 @@ class RawFile(io.FileIO):
             # It does not block, and would have to. The buffer above may keep what it could not
             # hand down, so how much it holds is not known any more.
             self.buffer_bytes = 0
+        else:
+            self.written_bytes += written
         return written
 
     def unstage(self) -> None:

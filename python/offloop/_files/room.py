@@ -96,11 +96,13 @@ class Room:
             # What this fails with says nothing of the new data, which nobody has seen yet.
             self._file.flush()
             self._filled = room
+        before = self._raw.written_bytes
         result = call(*arguments)
-        self._filled = min(need, room)
+        self._filled = max(0, min(need - (self._raw.written_bytes - before), room))
         return result
 
-    def flush(self) -> None:
-        """Write what is buffered."""
-        self._file.flush()
+    def empty(self, call: Callable[[], Any]) -> Any:
+        """Call a method that writes what is buffered."""
+        result = call()
         self._filled = 0
+        return result
