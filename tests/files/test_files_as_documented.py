@@ -22,6 +22,8 @@ WRONG = [
     ({"mode": "rb", "newline": ""}, ValueError),
     ({"buffering": 0}, ValueError),
     ({"buffering": "x"}, TypeError),
+    ({"buffering": 1 << 31}, OverflowError),
+    ({"mode": "wb", "buffering": 1 << 70}, OverflowError),
     ({"closefd": False}, ValueError),
     ({"encoding": "no such"}, LookupError),
     ({"newline": "x"}, ValueError),
@@ -172,6 +174,38 @@ def test_an_opener_and_a_descriptor_can_be_given(run, tmp_path):
 
     run(main())
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+class Number:
+    """An object that stands for a number."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __index__(self):
+        return self.number
+
+
+@pytest.mark.parametrize("buffering", [-1, 0, 1, 100])
+def test_objects_that_stand_for_numbers_are_taken_for_them(run, tmp_path, buffering):
+    path = tmp_path / "file"
+
+    async def main():
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+        async with offloop.open(Number(fd), "w", Number(abs(buffering))) as file:
+            await file.write("one\ntwo\n")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+        mode = "rb" if buffering == 0 else "r"
+        async with offloop.open(path, mode, buffering=Number(buffering)) as file:
+            return await file.readline(), await offloop.read_file(Number(os.dup(file.fileno())))
+
+    if buffering == 0:
+        with pytest.raises(ValueError, match="can't have unbuffered text I/O"):
+            run(main())
+        return
+    line, rest = run(main())
+    assert (line, rest) in (("one\n", b""), ("one\n", b"one\ntwo\n"))
 
 
 def test_a_full_disk_is_reported_and_the_file_closed(run):

@@ -6,12 +6,14 @@ and the counts say so.
 
 import asyncio
 import os
+import random
 import stat
 import threading
 
 import pytest
 
 import offloop
+from offloop._files.raw import RawFile
 
 MIB = 1024 * 1024
 LARGE = os.urandom(3 * MIB + 17)
@@ -158,6 +160,67 @@ def test_writing_goes_to_the_executor_when_its_buffer_is_full(run, tmp_path, cou
             assert path.stat().st_size == 16 * 4096 + 1
 
     run(main())
+
+
+WRITTEN = {
+    "utf-8": ("utf-8", None, None),
+    "with a mark": ("utf-8-sig", None, None),
+    "two bytes": ("utf-16", None, "\r\n"),
+    "shifts": ("iso2022_jp", "replace", None),
+    "long replacements": ("ascii", "namereplace", "\r\n"),
+    "dropped": ("latin-1", "ignore", ""),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("buffering", [-1, 100, 9000])
+def test_text_is_written_to_the_file_by_the_executor_only(
+    run, tmp_path, monkeypatch, count_calls, name, buffering
+):
+    encoding, errors, newline = WRITTEN[name]
+    options = {"encoding": encoding, "errors": errors, "newline": newline}
+    writers = set()
+    write = RawFile.write
+
+    def noted(raw, data):
+        writers.add(threading.get_ident())
+        return write(raw, data)
+
+    monkeypatch.setattr(RawFile, "write", noted)
+    chance = random.Random(name)
+    words = "x" * 50, "ß" * 30, "🎉語" * 20, "\n", "\n" * 70, "y" * 9000, ""
+    texts = ["".join(chance.choices(words, k=chance.randrange(1, 9))) for _ in range(400)]
+
+    async def main():
+        executor = count_calls()
+        async with offloop.open(tmp_path / "ours", "w", buffering, **options) as file:
+            for text in texts:
+                await (file.write(text) if chance.random() < 0.9 else file.writelines([text, ""]))
+        return executor.calls
+
+    calls = run(main())
+    assert threading.get_ident() not in writers
+    with open(tmp_path / "standard", "w", **options) as file:
+        file.writelines(texts)
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "standard").read_bytes()
+    if buffering == -1:
+        # Once in 64 KiB, of which the last text may leave some.
+        size = (tmp_path / "ours").stat().st_size
+        assert calls <= 4 + 1.8 * size / 65_536
+
+
+def test_flushing_what_is_empty_asks_nobody(run, tmp_path, count_calls):
+    async def main():
+        async with offloop.open(tmp_path / "file", "w") as file:
+            executor = count_calls()
+            await file.flush()
+            await file.write("x")
+            assert executor.calls == 0
+            for _ in range(3):
+                await file.flush()
+            return executor.calls
+
+    assert run(main()) == 1
 
 
 def test_sparse_files_are_read_as_zeros(run, tmp_path):

@@ -16,7 +16,7 @@ import codecs
 import contextlib
 import functools
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
@@ -92,7 +92,8 @@ class AsyncFile(Generic[T]):
         self._raw = raw
         self._text = text = isinstance(file, io.TextIOWrapper)
         self._end = _line_end(file.encoding, file.errors, newline) if text else b"\n"
-        self._room = Room(file, raw, newline)
+        # None if every write goes to the file, or may have to.
+        self._room = Room(file, raw, newline) if raw.buffer_bytes > 0 else None
         # The loop of the last operation that had to wait for its turn, and that loop's lock.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: asyncio.Lock | None = None
@@ -247,8 +248,13 @@ class AsyncFile(Generic[T]):
 
     async def write(self, data: Any, /) -> int:
         """Write text or bytes, and return their length. Cancelling does not undo it."""
-        written: int = await self._write((data,), self._file.write, data)
-        return written
+        room = self._room
+        if room is not None and self._using == 0 and not share.is_used_up():
+            need = room.need(data)
+            if room.claim(need):
+                share.used += OPERATION_BYTES + need
+                return self._file.write(data)  # type: ignore[no-any-return]
+        return await self._write((data,), self._file.write, data)  # type: ignore[no-any-return]
 
     @overload
     async def writelines(self: AsyncFile[str], lines: Iterable[str], /) -> None: ...
@@ -263,33 +269,31 @@ class AsyncFile(Generic[T]):
 
     async def flush(self) -> None:
         """Write what is buffered to the file."""
-        if self._using == 0 and self._room.is_untouched:
+        if self._using == 0 and self._room is not None and self._room.is_untouched:
             # Nothing is written, but a closed file says so.
             self._file.flush()
             return
-        await self._elsewhere(partial(self._room.empty, self._file.flush))
+        await self._elsewhere(self._emptying(self._file.flush))
 
-    async def _write(
-        self, data: Sequence[Any], call: Callable[..., Any], *arguments: Any
-    ) -> Any:
-        """Call a method that writes ``data``."""
+    async def _write(self, parts: Iterable[Any], call: Callable[[Any], Any], data: Any) -> Any:
+        """Call a method that writes ``data``, which is made of ``parts``."""
         room = self._room
-        if self._using == 0 and not share.is_used_up():
-            need = sum(map(room.need, data))
-            if room.takes_at_once(need):
-                share.used += OPERATION_BYTES + need
-                return room.write(need, call, *arguments)
+        if room is None:
+            return await self._elsewhere(partial(call, data))
         await self._enter()
         try:
-            # The data may have changed since, and so has what the buffers hold.
-            need = sum(map(room.need, data))
-            job = partial(room.write, need, call, *arguments)
-            if room.takes_at_once(need):
+            # The buffers hold other data than before, and the data may have changed as well.
+            need = sum(map(room.need, parts))
+            if room.claim(need):
                 share.used += OPERATION_BYTES + need
-                return job()
-            return await self._in_executor(job)
+                return call(data)
+            return await self._in_executor(partial(room.write, need, call, data))
         finally:
             self._leave()
+
+    def _emptying(self, call: Callable[[], Any]) -> Callable[[], Any]:
+        """Make a call that empties the buffers say so."""
+        return call if self._room is None else partial(self._room.empty, call)
 
     # Moving, cutting and closing.
 
@@ -298,7 +302,7 @@ class AsyncFile(Generic[T]):
         call = partial(self._file.seek, offset, whence)
         # Other positions in a text file are found by reading from the one below.
         plain = not isinstance(offset, int) or offset < TEXT_POSITIONS_WITH_STATE
-        return await self._move(partial(self._room.empty, call), plain)  # type: ignore[no-any-return]
+        return await self._move(self._emptying(call), plain)  # type: ignore[no-any-return]
 
     async def tell(self) -> int:
         """Return the position: a number of bytes, or in text files a number for ``seek``."""
@@ -306,7 +310,7 @@ class AsyncFile(Generic[T]):
 
     async def truncate(self, size: int | None = None, /) -> int:
         """Cut the file at ``size`` bytes, or at the position, and return the new size."""
-        call = partial(self._room.empty, partial(self._file.truncate, size))
+        call = self._emptying(partial(self._file.truncate, size))
         return await self._elsewhere(call)  # type: ignore[no-any-return]
 
     async def _move(self, call: Callable[[], Any], plain: bool) -> Any:

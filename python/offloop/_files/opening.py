@@ -81,6 +81,9 @@ class OpenedFile(Generic[T]):
             await file.close()
 
 
+_PATHS = str, bytes
+
+
 async def _open(
     path: FileDescriptorOrPath, mode: str, buffering: int, *others: Any
 ) -> AsyncFile[Any]:
@@ -91,7 +94,7 @@ async def _open(
         refuse: Callable[[], Any] = partial(builtins.open, path, mode, buffering, *others)
         file, raw = await _open_in_executor(refuse)
         return AsyncFile(file, raw, newline)
-    by_path = opener is None and closefd and isinstance(path, str | bytes)
+    by_path = opener is None and closefd and isinstance(path, _PATHS)
     if by_path and parsed.reads_only and buffering != 0:
         if share.is_used_up():
             await share.renew()
@@ -237,7 +240,7 @@ def open(
     is done in the loop's default executor, where an ``opener`` is called, too. The default buffer
     for writing is larger than the built-in function's: 64 KiB.
     """
-    if hasattr(type(buffering), "__index__"):
+    if type(buffering) is not int and hasattr(type(buffering), "__index__"):
         buffering = operator.index(buffering)
     if isinstance(mode, str) and "b" not in mode:
         encoding = io.text_encoding(encoding, 2)
@@ -245,5 +248,6 @@ def open(
         text = "line buffering (buffering=1) isn't supported in binary mode, the default buffer "
         warnings.warn(text + "size will be used", RuntimeWarning, stacklevel=2)
         buffering = -1
-    path = file if hasattr(type(file), "__index__") else os.fspath(file)
+    is_number = not isinstance(file, str) and hasattr(type(file), "__index__")
+    path: Any = file if is_number else os.fspath(file)  # type: ignore[arg-type]
     return OpenedFile(path, mode, buffering, encoding, errors, newline, closefd, opener)

@@ -44,7 +44,7 @@ def size_of(data: Any) -> int:
 class Room:
     """What the buffers of one file can take."""
 
-    __slots__ = ("_encoding", "_file", "_filled", "_line_end_bytes", "_plain", "_raw", "_text")
+    __slots__ = ("_encoding", "_file", "_filled", "_newline", "_plain", "_raw", "_text")
 
     def __init__(self, file: Any, raw: RawFile, newline: str | None) -> None:
         self._file = file
@@ -55,49 +55,56 @@ class Room:
         # A mark in front of the text is not one of its characters.
         self._plain = name.startswith(PLAIN_ENCODINGS) and name != "utf-8-sig"
         self._encoding = (file.encoding, file.errors) if text else ("", "")
-        self._line_end_bytes = len(newline or "\n")
+        self._newline = newline if newline == "\r\n" else None
 
     def need(self, data: Any) -> int:
         """Return how many bytes ``data`` takes at most."""
         if not self._text or not isinstance(data, str):
-            return size_of(data)
+            return len(data) if type(data) is bytes else size_of(data)
         need = str.__len__(data)
-        if need <= self._raw.buffer_bytes and not (self._plain and str.isascii(data)):
-            try:
-                need = len(str.encode(data, *self._encoding)) + STATE_BYTES
-            except UnicodeError:
-                # The write will say so.
-                need = self._raw.buffer_bytes
-        return need * self._line_end_bytes
+        if need >= self._raw.buffer_bytes:
+            return need
+        if self._newline is not None:
+            data = str.replace(data, "\n", self._newline)
+            need = len(data)
+        if self._plain and str.isascii(data):
+            return need
+        try:
+            return len(str.encode(data, *self._encoding)) + STATE_BYTES
+        except UnicodeError:
+            # The write will say so.
+            return self._raw.buffer_bytes
 
-    def takes(self, need: int) -> bool:
+    def claim(self, need: int) -> bool:
+        """Say whether the loop's thread may make a write of ``need`` bytes, which it then makes."""
+        if need > AT_ONCE_MAX or not self._takes(need):
+            return False
+        self._filled += need
+        return True
+
+    def _takes(self, need: int) -> bool:
         """Whether the buffers take ``need`` bytes more without handing any of them down."""
         # A buffer keeps what fills it to the last byte, unless that comes in one piece, which the
         # text wrapper above it may make of many.
-        after = self._filled + need + self._text
-        return need < self._raw.buffer_bytes >= after
-
-    def takes_at_once(self, need: int) -> bool:
-        """Whether the loop's thread may make a write of ``need`` bytes."""
-        return need <= AT_ONCE_MAX and self.takes(need)
+        return need < self._raw.buffer_bytes >= self._filled + need + self._text
 
     @property
     def is_untouched(self) -> bool:
         """Whether a flush has nothing to do."""
         return self._filled == 0 < self._raw.buffer_bytes
 
-    def write(self, need: int, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a method that writes ``need`` bytes: on the loop's thread if they fit, or not."""
+    def write(self, need: int, call: Callable[[Any], Any], data: Any) -> Any:
+        """Call a method that writes ``need`` bytes, in a thread that may wait."""
         room = self._raw.buffer_bytes
-        if self.takes(need):
+        if self._takes(need):
             self._filled += need
-            return call(*arguments)
+            return call(data)
         if room > 0 and not self._file.closed:
             # What this fails with says nothing of the new data, which nobody has seen yet.
             self._file.flush()
             self._filled = room
         before = self._raw.written_bytes
-        result = call(*arguments)
+        result = call(data)
         self._filled = max(0, min(need - (self._raw.written_bytes - before), room))
         return result
 

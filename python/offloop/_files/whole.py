@@ -46,7 +46,7 @@ async def read_file(
     if share.is_used_up():
         await share.renew()
     data = None
-    if not hasattr(type(path), "__index__"):
+    if isinstance(path, str) or not hasattr(type(path), "__index__"):
         path = os.fspath(path)  # type: ignore[arg-type]
         sys.audit("open", path, "r", os.O_RDONLY | os.O_CLOEXEC)
         data = read_cached(path)
