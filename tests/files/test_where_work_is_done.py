@@ -12,7 +12,10 @@ import threading
 
 import pytest
 
+import forbidden
 import offloop
+from _offloop_worker._offloop import Stage
+from gates import run_program
 from offloop._files.raw import RawFile
 
 MIB = 1024 * 1024
@@ -326,3 +329,47 @@ def test_loops_in_several_threads_read_at_once(tmp_path):
     for thread in threads:
         thread.join()
     assert results == [True] * 4
+
+
+QUESTIONS = """
+import asyncio, errno, os, sys
+import offloop
+from forbidden import forbid
+path = sys.argv[1]
+forbid(sys.argv[2], errno.EPERM)
+async def main():
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        async with offloop.open(path) as file:
+            print(await file.readline(), end="")
+            await file.seek(0)
+            print(await file.read(), end="")
+        print(await offloop.read_file(path))
+    assert len(os.listdir("/proc/self/fd")) == before
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not forbidden.NUMBERS, reason="numbers of calls unknown here")
+@pytest.mark.parametrize("question", ["statx", "fstatfs"])
+def test_files_that_may_not_be_asked_about_are_read_nevertheless(tmp_path, question):
+    path = tmp_path / "file"
+    path.write_bytes(b"one\ntwo\n")
+    ended = run_program(tmp_path, QUESTIONS, str(path), question)
+    assert ended.stdout == ("one\none\ntwo\n" + f"{path.read_bytes()}\n") * 2, ended.stderr
+
+
+def test_staged_bytes_go_only_into_memory_that_may_be_written(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    with path.open("rb", buffering=0) as file:
+        stage = Stage(file.fileno())
+        stage.wait(10)
+        whole = bytearray(10)
+        constant = bytes(10)
+        for refused in (constant, memoryview(whole)[::2]):
+            with pytest.raises(BufferError):
+                stage.take_into(refused)
+        assert (constant, whole) == (bytes(10), bytes(10))
+        assert stage.take_into(memoryview(whole)[2:6]) == 4
+        assert whole == b"\0\0000123\0\0\0\0"

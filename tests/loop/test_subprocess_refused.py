@@ -1,0 +1,163 @@
+"""Children where the system, a filter or the program does not want them started in our way."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+
+import pytest
+
+import forbidden
+from gates import PATIENCE_SECONDS, Watched, run_program
+
+needs_filters = pytest.mark.skipif(not forbidden.NUMBERS, reason="numbers of calls unknown here")
+
+CHILDREN = """
+import asyncio, errno, sys
+import offloop
+from forbidden import CLONE_PIDFD, forbid
+{filters}
+seen = []
+sys.addaudithook(lambda event, arguments: seen.append(event))
+async def main():
+    ends = []
+    for script in ("exit 3", "kill -USR1 $$", "read line; exit 4"):
+        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", script, stdin=-1)
+        await process.communicate(b"line\\n")
+        ends.append(process.returncode)
+    process = await asyncio.create_subprocess_exec("/bin/sleep", "1000")
+    process.kill()
+    ends.append(await process.wait())
+    try:
+        await asyncio.create_subprocess_exec("/no/such/program")
+    except FileNotFoundError as error:
+        ends.append(error.filename)
+    return ends
+with asyncio.Runner(loop_factory=offloop.EventLoop) as runner:
+    print(runner.run(main()), seen.count("subprocess.Popen"))
+"""
+
+REFUSED = {
+    "nothing": ("", 5),
+    # The first is told twice: by us, and by the standard code, which makes it after all.
+    "clone with a descriptor": (
+        'forbid("clone3", errno.ENOSYS); forbid("clone", errno.EPERM, CLONE_PIDFD)',
+        6,
+    ),
+    "clone with a descriptor, in other words": (
+        'forbid("clone3", errno.ENOSYS); forbid("clone", errno.EINVAL, CLONE_PIDFD)',
+        6,
+    ),
+    "the newer clone": ('forbid("clone3", errno.ENOSYS)', 5),
+    "signals by a descriptor": ('forbid("pidfd_send_signal", errno.EPERM)', 5),
+}
+
+
+@needs_filters
+@pytest.mark.parametrize("name", REFUSED)
+def test_children_are_started_and_signalled_though_the_system_refuses_a_way(tmp_path, name):
+    filters, told = REFUSED[name]
+    ended = run_program(tmp_path, CHILDREN.format(filters=filters))
+    ends = [3, -10, 4, -9, "/no/such/program"]
+    assert ended.stdout == f"{ends} {told}\n", ended.stderr
+
+
+@pytest.mark.parametrize("way", ["switch", "function", "none"])
+def test_the_program_may_forbid_that_a_child_borrows_our_memory(our_loop, monkeypatch, way):
+    calls = []
+    fork_exec = subprocess._fork_exec
+
+    def noted(*arguments):
+        calls.append(arguments[-1])
+        return fork_exec(*arguments)
+
+    if way == "switch":
+        monkeypatch.setattr(subprocess, "_USE_VFORK", False)
+    if way != "none":
+        monkeypatch.setattr(subprocess, "_USE_POSIX_SPAWN", False)
+        monkeypatch.setattr(subprocess, "_fork_exec", noted)
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "exit 5", close_fds=True)
+        return await process.wait()
+
+    assert our_loop.run_until_complete(main()) == 5
+    assert calls == {"switch": [False], "function": [True], "none": []}[way]
+
+
+def test_descriptors_are_passed_whatever_gives_them_and_whoever_starts_the_child(run, monkeypatch):
+    async def main():
+        reader, writer = os.pipe()
+        for switch in (True, False):
+            monkeypatch.setattr(subprocess, "_USE_VFORK", switch)
+            process = await asyncio.create_subprocess_exec(
+                "/bin/sh", "-c", f"echo passed >/proc/self/fd/{writer}", pass_fds=iter([writer])
+            )
+            assert await process.wait() == 0
+            assert os.read(reader, 100) == b"passed\n"
+        # Refused by us, and so left to the standard code.
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", f"echo passed >/proc/self/fd/{writer}", pass_fds=iter([str(writer)])
+        )
+        assert await process.wait() == 0
+        assert os.read(reader, 100) == b"passed\n"
+        os.close(reader)
+        os.close(writer)
+
+    run(main())
+
+
+@pytest.mark.parametrize("number", [-5, -2])
+def test_numbers_that_are_no_descriptors_are_refused(run, number):
+    async def main():
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await asyncio.create_subprocess_exec("/bin/true", stdin=number, stdout=PIPE)
+
+    run(main())
+
+
+TRACER = """
+import ctypes, sys
+SEIZE = 0x4206
+traced = ctypes.CDLL(None, use_errno=True).ptrace(SEIZE, ctypes.c_long(int(sys.argv[1])), None, None)
+print(traced, ctypes.get_errno(), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_child_that_a_debugger_holds_costs_the_loop_nothing(our_loop, monkeypatch):
+    async def main():
+        process = await asyncio.create_subprocess_exec("/bin/cat", stdin=PIPE)
+        tracer = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", TRACER, str(process.pid), stdin=PIPE, stdout=PIPE
+        )
+        if await tracer.stdout.readline() != b"0 0\n":
+            tracer.stdin.close()
+            process.kill()
+            await asyncio.gather(tracer.wait(), process.wait())
+            pytest.skip("processes may not be traced here")
+        looks = []
+        ended = process._transport._child_ended
+        process._transport._child_ended = lambda: (looks.append(None), ended())
+        watched = Watched(process.pid)
+        our_loop._remove_reader(process._transport._child.fileno())
+        our_loop._add_reader(
+            process._transport._child.fileno(), process._transport._child_ended
+        )
+        process.stdin.close()
+        await our_loop.run_in_executor(None, watched.wait_exit)
+        # Turns of the loop, each of which finds the descriptor readable.
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        seen = len(looks)
+        assert process.returncode is None
+        tracer.stdin.close()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await process.wait() == 0
+            await tracer.wait()
+        watched.close()
+        return seen
+
+    # A look in each turn would be a thousand; one each 50 ms is a few, however slow this machine is.
+    assert 1 <= our_loop.run_until_complete(main()) < 100
