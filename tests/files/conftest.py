@@ -1,7 +1,8 @@
-"""What tests of async files share: an executor that counts, and files out of the page cache."""
+"""What tests of async files share: executors that count or wait, files out of the page cache."""
 
 import asyncio
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +29,25 @@ def count_calls():
         return executor
 
     return install
+
+
+class Gate:
+    """An executor's threads wait here until the test opens it."""
+
+    def __init__(self):
+        self.opened = threading.Event()
+        loop = asyncio.get_running_loop()
+        self.waiting = [loop.run_in_executor(None, self.opened.wait) for _ in range(2)]
+
+    async def open(self):
+        self.opened.set()
+        await asyncio.gather(*self.waiting)
+
+
+async def let_run(turns=5):
+    """Give every task the chance to go as far as it can."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
 
 
 def is_cached(path: Path) -> bool | None:

@@ -4,9 +4,7 @@ The size of files is limited in a process of its own, at random places, and rand
 applied to an async file and to a built-in one.
 """
 
-import asyncio
 import contextlib
-import errno
 import os
 
 import pytest
@@ -121,16 +119,9 @@ def test_writes_that_fail_are_not_kept(run, mode):
         for _ in range(5):
             with pytest.raises(OSError, match="No space left on device"):
                 await file.write(data)
-            assert await asyncio.to_thread(os.fstat, file.fileno())
-        try:
-            # Text has gone into the buffer as a whole before that was written.
-            await file.flush()
-        except OSError as error:
-            assert ("b" in mode, error.errno) == (False, errno.ENOSPC)
-            with pytest.raises(OSError, match="No space left on device"):
-                await file.close()
-        else:
-            await file.close()
+        # Nothing is left to be written.
+        await file.flush()
+        await file.close()
 
     run(main())
 

@@ -12,21 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import offloop
+from conftest import Gate, let_run
 
 LARGE = os.urandom(1024 * 1024)
-
-
-class Gate:
-    """An executor's threads wait here until the test opens it."""
-
-    def __init__(self):
-        self.opened = threading.Event()
-        loop = asyncio.get_running_loop()
-        self.waiting = [loop.run_in_executor(None, self.opened.wait) for _ in range(2)]
-
-    async def open(self):
-        self.opened.set()
-        await asyncio.gather(*self.waiting)
 
 
 async def calls_have_ended():
@@ -44,12 +32,6 @@ class CancellingExecutor(ThreadPoolExecutor):
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self.reading.cancel))
         return future
-
-
-async def let_run(turns=5):
-    """Give every task the chance to go as far as it can."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 def test_operations_run_in_the_order_of_their_calls(run, tmp_path, count_calls):

@@ -1,4 +1,4 @@
-"""Who may use a file when: sizes beyond any file, closing under a call, executors and loops gone."""
+"""Who may use a file when: odd sizes, closing under a call, executors and loops that are gone."""
 
 import asyncio
 import concurrent.futures
@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import offloop
+from conftest import Gate, let_run
+from gates import PATIENCE_SECONDS
 from offloop._files.turns import SHARE_BYTES, share
-from test_order_and_cancelling import LARGE, Gate, let_run
 
-PATIENCE_SECONDS = 20
+LARGE = os.urandom(1024 * 1024)
 
 
 class EagerExecutor(ThreadPoolExecutor):

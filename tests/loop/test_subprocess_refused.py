@@ -120,7 +120,8 @@ def test_numbers_that_are_no_descriptors_are_refused(run, number):
 TRACER = """
 import ctypes, sys
 SEIZE = 0x4206
-traced = ctypes.CDLL(None, use_errno=True).ptrace(SEIZE, ctypes.c_long(int(sys.argv[1])), None, None)
+pid = ctypes.c_long(int(sys.argv[1]))
+traced = ctypes.CDLL(None, use_errno=True).ptrace(SEIZE, pid, None, None)
 print(traced, ctypes.get_errno(), flush=True)
 sys.stdin.readline()
 """
@@ -142,9 +143,7 @@ def test_a_child_that_a_debugger_holds_costs_the_loop_nothing(our_loop, monkeypa
         process._transport._child_ended = lambda: (looks.append(None), ended())
         watched = Watched(process.pid)
         our_loop._remove_reader(process._transport._child.fileno())
-        our_loop._add_reader(
-            process._transport._child.fileno(), process._transport._child_ended
-        )
+        our_loop._add_reader(process._transport._child.fileno(), process._transport._child_ended)
         process.stdin.close()
         await our_loop.run_in_executor(None, watched.wait_exit)
         # Turns of the loop, each of which finds the descriptor readable.
@@ -159,5 +158,5 @@ def test_a_child_that_a_debugger_holds_costs_the_loop_nothing(our_loop, monkeypa
         watched.close()
         return seen
 
-    # A look in each turn would be a thousand; one each 50 ms is a few, however slow this machine is.
+    # A look in each turn would be a thousand; one each 50 ms is a few, on slow machines, too.
     assert 1 <= our_loop.run_until_complete(main()) < 100

@@ -138,9 +138,7 @@ class ChildTransport(_StandardChild):  # type: ignore[misc]
         if returncode is None:
             # Traced by a debugger, which is told first, and until then the descriptor goes on being
             # readable.
-            self._loop.call_later(
-                TRACED_SECONDS, self._loop._add_reader, fd, self._child_ended
-            )
+            self._loop.call_later(TRACED_SECONDS, self._loop._add_reader, fd, self._child_ended)
         else:
             self._process_exited(returncode)
 
