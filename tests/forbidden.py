@@ -19,7 +19,7 @@ NUMBERS = {
         "pidfd_send_signal": 424,
         "statx": 291,
     },
-}.get(platform.machine(), {})
+}[platform.machine()]
 
 CLONE_PIDFD = 0x1000
 

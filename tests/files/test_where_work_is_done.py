@@ -12,7 +12,6 @@ import threading
 
 import pytest
 
-import forbidden
 import offloop
 from _offloop_worker._offloop import Stage
 from gates import run_program
@@ -350,7 +349,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(not forbidden.NUMBERS, reason="numbers of calls unknown here")
 @pytest.mark.parametrize("question", ["statx", "fstatfs"])
 def test_files_that_may_not_be_asked_about_are_read_nevertheless(tmp_path, question):
     path = tmp_path / "file"

@@ -129,6 +129,7 @@ def test_what_cannot_be_started_is_refused_as_in_the_standard_loop(name, childre
     for factory in (asyncio.SelectorEventLoop, offloop.EventLoop):
 
         async def main():
+            gc.collect()
             descriptors = open_descriptors()
             with pytest.raises(Exception) as caught:
                 await asyncio.create_subprocess_exec(*command, stdout=PIPE, **options)

@@ -57,7 +57,7 @@ def are_watched_here(loop: Any) -> bool:
 def _starts_are_ours() -> bool:
     """Return whether the program has left the standard library's way to start a child alone."""
     # The switch is documented: it forbids that a child borrows our memory.
-    switch = subprocess._USE_VFORK  # type: ignore[attr-defined]
+    switch = subprocess._USE_VFORK
     way = subprocess._fork_exec  # type: ignore[attr-defined]
     return bool(switch) and way is _posixsubprocess.fork_exec
 
