@@ -1,12 +1,11 @@
 """What tests of async files share: executors that count or wait, files out of the page cache."""
 
 import asyncio
-import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from page_cache import drop_from_cache, is_cached
 
 
 class CountingExecutor(ThreadPoolExecutor):
@@ -29,49 +28,6 @@ def count_calls():
         return executor
 
     return install
-
-
-class Gate:
-    """An executor's threads wait here until the test opens it."""
-
-    def __init__(self):
-        self.opened = threading.Event()
-        loop = asyncio.get_running_loop()
-        self.waiting = [loop.run_in_executor(None, self.opened.wait) for _ in range(2)]
-
-    async def open(self):
-        self.opened.set()
-        await asyncio.gather(*self.waiting)
-
-
-async def let_run(turns=5):
-    """Give every task the chance to go as far as it can."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-
-
-def is_cached(path: Path) -> bool | None:
-    """Whether the first page of a file is in the page cache; none if the system cannot tell."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    return True
-
-
-def drop_from_cache(path: Path) -> None:
-    """Put a file on the disk and out of the page cache, where there is one."""
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting_threads import Gate, let_run
 
 import offloop
-from conftest import Gate, let_run
 
 LARGE = os.urandom(1024 * 1024)
 

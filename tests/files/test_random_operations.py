@@ -6,9 +6,9 @@ import io
 import random
 
 import pytest
+from page_cache import drop_from_cache
 
 import offloop
-from conftest import drop_from_cache
 
 SEEDS = 12
 OPERATIONS = 60

@@ -7,9 +7,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting_threads import Gate, let_run
 
 import offloop
-from conftest import Gate, let_run
 from gates import PATIENCE_SECONDS
 from offloop._files.turns import SHARE_BYTES, share
 
