@@ -343,3 +343,24 @@ def test_socket_that_is_always_ready_does_not_starve_callbacks(loop):
     loop.remove_reader(ours)
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize("late", [0, 40, 2000], ids=["all due", "most due", "none due"])
+def test_many_timers_due_at_once_run_in_their_order(our_loop, late):
+    # In the standard loop those of the same time run in no order.
+    choices = random.Random(late)
+    start = our_loop.time() - 1
+    timers = [(start + choices.randrange(500) / 1000, number) for number in range(2000)]
+    for index in range(late):
+        timers[index] = (timers[index][0] + 1.005, timers[index][1])
+    choices.shuffle(timers)
+    ran = []
+    for order, (when, number) in enumerate(timers):
+        our_loop.call_at(when, ran.append, (when, order, number))
+    cancelled = [our_loop.call_at(start + choices.random(), pytest.fail) for _ in range(50)]
+    for timer in cancelled:
+        timer.cancel()
+    our_loop.call_at(start + 1.6, our_loop.stop)
+    our_loop.run_forever()
+    assert len(ran) == 2000
+    assert ran == sorted(ran)
