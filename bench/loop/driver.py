@@ -73,7 +73,7 @@ class Driver:
         greeting = first.answer(case.deadline)
         if "port" not in greeting:
             return greeting
-        client = case.start(self._client(load, greeting["port"], first.process.pid))
+        client = case.start(self._client(load, greeting["port"], first.process.pid), heap="")
         client.bind(self.cores[1])
         if not load.answered_by_server:
             return client.answer(case.deadline)
@@ -104,11 +104,12 @@ class _Case:
         self._token = uuid.uuid4().hex
         self._started: list[_Talking] = []
 
-    def start(self, command: list[str]) -> _Talking:
+    def start(self, command: list[str], heap: str | None = None) -> _Talking:
+        """Start a process with the row's heap, or another: the client is the same everywhere."""
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment(self._token) | HEAPS[self.row.heap],
+            env=environment(self._token) | HEAPS[self.row.heap if heap is None else heap],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
