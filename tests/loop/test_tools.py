@@ -226,3 +226,37 @@ def test_ipython_awaits_on_our_loop(tmp_path, how):
     done = run_python("-m", "IPython", *options, said=cells, home=tmp_path)
     assert f"on {OUR_LOOP}\n" in done.stdout, done.stdout + done.stderr
     assert ": 3\n" in done.stdout
+
+
+if sys.version_info >= (3, 14):
+
+    @pytest.mark.parametrize("tool", ["ps", "pstree"])
+    def test_tasks_of_a_running_program_are_shown_from_outside(tool):
+        program = """
+            import asyncio, offloop, sys
+
+            async def wait():
+                print("waiting", flush=True)
+                await asyncio.get_running_loop().connect_read_pipe(asyncio.Protocol, sys.stdin)
+                await asyncio.Event().wait()
+
+            async def main():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(wait(), name="the one that waits")
+
+            offloop.run(main())
+        """
+        with subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as running:
+            try:
+                assert running.stdout.readline() == b"waiting\n"
+                shown = run_python("-m", "asyncio", tool, str(running.pid))
+            finally:
+                running.kill()
+        assert shown.returncode == 0, shown.stderr
+        assert "the one that waits" in shown.stdout
+        assert "wait" in shown.stdout
+        assert "TaskGroup" in shown.stdout

@@ -99,9 +99,9 @@ struct Load {
 impl Load {
     /// Ask and ask again; each connection has a request under way when this returns.
     fn ask_until(&mut self, end: Instant) -> io::Result<()> {
-        // From a page's beginning on, wherever the allocator puts the buffer: the processor copies at
-        // half the speed to places that stand a little further in their page than those they come
-        // from, and the kernel's begin with a page.
+        // From a page's beginning on, wherever the allocator puts the buffer: the processor copies
+        // at half the speed to places a little further in their page than those they come from,
+        // and the kernel's begin with a page.
         let begin = self.buffer.as_ptr().align_offset(PAGE_BYTES);
         while Instant::now() < end {
             let ready: Vec<usize> = self.poller.wait()?.collect();
