@@ -161,7 +161,7 @@ def listings() -> list[str]:
 @pytest.mark.parametrize("source", listings(), ids=lambda source: str(source.count("\n")))
 def test_listing_of_readme_and_guide_runs(source, tmp_path):
     (tmp_path / "listing.py").write_text(source)
-    name = "__main__" if "asyncio.run(" in source else "listing"
+    name = "__main__" if re.search(r"\b(asyncio|offloop)\.run\(", source) else "listing"
     program = f"import runpy; runpy.run_path('listing.py', run_name={name!r})"
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],

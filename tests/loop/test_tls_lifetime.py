@@ -416,6 +416,8 @@ def test_thousand_connections_leave_nothing_behind():
         return alive() - objects, open_files() - files, grown / CONNECTIONS
 
     objects, files, bytes_each = run(main())
-    assert (objects, files) == (Counter(), 0)
+    assert objects == Counter()
+    # Fewer, if what tests before this one have left is closed meanwhile.
+    assert files <= 0
     # What stays is the interpreter's cache of methods, which is bounded and keeps their names.
     assert bytes_each < 150
