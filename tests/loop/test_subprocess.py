@@ -56,8 +56,8 @@ OPTIONS = {
     "environment of bytes": ("echo $A", {"env": {b"A": b"\xff"}}),
     "empty environment": ("echo $HOME", {"env": {}}),
     "mask": ("umask", {"umask": 0o27}),
-    "session": ("ps -o sid= -p $$ | tr -d ' ' | grep -qx $$", {"start_new_session": True}),
-    "group": ("ps -o pgid= -p $$ | tr -d ' ' | grep -qx $$", {"process_group": 0}),
+    "session": ("cut -d' ' -f6 /proc/$$/stat | grep -qx $$", {"start_new_session": True}),
+    "group": ("cut -d' ' -f5 /proc/$$/stat | grep -qx $$", {"process_group": 0}),
     "errors with the output": ("echo out; echo err >&2", {"stderr": STDOUT}),
     "no output": ("echo out", {"stdout": DEVNULL}),
     "no input": ("cat; echo end", {"stdin": DEVNULL}),
@@ -91,7 +91,7 @@ def test_options_do_something():
         assert await sh("kill -PIPE $$; echo on") == (b"", b"", -signal.SIGPIPE)
         assert (await sh("umask", preexec_fn=lambda: os.umask(0o33) and None))[0] == b"0033\n"
         options = {"start_new_session": True}
-        assert (await sh("ps -o sid= -p $$ | tr -d ' ' | grep -qx $$", **options))[2] == 0
+        assert (await sh("cut -d' ' -f6 /proc/$$/stat | grep -qx $$", **options))[2] == 0
 
     with asyncio.Runner(loop_factory=offloop.EventLoop) as runner:
         runner.run(main())
