@@ -56,8 +56,9 @@ def are_watched_here(loop: Any) -> bool:
 
 def _starts_are_ours() -> bool:
     """Return whether the program has left the standard library's way to start a child alone."""
-    # The switch is documented: it forbids that a child borrows our memory.
-    switch = subprocess._USE_VFORK
+    # The switch is documented until Python 3.13: it forbids that a child borrows our memory. In
+    # 3.14 it is gone.
+    switch = getattr(subprocess, "_USE_VFORK", True)
     way = subprocess._fork_exec  # type: ignore[attr-defined]
     return bool(switch) and way is _posixsubprocess.fork_exec
 
