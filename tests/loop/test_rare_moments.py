@@ -279,6 +279,45 @@ def test_forked_child_sends_nothing_of_its_parents(factory):
     assert printed == "hello; b''\n"
 
 
+@pytest.mark.parametrize("factory", ["asyncio.SelectorEventLoop", "offloop.EventLoop"])
+def test_forked_child_sends_what_is_its_own(factory):
+    printed = run_script(
+        f"""
+        import asyncio, offloop, os, socket, warnings
+        warnings.simplefilter("ignore")
+        ours, theirs = socket.socketpair()
+        before = {factory}()
+        async def connect():
+            return await before.create_connection(asyncio.Protocol, sock=ours)
+        if os.fork() == 0:
+            # A loop that was made before the fork.
+            transport, _ = before.run_until_complete(connect())
+            before.call_soon(transport.write, b"child;")
+            before.call_soon(before.stop)
+            before.run_forever()
+            os._exit(0)
+        os.wait()
+        print(theirs.recv(100).decode())
+        transport, _ = before.run_until_complete(connect())
+        def fork_and_write():
+            transport.write(b"parent;")
+            if os.fork() == 0:
+                transport.write(b"grown;")
+                before.stop()
+            else:
+                os.wait()
+                before.stop()
+        parent = os.getpid()
+        before.call_soon(fork_and_write)
+        before.run_forever()
+        if os.getpid() != parent:
+            os._exit(0)
+        print(*sorted(theirs.recv(100).decode().split(";")))
+        """
+    )
+    assert printed.split() == ["child;", "grown", "parent"]
+
+
 def test_exception_handler_sees_what_the_callback_has_set(loop):
     seen = []
     loop.set_exception_handler(lambda loop, about: seen.append(VARIABLE.get()))

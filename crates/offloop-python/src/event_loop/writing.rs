@@ -94,6 +94,7 @@ pub(super) fn writelines(
 
 impl Stream {
     fn check_writable(&self, py: Python<'_>, method: &str) -> PyResult<()> {
+        leave_to_parent(py, self.event_loop(py).get());
         let (eof, sending_file) = self
             .state
             .with(py, |state| (state.eof, state.empty_waiter.is_some()));
@@ -128,6 +129,7 @@ pub(super) fn take_unsent_records(py: Python<'_>, stream: &Stream) -> Option<Vec
 pub(super) fn write_records(slf: &Bound<'_, Stream>, records: Vec<u8>) -> PyResult<()> {
     let py = slf.py();
     let stream = slf.get();
+    leave_to_parent(py, stream.event_loop(py).get());
     if stream.lost(py) > 0 {
         return stream.call_transport(py, "_write_after_loss");
     }
@@ -453,12 +455,15 @@ fn write_failed(slf: &Bound<'_, Stream>, error: PyErr) -> PyResult<()> {
     Ok(())
 }
 
-/// In a child that the program has forked: what waits to be sent is its parent's to send.
-fn forget_all(py: Python<'_>, core: &LoopCore) {
-    let unsent = core
-        .state
-        .with(py, |state| std::mem::take(&mut state.unsent));
-    for stream in unsent {
+/// In a child that the program has forked: what waited to be sent then is its parent's to send. Done
+/// before anything else is written, which is the child's own.
+fn leave_to_parent(py: Python<'_>, core: &LoopCore) {
+    let forks = fork::generation();
+    let unsent = core.state.with(py, |state| {
+        let forked = std::mem::replace(&mut state.forks, forks) != forks;
+        forked.then(|| std::mem::take(&mut state.unsent))
+    });
+    for stream in unsent.into_iter().flatten() {
         let stream = stream.get();
         stream.state.with(py, |state| state.scheduled = false);
         stream.clear(py);
@@ -467,13 +472,7 @@ fn forget_all(py: Python<'_>, core: &LoopCore) {
 
 /// Sends what the streams have collected in this round; the first error that ends the run.
 pub(super) fn flush_all(py: Python<'_>, core: &LoopCore) -> PyResult<()> {
-    let forks = fork::generation();
-    let forked = core.state.with(py, |state| {
-        std::mem::replace(&mut state.forks, forks) != forks
-    });
-    if forked {
-        forget_all(py, core);
-    }
+    leave_to_parent(py, core);
     let mut result = Ok(());
     loop {
         let mut unsent = core
