@@ -153,14 +153,21 @@ impl Entered {
         context: *mut ffi::PyObject,
         is_copied: bool,
     ) -> PyResult<()> {
-        // SAFETY: attached, and the reference is ours, also when leaving fails.
+        // SAFETY: attached, and the reference is ours: given back if the context is not entered, and
+        // by `leave` otherwise, after exiting.
         unsafe {
             if let Err(error) = self.leave(py) {
                 ffi::Py_DECREF(context);
                 return Err(error);
             }
-            self.enter(py, context, is_copied)
+            if ffi::PyContext_Enter(context) != 0 {
+                ffi::Py_DECREF(context);
+                return Err(PyErr::fetch(py));
+            }
         }
+        self.context = context;
+        self.is_copied = is_copied;
+        Ok(())
     }
 
     /// Leaves the context in which a handle was called, and lets the handle have it, so that others
@@ -173,25 +180,6 @@ impl Entered {
         self.leave(py)
     }
 
-    /// Enters a context whose reference is given to us.
-    unsafe fn enter(
-        &mut self,
-        py: Python<'_>,
-        context: *mut ffi::PyObject,
-        is_copied: bool,
-    ) -> PyResult<()> {
-        // SAFETY: attached; `leave` exits it before we let go of our reference.
-        unsafe {
-            if ffi::PyContext_Enter(context) != 0 {
-                ffi::Py_DECREF(context);
-                return Err(PyErr::fetch(py));
-            }
-        }
-        self.context = context;
-        self.is_copied = is_copied;
-        Ok(())
-    }
-
     /// Leaves the context that is entered, if there is one.
     #[inline]
     pub(super) fn leave(&mut self, py: Python<'_>) -> PyResult<()> {
@@ -200,7 +188,7 @@ impl Entered {
             return Ok(());
         }
         self.is_copied = false;
-        // SAFETY: attached; entered by `enter`, which has our reference.
+        // SAFETY: attached; entered by `exchange`, with our reference.
         let exited = unsafe {
             let exited = ffi::PyContext_Exit(context);
             ffi::Py_DECREF(context);

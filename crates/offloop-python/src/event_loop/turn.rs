@@ -70,21 +70,21 @@ impl Turn {
 /// Runs rounds until the loop is told to stop.
 pub(super) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
-    let running = Running::begin(py, core);
+    let run = Run::begin(py, core);
     let result = run_rounds(event_loop);
-    drop(running);
+    drop(run);
     result
 }
 
 /// Rounds are run for as long as this is kept.
-struct Running<'a, 'py> {
+struct Run<'a, 'py> {
     py: Python<'py>,
     core: &'a LoopCore,
     /// No outer run goes on.
     begun: bool,
 }
 
-impl<'a, 'py> Running<'a, 'py> {
+impl<'a, 'py> Run<'a, 'py> {
     fn begin(py: Python<'py>, core: &'a LoopCore) -> Self {
         let begun = core.state.with(py, |state| {
             state.running = true;
@@ -94,7 +94,7 @@ impl<'a, 'py> Running<'a, 'py> {
     }
 }
 
-impl Drop for Running<'_, '_> {
+impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         self.core.state.with(self.py, |state| {
             state.running = !self.begun;
@@ -120,11 +120,11 @@ fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
 pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
-    let running = Running::begin(py, core);
+    let run = Run::begin(py, core);
     let result = round(event_loop, &mut turn);
     let left = turn.entered.leave(py);
     let flushed = writing::flush_all(py, core);
-    drop(running);
+    drop(run);
     result.and(left).and(flushed)
 }
 
