@@ -153,8 +153,8 @@ impl Entered {
         context: *mut ffi::PyObject,
         is_copied: bool,
     ) -> PyResult<()> {
-        // SAFETY: attached, and the reference is ours: given back if the context is not entered, and
-        // by `leave` otherwise, after exiting.
+        // SAFETY: attached, and the reference is ours: given back if the context is not entered,
+        // and by `leave` otherwise, after exiting.
         unsafe {
             if let Err(error) = self.leave(py) {
                 ffi::Py_DECREF(context);

@@ -455,8 +455,8 @@ fn write_failed(slf: &Bound<'_, Stream>, error: PyErr) -> PyResult<()> {
     Ok(())
 }
 
-/// In a child that the program has forked: what waited to be sent then is its parent's to send. Done
-/// before anything else is written, which is the child's own.
+/// In a child that the program has forked: what waited to be sent then is its parent's to send.
+/// Done before anything else is written, which is the child's own.
 fn leave_to_parent(py: Python<'_>, core: &LoopCore) {
     let forks = fork::generation();
     let unsent = core.state.with(py, |state| {
