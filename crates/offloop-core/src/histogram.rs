@@ -121,25 +121,19 @@ fn edge(index: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn random(seed: u64) -> impl FnMut() -> u64 {
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        }
-    }
+    use crate::random::random_below;
 
     #[test]
     fn quantiles_are_within_a_sixteenth_above_the_exact_ones() {
         for seed in 1..=200 {
-            let mut next = random(seed);
+            let mut next = random_below(seed);
             // From single nanoseconds to minutes, each octave as often as the others.
-            let octaves = 1 + next() % 38;
-            let mut values: Vec<u64> = (0..1 + next() % 3000)
-                .map(|_| (1 << (next() % octaves)) + next() % (1 << (next() % octaves)))
+            let octaves = 1 + next(38);
+            let mut values: Vec<u64> = (0..1 + next(3000))
+                .map(|_| {
+                    let within = 1 << next(octaves);
+                    (1 << next(octaves)) + next(within)
+                })
                 .collect();
             let mut histogram = Histogram::default();
             values.iter().for_each(|&value| histogram.record(value));

@@ -90,6 +90,7 @@ impl IdlePages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::random_below;
     use std::collections::BTreeSet;
 
     const PAGE: u64 = PAGE_BYTES;
@@ -119,13 +120,7 @@ mod tests {
     #[test]
     fn any_history_agrees_with_a_set_of_pages() {
         for seed in 1..=100_u64 {
-            let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let mut next = |bound: u64| {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                random % bound
-            };
+            let mut next = random_below(seed);
             let mut idle = IdlePages::new(300 * PAGE);
             let mut model = BTreeSet::new();
             for _ in 0..200 {

@@ -22,6 +22,8 @@ mod lane;
 pub mod limits;
 mod load;
 mod pool;
+#[cfg(test)]
+mod random;
 mod ranges;
 mod restart;
 mod slab;

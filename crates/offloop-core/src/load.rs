@@ -249,6 +249,7 @@ fn share(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::random_below;
 
     const MS: u64 = 1_000_000;
     const SECOND: u64 = 1000 * MS;
@@ -348,13 +349,7 @@ mod tests {
     #[test]
     fn recent_shares_agree_with_a_second_by_second_account() {
         for seed in 1..=100_u64 {
-            let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let mut next = |bound: u64| {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                random % bound
-            };
+            let mut next = random_below(seed);
             let mut now = next(100) * SECOND;
             let mut load = LoopLoad::default();
             // What was done in each millisecond: busy or not.

@@ -203,6 +203,7 @@ fn whole_pages(len: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::random_below;
     use std::collections::BTreeMap;
 
     const PAGE: u64 = PAGE_BYTES;
@@ -296,13 +297,7 @@ mod tests {
     #[test]
     fn any_history_keeps_ranges_apart_and_the_tiling_whole() {
         for seed in 1..=200_u64 {
-            let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let mut next = |bound: u64| {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                random % bound
-            };
+            let mut next = random_below(seed);
             let mut ranges = RangeAllocator::new(64 * PAGE);
             let mut live: Vec<(u64, u64)> = Vec::new();
             for _ in 0..300 {

@@ -144,6 +144,7 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::random_below;
     use std::collections::BTreeMap;
 
     fn at(nanos: u64) -> Instant {
@@ -177,13 +178,7 @@ mod tests {
     #[test]
     fn any_sequence_of_operations_agrees_with_a_plain_map() {
         for seed in 1..=300_u64 {
-            let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let mut next = |bound: u64| {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                random % bound
-            };
+            let mut next = random_below(seed);
             let (mut timers, mut model) = (Timers::new(), BTreeMap::new());
             for _ in 0..400 {
                 let key = next(40) as u32;

@@ -145,6 +145,7 @@ impl TrimPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::random_below;
 
     const MIB: u64 = 1 << 20;
     const WINDOW: Duration = Duration::from_secs(10);
@@ -302,13 +303,7 @@ mod tests {
     #[test]
     fn any_history_keeps_the_last_window_and_ends_quietly() {
         for seed in 1..=300_u64 {
-            let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let mut next = |bound: u64| {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                random % bound
-            };
+            let mut next = random_below(seed);
             let mut arena = Arena::new();
             let mut peaks = Vec::new();
             for _ in 0..200 {
