@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gates import PATIENCE_SECONDS
+from tls_ends import CERTIFICATE
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
 DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
 PACKAGES = {"postgres": "postgresql", "redis-server": "redis-server"}
 """Program -> the package of Debian's that has it."""

@@ -12,16 +12,7 @@ import struct
 import pytest
 
 from compared import Settling, compare
-from servers import CERTIFICATE
-
-
-def context(*, server: bool) -> ssl.SSLContext:
-    """A context of either side, with the certificate of the tests."""
-    if server:
-        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        made.load_cert_chain(CERTIFICATE)
-        return made
-    return ssl.create_default_context(cafile=CERTIFICATE)
+from tls_ends import client_context, server_context
 
 
 class Peer:
@@ -31,7 +22,7 @@ class Peer:
         self.sock = socket.create_connection(address)
         self.sock.setblocking(False)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context(server=False).wrap_bio(
+        self.tls = client_context().wrap_bio(
             self.incoming, self.outgoing, server_hostname="localhost"
         )
 
@@ -215,7 +206,7 @@ def test_broken_client_ends_as_on_the_standard_loop_and_the_server_goes_on(stage
             protocols.append(Recorder(calls))
             return protocols[-1]
 
-        server = await loop.create_server(make, "127.0.0.1", 0, ssl=context(server=True))
+        server = await loop.create_server(make, "127.0.0.1", 0, ssl=server_context())
         address = server.sockets[0].getsockname()
         peer = Peer(address)
         await settling.wait()

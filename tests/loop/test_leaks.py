@@ -17,7 +17,7 @@ import tracemalloc
 import pytest
 
 import offloop
-from servers import CERTIFICATE
+from tls_ends import client_context, server_context
 
 CYCLES = 10_000
 WARM_UP = 1_000
@@ -207,9 +207,7 @@ class Failing(Lost):
 @pytest.fixture
 def state():
     """The two contexts of TLS."""
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain(CERTIFICATE)
-    return server_side, ssl.create_default_context(cafile=CERTIFICATE)
+    return server_context(), client_context()
 
 
 CASES = {

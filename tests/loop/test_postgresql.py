@@ -7,7 +7,8 @@ import asyncpg
 import psycopg
 import pytest
 
-from servers import CERTIFICATE, PostgreSQL, running
+from servers import PostgreSQL, running
+from tls_ends import CERTIFICATE, client_context
 
 LARGE = bytes(range(256)) * 16384
 ROWS = 2000
@@ -159,7 +160,7 @@ def test_tls_is_spoken_after_the_plain_greeting(run, connect_asyncpg, connect_ps
     query = "select version from pg_stat_ssl where pid = pg_backend_pid()"
 
     async def main():
-        trusting = ssl.create_default_context(cafile=CERTIFICATE)
+        trusting = client_context()
         trusting.check_hostname = False
         connection = await connect_asyncpg(ssl=trusting)
         version = await connection.fetchval(query)

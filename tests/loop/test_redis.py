@@ -6,7 +6,8 @@ import pytest
 import redis.asyncio
 import redis.exceptions
 
-from servers import CERTIFICATE, Redis, running
+from servers import Redis, running
+from tls_ends import CERTIFICATE
 
 LARGE = bytes(range(256)) * 16384
 

@@ -1,40 +1,24 @@
-"""TLS on the loop, with `ssl.SSLContext` unchanged: exchange, upgrade, refusal, half-open ends.
-
-`localhost.pem` is a certificate and its key that were made for these tests and protect nothing.
-"""
+"""TLS on the loop, with `ssl.SSLContext` unchanged: exchange, upgrade, refusal, half-open ends."""
 
 import asyncio
 import socket
 import ssl
-from pathlib import Path
 
 import pytest
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
+from tls_ends import client_context, echo, server_context
+
 LARGE = bytes(range(256)) * 8192
 
 
 @pytest.fixture(scope="module")
-def server_side() -> ssl.SSLContext:
-    """A server's context with our certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    return context
+def server_side():
+    return server_context()
 
 
 @pytest.fixture(scope="module")
-def client_side() -> ssl.SSLContext:
-    """A client's context that trusts that certificate alone."""
-    return ssl.create_default_context(cafile=CERTIFICATE)
-
-
-async def echo(reader, writer):
-    """Send back what comes until the end."""
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-    await writer.wait_closed()
+def client_side():
+    return client_context()
 
 
 @pytest.mark.parametrize("at_once", [1, 20])

@@ -14,7 +14,8 @@ import pytest
 
 import offloop
 from gates import PATIENCE_SECONDS
-from tls_by_hand import LIBRARY_IS_SHARED, Filling, Pair, Told, server_context
+from tls_by_hand import Filling, Pair, Told
+from tls_ends import LIBRARY_IS_SHARED, server_context
 
 TIMES = 3
 

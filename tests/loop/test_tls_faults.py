@@ -15,7 +15,8 @@ import pytest
 
 import offloop
 from gates import PATIENCE_SECONDS
-from tls_by_hand import CERTIFICATE, LIBRARY_IS_SHARED, Filling, Pair, Told, server_context
+from tls_by_hand import Filling, Pair, Told
+from tls_ends import CERTIFICATE, LIBRARY_IS_SHARED, server_context
 
 SMALL, LARGE = 4, 150_000
 SPOILED = r"BAD_RECORD_MAC|RECORD_LAYER_FAILURE"

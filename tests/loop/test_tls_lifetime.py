@@ -9,7 +9,6 @@ import sys
 import tracemalloc
 import weakref
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -18,31 +17,9 @@ from _offloop_worker._offloop import Tls
 from gates import PATIENCE_SECONDS
 from offloop._loop.tls import SSLTransport, TlsProtocol
 from offloop._loop.transports import StreamTransport
+from tls_ends import LIBRARY_IS_SHARED, client_context, echo, server_context
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
-LIBRARY_IS_SHARED = "libssl" in Path("/proc/self/maps").read_text()
 CONNECTIONS = 1000
-
-
-def server_context():
-    """A server's context with our certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    return context
-
-
-def client_context():
-    """A client's context that trusts it."""
-    return ssl.create_default_context(cafile=CERTIFICATE)
-
-
-async def echo(reader, writer):
-    """Send back what comes until the end."""
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-    await writer.wait_closed()
 
 
 async def ask(address, context, question=b"question"):

@@ -15,15 +15,8 @@ import pytest
 
 import offloop
 from offloop._loop.tls import TlsProtocol
-from tls_by_hand import (
-    CERTIFICATE,
-    LIBRARY_IS_SHARED,
-    Filling,
-    Pair,
-    Told,
-    client_context,
-    server_context,
-)
+from tls_by_hand import Filling, Pair, Told
+from tls_ends import CERTIFICATE, LIBRARY_IS_SHARED, client_context, server_context
 
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 SIZES = [1, 1000, 16384, 16385, 100_000, 1_000_000]

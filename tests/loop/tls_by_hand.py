@@ -6,24 +6,8 @@ Each record passes through the test's hands, which can hold it back, cut it or s
 import asyncio
 import socket
 import ssl
-from pathlib import Path
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
-LIBRARY_IS_SHARED = "libssl" in Path("/proc/self/maps").read_text()
-
-
-def server_context(version=None):
-    """A server's context, of one version of TLS or of any."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    if version is not None:
-        context.minimum_version = context.maximum_version = version
-    return context
-
-
-def client_context():
-    """A client's context that trusts our certificate."""
-    return ssl.create_default_context(cafile=CERTIFICATE)
+from tls_ends import client_context, server_context
 
 
 class Told(asyncio.Protocol):
