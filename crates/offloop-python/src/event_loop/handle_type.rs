@@ -13,9 +13,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::handle::{
-    CANCELLED, Handle, INLINE, RawHandle, SCHEDULED, clear, dealloc, dealloc_timer, keep_text,
-    own_context, size, take_contents, track, traverse,
+    CANCELLED, Handle, INLINE, RawHandle, SCHEDULED, keep_text, own_context, take_contents,
 };
+use super::handle_memory::{clear, dealloc, dealloc_timer, size, track, traverse};
 use crate::names::function;
 
 pub(super) struct Types {

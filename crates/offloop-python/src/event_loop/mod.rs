@@ -26,6 +26,7 @@ mod context;
 mod fast;
 mod feeding;
 mod handle;
+mod handle_memory;
 mod handle_type;
 mod making;
 mod reading;

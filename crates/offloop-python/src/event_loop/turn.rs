@@ -20,7 +20,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::context::Entered;
-use super::handle::{Handle, trim};
+use super::handle::Handle;
+use super::handle_memory::trim;
 use super::running::Mark;
 use super::schedule::Entry;
 use super::watch::Side;
