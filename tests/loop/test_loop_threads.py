@@ -62,6 +62,39 @@ def test_sleeping_loop_is_woken_every_time(loop):
     assert not ran.acquire(blocking=False)
 
 
+@pytest.mark.parametrize("question", ["cancel", "cancelled"])
+def test_who_asks_for_a_handle_that_runs_waits_where_the_standard_loop_has_them_wait(
+    loop, question
+):
+    running, ended = threading.Event(), threading.Event()
+    asked = []
+    handles = []
+
+    def run():
+        # Who runs it does not wait for itself.
+        getattr(handles[0], question)()
+        running.set()
+        # A callback that takes its time: who does not wait has asked by then.
+        time.sleep(0.1)
+        ended.set()
+
+    def ask():
+        running.wait()
+        getattr(handles[0], question)()
+        asked.append(ended.is_set())
+        if len(asked) == 3:
+            loop.call_soon_threadsafe(loop.stop)
+
+    handles.append(loop.call_soon_threadsafe(run))
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    loop.run_forever()
+    for thread in threads:
+        thread.join()
+    assert asked == [True] * 3 or not hasattr(asyncio.events, "_ThreadSafeHandle")
+
+
 def test_handle_may_be_cancelled_from_its_own_thread_before_it_runs(loop):
     cancelled = []
 

@@ -29,7 +29,7 @@ def describe(handle: Any) -> str:
     """Return the text that the standard library's handle of the same state has."""
     if handle._repr is not None:
         return str(handle._repr)
-    info = ["TimerHandle" if isinstance(handle, asyncio.TimerHandle) else "Handle"]
+    info = [handle.__class__.__name__]
     if handle._cancelled:
         info.append("cancelled")
     if isinstance(handle, asyncio.TimerHandle):

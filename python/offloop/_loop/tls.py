@@ -142,7 +142,11 @@ class TlsProtocol(_Standard):  # type: ignore[misc]
             tls, context, buffers = self._tls, self._sslcontext, (self._incoming, self._outgoing)
             if tls.take_over(self._sslobj, context, *buffers, self._write_backlog):
                 self._incoming, self._outgoing = _Incoming(tls), _Outgoing(tls)
-        super()._on_handshake_complete(handshake_exc)
+        try:
+            super()._on_handshake_complete(handshake_exc)
+        finally:
+            # Its traceback leads to this frame.
+            del handshake_exc
 
     def _do_read(self) -> None:
         if self._tls.taken:

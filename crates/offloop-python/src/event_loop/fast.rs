@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::calling::{
     Arguments, FastMethod, SimpleMethod, enter, enter_plain, missing, put_fast, put_simple,
 };
-use super::{making, turn};
+use super::{handle_sharing, making, turn};
 
 /// Puts the methods on the class.
 pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -136,7 +136,8 @@ unsafe extern "C" fn call_soon_threadsafe(
                 return call.sort_out(py, "call_soon_threadsafe");
             };
             let handle = schedule(py, call, context, "call_soon_threadsafe")?;
-            if let Err(error) = call.event_loop.get().wake(py) {
+            let shared = handle_sharing::share(py, handle.cast());
+            if let Err(error) = shared.and_then(|()| call.event_loop.get().wake(py)) {
                 ffi::Py_DECREF(handle);
                 return Err(error);
             }

@@ -27,6 +27,7 @@ use pyo3::prelude::*;
 
 use super::context::hold_the_same;
 use super::handle_memory::{allocate, show, track};
+use super::handle_sharing::MarkedRun;
 use super::handle_type::types;
 
 /// Arguments that a handle holds without a tuple.
@@ -41,6 +42,10 @@ const REPEATS: u8 = 4;
 const UNSEEN: u8 = 8;
 /// The collector knows the handle (invariant 1).
 pub(super) const TRACKED: u8 = 16;
+/// Other threads may cancel it, and wait for its run.
+pub(super) const SHARED: u8 = 32;
+/// A run that others may wait for goes on.
+pub(super) const RUNNING: u8 = 64;
 
 /// The C layout of both types. What every handle needs lies in the first 64 bytes.
 #[repr(C)]
@@ -329,7 +334,7 @@ impl Handle {
 
     /// Calls the callback, in whatever context is entered. Null is an error that is set.
     #[inline]
-    pub(super) fn call(&self, _py: Python<'_>) -> *mut ffi::PyObject {
+    pub(super) fn call(&self, py: Python<'_>) -> *mut ffi::PyObject {
         let raw = self.0.as_ptr();
         // SAFETY: attached. If nobody else has the handle, nobody can cancel it during the call
         // and so drop what it holds; otherwise callback and arguments get references of their
@@ -340,6 +345,7 @@ impl Handle {
                 return vectorcall((*raw).callback, &raw mut (*raw).args, (*raw).count);
             }
             let mut held = Held::of(raw);
+            let _run = MarkedRun::begin(py, raw);
             if held.count as usize <= INLINE {
                 vectorcall(held.callback, &raw mut held.args, held.count)
             } else {

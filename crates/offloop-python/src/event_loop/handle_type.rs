@@ -13,14 +13,17 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::handle::{
-    CANCELLED, Handle, INLINE, RawHandle, SCHEDULED, keep_text, own_context, take_contents,
+    CANCELLED, Handle, INLINE, RawHandle, SCHEDULED, SHARED, keep_text, own_context, take_contents,
 };
 use super::handle_memory::{clear, dealloc, dealloc_timer, size, track, traverse};
+use super::handle_sharing::wait_for_run;
 use crate::names::function;
 
 pub(super) struct Types {
     pub(super) handle: *mut ffi::PyTypeObject,
     pub(super) timer: *mut ffi::PyTypeObject,
+    /// This version of Python has a type for handles that other threads may wait for.
+    pub(super) are_waited_for: bool,
 }
 
 // SAFETY: the two types are immortal for the process and used by attached threads only.
@@ -29,6 +32,10 @@ unsafe impl Send for Types {}
 unsafe impl Sync for Types {}
 
 static TYPES: PyOnceLock<Types> = PyOnceLock::new();
+
+/// What asyncio calls a handle that other threads may wait for, where it has such ones.
+const THREAD_SAFE: &str = "_ThreadSafeHandle";
+
 unsafe extern "C" fn cancel(
     object: *mut ffi::PyObject,
     _: *mut ffi::PyObject,
@@ -37,6 +44,10 @@ unsafe extern "C" fn cancel(
     // SAFETY: a method of our type, attached. The handle is kept alive while its callback's
     // references go, which may run any code.
     unsafe {
+        if let Err(error) = wait_for_run(Python::assume_attached(), raw) {
+            error.restore(Python::assume_attached());
+            return null_mut();
+        }
         if (*raw).flags & CANCELLED == 0 {
             let event_loop = (*raw).event_loop;
             let scheduled = (*raw).flags & SCHEDULED != 0;
@@ -66,8 +77,11 @@ unsafe extern "C" fn cancelled(
 ) -> *mut ffi::PyObject {
     // SAFETY: a method of our type, attached.
     unsafe {
-        let cancelled = (*object.cast::<RawHandle>()).flags & CANCELLED != 0;
-        ffi::PyBool_FromLong(cancelled.into())
+        if let Err(error) = wait_for_run(Python::assume_attached(), object.cast()) {
+            error.restore(Python::assume_attached());
+            return null_mut();
+        }
+        get_cancelled(object, null_mut())
     }
 }
 
@@ -137,8 +151,11 @@ unsafe extern "C" fn get_cancelled(
     object: *mut ffi::PyObject,
     _: *mut c_void,
 ) -> *mut ffi::PyObject {
-    // SAFETY: as `cancelled`.
-    unsafe { cancelled(object, null_mut()) }
+    // SAFETY: a getter of our type, attached.
+    unsafe {
+        let cancelled = (*object.cast::<RawHandle>()).flags & CANCELLED != 0;
+        ffi::PyBool_FromLong(cancelled.into())
+    }
 }
 
 unsafe extern "C" fn get_scheduled(
@@ -194,13 +211,18 @@ unsafe extern "C" fn get_repr(object: *mut ffi::PyObject, _: *mut c_void) -> *mu
 /// `__class__`, by which `isinstance` takes us for what we stand for.
 unsafe extern "C" fn get_class(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     // SAFETY: a getter of our type, attached.
-    let (py, is_timer) = unsafe {
+    let (py, is_timer, is_shared) = unsafe {
         let py = Python::assume_attached();
         let timer = TYPES.get(py).map(|types| types.timer);
         let is_timer = timer.is_some_and(|timer| ffi::PyObject_TypeCheck(object, timer) != 0);
-        (py, is_timer)
+        let is_shared = (*object.cast::<RawHandle>()).flags & SHARED != 0;
+        (py, is_timer, is_shared)
     };
-    let name = if is_timer { "TimerHandle" } else { "Handle" };
+    let name = match (is_timer, is_shared) {
+        (true, _) => "TimerHandle",
+        (false, true) => THREAD_SAFE,
+        (false, false) => "Handle",
+    };
     match function(py, "asyncio.events", name) {
         Ok(class) => class.into_ptr(),
         Err(error) => {
@@ -411,7 +433,12 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&'static Types> {
             ],
             handle.cast(),
         )?;
-        Ok(Types { handle, timer })
+        let are_waited_for = py.import("asyncio.events")?.hasattr(THREAD_SAFE)?;
+        Ok(Types {
+            handle,
+            timer,
+            are_waited_for,
+        })
     })
 }
 

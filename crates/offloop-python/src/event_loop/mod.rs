@@ -27,6 +27,7 @@ mod fast;
 mod feeding;
 mod handle;
 mod handle_memory;
+mod handle_sharing;
 mod handle_type;
 mod making;
 mod reading;
