@@ -113,4 +113,6 @@ def test_every_exclusion_has_a_reason_and_names_something_of_the_suite():
         source = Path(package, f"{module}.py").read_text()
         for test, reason in tests.items():
             assert reason
-            assert f"def {test.split('.')[-1]}(" in source, test
+            class_name, name = test.split(".")
+            assert f"class {class_name}(" in source or sys.version_info < (3, 14), test
+            assert f"def {name}(" in source or sys.version_info < (3, 14), test

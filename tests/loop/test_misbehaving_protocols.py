@@ -111,7 +111,7 @@ ACTIONS = {
     "write, then close": lambda p: (p.transport.write(b"<last>"), p.transport.close()),
     "write, then abort": lambda p: (p.transport.write(BIG), p.transport.abort()),
     "close, then write": lambda p: (p.transport.close(), p.transport.write(b"<late>")),
-    "write lines of nonsense": lambda p: p.transport.writelines([b"<good>", None]),
+    "write lines of nonsense": lambda p: p.transport.writelines([b"<good>", 7]),
     "end": lambda protocol: protocol.transport.write_eof(),
     "end twice": lambda protocol: [protocol.transport.write_eof() for _ in range(2)],
     "end, then write": lambda p: (p.transport.write_eof(), p.transport.write(b"late")),
@@ -206,6 +206,8 @@ DIFFERENT = {
     ("get_buffer", "change the protocol"): "the standard loop tells the new protocol of bytes in "
     "a buffer that is the old one's",
     ("get_buffer", "change to a buffered one"): "the same",
+    ("connection_lost", "write lines of nonsense"): "the latest versions of the standard loop do "
+    "not look at what they drop",
 }
 """Where our loop does better; it is asserted below."""
 
@@ -271,3 +273,11 @@ def test_bytes_go_to_the_protocol_whose_buffer_they_are_in(successor):
     ]
     assert "b'two'" in [argument for entry in seen[3:] for argument in entry]
     assert [entry for entry in seen if entry[0] == "report"] == []
+
+
+def test_nonsense_is_refused_also_when_it_would_be_dropped():
+    def scenario(seen):
+        return play(seen, Recorder(seen, "connection_lost", ACTIONS["write lines of nonsense"]))
+
+    seen = seen_on(offloop.new_event_loop, scenario)
+    assert ("refused", "TypeError") in [entry[:2] for entry in seen]

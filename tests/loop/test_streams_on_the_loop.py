@@ -187,11 +187,11 @@ def test_what_was_given_arrives_though_the_buffer_changes_afterwards(kind, size)
     offloop.run(main())
 
 
-@pytest.mark.parametrize("data", ["text", 7, None, [b"list"]])
+@pytest.mark.parametrize("data", ["text", 7, 2.5, [b"list"]])
 def test_what_is_no_bytes_is_refused(run, data):
     async def main():
         transport, _, theirs = await connected()
-        with pytest.raises(TypeError, match="data argument must be a bytes-like object"):
+        with pytest.raises(TypeError, match="data argument must be a bytes"):
             transport.write(data)
         with pytest.raises(TypeError):
             transport.writelines([data])
@@ -201,6 +201,21 @@ def test_what_is_no_bytes_is_refused(run, data):
         theirs.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("nothing", [None, "", 0, []])
+def test_lines_of_no_bytes_are_refused_also_where_they_are_empty(our_loop, nothing):
+    # The latest versions of the standard loop drop them.
+    async def main():
+        transport, _, theirs = await connected()
+        with pytest.raises(TypeError):
+            transport.writelines([b"good", nothing])
+        transport.writelines([b"still ", b"", bytearray(), b"works"])
+        assert await received(theirs, 11) == b"still works"
+        transport.abort()
+        theirs.close()
+
+    our_loop.run_until_complete(main())
 
 
 def test_view_of_wide_items_counts_in_bytes(run):
