@@ -4,6 +4,7 @@ import asyncio
 import builtins
 import io
 import random
+import sys
 
 import pytest
 from page_cache import drop_from_cache
@@ -25,6 +26,10 @@ TEXT = (
     "\x00",
 )
 TEXT_MODES = "r", "w", "a", "x", "r+", "w+", "a+", "rt"
+if sys.version_info < (3, 12):
+    # What a built-in file gives that is read and written in turns depends on the size of its buffer
+    # there, which is not ours.
+    TEXT_MODES = tuple(mode for mode in TEXT_MODES if "+" not in mode)
 BINARY_MODES = "rb", "wb", "ab", "xb", "r+b", "w+b", "a+b", "rb+"
 NEWLINES = None, "", "\n", "\r", "\r\n"
 NAMES = (

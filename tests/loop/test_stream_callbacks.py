@@ -7,6 +7,7 @@ differently.
 import asyncio
 import contextvars
 import socket
+import sys
 import threading
 
 import pytest
@@ -286,6 +287,9 @@ def test_wrong_data_is_the_standard_error(data):
     for factory in (asyncio.SelectorEventLoop, offloop.EventLoop):
         with asyncio.Runner(loop_factory=factory) as runner:
             texts.append(runner.run(main()))
+    if sys.version_info < (3, 12):
+        # There the standard loop joins the lines, and tells what that says.
+        del texts[0][1], texts[1][1]
     assert texts[0] == texts[1]
 
 

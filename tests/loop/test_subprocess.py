@@ -20,6 +20,12 @@ from gates import run_program
 from offloop._loop import subprocesses
 
 CHILDREN = 200
+WHERE_DESCRIPTORS_TELL = pytest.mark.parametrize(
+    "make_loop",
+    ["offloop"] if sys.version_info < (3, 12) else ["asyncio", "offloop"],
+    indirect=True,
+)
+"""Before Python 3.12 the standard loop has a thread wait for each child, which is first to know."""
 
 
 def open_descriptors() -> list[str]:
@@ -243,6 +249,7 @@ def test_many_children_at_once_leave_no_descriptor_thread_or_zombie(run, childre
         assert running == threads
 
 
+@WHERE_DESCRIPTORS_TELL
 def test_status_that_somebody_else_took_is_255(run, caplog):
     async def main():
         process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "read line", stdin=PIPE)
@@ -355,6 +362,7 @@ def test_cancelled_creation_leaves_no_child(our_loop, children_left):
     assert open_descriptors() == descriptors
 
 
+@WHERE_DESCRIPTORS_TELL
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_child_of_a_closed_loop_is_killed_with_its_transport(make_loop):
