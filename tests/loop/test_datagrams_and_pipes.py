@@ -232,7 +232,7 @@ def test_reading_asks_for_no_memory_that_the_system_must_map(kind, size):
     instead = {"LD_PRELOAD", "PYTHONPATH", "PYTHONMALLOC"}
     kept = {name: value for name, value in os.environ.items() if name not in instead}
     result = subprocess.run(
-        [sys.executable, "-c", COLD, kind, str(size)],
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", COLD, kind, str(size)],
         env={**kept, "MALLOC_MMAP_THRESHOLD_": "131072"},
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ are those of the standard loop, in the same order.
 import asyncio
 import contextlib
 import socket
+import sys
 
 import pytest
 
@@ -210,6 +211,8 @@ DIFFERENT = {
     "not look at what they drop",
 }
 """Where our loop does better; it is asserted below."""
+if sys.version_info < (3, 11, 7):
+    DIFFERENT["connection_made", "pause"] = "the first versions of 3.11 read all the same"
 
 
 def cases(callbacks):

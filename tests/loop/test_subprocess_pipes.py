@@ -10,6 +10,8 @@ from asyncio.subprocess import PIPE
 
 import pytest
 
+from offloop._loop.subprocesses import ReadPipeTransport
+
 LARGE = 5_000_003
 
 
@@ -93,7 +95,9 @@ def test_paused_pipe_is_not_read(run):
     async def main():
         transport, protocol, write = await connected()
         transport.pause_reading()
-        assert not transport.is_reading()
+        if isinstance(transport, ReadPipeTransport):
+            # The standard one does not know in the first versions of 3.11.
+            assert not transport.is_reading()
         os.write(write, b"late")
         os.close(write)
         await rounds()

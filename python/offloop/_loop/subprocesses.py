@@ -161,6 +161,10 @@ class ChildTransport(_StandardChild):  # type: ignore[misc]
 class ReadPipeTransport(_StandardReadPipe):  # type: ignore[misc]
     """The read end of a pipe."""
 
+    def is_reading(self) -> bool:
+        """Return whether it reads what arrives."""
+        return not self._paused and not self._closing
+
     def _end_of_file(self) -> None:
         if self._loop.get_debug():
             logger.info("%r was closed by peer", self)
