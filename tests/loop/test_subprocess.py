@@ -412,7 +412,8 @@ def test_exhausted_descriptors_leave_none_open(run, children_left):
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             gc.collect()
-            assert open_descriptors() == descriptors
+            # Before 3.11.4 `Popen` itself leaves pipes open where one cannot be made (gh-87474).
+            assert open_descriptors() == descriptors or sys.version_info < (3, 11, 4)
             assert not children_left()
         for filler in fillers:
             os.close(filler)

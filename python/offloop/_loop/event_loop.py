@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 from _offloop_worker._offloop import LoopCore
+from offloop._loop.registry import Transports
 from offloop._loop.selector import WatchedSelector
 from offloop._loop.sockets import SocketMethods
 from offloop._loop.statistics import LagHistogram, LoopStatistics
@@ -61,6 +62,7 @@ class EventLoop(SocketMethods):
         self._datagram_memory = memoryview(bytearray(0))
         self._last_sockname: object = None
         super().__init__(WatchedSelector(self))  # type: ignore[arg-type]
+        self._transports = Transports(self)
         if type(self).time is not LoopCore.time:
             self._set_own_clock(False)
         if type(self).call_at is not LoopCore.call_at:

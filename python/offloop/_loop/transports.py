@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import constants, selector_events
+from asyncio import constants, selector_events, trsock
 from asyncio.selector_events import (  # type: ignore[attr-defined]
     _SelectorDatagramTransport,
     _SelectorSocketTransport,
@@ -20,6 +20,7 @@ from asyncio.selector_events import (  # type: ignore[attr-defined]
 from typing import Any
 
 from _offloop_worker._offloop import Stream, add_stream_methods
+from offloop._loop.registry import keep_clients_apart
 
 __all__ = ["DatagramTransport", "StreamTransport"]
 
@@ -47,6 +48,10 @@ def _set_nodelay(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+_get_extra = asyncio.BaseTransport._extra.__get__  # type: ignore[attr-defined]
+_set_extra = asyncio.BaseTransport._extra.__set__  # type: ignore[attr-defined]
+
+
 class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     """A TCP or Unix stream connection."""
 
@@ -60,12 +65,14 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         "_server",
         "_sock",
         "_sock_fd",
+        "_own_socket",
         # From Python 3.12 on an attribute, a method before.
         *(() if hasattr(_SelectorSocketTransport, "_write_ready") else ("_write_ready",)),
     )
 
     _native: Stream
     _sock: Any
+    _own_socket: Any
 
     _closing = _of_stream("closing")
     _paused = _of_stream("paused")
@@ -87,17 +94,57 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     ) -> None:
         self._sock = None
         self._native = Stream(loop, sock, self)
+        self._native.enter_registry()
         _set_nodelay(sock)
+        keep_clients_apart(server, loop)
         super().__init__(loop, sock, protocol, waiter, extra, server)
-        # Connections that a server has accepted have one name on this side, and need one object.
-        name = self._extra["sockname"]
-        if name == loop._last_sockname:
-            self._extra["sockname"] = loop._last_sockname
-        else:
-            loop._last_sockname = name
+        self._pack_extra(sock)
         if "_write_ready" in StreamTransport.__slots__:
             # Not called here. The standard class lets go of it when it is closed.
             self._write_ready = None
+
+    def _pack_extra(self, sock: socket.socket) -> None:
+        """Keep what the standard constructor has found out in less memory."""
+        extra, loop = self._extra, self._loop
+        # Connections that a server has accepted have one name on this side, and need one object.
+        name = extra["sockname"]
+        if name == loop._last_sockname:
+            extra["sockname"] = name = loop._last_sockname
+        else:
+            loop._last_sockname = name
+        self._own_socket = sock
+        if extra.keys() == {"peername", "socket", "sockname"}:
+            self._native.keep_names(extra["peername"], name)
+            _set_extra(self, None)
+
+    @property
+    def _extra(self) -> dict[str, Any]:
+        """The dictionary of the standard transport, made when somebody asks for it."""
+        extra: dict[str, Any] | None = _get_extra(self)
+        if extra is None:
+            names = ("peername", "socket", "sockname")
+            extra = {name: self.get_extra_info(name) for name in names}
+            _set_extra(self, extra)
+        return extra
+
+    @_extra.setter
+    def _extra(self, extra: dict[str, Any] | None) -> None:
+        _set_extra(self, extra)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known of the connection: ``peername``, ``socket``, ``sockname``."""
+        extra = _get_extra(self)
+        if extra is not None:
+            return extra.get(name, default)
+        if name == "peername":
+            return self._native.peername
+        if name == "sockname":
+            return self._native.sockname
+        if name != "socket":
+            return default
+        if not isinstance(self._own_socket, trsock.TransportSocket):
+            self._own_socket = trsock.TransportSocket(self._own_socket)
+        return self._own_socket
 
     @property
     def _buffer(self) -> Stream:

@@ -18,6 +18,7 @@
 //! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
+mod address;
 mod calling;
 mod cell;
 mod child;
@@ -31,6 +32,7 @@ mod handle_sharing;
 mod handle_type;
 mod making;
 mod reading;
+mod registry;
 mod running;
 mod schedule;
 mod sock;
@@ -44,6 +46,7 @@ mod view;
 mod watch;
 mod writing;
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
@@ -59,9 +62,10 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use cell::GilCell;
 use reading::ReadMemory;
+use registry::Registry;
 use schedule::{Entry, Schedule};
 use statistics::Meter;
-use stream::Stream;
+use stream::{Chunk, Stream};
 use watch::Watches;
 
 /// What one loop knows.
@@ -93,6 +97,8 @@ struct State {
     armed: Option<running::Armed>,
     /// Streams that have something to send at the end of the round.
     unsent: Vec<Py<Stream>>,
+    /// Empty queues for streams that begin to write.
+    spare_queues: Vec<VecDeque<Chunk>>,
     /// Taken out by whoever reads.
     read_memory: Option<Box<ReadMemory>>,
 }
@@ -101,6 +107,7 @@ struct State {
 #[pyclass(subclass, frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct LoopCore {
     state: GilCell<State>,
+    streams: GilCell<Registry>,
     running: Running,
 }
 
@@ -152,8 +159,10 @@ impl LoopCore {
                 keywords: None,
                 armed: None,
                 unsent: Vec::new(),
+                spare_queues: Vec::new(),
                 read_memory: None,
             }),
+            streams: GilCell::new(Registry::default()),
             running: Running::new(),
         })
     }
@@ -269,6 +278,21 @@ impl LoopCore {
         self.state.with(py, |state| state.watches.handles(py, fd))
     }
 
+    /// The transport of the stream that has a descriptor, unless it is over.
+    fn _stream_at<'py>(&self, fd: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let py = fd.py();
+        let fd = fd.extract::<usize>().ok()?;
+        let stream = self.streams.with(py, |streams| streams.at(py, fd))?;
+        stream.get().listed_transport(py)
+    }
+
+    /// The transports of all streams that are not over.
+    fn _streams<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        let streams = self.streams.with(py, |streams| streams.all(py));
+        let transports = streams.iter().map(|stream| stream.get().transport(py));
+        transports.flatten().collect()
+    }
+
     #[getter(_closed)]
     fn closed(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.closed)
@@ -374,6 +398,7 @@ impl LoopCore {
                 state.schedule.take_all(),
                 state.watches.take_all(),
                 std::mem::take(&mut state.unsent),
+                std::mem::take(&mut state.spare_queues),
                 state.read_memory.take(),
                 state.keywords.take(),
             )

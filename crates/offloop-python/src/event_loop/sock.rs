@@ -280,12 +280,18 @@ fn blocks(socket: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Raises the standard error if a transport uses the descriptor.
 fn check_no_transport(call: &Arguments<'_, '_>, fd: i32) -> PyResult<()> {
     let py = call.event_loop.py();
-    let transports = call.event_loop.getattr(intern!(py, "_transports"))?;
-    let used = match transports.getattr(intern!(py, "data"))?.cast::<PyDict>() {
-        Ok(transports) => transports.contains(fd)?,
-        Err(_) => true,
+    let by_stream = usize::try_from(fd).is_ok_and(|fd| {
+        let streams = &call.event_loop.get().streams;
+        streams.with(py, |streams| streams.at(py, fd)).is_some()
+    });
+    let by_other = || {
+        let transports = call.event_loop.getattr(intern!(py, "_transports"))?;
+        match transports.getattr(intern!(py, "data"))?.cast::<PyDict>() {
+            Ok(transports) => transports.contains(fd),
+            Err(_) => Ok(true),
+        }
     };
-    if used {
+    if by_stream || by_other()? {
         let name = intern!(py, "_ensure_fd_no_transport");
         call.event_loop.call_method1(name, (fd,))?;
     }

@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
 
+use super::address::Address;
 use super::cell::GilCell;
 use super::context::Entered;
 use super::statistics::Meter;
@@ -135,6 +136,12 @@ pub(super) struct StreamState {
     pub(super) lost: u32,
     /// `sendfile` waits for the queue to be empty.
     pub(super) empty_waiter: Option<Py<PyAny>>,
+    /// Not to be found by its descriptor: `sendfile` does with that as it likes.
+    hidden: bool,
+    /// Counted by its server.
+    attached: bool,
+    peername: Address,
+    sockname: Option<Py<PyAny>>,
     /// Counts it among the loop's open connections.
     open: Option<Arc<()>>,
     /// Whose descriptor is used; gone when the connection is over.
@@ -229,6 +236,10 @@ impl Stream {
                 eof: false,
                 lost: 0,
                 empty_waiter: None,
+                hidden: true,
+                attached: false,
+                peername: Address::Other(py.None()),
+                sockname: None,
                 open: Some(open),
                 socket: Some(socket.clone().unbind()),
             }),
@@ -250,6 +261,62 @@ impl Stream {
 
     fn __clear__(&self, py: Python<'_>) {
         self.detach(py);
+    }
+
+    /// Keeps the names of both ends, whatever becomes of the connection.
+    fn keep_names(&self, peername: &Bound<'_, PyAny>, sockname: Py<PyAny>) {
+        let py = peername.py();
+        let peername = Address::of(peername);
+        let old = self.state.with(py, |state| {
+            (
+                std::mem::replace(&mut state.peername, peername),
+                state.sockname.replace(sockname),
+            )
+        });
+        drop(old);
+    }
+
+    #[getter]
+    fn peername(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let peername = self.state.with(py, |state| state.peername.clone_ref(py));
+        peername.into_object(py)
+    }
+
+    #[getter]
+    fn sockname(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let name = |state: &mut StreamState| Some(state.sockname.as_ref()?.clone_ref(py));
+        self.state.with(py, name)
+    }
+
+    /// Whether its transport is found by the descriptor.
+    #[getter]
+    fn listed(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| !state.hidden)
+    }
+
+    #[setter]
+    fn set_listed(&self, py: Python<'_>, listed: bool) {
+        self.state.with(py, |state| state.hidden = !listed);
+    }
+
+    /// Whether a server counts it.
+    #[getter]
+    fn attached(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.attached)
+    }
+
+    #[setter]
+    fn set_attached(&self, py: Python<'_>, attached: bool) {
+        self.state.with(py, |state| state.attached = attached);
+    }
+
+    /// Lets the loop know it.
+    fn enter_registry(slf: &Bound<'_, Self>) {
+        let (py, stream) = (slf.py(), slf.get());
+        if let Ok(fd) = usize::try_from(stream.fd) {
+            let streams = &stream.event_loop.get().streams;
+            streams.with(py, |streams| streams.enter(fd, slf));
+        }
     }
 
     /// Lets go of transport and protocol: the connection is over.
@@ -453,6 +520,11 @@ impl Stream {
 }
 
 impl Stream {
+    /// Whether it was made for a descriptor.
+    pub(super) fn is_of(&self, fd: usize) -> bool {
+        usize::try_from(self.fd) == Ok(fd)
+    }
+
     /// The number by which the loop watches it.
     pub(super) fn watched_fd(&self) -> i32 {
         self.fd
@@ -493,6 +565,15 @@ impl Stream {
             transport.call_method0(method)?;
         }
         Ok(())
+    }
+
+    /// The transport, if it is to be found by the descriptor.
+    pub(super) fn listed_transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let transport = |state: &mut StreamState| {
+            let held = state.transport.as_ref().filter(|_| !state.hidden)?;
+            Some(held.bind(py).clone())
+        };
+        self.state.with(py, transport)
     }
 
     pub(super) fn transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
@@ -554,6 +635,17 @@ impl Stream {
             transport.call_method1("_fatal_error", (error, message))?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: Python objects end in attached threads.
+        let py = unsafe { Python::assume_attached() };
+        if let Ok(fd) = usize::try_from(self.fd) {
+            let streams = &self.event_loop.get().streams;
+            streams.with(py, |streams| streams.leave(fd, self));
+        }
     }
 }
 

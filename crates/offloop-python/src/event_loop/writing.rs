@@ -27,6 +27,10 @@ use super::view::View;
 use super::watch::{Side, add_stream, remove_stream};
 use super::{LoopCore, os_error};
 
+/// Empty queues kept for streams that begin to write: as many as write in a busy round.
+const SPARE_QUEUES: usize = 64;
+/// Longer queues are not kept, in chunks.
+const SPARE_QUEUE_MAX: usize = 16;
 /// This much is not kept for the end of the round: it fills a socket's buffer by itself.
 const SEND_AT_ONCE: usize = 64 * 1024;
 
@@ -59,7 +63,7 @@ pub(super) fn write(
         transport.call_method0(intern!(py, "_write_after_loss"))?;
         return Ok(());
     }
-    push(py, stream, bytes, len);
+    push(py, stream, Payload::Object(bytes.unbind()), len);
     sent_soon(slf)
 }
 
@@ -86,7 +90,7 @@ pub(super) fn writelines(
     for bytes in lines {
         let len = bytes.as_bytes().len();
         if len > 0 {
-            push(py, stream, bytes, len);
+            push(py, stream, Payload::Object(bytes.unbind()), len);
         }
     }
     sent_soon(slf)
@@ -133,22 +137,19 @@ pub(super) fn write_records(slf: &Bound<'_, Stream>, records: Vec<u8>) -> PyResu
     if stream.lost(py) > 0 {
         return stream.call_transport(py, "_write_after_loss");
     }
-    stream.state.with(py, |state| {
-        state.size += records.len();
-        state.chunks.push_back(Chunk {
-            bytes: Payload::Records(records),
-            sent: 0,
-        });
-    });
+    let len = records.len();
+    push(py, stream, Payload::Records(records), len);
     sent_soon(slf)
 }
 
-fn push(py: Python<'_>, stream: &Stream, bytes: Bound<'_, PyBytes>, len: usize) {
-    let chunk = Chunk {
-        bytes: Payload::Object(bytes.unbind()),
-        sent: 0,
-    };
+fn push(py: Python<'_>, stream: &Stream, bytes: Payload, len: usize) {
+    let chunk = Chunk { bytes, sent: 0 };
+    let core = stream.event_loop(py).get();
     stream.state.with(py, |state| {
+        if state.chunks.capacity() == 0 {
+            let spare = core.state.with(py, |state| state.spare_queues.pop());
+            state.chunks = spare.unwrap_or_default();
+        }
         state.size += len;
         state.chunks.push_back(chunk);
     });
@@ -359,7 +360,20 @@ fn send_waiting(slf: &Bound<'_, Stream>) -> Sent {
             break sent;
         }
     };
-    stream.count(py, |meter| meter.bytes_sent += count);
+    let core = stream.event_loop(py).get();
+    stream.state.with(py, |stream| {
+        core.state.with(py, |state| {
+            state.meter.bytes_sent += count;
+            // An idle connection needs no queue.
+            let spare = stream.chunks.is_empty() && stream.chunks.capacity() > 0;
+            if spare {
+                let queue = std::mem::take(&mut stream.chunks);
+                if queue.capacity() <= SPARE_QUEUE_MAX && state.spare_queues.len() < SPARE_QUEUES {
+                    state.spare_queues.push(queue);
+                }
+            }
+        });
+    });
     outcome
 }
 
