@@ -5,9 +5,11 @@ certificate of the tests. A server runs in the foreground as our child and says 
 nothing polls. PostgreSQL refuses to run as root; a test run as root gives it to another user.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -173,8 +175,11 @@ class PostgreSQL(Server):
     def kill(self) -> None:
         """End the server and every process of a connection, without a word to the clients."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        for pid in (self.process.pid, *map(int, children.split())):
-            os.kill(pid, 9)
+        self.process.kill()
+        for pid in map(int, children.split()):
+            # One that was about to end has perhaps ended.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         super().kill()
 
 

@@ -307,7 +307,12 @@ def test_client_that_nobody_keeps_any_more_is_none_of_the_servers(run):
             await asyncio.sleep(0)
         await rounds()
         gc.collect()
-        assert clients_of(server) == 0
+        if KNOW_CLIENTS:
+            assert clients_of(server) == 0
+        else:
+            # Those count it for ever.
+            assert clients_of(server) == 1
+            server._detach()
         server.close()
         await asyncio.wait_for(server.wait_closed(), 30)
         client.close()
