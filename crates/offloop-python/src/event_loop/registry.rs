@@ -1,7 +1,7 @@
 //! The streams of a loop, by descriptor, without keeping them alive.
 //!
 //! The standard loop has a weak reference to each transport and its server has another one, which
-//! take 240 bytes together. Here a stream takes itself off the list as it goes.
+//! take 240 bytes together. Here a stream takes itself off the list when it is over, or gone.
 //!
 //! Invariants: 1. A pointer in the list is that of a stream whose `Drop` has not begun, so it may
 //!                be given a new reference: `Drop` calls `leave` before anything else, and nothing
@@ -29,9 +29,8 @@ const PLACES: usize = 1 << 20;
 pub(super) struct Registry {
     /// The last stream that was made for each descriptor.
     last: Vec<Option<Entry>>,
-    /// Streams that are still there although another one has their descriptor: its socket was
-    /// closed behind their backs, or they are over and somebody keeps them. And those whose
-    /// descriptor has no place.
+    /// Few: streams that another one has displaced, after their socket was closed behind their
+    /// backs, and those whose descriptor has no place.
     displaced: Vec<Entry>,
 }
 
@@ -39,7 +38,7 @@ pub(super) struct Registry {
 unsafe impl Send for Registry {}
 
 impl Registry {
-    /// Adds a stream once; it calls `leave` when it goes.
+    /// Adds a stream once; it calls `leave` when it is over, and as it goes.
     pub(super) fn enter(&mut self, fd: usize, stream: &Bound<'_, Stream>) {
         let entry = Entry {
             stream: ptr::from_ref(stream.get()),

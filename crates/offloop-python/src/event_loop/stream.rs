@@ -321,6 +321,7 @@ impl Stream {
 
     /// Lets go of transport and protocol: the connection is over.
     fn detach(&self, py: Python<'_>) {
+        self.leave_registry(py);
         let held = self.state.with(py, |state| {
             state.size = 0;
             state.open = None;
@@ -520,6 +521,14 @@ impl Stream {
 }
 
 impl Stream {
+    /// Has the loop forget it, if it has not already.
+    fn leave_registry(&self, py: Python<'_>) {
+        if let Ok(fd) = usize::try_from(self.fd) {
+            let streams = &self.event_loop.get().streams;
+            streams.with(py, |streams| streams.leave(fd, self));
+        }
+    }
+
     /// Whether it was made for a descriptor.
     pub(super) fn is_of(&self, fd: usize) -> bool {
         usize::try_from(self.fd) == Ok(fd)
@@ -642,10 +651,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // SAFETY: Python objects end in attached threads.
         let py = unsafe { Python::assume_attached() };
-        if let Ok(fd) = usize::try_from(self.fd) {
-            let streams = &self.event_loop.get().streams;
-            streams.with(py, |streams| streams.leave(fd, self));
-        }
+        self.leave_registry(py);
     }
 }
 
