@@ -313,6 +313,41 @@ def test_child_of_a_fork_in_mid_run_runs_a_loop_of_its_own_and_harms_nobody(tmp_
     assert (done.stdout, done.stderr) == ("7 b'parent' slept\n", "")
 
 
+CANCELLING_IN_A_CHILD = """
+import os, signal, threading, warnings
+import offloop
+
+warnings.simplefilter("ignore")
+loop = offloop.new_event_loop()
+running, go_on = threading.Event(), threading.Event()
+
+def run():
+    running.set()
+    go_on.wait()
+
+handle = loop.call_soon_threadsafe(run)
+thread = threading.Thread(target=loop.run_forever)
+thread.start()
+running.wait()
+child = os.fork()
+if child == 0:
+    # The thread that runs it is its parent's.
+    signal.alarm(20)
+    handle.cancel()
+    os._exit(7 if handle.cancelled() else 8)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+loop.call_soon_threadsafe(loop.stop)
+go_on.set()
+thread.join()
+loop.close()
+"""
+
+
+def test_child_does_not_wait_for_what_a_thread_of_its_parent_runs(tmp_path):
+    done = run_program(tmp_path, CANCELLING_IN_A_CHILD)
+    assert (done.stdout, done.stderr) == ("7\n", "")
+
+
 def test_threadsafe_call_to_a_loop_that_does_not_run_yet_waits_for_it(loop):
     seen = []
     thread = threading.Thread(target=loop.call_soon_threadsafe, args=(seen.append, "early"))

@@ -27,7 +27,7 @@ use pyo3::prelude::*;
 
 use super::context::hold_the_same;
 use super::handle_memory::{allocate, show, track};
-use super::handle_sharing::MarkedRun;
+use super::handle_sharing::SharedRun;
 use super::handle_type::types;
 
 /// Arguments that a handle holds without a tuple.
@@ -44,8 +44,6 @@ const UNSEEN: u8 = 8;
 pub(super) const TRACKED: u8 = 16;
 /// Other threads may cancel it, and wait for its run.
 pub(super) const SHARED: u8 = 32;
-/// A run that others may wait for goes on.
-pub(super) const RUNNING: u8 = 64;
 
 /// The C layout of both types. What every handle needs lies in the first 64 bytes.
 #[repr(C)]
@@ -345,7 +343,7 @@ impl Handle {
                 return vectorcall((*raw).callback, &raw mut (*raw).args, (*raw).count);
             }
             let mut held = Held::of(raw);
-            let _run = MarkedRun::begin(py, raw);
+            let _run = SharedRun::begin(py, raw);
             if held.count as usize <= INLINE {
                 vectorcall(held.callback, &raw mut held.args, held.count)
             } else {
