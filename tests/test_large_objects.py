@@ -12,6 +12,7 @@ import numpy
 import pytest
 
 import calls
+from gates import run_program
 
 pytestmark = pytest.mark.quick
 
@@ -80,12 +81,6 @@ def test_array_can_be_changed_there_and_here(pool):
     assert doubled[3] == 7.0
 
 
-def test_array_that_is_read_only_arrives_so(pool):
-    array = numpy.arange(12_500.0)
-    array.flags.writeable = False
-    assert not pool.submit(calls.echo, array).result().flags.writeable
-
-
 @pytest.mark.parametrize(
     "value", [bytes(range(250)) * 400, bytearray(range(250)) * 400], ids=["bytes", "bytearray"]
 )
@@ -152,6 +147,43 @@ def test_function_that_uses_attributes_is_described_once(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     function = importlib.import_module("by_value").write
     monkeypatch.delitem(sys.modules, "by_value")
-    codec = importlib.import_module("_offloop_worker.codec")
-    _, _, places = codec.describe(function)
-    assert [place[1] for place in places] == ["json"]
+    places = importlib.import_module("offloop._main")
+    _, _, _, checks, _ = places.describe(function)
+    assert [check[1] for check in checks[1:]] == ["json"]
+
+
+READ_ONLY = """
+    import sys
+    import numpy
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+    import offloop
+
+    def flags(*arrays):
+        inner = [one[0] if isinstance(one, list) else one for one in arrays]
+        return [one.flags.writeable for one in inner]
+
+    def read_only(count, kind):
+        array = numpy.zeros(count, kind)
+        array.flags.writeable = False
+        return array
+
+    def give():
+        return read_only(8, "f8"), [read_only(80_000, "u1")], read_only(900, "i4,f8")
+
+    if __name__ == "__main__":
+        kinds = [read_only(8, "f8"), read_only(80_000, "u1"), [read_only(9_000, "f8")],
+                 read_only(900, "i4,f8"), numpy.frombuffer(b"x" * 80_000, "u1"),
+                 numpy.broadcast_to(numpy.arange(5), (3_000, 5)), numpy.zeros(3)]
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            expected = pool.submit(flags, *kinds).result(), flags(*pool.submit(give).result())
+        with offloop.ProcessPool(1) as pool:
+            seen = pool.submit(flags, *kinds).result(), flags(*pool.submit(give).result())
+        print(expected == seen, expected, seen)
+"""
+
+
+def test_arrays_arrive_as_writable_as_from_the_standard_pool(tmp_path):
+    done = run_program(tmp_path, READ_ONLY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True"), done.stdout

@@ -56,6 +56,7 @@ class Lane:
         program: tuple[str, list[str], list[str]],
         setup: bytes,
         inherited: list[int],
+        definitions: tuple[Definition, ...],
         workers_max: int,
         tasks_per_worker_max: int | None,
         queue_tasks_max: int | None,
@@ -210,6 +211,17 @@ class Stream:
     def start_reading(self) -> None: ...
     def enter_registry(self) -> None: ...
     def keep_names(self, peername: object, sockname: object) -> None: ...
+
+MISSING: object
+
+@final
+class Definition:
+    """Something that workers remember by its number."""
+
+    @property
+    def number(self) -> int: ...
+    def __new__(cls, data: bytes) -> Definition: ...
+    def data(self) -> bytes: ...
 
 AT_ONCE_MAX: int
 

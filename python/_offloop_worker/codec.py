@@ -1,17 +1,20 @@
-"""How functions and objects travel that the plain pickler cannot name.
+"""How objects travel that the plain pickler cannot name: by value, or as something sent before.
 
-A function of an importable module goes by name. A lambda, a closure and everything defined in
-``__main__`` goes by value, with cloudpickle, together with the globals that it uses.
+A function of an importable module goes by name. A lambda, a closure or a local class goes by value,
+its code as the interpreter's own bytes, so that its file and its lines stay known. What belongs to
+``__main__`` goes as a reference, which the other side finds in its own ``__main__``: see
+``namespace``.
 """
 
 from __future__ import annotations
 
-import builtins
 import functools
 import io
+import marshal
 import sys
 import types
-from _pickle import dumps, loads
+
+from _offloop_worker import namespace, rebuilding
 
 # Seen by type checkers alone: ``typing`` is not imported in workers.
 TYPE_CHECKING = False
@@ -21,46 +24,30 @@ if TYPE_CHECKING:
     from typing import Any, TypeGuard
 
     Named = types.FunctionType | types.BuiltinFunctionType | type
-    # (dictionary, key, object) or (cell, None, object).
-    Place = tuple[Any, str | None, object]
+    Reduction = tuple[Any, ...]
 
-__all__ = ["describe", "dumps_by_value", "is_remembered", "run_initializer"]
+__all__ = [
+    "ByValue",
+    "is_remembered",
+    "dumps_by_value",
+    "home_of",
+    "is_importable",
+    "pickler_class",
+    "walk",
+]
 
-_FROZEN = (
-    int,
-    float,
-    complex,
-    bool,
-    str,
-    bytes,
-    type(None),
-    type(...),
-    types.ModuleType,
-    types.BuiltinFunctionType,
-)
-
-# The body of a class that a function defines has names where a function has globals.
-_GLOBAL_OPERATIONS = frozenset(
-    ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL")
-)
+MAIN_NAMES = ("__main__", "__mp_main__")
+"""Names of the main module: the second is its name where it was imported, in workers."""
 
 
 def dumps_by_value(value: object, buffer_callback: Callable[[PickleBuffer], Any] | None) -> bytes:
-    """Pickle ``value`` with cloudpickle; a call's function object travels with it if need be.
+    """Pickle ``value`` for the program: what that has sent goes back as a reference to it.
 
     Sockets, connections and other descriptors travel as multiprocessing makes them travel.
     """
-    import cloudpickle  # type: ignore[import-untyped]
-
-    pickler = cloudpickle.Pickler
-    reduction = sys.modules.get("multiprocessing.reduction")
-    if reduction is not None:
-        reducers = reduction.ForkingPickler._extra_reducers
-        table = pickler.dispatch_table.new_child(reducers)
-        # The C pickler reads its table once, when it is made: from the class.
-        pickler = type("Pickler", (pickler,), {"dispatch_table": table})
     with io.BytesIO() as file:
-        pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        pickler = pickler_class(ByValue)(file, protocol=5, buffer_callback=buffer_callback)
+        pickler.dump(value)
         return file.getvalue()
 
 
@@ -71,142 +58,115 @@ def is_remembered(function: object) -> TypeGuard[Named]:
     return isinstance(getattr(function, "__self__", None), (types.ModuleType, type(None)))
 
 
-def run_initializer(pickled: bytes) -> None:
-    """Run an initializer in a worker; what it assigns to globals of ``__main__`` stays there.
-
-    Each function of ``__main__`` that arrives by value has globals of its own, as they were in the
-    program. So what the initializer has assigned is laid over those of every later one.
-    """
-    if b"cloudpickle" not in pickled:
-        initializer, arguments = _load(pickled)
-        initializer(*arguments)
-        return
-    from cloudpickle import cloudpickle as travel
-
-    set_state = travel._function_setstate
-    namespaces: dict[int, dict[str, Any]] = {}
-    assigned: dict[str, Any] = {}
-
-    def note(function: types.FunctionType, state: Any) -> Any:
-        namespaces[id(function.__globals__)] = function.__globals__
-        return set_state(function, state)
-
-    def lay_over(function: types.FunctionType, state: Any) -> Any:
-        result = set_state(function, state)
-        if function.__module__ == "__main__":
-            function.__globals__.update(assigned)
-        return result
-
-    travel._function_setstate = note
-    try:
-        initializer, arguments = _load(pickled)
-    finally:
-        travel._function_setstate = set_state
-    before = [(namespace, dict(namespace)) for namespace in namespaces.values()]
-    initializer(*arguments)
-    missing = object()
-    for namespace, old in before:
-        changed = (name for name in namespace if old.get(name, missing) is not namespace[name])
-        assigned.update({name: namespace[name] for name in changed})
-    assigned.pop("__builtins__", None)
-    if assigned:
-        travel._function_setstate = lay_over
+def pickler_class(base: Any) -> Any:
+    """A pickler with the rules of ``base``; its C half reads the table from the class."""
+    reduction = sys.modules.get("multiprocessing.reduction")
+    reducers = None if reduction is None else reduction.ForkingPickler._extra_reducers
+    return _make_pickler_class(base, None if reducers is None else tuple(reducers.items()))
 
 
-def _load(pickled: bytes) -> Any:
-    """Unpickle; a module that is imported for it must not use a pool meanwhile."""
-    from _offloop_worker import _offloop
+@functools.lru_cache(maxsize=8)
+def _make_pickler_class(base: Any, reducers: tuple[Any, ...] | None) -> Any:
+    import cloudpickle  # type: ignore[import-untyped]
 
-    _offloop.set_importing(True)
-    try:
-        return loads(pickled)
-    finally:
-        _offloop.set_importing(False)
+    table = cloudpickle.Pickler.dispatch_table.new_child()
+    table.update((kind, reducer) for kind, reducer in reducers or () if kind not in table)
+    table[types.CodeType] = _reduce_code
+    return type(base.__name__, (base, cloudpickle.Pickler), {"dispatch_table": table})
 
 
-def describe(function: object) -> tuple[str, bytes, list[Place] | None] | None:
-    """What workers are to remember of ``function``: (name, pickle, places), or None.
+def _reduce_code(code: types.CodeType) -> Reduction:
+    return marshal.loads, (marshal.dumps(code),)
 
-    ``places`` lists (dictionary, key, object) and (cell, None, object): the pickle is good as long
-    as each place still holds that very object. An empty list means for ever; None means that the
-    function uses something that can change in place, so that it is to be described each time.
-    """
-    if not is_remembered(function):
+
+class ByValue:
+    """What our pickler does differently from cloudpickle's, which is its other base."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind is types.FunctionType:
+            return self.refer(obj) or self.reduce_function(obj)
+        if issubclass(kind, type):
+            return self.refer(obj) or self.reduce_class(obj)
+        if kind.__name__ in _NAMED_KINDS:
+            return self.refer(obj) or self.reduce_named(obj)
+        if kind.__name__ == "ndarray" and _ARRAYS_BECOME_WRITABLE and not obj.flags.writeable:
+            return obj.copy().__reduce_ex__(5)
+        return NotImplemented
+
+    def refer(self, obj: Any) -> Reduction | None:
+        """A reference to ``obj``, if the other side has it under its name."""
+        module = home_of(obj)
+        if module is None or not namespace.is_from_program(module, obj):
+            return None
+        return namespace.find, (module, namespace.path_of(obj))
+
+    def reduce_function(self, function: types.FunctionType) -> Any:
+        """A function without a name: cloudpickle's way, its globals with it."""
+        return super().reducer_override(function)  # type: ignore[misc]
+
+    def reduce_class(self, cls: type) -> Any:
+        """A class; one that travels by value is made once in each process, and kept as it is."""
+        reduced = super().reducer_override(cls)  # type: ignore[misc]
+        if not isinstance(reduced, tuple) or len(reduced) != 6:
+            return reduced
+        make, arguments, state = reduced[:3]
+        rebuilding.note_complete(cls)
+        begin = (make, arguments, home_of(cls), cls.__qualname__)
+        return rebuilding.begin_class, begin, state, None, None, rebuilding.complete_class
+
+    def reduce_named(self, obj: Any) -> Any:
+        """A cache around a function, by value; of others cloudpickle or pickle knows better."""
+        if type(obj).__name__ != "_lru_cache_wrapper" or is_importable(obj):
+            return NotImplemented
+        limits = obj.cache_parameters()
+        return rebuilding.make_cached, (obj.__wrapped__, limits["maxsize"], limits["typed"])
+
+
+_ARRAYS_BECOME_WRITABLE = sys.version_info < (3, 14)
+"""Pickle's protocols before 5, the standard pool's until then, have no word for a read-only one."""
+
+_NAMED_KINDS = frozenset(
+    ("_lru_cache_wrapper", "NewType", "TypeVar", "ParamSpec", "TypeVarTuple", "TypeAliasType")
+)
+"""Kinds of objects that the plain pickler would name, beside functions and classes."""
+
+
+def home_of(obj: Any) -> str | None:
+    """The module of ``obj`` if its members travel as definitions: ``__main__``, or one by value."""
+    module = getattr(obj, "__module__", None)
+    if module in MAIN_NAMES:
+        return "__main__"
+    by_value = _modules_by_value()
+    if not by_value or not isinstance(module, str):
         return None
-    name = f"{function.__module__}.{function.__qualname__}"
-    if _is_importable(function):
-        return name, dumps(function, 5), []
-    places: list[Place] | None = None
-    if isinstance(function, types.FunctionType):
-        found: list[Place] = []
-        if _collect(function, found, {id(function)}):
-            # Nothing to compare: a place that never changes keeps the entry from looking permanent.
-            namespace = function.__globals__
-            places = found or [(namespace, "__builtins__", namespace["__builtins__"])]
-    return name, dumps_by_value(function, None), places
+    name = module
+    while name:
+        if name in by_value:
+            return module
+        name = name.rpartition(".")[0]
+    return None
 
 
-def _is_importable(function: Named) -> bool:
-    """Whether a worker finds ``function`` by importing its module and walking its name."""
-    module = sys.modules.get(function.__module__ or "")
-    if module is None or function.__module__ == "__main__":
+def _modules_by_value() -> Any:
+    """The modules that ``cloudpickle.register_pickle_by_value`` was given."""
+    travel = sys.modules.get("cloudpickle.cloudpickle")
+    return None if travel is None else travel._PICKLE_BY_VALUE_MODULES
+
+
+def is_importable(obj: Any) -> bool:
+    """Whether another process finds ``obj`` by importing its module and walking its name."""
+    module = sys.modules.get(getattr(obj, "__module__", None) or "")
+    if module is None or home_of(obj) is not None:
         return False
-    try:
-        found: object = functools.reduce(getattr, function.__qualname__.split("."), module)
-    except AttributeError:
-        return False
-    return found is function
+    return walk(module, namespace.path_of(obj)) is obj
 
 
-def _collect(function: types.FunctionType, places: list[Place], seen: set[int]) -> bool:
-    """Collect the places that ``function`` reads; False when one holds something changeable."""
-    namespace = function.__globals__
-    for name in _global_names(function.__code__):
-        if name in namespace:
-            value = namespace[name]
-            places.append((namespace, name, value))
-            if not _is_fixed(value, places, seen):
-                return False
-        elif not hasattr(builtins, name):
-            # It may be defined by the time of a later call; then the function must be sent anew.
-            return False
-    for cell in function.__closure__ or ():
-        try:
-            value = cell.cell_contents
-        except ValueError:
-            return False
-        places.append((cell, None, value))
-        if not _is_fixed(value, places, seen):
-            return False
-    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-    attributes = not function.__dict__
-    return attributes and all(_is_fixed(value, places, seen) for value in defaults)
-
-
-def _global_names(code: types.CodeType) -> set[str]:
-    """The names that a function looks up in its module; ``co_names`` has attributes among them."""
-    import dis
-
-    names = {
-        instruction.argval
-        for instruction in dis.get_instructions(code)
-        if instruction.opname in _GLOBAL_OPERATIONS
-    }
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
-    return names
-
-
-def _is_fixed(value: object, places: list[Place], seen: set[int]) -> bool:
-    """Whether ``value`` stays what it is for as long as the same object stands there."""
-    if isinstance(value, _FROZEN) and type(value).__module__ != "__main__":
-        return True
-    if isinstance(value, (tuple, frozenset)) and type(value) in (tuple, frozenset):
-        return all(_is_fixed(item, places, seen) for item in value)
-    if isinstance(value, types.FunctionType):
-        if id(value) in seen or _is_importable(value):
-            return True
-        seen.add(id(value))
-        return _collect(value, places, seen)
-    return isinstance(value, type) and _is_importable(value)
+def walk(module: types.ModuleType, path: str) -> object:
+    """What stands at a dotted name of ``module``; None when nothing does."""
+    found: object = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+        if found is None:
+            return None
+    return found

@@ -3,7 +3,7 @@
 They are public under the name ``offloop``; they live here because a worker imports nothing else.
 """
 
-__all__ = ["MemoryLimitExceeded", "OffloopError", "QueueFull", "TaskInterrupted"]
+__all__ = ["GlobalNotSent", "MemoryLimitExceeded", "OffloopError", "QueueFull", "TaskInterrupted"]
 
 
 class OffloopError(Exception):
@@ -26,6 +26,15 @@ class MemoryLimitExceeded(OffloopError, MemoryError):
     """The call needed more memory than the pool's ``memory_limit`` lets a worker have.
 
     Its cause is the ``MemoryError`` that the call raised; the worker goes on.
+    """
+
+    __module__ = "offloop"
+
+
+class GlobalNotSent(OffloopError, NameError):
+    """A call used a global of the main module that could not be pickled, and so was left out.
+
+    The message names the global, the function that used it, and why it could not be sent.
     """
 
     __module__ = "offloop"

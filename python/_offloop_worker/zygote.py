@@ -41,12 +41,18 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     sys.argv[:] = settings["argv"]
     import _offloop_worker.codec
     import _offloop_worker.failure  # noqa: F401
-    from _offloop_worker import inheritance
+    from _offloop_worker import inheritance, main_module
 
     inheritance.adopt(descriptors)
     for name in settings["preload"]:
         __import__(name)
+    _state["main"] = sys.modules["__main__"]
+    if settings["main"] is None:
+        main_module.make_main()
+    else:
+        main_module.import_main(*settings["main"])
     _state["initializer"] = settings["initializer"]
+    _state["definitions"] = settings["definitions"]
     _state["memory_limit"] = settings["memory_limit"]
     inheritance.give_key(settings["authkey"])
     _flush()
@@ -70,9 +76,9 @@ def _begin() -> None:
     if _state["initializer"] is None:
         return
     try:
-        from _offloop_worker import codec
+        from _offloop_worker import main_module
 
-        codec.run_initializer(_state["initializer"])
+        main_module.run_initializer(_state["initializer"], _state["definitions"])
     except BaseException:
         import logging
 

@@ -13,6 +13,7 @@
 """
 
 from _offloop_worker.exceptions import (
+    GlobalNotSent,
     MemoryLimitExceeded,
     OffloopError,
     QueueFull,
@@ -56,6 +57,7 @@ __all__ = [
     "OffloopError",
     "WorkerCrashed",
     "DecodeError",
+    "GlobalNotSent",
     "DeadlineExceeded",
     "MemoryLimitExceeded",
     "QueueFull",

@@ -11,8 +11,9 @@ from multiprocessing import context, process
 from typing import Any
 
 import _offloop_worker
-from _offloop_worker.codec import dumps_by_value
+from _offloop_worker._offloop import Definition
 from _offloop_worker.inheritance import InheritedFd
+from offloop import _main
 
 __all__ = ["Launch", "describe"]
 
@@ -44,13 +45,15 @@ def describe(
     memory_limit: int | None,
 ) -> Launch:
     """The part of a lane's arguments that says how its workers start."""
-    pickled, descriptors = _pickle_initializer(initializer, tuple(initargs))
+    pickled, definitions, descriptors = _pickle_initializer(initializer, tuple(initargs))
     settings = {
         "path": [_absolute(entry) for entry in sys.path],
         "argv": list(sys.argv),
         "directory": _directory(),
         "preload": list(preload),
+        "main": _main.main_module().start,
         "initializer": pickled,
+        "definitions": [(one.number, one.data()) for one in definitions],
         "memory_limit": memory_limit,
         "authkey": bytes(process.current_process().authkey),
     }
@@ -60,6 +63,7 @@ def describe(
         "program": (sys.executable, [sys.executable, *flags, _ZYGOTE], environment),
         "setup": pickle.dumps(settings, 5),
         "inherited": descriptors,
+        "definitions": definitions,
     }
 
 
@@ -76,23 +80,14 @@ def _directory() -> str:
 
 def _pickle_initializer(
     initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
-) -> tuple[bytes | None, list[int]]:
+) -> tuple[bytes | None, tuple[Definition, ...], list[int]]:
     if initializer is None:
-        return None, []
+        return None, (), []
     collector = _Collector()
     previous = context.get_spawning_popen()
     context.set_spawning_popen(collector)  # type: ignore[arg-type]
     try:
-        pickled = _pickle((initializer, initargs))
+        pickled, definitions = _main.dumps_for_worker((initializer, initargs), None)
     finally:
         context.set_spawning_popen(previous)
-    return pickled, collector.descriptors
-
-
-def _pickle(value: object) -> bytes:
-    try:
-        plain = pickle.dumps(value, 5)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return dumps_by_value(value, None)
-    by_value = b"__main__" in plain or b"multiprocessing." in plain
-    return dumps_by_value(value, None) if by_value else plain
+    return pickled, definitions, collector.descriptors

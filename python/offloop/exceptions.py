@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures.process import BrokenProcessPool
 
 from _offloop_worker.exceptions import (
+    GlobalNotSent,
     MemoryLimitExceeded,
     OffloopError,
     QueueFull,
@@ -20,6 +21,7 @@ __all__ = [
     "WorkerCrashed",
     "DecodeError",
     "DeadlineExceeded",
+    "GlobalNotSent",
     "MemoryLimitExceeded",
     "QueueFull",
     "TaskDropped",

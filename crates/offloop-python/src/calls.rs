@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use offloop::{Call, CallOptions};
+use offloop::{Call, CallOptions, Definition, Payload};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::codec::{self, Allocate};
+use crate::codec::{self, Allocate, Receiver};
 use crate::functions::{self, FunctionStatistics};
 use crate::lane::Home;
 use crate::lifted::Parts;
@@ -33,7 +33,7 @@ pub(crate) fn encode(
         arguments: arguments.clone(),
         keywords: keywords.filter(|keywords| !keywords.is_empty()).cloned(),
     };
-    let payload = payload(py, &parts, &home.allocate)?;
+    let (payload, needs) = payload(py, &parts, &home.allocate)?;
     let (function, statistics) = known
         .map(|known| (known.function, known.statistics))
         .unzip();
@@ -42,6 +42,7 @@ pub(crate) fn encode(
         token: 0,
         any_thread: false,
         function,
+        needs,
         payload,
     };
     Ok(EncodedCall { call, statistics })
@@ -51,16 +52,17 @@ fn payload<'py>(
     py: Python<'py>,
     parts: &Parts<'py>,
     allocate: &Allocate,
-) -> PyResult<offloop::Payload> {
+) -> PyResult<(Payload, Vec<Arc<Definition>>)> {
     let nothing = parts.callable.is_none() && parts.keywords.is_none();
     if nothing && parts.arguments.is_empty() {
-        return Ok(offloop::Payload::default());
+        return Ok((Payload::default(), Vec::new()));
     }
-    let encoded = match parts.lift(py, allocate)? {
-        Some(lifted) => codec::encode_lifted(py, lifted, allocate)?,
-        None => codec::encode(py, &parts.pickled(py)?, allocate)?,
+    let mut encoded = match parts.lift(py, allocate)? {
+        Some(lifted) => codec::encode_lifted(py, lifted, allocate, Receiver::Worker)?,
+        None => codec::encode(py, &parts.pickled(py)?, allocate, Receiver::Worker)?,
     };
-    encoded.into_payload(py, allocate)
+    let needs = encoded.take_needs();
+    Ok((encoded.into_payload(py, allocate)?, needs))
 }
 
 /// The limits of a call, checked.

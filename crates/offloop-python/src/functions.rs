@@ -1,32 +1,34 @@
 //! Functions that workers remember, so that a call sends a number instead of a pickle.
 //!
-//! A function of an importable module is sent once by its name. Any other is sent by value with
-//! the globals that it uses, as they are at the time of the submission: before each call the
-//! objects behind those names are compared with the ones that were sent. Where one of them can
-//! change in place (a list, a dictionary), the function is pickled again and compared by content.
+//! A function of an importable module is sent once by its name. What any other one is to workers,
+//! `offloop._main` describes: its pickle, the definitions that it needs, and what must hold for
+//! both to stay good. Before each call that is checked here, object by object; where something may
+//! have changed in place, its pickle is compared.
 //!
-//! Invariants: 1. An entry holds a reference to its function, so an address is never reused while
-//!                it is a key.
-//!             2. The tables are bounded; a full one starts anew.
+//! Invariants: 1. An entry goes when its function does, so an address is never taken for another's.
+//!             2. The tables are bounded, in entries and in bytes.
+//!             3. No Python object is made or dropped while the tables are locked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use offloop::{Function, Payload, Runtime};
+use offloop::{Definition, Runtime};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyCFunction, PyList, PyTuple, PyWeakrefReference};
 
-use crate::codec::{self, Allocate};
-use crate::names;
+use crate::codec::Allocate;
+use crate::definitions;
+use crate::names::{self, call_with_keywords};
 
 /// Functions in the table: far more than a program offloads, few enough to hold in memory.
 const FUNCTIONS_MAX: usize = 4096;
+/// Bytes of the definitions that are kept to be found again by their contents.
+const DEFINITION_BYTES_MAX: usize = 32 << 20;
 
-/// How often a function ran, and for how long.
+/// How often the functions of one name ran, and for how long.
 pub(crate) struct FunctionStatistics {
-    name: String,
     calls: AtomicU64,
     run_ns: AtomicU64,
 }
@@ -41,21 +43,28 @@ impl FunctionStatistics {
 /// A function as a call needs it.
 #[derive(Clone)]
 pub(crate) struct KnownFunction {
-    pub(crate) function: Arc<Function>,
+    pub(crate) function: Arc<Definition>,
     pub(crate) statistics: Arc<FunctionStatistics>,
+}
+
+/// What must hold for a function to be as it was sent.
+struct Checks {
+    /// A dictionary, a class or a cell, a name, and the very object that must stand there.
+    places: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
+    /// An object, and its pickle or its length.
+    probes: Vec<(Py<PyAny>, Py<PyAny>)>,
 }
 
 enum Validity {
     /// Sent by name: always the same.
     Name,
-    /// Sent by value: valid while each place holds the very object that was sent.
-    Places(Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>),
-    /// Sent by value, and depends on something that can change in place.
+    Checked(Arc<Checks>),
+    /// Depends on something that cannot be compared: described anew for each call.
     Volatile,
 }
 
 struct Entry {
-    _object: Py<PyAny>,
+    reference: Py<PyWeakrefReference>,
     known: KnownFunction,
     validity: Validity,
 }
@@ -64,7 +73,13 @@ struct Entry {
 struct Tables {
     generation: u32,
     by_object: HashMap<usize, Entry>,
-    by_definition: HashMap<Vec<u8>, KnownFunction>,
+    /// The function's address, by that of its weak reference.
+    by_reference: HashMap<usize, usize>,
+    /// Only those that need no other: one that does would keep what it needs.
+    by_definition: HashMap<Arc<[u8]>, Arc<Definition>>,
+    oldest_first: VecDeque<Arc<[u8]>>,
+    definition_bytes: usize,
+    statistics: HashMap<String, Arc<FunctionStatistics>>,
 }
 
 static TABLES: Mutex<Option<Tables>> = Mutex::new(None);
@@ -95,39 +110,95 @@ pub(crate) fn lookup(
     callable: &Bound<'_, PyAny>,
 ) -> PyResult<Option<KnownFunction>> {
     let key = callable.as_ptr() as usize;
-    {
+    let found = {
         let tables = tables();
         let entry = tables
             .as_ref()
             .and_then(|tables| tables.by_object.get(&key));
-        if let Some(entry) = entry {
-            match &entry.validity {
-                Validity::Name => return Ok(Some(entry.known.clone())),
-                Validity::Places(places) if are_unchanged(py, places) => {
-                    return Ok(Some(entry.known.clone()));
-                }
-                _ => {}
-            }
+        match entry.map(|entry| (&entry.validity, &entry.known)) {
+            Some((Validity::Name, known)) => return Ok(Some(known.clone())),
+            Some((Validity::Checked(checks), known)) => Some((Arc::clone(checks), known.clone())),
+            Some((Validity::Volatile, _)) | None => None,
         }
+    };
+    if let Some((checks, known)) = found
+        && checks.hold(py)?
+    {
+        return Ok(Some(known));
     }
     describe(py, runtime, allocate, callable)
 }
 
-fn are_unchanged(py: Python<'_>, places: &[(Py<PyAny>, Py<PyAny>, Py<PyAny>)]) -> bool {
-    places.iter().all(|(place, name, value)| {
-        // SAFETY: attached; all three are live objects, and both results are borrowed (the cell's
-        // is taken through the owning call). A missing name sets no error with `GetItem`.
-        unsafe {
-            if ffi::PyDict_Check(place.as_ptr()) != 0 {
-                return ffi::PyDict_GetItem(place.as_ptr(), name.as_ptr()) == value.as_ptr();
+impl Checks {
+    fn hold(&self, py: Python<'_>) -> PyResult<bool> {
+        let missing = definitions::missing(py)?.as_ptr();
+        for (place, name, value) in &self.places {
+            if !stands_at(place, name, value.as_ptr(), missing) {
+                return Ok(false);
             }
         }
-        place
-            .bind(py)
-            .getattr("cell_contents")
-            .is_ok_and(|now| now.is(value.bind(py)))
-    })
+        for (object, seen) in &self.probes {
+            if !looks_like(py, object, seen)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
+
+/// Whether `value` is what `place` has at `name`; `missing` is when there is nothing.
+fn stands_at(
+    place: &Py<PyAny>,
+    name: &Py<PyAny>,
+    value: *mut ffi::PyObject,
+    missing: *mut ffi::PyObject,
+) -> bool {
+    let place = place.as_ptr();
+    // SAFETY: attached; all are live objects. A dictionary's item is a borrowed reference, which is
+    // only compared, and a missing one sets no error; a class made by Python code has a dictionary
+    // of its own; a cell's content is a reference that is given back at once.
+    unsafe {
+        let dictionary = if ffi::PyDict_Check(place) != 0 {
+            place
+        } else if ffi::PyType_Check(place) != 0 {
+            (*place.cast::<ffi::PyTypeObject>()).tp_dict
+        } else {
+            let content = ffi::PyCell_Get(place);
+            ffi::Py_XDECREF(content);
+            let content = if content.is_null() { missing } else { content };
+            return content == value;
+        };
+        if dictionary.is_null() {
+            return false;
+        }
+        let found = ffi::PyDict_GetItem(dictionary, name.as_ptr());
+        let found = if found.is_null() { missing } else { found };
+        found == value
+    }
+}
+
+/// Whether `object` has the length, or the pickle, that it had.
+fn looks_like(py: Python<'_>, object: &Py<PyAny>, seen: &Py<PyAny>) -> PyResult<bool> {
+    let Ok(pickle) = seen.bind(py).cast::<PyBytes>() else {
+        return Ok(object.bind(py).len()? == seen.extract::<usize>(py)?);
+    };
+    let names = names::names(py)?;
+    let arguments = [object.as_ptr(), names.five.as_ptr()];
+    match call_with_keywords(py, &names.dumps, &arguments, &names.nothing) {
+        Ok(now) => Ok(now.cast::<PyBytes>()?.as_bytes() == pickle.as_bytes()),
+        // It could be pickled once: what has changed is for the description to tell.
+        Err(_changed) => Ok(false),
+    }
+}
+
+/// Name, pickle, definitions that it needs, checks (none: described anew each time), probes.
+type Description<'py> = (
+    String,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyTuple>,
+    Option<Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>>,
+    Vec<(Py<PyAny>, Py<PyAny>)>,
+);
 
 fn describe(
     py: Python<'_>,
@@ -135,89 +206,130 @@ fn describe(
     allocate: &Allocate,
     callable: &Bound<'_, PyAny>,
 ) -> PyResult<Option<KnownFunction>> {
-    let described = names::function(py, "_offloop_worker.codec", "describe")?.call1((callable,))?;
+    let described = names::function(py, "offloop._main", "describe")?.call1((callable,))?;
     if described.is_none() {
         return Ok(None);
     }
-    let (name, definition, places): (String, Bound<'_, PyBytes>, Bound<'_, PyAny>) =
-        described.extract()?;
-    let validity = if places.is_none() {
-        Validity::Volatile
-    } else {
-        let places: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)> = places.extract()?;
-        if places.is_empty() {
-            Validity::Name
-        } else {
-            Validity::Places(places)
-        }
+    let (name, pickle, needs, places, probes): Description<'_> = described.extract()?;
+    let needs = definitions::from_tuple(&needs)?;
+    let validity = match places {
+        None => Validity::Volatile,
+        Some(places) if places.is_empty() => Validity::Name,
+        Some(places) => Validity::Checked(Arc::new(Checks { places, probes })),
     };
-    let bytes = definition.as_bytes();
-    let mut guard = tables();
-    let known = guard
+    let contents: Option<Arc<[u8]>> = needs.is_empty().then(|| pickle.as_bytes().into());
+    let known = tables()
         .as_ref()
-        .and_then(|tables| tables.by_definition.get(bytes))
+        .and_then(|tables| tables.by_definition.get(contents.as_ref()?))
         .cloned();
-    let known = match known {
-        Some(known) => known,
-        None => {
-            drop(guard);
-            let payload = definition_payload(py, &definition, allocate)?;
-            let known = KnownFunction {
-                function: runtime.define(payload),
-                statistics: Arc::new(FunctionStatistics {
-                    name,
-                    calls: AtomicU64::new(0),
-                    run_ns: AtomicU64::new(0),
-                }),
-            };
-            guard = tables();
-            known
-        }
+    let function = match known {
+        Some(function) => function,
+        None => definitions::define(py, runtime, allocate, pickle.as_bytes(), needs)?,
     };
-    let tables = guard.as_mut().expect("made by `tables`");
-    let mut dropped = Vec::new();
-    if tables.by_definition.len() >= FUNCTIONS_MAX {
-        tables.by_definition.clear();
-    }
-    if tables.by_object.len() >= FUNCTIONS_MAX {
-        dropped.extend(tables.by_object.drain().map(|(_, entry)| entry));
-    }
-    tables.by_definition.insert(bytes.to_vec(), known.clone());
+    let forget = FORGET.get_or_try_init(py, || -> PyResult<_> {
+        Ok(wrap_pyfunction!(forget, py)?.unbind())
+    })?;
+    let reference = PyWeakrefReference::new_with(callable, forget.bind(py))?.unbind();
+    let known = KnownFunction {
+        function,
+        statistics: statistics_of(name),
+    };
     let entry = Entry {
-        _object: callable.clone().unbind(),
+        reference,
         known: known.clone(),
         validity,
     };
-    dropped.extend(tables.by_object.insert(callable.as_ptr() as usize, entry));
-    drop(guard);
-    // Only now: dropping an entry may run Python code.
-    drop(dropped);
+    // Only after the lock: dropping an entry may run Python code.
+    drop(remember(callable.as_ptr() as usize, entry, contents));
     Ok(Some(known))
 }
 
-fn definition_payload(
-    py: Python<'_>,
-    definition: &Bound<'_, PyBytes>,
-    allocate: &Allocate,
-) -> PyResult<Payload> {
-    codec::Encoded::from_pickle(definition.clone()).into_payload(py, allocate)
+static FORGET: pyo3::sync::PyOnceLock<Py<PyCFunction>> = pyo3::sync::PyOnceLock::new();
+
+/// Puts an entry into the tables; returns what has to make room.
+fn remember(
+    key: usize,
+    entry: Entry,
+    contents: Option<Arc<[u8]>>,
+) -> (Vec<Entry>, Vec<Arc<Definition>>) {
+    let mut guard = tables();
+    let tables = guard.as_mut().expect("made by `tables`");
+    let (mut entries, mut definitions) = (Vec::new(), Vec::new());
+    if tables.by_object.len() >= FUNCTIONS_MAX {
+        entries.extend(tables.by_object.drain().map(|(_, entry)| entry));
+        tables.by_reference.clear();
+    }
+    let function = Arc::clone(&entry.known.function);
+    tables
+        .by_reference
+        .insert(entry.reference.as_ptr() as usize, key);
+    if let Some(old) = tables.by_object.insert(key, entry) {
+        tables
+            .by_reference
+            .remove(&(old.reference.as_ptr() as usize));
+        entries.push(old);
+    }
+    if let Some(contents) = contents {
+        let old = tables.by_definition.insert(Arc::clone(&contents), function);
+        if old.is_none() {
+            tables.definition_bytes += contents.len();
+            tables.oldest_first.push_back(contents);
+        }
+    }
+    while tables.definition_bytes > DEFINITION_BYTES_MAX
+        || tables.oldest_first.len() > FUNCTIONS_MAX
+    {
+        let Some(oldest) = tables.oldest_first.pop_front() else {
+            break;
+        };
+        tables.definition_bytes -= oldest.len();
+        definitions.extend(tables.by_definition.remove(&oldest));
+    }
+    (entries, definitions)
+}
+
+/// Called by the weak reference to a function that is gone.
+#[pyfunction]
+fn forget(reference: &Bound<'_, PyAny>) {
+    let entry = {
+        let mut guard = tables();
+        let tables = guard.as_mut().expect("made by `tables`");
+        let key = tables.by_reference.remove(&(reference.as_ptr() as usize));
+        key.and_then(|key| tables.by_object.remove(&key))
+    };
+    drop(entry);
+}
+
+fn statistics_of(name: String) -> Arc<FunctionStatistics> {
+    let mut guard = tables();
+    let statistics = &mut guard.as_mut().expect("made by `tables`").statistics;
+    if statistics.len() >= FUNCTIONS_MAX {
+        statistics.clear();
+    }
+    let fresh = || {
+        Arc::new(FunctionStatistics {
+            calls: AtomicU64::new(0),
+            run_ns: AtomicU64::new(0),
+        })
+    };
+    Arc::clone(statistics.entry(name).or_insert_with(fresh))
 }
 
 /// (name, calls, seconds) of every function that ran in a process lane.
 #[pyfunction]
 pub(crate) fn function_statistics(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
-    let known: Vec<KnownFunction> = tables()
+    let rows: Vec<(String, u64, f64)> = tables()
         .iter()
-        .flat_map(|tables| tables.by_definition.values().cloned())
+        .flat_map(|tables| &tables.statistics)
+        .map(|(name, statistics)| {
+            let run_ns = statistics.run_ns.load(Ordering::Relaxed);
+            let seconds = std::time::Duration::from_nanos(run_ns).as_secs_f64();
+            (
+                name.clone(),
+                statistics.calls.load(Ordering::Relaxed),
+                seconds,
+            )
+        })
         .collect();
-    let rows = known.iter().map(|known| {
-        let FunctionStatistics {
-            name,
-            calls,
-            run_ns,
-        } = &*known.statistics;
-        let seconds = std::time::Duration::from_nanos(run_ns.load(Ordering::Relaxed)).as_secs_f64();
-        (name.clone(), calls.load(Ordering::Relaxed), seconds)
-    });
-    PyList::new(py, rows.collect::<Vec<_>>())
+    PyList::new(py, rows)
 }

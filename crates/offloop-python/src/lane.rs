@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::calls::{self, EncodedCall};
 use crate::codec::Allocate;
+use crate::definitions;
 use crate::names::{function, raise};
 use crate::owner;
 use crate::pending::{self, Pending, Unresolved, Waiter};
@@ -33,7 +34,7 @@ pub(crate) struct Home {
 static HOME: Mutex<Option<Home>> = Mutex::new(None);
 
 /// The runtime of this process; a forked child gets its own.
-fn home() -> PyResult<Home> {
+pub(crate) fn home() -> PyResult<Home> {
     let mut home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(home) = home.as_ref().filter(|home| !home.runtime.is_forked()) {
         return Ok(home.clone());
@@ -66,14 +67,16 @@ pub(crate) struct Lane {
     home: Home,
     waits: bool,
     unresolved: Arc<Unresolved>,
+    /// What its initializer needs; workers that know it may start for as long as the lane lives.
+    _definitions: Vec<Arc<offloop::Definition>>,
 }
 
 #[pymethods]
 impl Lane {
     #[new]
-    #[pyo3(signature = (*, program, setup, inherited, workers_max, tasks_per_worker_max,
-                        queue_tasks_max, queue_bytes_max, queue_policy, grace,
-                        start_timeout))]
+    #[pyo3(signature = (*, program, setup, inherited, definitions, workers_max,
+                        tasks_per_worker_max, queue_tasks_max, queue_bytes_max, queue_policy,
+                        grace, start_timeout))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keywords, from one caller in Python"
@@ -86,6 +89,7 @@ impl Lane {
         ),
         setup: Vec<u8>,
         inherited: Vec<i32>,
+        definitions: &Bound<'_, PyTuple>,
         workers_max: u32,
         tasks_per_worker_max: Option<u32>,
         queue_tasks_max: Option<u32>,
@@ -137,6 +141,7 @@ impl Lane {
             home,
             waits: policy == QueuePolicy::Wait,
             unresolved: Arc::default(),
+            _definitions: definitions::from_tuple(definitions)?,
         })
     }
 

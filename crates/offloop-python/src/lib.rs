@@ -10,6 +10,7 @@
 mod buffer;
 mod calls;
 mod codec;
+mod definitions;
 mod event_loop;
 mod files;
 mod functions;
@@ -29,6 +30,8 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_class::<lane::Lane>()?;
     module.add_class::<owner::LoopOwner>()?;
+    module.add_class::<definitions::Definition>()?;
+    module.add("MISSING", definitions::missing(module.py())?)?;
     event_loop::add_to(module)?;
     files::add_to(module)?;
     module.add_function(wrap_pyfunction!(lane::stop, module)?)?;

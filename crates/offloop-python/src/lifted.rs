@@ -26,6 +26,7 @@ use pyo3::types::{
 };
 
 use crate::codec::{Allocate, View, copy_to_block};
+use crate::names::arrays_become_writable;
 
 /// The first byte of a payload with holes; a pickle of protocol 5 begins with 0x80.
 pub(crate) const LIFTED: u8 = b'O';
@@ -341,8 +342,8 @@ fn liftable(object: &Bound<'_, PyAny>) -> PyResult<Option<(i32, View)>> {
     if kind < 0 {
         return Ok((view.len() >= BYTES_MIN).then_some((kind, view)));
     }
-    // One that is read-only must arrive so, which the pickler sees to.
-    if view.len() < ARRAY_BYTES_MIN || view.is_read_only() {
+    // One that must arrive read-only is left to the pickler.
+    if view.len() < ARRAY_BYTES_MIN || (view.is_read_only() && !arrays_become_writable(py)) {
         return Ok(None);
     }
     let fortran = i32::from(!view.is_in_c_order());

@@ -14,7 +14,7 @@ pub(crate) struct Names {
     pub(crate) five: Py<PyInt>,
     pub(crate) buffer_callback: Py<PyTuple>,
     pub(crate) buffers: Py<PyTuple>,
-    pub(crate) dumps_by_value: Py<PyAny>,
+    pub(crate) nothing: Py<PyTuple>,
 }
 
 static NAMES: PyOnceLock<Names> = PyOnceLock::new();
@@ -23,16 +23,40 @@ static NAMES: PyOnceLock<Names> = PyOnceLock::new();
 pub(crate) fn names(py: Python<'_>) -> PyResult<&Names> {
     NAMES.get_or_try_init(py, || {
         let pickle = py.import("_pickle")?;
-        let codec = py.import("_offloop_worker.codec")?;
         Ok(Names {
             dumps: pickle.getattr("dumps")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),
             five: 5i32.into_pyobject(py)?.unbind(),
             buffer_callback: PyTuple::new(py, ["buffer_callback"])?.unbind(),
             buffers: PyTuple::new(py, ["buffers"])?.unbind(),
-            dumps_by_value: codec.getattr("dumps_by_value")?.unbind(),
+            nothing: PyTuple::empty(py).unbind(),
         })
     })
+}
+
+/// Whether cloudpickle was told of modules whose members travel by value.
+pub(crate) fn has_modules_by_value(py: Python<'_>) -> bool {
+    static MODULES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if MODULES.get(py).is_none() {
+        let name = pyo3::intern!(py, "cloudpickle.cloudpickle");
+        // SAFETY: attached, and `name` is a live string. The result is a new reference, or null
+        // without an error when nobody has imported the module.
+        let module =
+            unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyImport_GetModule(name.as_ptr())) };
+        let found = module.and_then(|module| module.getattr("_PICKLE_BY_VALUE_MODULES").ok());
+        let Some(found) = found else { return false };
+        // Another thread may have been first, with the same object.
+        let _ = MODULES.set(py, found.unbind());
+    }
+    MODULES
+        .get(py)
+        .is_some_and(|modules| modules.bind(py).len().is_ok_and(|count| count > 0))
+}
+
+/// Whether arrays arrive writable whatever they were: pickle's protocols before 5, which the
+/// standard pool uses before Python 3.14, have no word for one that may not be written.
+pub(crate) fn arrays_become_writable(py: Python<'_>) -> bool {
+    py.version_info() < (3, 14)
 }
 
 /// A function of one of our Python modules, for paths that are not hot.

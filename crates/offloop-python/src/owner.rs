@@ -253,7 +253,8 @@ fn translate<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<Bound<'py, PyAn
         in_block: blocks.as_ref().is_some_and(|(_, in_block)| *in_block),
         copy: false,
     };
-    let decoded = codec::decode(py, &received, lease.as_ref()).and_then(Decoded::into_value);
+    let decoded = codec::decode(py, &received, lease.as_ref(), &mut refuse_needs)
+        .and_then(Decoded::into_value);
     let build = |name: &str, value: Bound<'py, PyAny>| {
         let built = names::function(py, "offloop._outcomes", name).and_then(|f| f.call1((value,)));
         built.map_or_else(|error| error, PyErr::from_value)
@@ -269,6 +270,13 @@ fn translate<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<Bound<'py, PyAn
             error.into_value(py).into_bound(py).into_any(),
         )),
     }
+}
+
+/// A worker defines nothing in its program.
+fn refuse_needs(_numbers: Vec<u32>) -> PyResult<()> {
+    Err(PyRuntimeError::new_err(
+        "a worker's outcome names definitions",
+    ))
 }
 
 /// The exception of a call that no worker finished.

@@ -17,7 +17,8 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::codec::{self, Allocate, Decoded};
+use crate::codec::{self, Allocate, Decoded, Receiver};
+use crate::definitions;
 use crate::lifted::{self, Parts};
 use crate::names;
 
@@ -46,13 +47,28 @@ impl Drop for CallLease {
 
 enum Definition {
     Bytes(Sent),
-    Loaded(Py<PyAny>),
+    /// A function, and the numbers of what it needs.
+    Loaded(Py<PyAny>, Vec<u32>),
+    /// Held by `_offloop_worker.namespace`.
+    Announced,
 }
 
 /// A definition as it came: inline or in a block of the parent's arena.
 struct Sent {
     inline: Vec<u8>,
     block: Option<MappedBlock>,
+}
+
+impl Sent {
+    fn bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        match &self.block {
+            None => Ok(PyBytes::new(py, &self.inline)),
+            Some(block) => PyBytes::new_with(py, block.len(), |bytes| {
+                block.read(0, bytes);
+                Ok(())
+            }),
+        }
+    }
 }
 
 /// Serves as a zygote until the parent is gone; returns in each forked worker once that has
@@ -169,7 +185,9 @@ type DecodedCall<'py> = (
 
 struct Worker {
     channel: WorkerChannel,
-    functions: HashMap<u32, Definition>,
+    definitions: HashMap<u32, Definition>,
+    /// The function whose needs are in place; 0 when others may be.
+    entered: u32,
     allocate: Allocate,
 }
 
@@ -179,7 +197,8 @@ impl Worker {
         let allocate: Allocate = Arc::new(move |len| arena.allocate(len));
         Self {
             channel,
-            functions: HashMap::new(),
+            definitions: HashMap::new(),
+            entered: 0,
             allocate,
         }
     }
@@ -193,7 +212,11 @@ impl Worker {
                 }
                 Some(Request::Define(id, inline, block)) => {
                     let definition = Definition::Bytes(Sent { inline, block });
-                    self.functions.insert(id, definition);
+                    self.definitions.insert(id, definition);
+                    continue;
+                }
+                Some(Request::Forget(numbers)) => {
+                    self.forget(py, &numbers)?;
                     continue;
                 }
                 Some(Request::Retire) => return Ok(()),
@@ -322,9 +345,9 @@ impl Worker {
         match lifted::lift_value(py, &value, &self.allocate)? {
             Some(lifted) => {
                 drop(value);
-                codec::encode_lifted(py, lifted, &self.allocate)
+                codec::encode_lifted(py, lifted, &self.allocate, Receiver::Program)
             }
-            None => codec::encode(py, &value, &self.allocate),
+            None => codec::encode(py, &value, &self.allocate, Receiver::Program),
         }
     }
 
@@ -366,7 +389,8 @@ impl Worker {
         if let (Some(callable), true) = (&callable, empty) {
             return Ok((callable.clone(), PyTuple::empty(py), None));
         }
-        let parts = match codec::decode(py, &received, lease)? {
+        let mut enter = |numbers: Vec<u32>| self.enter(py, &numbers);
+        let parts = match codec::decode(py, &received, lease, &mut enter)? {
             Decoded::Plain(whole) => Parts::from_pickled(whole, callable.is_none())?,
             Decoded::Lifted(parts) => parts,
         };
@@ -376,26 +400,65 @@ impl Worker {
         Ok((callable, parts.arguments, parts.keywords))
     }
 
+    /// The function of a number, with all that it needs in place.
     fn function<'py>(&mut self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyAny>> {
-        let loaded = match self.functions.get(&id) {
-            Some(Definition::Loaded(function)) => return Ok(function.bind(py).clone()),
-            Some(Definition::Bytes(bytes)) => {
-                let blocks: Vec<_> = bytes.block.iter().cloned().collect();
-                let received = codec::Received {
-                    inline: &bytes.inline,
-                    blocks: &blocks,
-                    in_block: !blocks.is_empty(),
-                    copy: false,
-                };
-                codec::decode::<()>(py, &received, None)?.into_value()?
+        if let Some(Definition::Loaded(function, needs)) = self.definitions.get(&id) {
+            let function = function.bind(py).clone();
+            if !needs.is_empty() && self.entered != id {
+                let needs = needs.clone();
+                self.enter(py, &needs)?;
+                self.entered = id;
             }
-            None => {
-                let text = format!("function {id} was never defined");
-                return Err(PyRuntimeError::new_err(text));
-            }
+            return Ok(function);
+        }
+        let Some(Definition::Bytes(sent)) = self.definitions.get(&id) else {
+            let text = format!("function {id} was never defined");
+            return Err(PyRuntimeError::new_err(text));
         };
-        self.functions
-            .insert(id, Definition::Loaded(loaded.clone().unbind()));
+        let bytes = sent.bytes(py)?;
+        let (needs, skipped) = definitions::split(bytes.as_bytes());
+        if !needs.is_empty() {
+            self.enter(py, &needs)?;
+            self.entered = id;
+        }
+        let pickle = PyBytes::new(py, &bytes.as_bytes()[skipped..]);
+        let loaded = names::names(py)?.loads.bind(py).call1((pickle,))?;
+        let definition = Definition::Loaded(loaded.clone().unbind(), needs);
+        self.definitions.insert(id, definition);
         Ok(loaded)
+    }
+
+    /// Puts definitions in place, which came before this call.
+    fn enter(&mut self, py: Python<'_>, numbers: &[u32]) -> PyResult<()> {
+        self.entered = 0;
+        for number in numbers {
+            let Some(Definition::Bytes(sent)) = self.definitions.get(number) else {
+                continue;
+            };
+            let bytes = sent.bytes(py)?;
+            names::function(py, "_offloop_worker.namespace", "announce")?
+                .call1((*number, bytes))?;
+            self.definitions.insert(*number, Definition::Announced);
+        }
+        let numbers = PyTuple::new(py, numbers)?;
+        names::function(py, "_offloop_worker.namespace", "enter")?.call1((numbers,))?;
+        Ok(())
+    }
+
+    fn forget(&mut self, py: Python<'_>, numbers: &[u32]) -> PyResult<()> {
+        let mut announced = Vec::new();
+        for number in numbers {
+            match self.definitions.remove(number) {
+                Some(Definition::Announced) => announced.push(*number),
+                Some(Definition::Bytes(_) | Definition::Loaded(..)) | None => {}
+            }
+        }
+        if !self.definitions.contains_key(&self.entered) {
+            self.entered = 0;
+        }
+        if !announced.is_empty() {
+            names::function(py, "_offloop_worker.namespace", "forget")?.call1((announced,))?;
+        }
+        Ok(())
     }
 }

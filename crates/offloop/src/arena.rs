@@ -239,6 +239,16 @@ impl Block {
         let at = usize::try_from(self.address.offset + offset).expect("inside a mapping");
         self.mapping.write(at, bytes);
     }
+
+    /// Copies the block's bytes from its beginning on into `bytes`.
+    ///
+    /// # Panics
+    /// When it has fewer.
+    pub fn read(&self, bytes: &mut [u8]) {
+        assert!(bytes.len() as u64 <= self.address.len);
+        let at = usize::try_from(self.address.offset).expect("inside a mapping");
+        self.mapping.read(at, bytes);
+    }
 }
 
 impl Drop for Block {

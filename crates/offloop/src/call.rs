@@ -1,7 +1,7 @@
 //! A call on its way into a lane, and the ways in which it can be turned away.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::arena::Block;
@@ -25,22 +25,52 @@ impl Payload {
     }
 }
 
-/// A function that workers remember by its number.
+/// Something that workers remember by its number: a function, or what functions use.
+///
+/// A worker gets it before the first call that needs it, and is told to forget it once nobody holds
+/// it any more.
 #[derive(Debug)]
-pub struct Function {
+pub struct Definition {
     pub(crate) id: u32,
-    pub(crate) definition: Payload,
+    pub(crate) payload: Payload,
+    /// What a worker must know before it can use this one.
+    pub(crate) needs: Vec<Arc<Definition>>,
+    pub(crate) forgotten: Arc<Forgotten>,
 }
 
-impl Function {
+impl Definition {
     /// Its number, never 0.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    pub(crate) fn definition(&self) -> &Payload {
-        &self.definition
+    /// Its bytes.
+    #[must_use]
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+}
+
+impl Drop for Definition {
+    fn drop(&mut self) {
+        self.forgotten.push(self.id);
+    }
+}
+
+/// Numbers of definitions that nobody holds any more, until the workers have been told.
+#[derive(Debug, Default)]
+pub(crate) struct Forgotten(Mutex<Vec<u32>>);
+
+impl Forgotten {
+    fn push(&self, id: u32) {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.push(id);
+    }
+
+    pub(crate) fn take(&self) -> Vec<u32> {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *ids)
     }
 }
 
@@ -54,7 +84,9 @@ pub struct Call {
     /// Whether any thread may resolve it when the owner does not come.
     pub any_thread: bool,
     /// Its function, unless the payload holds it.
-    pub function: Option<Arc<Function>>,
+    pub function: Option<Arc<Definition>>,
+    /// What its arguments need; what its function needs, that one knows.
+    pub needs: Vec<Arc<Definition>>,
     /// Its arguments.
     pub payload: Payload,
 }
@@ -137,6 +169,7 @@ pub(crate) fn refuse(error: offloop_core::SubmitError<Task>, broken: Option<&str
             token,
             any_thread,
             function,
+            needs,
             payload,
             ..
         } = error.into_payload();
@@ -145,6 +178,7 @@ pub(crate) fn refuse(error: offloop_core::SubmitError<Task>, broken: Option<&str
             token,
             any_thread,
             function,
+            needs,
             payload,
         });
         return SubmitError::Full { reason, call };

@@ -22,17 +22,14 @@ use offloop_sys::socket::{self, Wait};
 use offloop_sys::{handshake, process};
 
 use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
-use crate::call::{Function, Payload};
+use crate::call::{Definition, Payload};
 use crate::frame::{
     self, BlockAddress, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_HOLDS_BLOCKS,
-    FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
+    FLAG_PAYLOAD_IN_BLOCK, FORGET_MAX, Head, Header, Kind,
 };
 use crate::outcome::{ReturnedBlocks, Status};
 use crate::releases::OwedReleases;
 use crate::stderr::Pipe;
-
-/// Functions that one worker remembers; the next one makes it forget none, but is sent each time.
-const FUNCTIONS_MAX: usize = 4096;
 
 /// The worker broke the protocol.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +108,13 @@ pub(crate) struct Channel {
     completions: Consumer<SegmentRing>,
     sequence: u64,
     flights: VecDeque<Flight>,
-    functions: HashSet<u32>,
+    /// Definitions that the worker has; bounded by those that the program holds.
+    known: HashSet<u32>,
+    /// Those with blocks that it may not have read: each until the call that follows it in the
+    /// ring, or a later one, is completed.
+    unread: VecDeque<(u64, Arc<Definition>)>,
+    /// Those of them that it may forget; it is told with its next call.
+    forgotten: Vec<u32>,
     owners: u64,
     chunks: HashSet<u32>,
     /// Chunks that are gone, and that the worker has not been told of: its socket was full.
@@ -148,7 +151,9 @@ impl Channel {
             segment,
             sequence: 0,
             flights: VecDeque::new(),
-            functions: HashSet::new(),
+            known: HashSet::new(),
+            unread: VecDeque::new(),
+            forgotten: Vec::new(),
             owners: 0,
             chunks: HashSet::new(),
             closed_chunks: Vec::new(),
@@ -175,8 +180,15 @@ impl Channel {
         }
         self.owed_releases.push(&mut self.submissions);
         self.tell_closed();
+        self.tell_forgotten()?;
         self.pass_owner(call)?;
+        for need in call.needs {
+            self.define(need, call.arena)?;
+        }
         if let Some(function) = call.function {
+            for need in &function.needs {
+                self.define(need, call.arena)?;
+            }
             self.define(function, call.arena)?;
         }
         self.pass_chunks(&call.payload.blocks, call.arena)?;
@@ -243,22 +255,42 @@ impl Channel {
         }
     }
 
-    fn define(&mut self, function: &Function, arena: &Arena) -> Result<(), PushError> {
-        if self.functions.contains(&function.id()) {
+    fn define(&mut self, definition: &Arc<Definition>, arena: &Arena) -> Result<(), PushError> {
+        if self.known.contains(&definition.id()) {
             return Ok(());
         }
-        let definition = function.definition();
-        self.pass_chunks(&definition.blocks, arena)?;
+        self.pass_chunks(&definition.payload.blocks, arena)?;
         let header = Header {
-            kind: Kind::Define,
-            flags: 0,
-            detail: 0,
-            function: function.id(),
-            sequence: 0,
+            function: definition.id(),
+            ..Header::of(Kind::Define)
         };
-        self.push_frame(header, definition)?;
-        if self.functions.len() < FUNCTIONS_MAX {
-            self.functions.insert(function.id());
+        self.push_frame(header, &definition.payload)?;
+        self.known.insert(definition.id());
+        if !definition.payload.blocks.is_empty() {
+            let reader = (self.sequence + 1, Arc::clone(definition));
+            self.unread.push_back(reader);
+        }
+        Ok(())
+    }
+
+    /// Nobody will name these any more; the worker hears it with its next call.
+    pub(crate) fn forget(&mut self, ids: &[u32]) {
+        let Self {
+            known, forgotten, ..
+        } = self;
+        forgotten.extend(ids.iter().filter(|id| known.remove(id)));
+    }
+
+    fn tell_forgotten(&mut self) -> Result<(), PushError> {
+        while !self.forgotten.is_empty() {
+            let from = self.forgotten.len().saturating_sub(FORGET_MAX);
+            let numbers = &self.forgotten[from..];
+            let payload = Payload {
+                inline: numbers.iter().flat_map(|id| id.to_ne_bytes()).collect(),
+                ..Payload::default()
+            };
+            self.push_frame(Header::of(Kind::Forget), &payload)?;
+            self.forgotten.truncate(from);
         }
         Ok(())
     }
@@ -326,14 +358,7 @@ impl Channel {
 
     /// Asks the worker to exit.
     pub(crate) fn retire(&mut self) -> Result<(), PushError> {
-        let header = Header {
-            kind: Kind::Retire,
-            flags: 0,
-            detail: 0,
-            function: 0,
-            sequence: 0,
-        };
-        self.push_frame(header, &Payload::default())?;
+        self.push_frame(Header::of(Kind::Retire), &Payload::default())?;
         self.ring_doorbell()
     }
 
@@ -447,6 +472,13 @@ impl Channel {
         }
         // Until here the call counts as running: it is lost with a worker that lies about it.
         self.flights.pop_front();
+        while self
+            .unread
+            .front()
+            .is_some_and(|(reader, _)| *reader <= sequence)
+        {
+            self.unread.pop_front();
+        }
         Ok(Some(Completed {
             task,
             sequence,
@@ -560,7 +592,8 @@ pub(crate) struct PushedCall<'call> {
     pub(crate) timer: Option<&'call Timer>,
     pub(crate) any_thread: bool,
     pub(crate) copy_blocks: bool,
-    pub(crate) function: Option<&'call Function>,
+    pub(crate) function: Option<&'call Arc<Definition>>,
+    pub(crate) needs: &'call [Arc<Definition>],
     pub(crate) payload: &'call Payload,
     pub(crate) arena: &'call Arena,
     pub(crate) spin_ns: u32,

@@ -21,7 +21,7 @@ use offloop_sys::fork::ForkGuarded;
 use offloop_sys::handshake;
 
 use crate::arena::Arena;
-use crate::call::{Function, Payload};
+use crate::call::{Definition, Payload};
 use crate::channel::Channel;
 use crate::fleet::burial::Dying;
 use crate::launch::Launch;
@@ -43,7 +43,8 @@ pub(crate) struct Task {
     pub(crate) any_thread: bool,
     /// It may be started again, and must then see the bytes that it was given.
     pub(crate) copy_blocks: bool,
-    pub(crate) function: Option<Arc<Function>>,
+    pub(crate) function: Option<Arc<Definition>>,
+    pub(crate) needs: Vec<Arc<Definition>>,
     pub(crate) payload: Payload,
     pub(crate) outcome: Option<Outcome>,
 }

@@ -6,6 +6,7 @@
 //! define      kind u8 | flags u8 | 0 u8 | blocks u8 | function u32 | 0 u64 | blocks | definition
 //! release     kind u8 | 0 u8 | 0 u8 | 0 u8 | 0 u32 | sequence u64
 //! retire      kind u8 | ...
+//! forget      kind u8 | ... | 0 u64 | numbers u32 each
 //! completion  kind u8 | flags u8 | status u8 | blocks u8 | 0 u32 | sequence u64 | run_ns u64 |
 //!             blocks | inline payload
 //! block       chunk u32 | 0 u32 | offset u64 | length u64
@@ -18,6 +19,18 @@
 /// Largest payload that travels inside a ring; larger ones go through the arena. A ring holds 16
 /// of them, so one large call cannot starve the others of room.
 pub const INLINE_BYTES_MAX: usize = 16 * 1024;
+/// Largest definition that travels inside a ring; so that one call and all that it needs fit.
+pub const DEFINITION_INLINE_BYTES_MAX: usize = 128;
+/// Most definitions that a call, or a definition, needs.
+pub const NEEDS_MAX: usize = 1024;
+/// What `NEEDS_MAX` definitions take of a ring: each its header, one block or the inline bytes, and
+/// the ring's own length word. Two calls' worth of room is left.
+const _: () = assert!(
+    NEEDS_MAX * (HEADER_BYTES + DEFINITION_INLINE_BYTES_MAX + 8) + 4 * INLINE_BYTES_MAX
+        <= offloop_sys::segment::RING_BYTES
+);
+/// Numbers in one forget frame: a page of them.
+pub const FORGET_MAX: usize = 1024;
 /// Most blocks that one frame names.
 pub const BLOCKS_MAX: usize = 255;
 
@@ -40,7 +53,7 @@ pub const FLAG_COPY_BLOCKS: u8 = 8;
 pub enum Kind {
     /// Run a function.
     Call = 1,
-    /// Remember a function.
+    /// Remember a function, or something that functions use.
     Define = 2,
     /// The blocks of a call, or of a completion, are not used any more.
     Release = 3,
@@ -48,6 +61,8 @@ pub enum Kind {
     Retire = 4,
     /// The outcome of a call.
     Completion = 5,
+    /// Nobody will name these definitions any more.
+    Forget = 6,
 }
 
 /// A range of an arena's chunk.
@@ -74,6 +89,20 @@ pub struct Header {
     pub function: u32,
     /// Sequence number of the call.
     pub sequence: u64,
+}
+
+impl Header {
+    /// A header that says nothing but its kind.
+    #[must_use]
+    pub fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            flags: 0,
+            detail: 0,
+            function: 0,
+            sequence: 0,
+        }
+    }
 }
 
 /// A frame that no honest peer sends.
@@ -187,6 +216,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         3 => Kind::Release,
         4 => Kind::Retire,
         5 => Kind::Completion,
+        6 => Kind::Forget,
         kind => return Err(FrameError::Kind { kind }),
     };
     let header = Header {

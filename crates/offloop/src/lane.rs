@@ -49,6 +49,7 @@ impl Lane {
             any_thread: call.any_thread,
             copy_blocks: options.retries > 0,
             function: call.function,
+            needs: call.needs,
             payload: call.payload,
             outcome: None,
         };

@@ -28,7 +28,7 @@ mod supervisor;
 pub mod worker;
 mod zygote;
 
-pub use call::{Call, CallOptions, Function, LaneError, Payload, SubmitError};
+pub use call::{Call, CallOptions, Definition, LaneError, Payload, SubmitError};
 pub use lane::Lane;
 pub use launch::{FleetConfig, Launch};
 pub use offloop_core::{Close, LaneConfig, LaneStatistics, QueuePolicy};

@@ -20,8 +20,9 @@ use offloop_sys::segment::OWNERS_MAX;
 use offloop_sys::{clock, fork, handshake, memory};
 
 use crate::arena::{Arena, ArenaError, Block};
-use crate::call::{Function, LaneError, Payload};
+use crate::call::{Definition, Forgotten, LaneError, Payload};
 use crate::fleet::{Desk, Fleet, REPLY_BOUND};
+use crate::frame::NEEDS_MAX;
 use crate::lane::Lane;
 use crate::launch::FleetConfig;
 use crate::owners::{Owner, OwnerState, Owners};
@@ -72,7 +73,8 @@ pub(crate) struct Shared {
     pub(crate) tee: OnceLock<Arc<Tee>>,
     cores: u32,
     pub(crate) generation: u32,
-    functions: AtomicU32,
+    definitions: AtomicU32,
+    forgotten: Arc<Forgotten>,
 }
 
 impl Shared {
@@ -227,6 +229,7 @@ impl State {
     /// Takes completions; true when some may be left.
     pub(crate) fn drain(&mut self, shared: &Shared, owner: Option<u8>) -> bool {
         self.tell_releases(shared);
+        self.tell_forgotten(shared);
         let mut found = HashMap::new();
         for fleet in self.fleets.values() {
             fleet.with_completions(owner, &mut found);
@@ -241,6 +244,16 @@ impl State {
             }
         }
         more
+    }
+
+    /// Lets the workers forget what nobody holds any more; they are told with their next call.
+    fn tell_forgotten(&mut self, shared: &Shared) {
+        let forgotten = shared.forgotten.take();
+        if !forgotten.is_empty() {
+            for channel in self.fleets.values_mut().flat_map(Fleet::channels_mut) {
+                channel.forget(&forgotten);
+            }
+        }
     }
 
     fn tell_releases(&mut self, shared: &Shared) {
@@ -343,7 +356,8 @@ impl Runtime {
             tee: OnceLock::new(),
             cores: u32::try_from(cores).unwrap_or(u32::MAX),
             generation: fork::generation(),
-            functions: AtomicU32::new(0),
+            definitions: AtomicU32::new(0),
+            forgotten: Arc::default(),
         })))
     }
 
@@ -353,11 +367,17 @@ impl Runtime {
         self.0.generation != fork::generation()
     }
 
-    /// A function that workers will remember.
+    /// Something that workers will remember, and what they must know before it. At most
+    /// [`NEEDS_MAX`] things, or no ring could hold them.
     #[must_use]
-    pub fn define(&self, definition: Payload) -> Arc<Function> {
-        let id = self.0.functions.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Function { id, definition })
+    pub fn define(&self, payload: Payload, needs: Vec<Arc<Definition>>) -> Arc<Definition> {
+        assert!(needs.len() <= NEEDS_MAX, "{} needs", needs.len());
+        Arc::new(Definition {
+            id: self.0.definitions.fetch_add(1, Ordering::Relaxed) + 1,
+            payload,
+            needs,
+            forgotten: Arc::clone(&self.0.forgotten),
+        })
     }
 
     /// A block for a payload that is too large for a ring.

@@ -60,8 +60,10 @@ pub struct Call {
 pub enum Request {
     /// Run this.
     Call(Call),
-    /// Remember this function: its number, and its definition inline or in a block.
+    /// Remember this: its number, and its definition inline or in a block.
     Define(u32, Vec<u8>, Option<MappedBlock>),
+    /// Nobody will name these definitions any more.
+    Forget(Vec<u32>),
     /// Exit politely.
     Retire,
 }

@@ -119,6 +119,11 @@ impl WorkerChannel {
                 return Ok(None);
             }
             Kind::Retire => return Ok(Some(Request::Retire)),
+            Kind::Forget => {
+                let (numbers, _) = frame.payload.as_chunks();
+                let numbers = numbers.iter().copied().map(u32::from_ne_bytes);
+                return Ok(Some(Request::Forget(numbers.collect())));
+            }
             Kind::Call | Kind::Define => {}
             Kind::Completion => {
                 return Err(io::Error::other(frame::FrameError::Direction { kind }));

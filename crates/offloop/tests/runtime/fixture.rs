@@ -118,6 +118,7 @@ impl Fixture {
             token: self.tokens,
             any_thread: false,
             function: None,
+            needs: Vec::new(),
             payload: Payload {
                 inline: command.into(),
                 ..Payload::default()

@@ -18,6 +18,7 @@ fn call(owner: &Owner, token: u64, command: &str) -> Call {
         token,
         any_thread: false,
         function: None,
+        needs: Vec::new(),
         payload,
     }
 }

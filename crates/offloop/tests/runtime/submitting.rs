@@ -37,6 +37,7 @@ fn calls_of_several_threads_and_owners_do_not_mix() {
                         token,
                         any_thread: false,
                         function: None,
+                        needs: Vec::new(),
                         payload: Payload {
                             inline,
                             ..Payload::default()
@@ -83,7 +84,7 @@ fn a_function_is_sent_once_and_known_to_every_worker() {
         inline: b"the definition".to_vec(),
         ..Payload::default()
     };
-    let function = fixture.runtime.define(definition);
+    let function = fixture.runtime.define(definition, Vec::new());
     let tickets: Vec<_> = (0..200)
         .map(|_| {
             let mut call = fixture.call("function");

@@ -115,6 +115,10 @@ impl Worker {
                     self.functions.insert(id, definition);
                     continue;
                 }
+                Some(Request::Forget(numbers)) => {
+                    self.functions.retain(|id, _| !numbers.contains(id));
+                    continue;
+                }
                 Some(Request::Retire) => return Ok(()),
                 None => {}
             }

@@ -68,6 +68,7 @@ fn submit(lane: &Lane, command: &str) -> io::Result<()> {
         token: 0,
         any_thread: true,
         function: None,
+        needs: Vec::new(),
         payload,
     };
     lane.submit(call, CallOptions::default())

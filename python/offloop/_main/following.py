@@ -1,0 +1,100 @@
+"""What the values use that workers have by an import, and which of them may change at all."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from _offloop_worker import codec
+from _offloop_worker.namespace import MAYBE, VALUE
+from _offloop_worker.plain import fingerprint
+from offloop._main.module import MODULE_NAMES, MainModule
+from offloop._main.pickling import content_of
+
+__all__ = ["FIXED", "fate_of", "functions_in", "is_named"]
+
+
+FIXED = (
+    int,
+    float,
+    complex,
+    bool,
+    str,
+    bytes,
+    type(None),
+    type(...),
+    types.ModuleType,
+    types.BuiltinFunctionType,
+)
+
+
+def fate_of(path: str, value: object, changed: bool, main: MainModule) -> tuple[int | None, bytes]:
+    """How a name of an imported main module is sent; None: it is as imported."""
+    root, _, attribute = path.partition(".")
+    if root not in main.bound and (root in main.rebound or "*" not in main.bound):
+        return VALUE, b""
+    if path in MODULE_NAMES:
+        return None, b""
+    if isinstance(value, types.ModuleType) and root not in main.rebound:
+        return None, b""
+    named = getattr(value, "__qualname__", None) if is_named(value) else None
+    if named == path and root not in main.rebound:
+        return None, b""
+    if attribute and not changed and not _is_data(value):
+        return (VALUE if attribute in main.stored else None), b""
+    mark = fingerprint(value)
+    if path in main.literals:
+        same = mark is not None and mark == fingerprint(main.literals[path])
+        return (None if same and not changed else VALUE), b""
+    if changed:
+        return VALUE, b""
+    is_assigned = attribute in main.stored if attribute else root in main.rebound
+    if mark is not None:
+        # What nothing assigns, and what cannot change in place, is as each import makes it: an id
+        # of the process, the time.
+        return (MAYBE, mark) if is_assigned or not _is_immutable(value) else (None, b"")
+    return (VALUE if is_assigned and not attribute else None), b""
+
+
+def _is_immutable(value: object) -> bool:
+    if type(value) in (tuple, frozenset):
+        return all(map(_is_immutable, value))  # type: ignore[call-overload]
+    return isinstance(value, FIXED)
+
+
+def is_named(value: object) -> bool:
+    return isinstance(value, (types.FunctionType, type)) or type(value).__name__ == (
+        "_lru_cache_wrapper"
+    )
+
+
+def _is_data(value: object) -> bool:
+    return not (callable(value) or hasattr(type(value), "__get__"))
+
+
+def functions_in(value: Any, seen: set[int]) -> Iterator[types.FunctionType]:
+    """Functions that run when ``value`` is called, or when one of its methods is."""
+    if id(value) in seen or len(seen) > 4096:
+        return
+    seen.add(id(value))
+    if isinstance(value, types.FunctionType):
+        yield value
+        for cell in value.__closure__ or ():
+            for content in content_of(cell):
+                yield from functions_in(content, seen)
+        inner = [value.__dict__.get("__wrapped__")]
+    elif isinstance(value, (classmethod, staticmethod, types.MethodType)):
+        inner = [value.__func__]
+    elif isinstance(value, property):
+        inner = [value.fget, value.fset, value.fdel]
+    elif isinstance(value, functools.partial):
+        inner = [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, type):
+        inner = list(vars(value).values()) if codec.home_of(value) is not None else []
+    else:
+        state = getattr(value, "__dict__", None) if is_named(value) else None
+        inner = [state.get("__wrapped__")] if state else []
+    for part in inner:
+        yield from functions_in(part, seen)

@@ -1,0 +1,186 @@
+"""Pickles for a worker, and what such a pickle refers to.
+
+What belongs to a module whose members travel as definitions becomes a reference, and the place that
+it refers to is noted. Functions without a name go by value; their globals, the worker's, are noted
+as well.
+"""
+
+from __future__ import annotations
+
+import dis
+import io
+import marshal
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterable
+from pickle import PickleBuffer
+from typing import Any
+
+from _offloop_worker import codec, namespace, rebuilding
+
+__all__ = [
+    "Key",
+    "content_of",
+    "is_at",
+    "is_at_home",
+    "names_of",
+    "pickle_for_worker",
+    "space_name",
+]
+
+
+# (module, name); the name may be an attribute of a class: "Class.attribute".
+Key = tuple[str, str]
+_GLOBAL_OPERATIONS = frozenset(
+    ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL")
+)
+
+
+class _Pickler(codec.ByValue):
+    """Pickles for a worker, and notes the places that the pickle refers to."""
+
+    uses: list[Key]
+    defining: Key | None
+
+    def refer(self, obj: Any) -> tuple[Any, ...] | None:
+        module = codec.home_of(obj)
+        if module is None or not is_at(module, obj):
+            return None
+        path = namespace.path_of(obj)
+        if self.defining is not None and self.defining[0] == module:
+            own = self.defining[1]
+            if path == own or path.startswith(f"{own}."):
+                return None
+        self.uses.append((module, path.partition(".")[0]))
+        return namespace.find, (module, path)
+
+    def reduce_function(self, function: types.FunctionType) -> Any:
+        if codec.is_importable(function):
+            return NotImplemented
+        module = space_name(function)
+        if module is None:
+            # Its globals are no module's: they go with it, cloudpickle's way.
+            return super().reduce_function(function)
+        names, attributes = names_of(function.__code__)
+        self.uses.extend((module, name) for name in names)
+        if module != "__main__":
+            self.uses.append((module, "__package__"))
+        closure = function.__closure__
+        cells = None if closure is None else len(closure)
+        contents = tuple(content_of(cell) for cell in closure or ())
+        space = function.__globals__
+        values = [space[name] for name in names if name in space]
+        values.extend(content[0] for content in contents if content)
+        state = (
+            function.__dict__,
+            contents,
+            _members(function),
+            _submodules(values, attributes),
+        )
+        code = marshal.dumps(function.__code__)
+        make = (code, module, function.__name__, cells)
+        return rebuilding.make_function, make, state, None, None, rebuilding.set_function_state
+
+
+def pickle_for_worker(
+    value: object,
+    buffer_callback: Callable[[PickleBuffer], Any] | None,
+    defining: Key | None,
+) -> tuple[bytes, list[Key]]:
+    with io.BytesIO() as file:
+        pickler = codec.pickler_class(_Pickler)(file, protocol=5, buffer_callback=buffer_callback)
+        uses: list[Key] = []
+        pickler.uses = uses
+        pickler.defining = defining
+        pickler.dump(value)
+        return file.getvalue(), uses
+
+
+def _members(function: types.FunctionType) -> dict[str, Any]:
+    members = {
+        "__qualname__": function.__qualname__,
+        "__module__": function.__module__,
+        "__defaults__": function.__defaults__,
+        "__kwdefaults__": function.__kwdefaults__,
+        "__doc__": function.__doc__,
+    }
+    try:
+        members["__annotations__"] = function.__annotations__
+    except NameError:
+        # From Python 3.14 on they are evaluated when asked for; these cannot be, here or there.
+        members["__annotations__"] = {}
+    return {name: value for name, value in members.items() if value}
+
+
+def content_of(cell: types.CellType) -> tuple[Any, ...]:
+    try:
+        return (cell.cell_contents,)
+    except ValueError:
+        return ()
+
+
+def space_name(function: types.FunctionType) -> str | None:
+    """The module whose globals are the function's, if any has them."""
+    space = function.__globals__
+    name = space.get("__name__")
+    if name in codec.MAIN_NAMES:
+        name = "__main__"
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return name if module is not None and vars(module) is space else None
+
+
+def _submodules(values: Iterable[Any], attributes: frozenset[str]) -> list[str]:
+    """Submodules of packages among ``values`` that the code uses as attributes."""
+    prefixes = [
+        f"{value.__name__}."
+        for value in values
+        if isinstance(value, types.ModuleType) and getattr(value, "__path__", None) is not None
+    ]
+    if not prefixes:
+        return []
+    found = []
+    for name, module in list(sys.modules.items()):
+        for prefix in prefixes:
+            rest = name.removeprefix(prefix)
+            if rest != name and module is not None and attributes.issuperset(rest.split(".")):
+                found.append(name)
+    return found
+
+
+_names: weakref.WeakKeyDictionary[types.CodeType, tuple[tuple[str, ...], frozenset[str]]]
+
+_names = weakref.WeakKeyDictionary()
+
+
+def names_of(code: types.CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names that a function looks up in its module, and all names, attributes among them."""
+    known = _names.get(code)
+    if known is None:
+        known = _names[code] = _read_names(code)
+    return known
+
+
+def _read_names(code: types.CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
+    names: dict[str, None] = {}
+    attributes = set(code.co_names)
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in _GLOBAL_OPERATIONS:
+            names[instruction.argval] = None
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            inner, more = names_of(constant)
+            names.update(dict.fromkeys(inner))
+            attributes |= more
+    return tuple(names), frozenset(attributes)
+
+
+def is_at(module: str, obj: Any) -> bool:
+    """Whether ``obj`` stands at its own name in ``module``."""
+    held = sys.modules.get(module)
+    return held is not None and codec.walk(held, namespace.path_of(obj)) is obj
+
+
+def is_at_home(value: Any) -> bool:
+    module = codec.home_of(value)
+    return module is not None and is_at(module, value)
