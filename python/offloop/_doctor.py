@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import json
 import os
 import platform
@@ -238,6 +239,18 @@ def probe_extension() -> Finding:
     return good("offloop", value, "a worker started and answered")
 
 
+def probe_main_module(script: str) -> Finding:
+    """Whether workers import the program's main module, or get it by value."""
+    from offloop._main import examine as examine_main
+
+    decided = examine_main(script, None)
+    if decided.is_imported:
+        meaning = "its functions and classes travel by name, as with spawn and forkserver"
+        return good("main module", f"imported, {decided.reason}", meaning)
+    meaning = "its functions and the globals that they use are sent, once for each version"
+    return fair("main module", f"by value, {decided.reason}", meaning)
+
+
 PROBES: tuple[Callable[[], Finding], ...] = (
     probe_kernel,
     probe_python,
@@ -257,22 +270,26 @@ PROBES: tuple[Callable[[], Finding], ...] = (
 )
 
 
-def examine() -> list[Finding]:
-    """Run every probe."""
-    return [_attempt(probe) for probe in PROBES]
+def examine(script: str | None = None) -> list[Finding]:
+    """Run every probe, and look at a program's main module if one is named."""
+    findings = [_attempt(probe) for probe in PROBES]
+    if script is not None:
+        findings.append(_attempt(functools.partial(probe_main_module, script)))
+    return findings
 
 
 def _attempt(probe: Callable[[], Finding]) -> Finding:
     try:
         return probe()
     except Exception as error:
-        name = probe.__name__.removeprefix("probe_").replace("_", " ")
+        function = getattr(probe, "func", probe)
+        name = function.__name__.removeprefix("probe_").replace("_", " ")
         return bad(name, f"{type(error).__name__}: {error}", "offloop needs this")
 
 
-def run_doctor(*, as_json: bool) -> int:
+def run_doctor(*, as_json: bool, script: str | None = None) -> int:
     """Print the findings; the exit status is 1 when something that offloop needs is missing."""
-    findings = examine()
+    findings = examine(script)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

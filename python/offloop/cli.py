@@ -103,8 +103,12 @@ def demo_command(seconds: float, out: Path) -> None:
 
 @main.command("doctor", short_help="Say what this machine offers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def doctor_command(as_json: bool) -> None:
-    """Say what this machine offers, and what each finding means for offloop."""
+@click.argument("script", required=False, type=click.Path(exists=True, dir_okay=False))
+def doctor_command(as_json: bool, script: str | None) -> None:
+    """Say what this machine offers, and what each finding means for offloop.
+
+    With SCRIPT, also whether workers import that program's main module or get it by value.
+    """
     from offloop._doctor import run_doctor
 
-    sys.exit(run_doctor(as_json=as_json))
+    sys.exit(run_doctor(as_json=as_json, script=script))

@@ -42,6 +42,11 @@ class MainModule:
     literals: dict[str, Any] = field(default_factory=dict)
     """Names, and attributes of classes, that an import binds once, to a constant."""
 
+    def describe(self) -> str:
+        """The decision in a line."""
+        how = "imported by workers" if self.is_imported else "sent to workers by value"
+        return f"main module {how}: {self.reason}"
+
     @property
     def start(self) -> tuple[str | None, str | None] | None:
         """(name, path) for a worker's import; None when it imports nothing."""

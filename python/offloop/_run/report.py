@@ -11,6 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from offloop._main import costs, main_module
 from offloop._run import calls, loop_block
 from offloop._run.lag import TICK_SECONDS
 
@@ -21,6 +22,8 @@ FUNCTIONS_SHOWN = 5
 LINES_SHOWN = 5
 LOOPS_SHOWN = 3
 WIDTH_MAX = 92
+SENDING_SECONDS_MIN = 0.001
+"""What a call may spend on sending globals of the main module before it is named."""
 
 
 def print_report(session: Session, stream: TextIO) -> None:
@@ -54,6 +57,8 @@ def _print_summary(console: Console, session: Session, elapsed: float) -> None:
     grid.add_row("loop lag", _lag_line(session))
     _add_loops(grid, session, console.options.ascii_only)
     grid.add_row("processes", _process_line(session, elapsed))
+    if session.lanes.counts.pools:
+        grid.add_row("", Text(main_module().describe(), style="dim"))
     grid.add_row("threads", _thread_line(session, elapsed))
     console.print(Padding(grid, (0, 0, 0, 2)))
 
@@ -156,6 +161,7 @@ def _print_remarks(console: Console, session: Session) -> None:
     _add_freezes(grid, session)
     _add_crashes(grid, session)
     _add_kept(grid, session)
+    _add_sent(grid, session)
     if grid.row_count:
         console.print(Padding(grid, (0, 0, 0, 2)))
 
@@ -192,3 +198,22 @@ def _add_kept(grid: Table, session: Session) -> None:
         times = "" if count == 1 else f", {count:,} times"
         line.append(f": the standard pool, because of {kept.reason}{times}", "")
         grid.add_row(Text("kept", style="bold yellow"), line)
+
+
+def _add_sent(grid: Table, session: Session) -> None:
+    """Globals whose sending costs each call more than a call should cost."""
+    submitted = {use.name: use.submitted for use in session.calls.uses(calls.PROCESSES)}
+    found = []
+    for (function, (_module, path)), seconds in costs().items():
+        name = function.removeprefix("__main__.")
+        each = seconds / max(1, submitted.get(name, 1))
+        if each >= SENDING_SECONDS_MIN:
+            found.append((each, name, path))
+    for each, name, path in sorted(found, reverse=True)[:LINES_SHOWN]:
+        line = Text(name, style="bold")
+        line.append(f": pickling the global `{path}` took ", "")
+        line.append(duration(each), "yellow").append(" for each call", "")
+        grid.add_row(Text("sent", style="bold yellow"), line)
+    if found:
+        cure = "it changes between calls: pass it as an argument, or move it into a module"
+        grid.add_row("", Text(cure, style="dim"))
