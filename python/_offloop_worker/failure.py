@@ -44,6 +44,12 @@ _NESTING_MAX = 50
 """Groups in groups that one text may show; ``traceback`` visits them by calling itself."""
 
 
+_COROUTINE_ADVICE = (
+    "a coroutine cannot leave the process that made it: run it there, with asyncio.run inside of "
+    "the function, and return what it returns"
+)
+
+
 def describe(error: BaseException) -> str:
     """One text for an exception: its class, its message and where it was raised."""
     return "".join(traceback.format_exception(error))
@@ -59,6 +65,8 @@ def encode(error: BaseException) -> bytes:
         exceeded = MemoryLimitExceeded(f"the call needs more than {memory_limit} bytes of memory")
         exceeded.__cause__ = error
         error = exceeded
+    if type(error) is TypeError and str(error) == "cannot pickle 'coroutine' object":
+        _add_note(error, _COROUTINE_ADVICE)
     return dumps(_table(error), 5)
 
 

@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::calls::{self, EncodedCall};
 use crate::codec::Allocate;
+use crate::coroutines;
 use crate::names::{function, raise};
 use crate::owner;
 use crate::pending::{self, Pending, Unresolved, Waiter};
@@ -160,6 +161,7 @@ impl Lane {
     ) -> PyResult<Submitted> {
         self.check_process()?;
         check_not_importing()?;
+        coroutines::refuse(callable)?;
         let options = calls::options(timeout, run_timeout, retries)?;
         let encoded = match calls::encode(py, &self.home, callable, arguments, keywords) {
             Ok(encoded) => encoded,
@@ -211,6 +213,7 @@ impl Lane {
     ) -> PyResult<(Bound<'py, PyAny>, u64)> {
         self.check_process()?;
         check_not_importing()?;
+        coroutines::refuse(callable)?;
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let options = calls::options(timeout, run_timeout, retries)?;

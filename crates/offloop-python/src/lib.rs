@@ -10,6 +10,7 @@
 mod buffer;
 mod calls;
 mod codec;
+mod coroutines;
 mod event_loop;
 mod files;
 mod functions;
