@@ -1,5 +1,6 @@
 //! A lane as Python sees it: what stands behind `ProcessPool`.
 
+use std::collections::BTreeMap;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,11 +19,12 @@ use crate::coroutines;
 use crate::names::{function, raise};
 use crate::owner;
 use crate::pending::{self, Pending, Unresolved, Waiter};
+use crate::processes::WorkerProcess;
 use crate::resolver;
 use crate::worker;
 
 /// How long a wait lasts before Python may look at signals (Ctrl-C).
-const WAIT_SLICE: Duration = Duration::from_millis(100);
+pub(crate) const WAIT_SLICE: Duration = Duration::from_millis(100);
 
 /// The runtime of this process and its arena.
 #[derive(Clone)]
@@ -338,6 +340,13 @@ impl Lane {
     /// Whether no call is queued or running.
     fn is_drained(&self) -> bool {
         self.lane.wait_drained(Duration::ZERO)
+    }
+
+    /// The workers that serve this lane, and perhaps others, by process id.
+    fn processes(&self) -> PyResult<BTreeMap<i32, WorkerProcess>> {
+        let workers = self.lane.workers()?;
+        let with_key = |(pid, pidfd)| (pid, WorkerProcess::new(pid, pidfd));
+        Ok(workers.into_iter().map(with_key).collect())
     }
 
     /// Counts, in the order of `PoolStatistics`.

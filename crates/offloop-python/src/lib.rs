@@ -19,6 +19,7 @@ mod lifted;
 mod names;
 mod owner;
 mod pending;
+mod processes;
 mod resolver;
 mod worker;
 
@@ -30,6 +31,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_class::<lane::Lane>()?;
     module.add_class::<owner::LoopOwner>()?;
+    module.add_class::<processes::WorkerProcess>()?;
     event_loop::add_to(module)?;
     files::add_to(module)?;
     module.add_function(wrap_pyfunction!(lane::stop, module)?)?;
