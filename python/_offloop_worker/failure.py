@@ -43,7 +43,6 @@ one before makes a million."""
 _NESTING_MAX = 50
 """Groups in groups that one text may show; ``traceback`` visits them by calling itself."""
 
-
 _COROUTINE_ADVICE = (
     "a coroutine cannot leave the process that made it: run it there, with asyncio.run inside of "
     "the function, and return what it returns"
@@ -65,9 +64,15 @@ def encode(error: BaseException) -> bytes:
         exceeded = MemoryLimitExceeded(f"the call needs more than {memory_limit} bytes of memory")
         exceeded.__cause__ = error
         error = exceeded
-    if type(error) is TypeError and str(error) == "cannot pickle 'coroutine' object":
+    if type(error) is TypeError and _message(error) == "cannot pickle 'coroutine' object":
         _add_note(error, _COROUTINE_ADVICE)
     return dumps(_table(error), 5)
+
+
+def _message(error: BaseException) -> str | None:
+    """The text of a plain exception; its other arguments may be anything, and answer anyhow."""
+    only = error.args[0] if len(error.args) == 1 else None
+    return only if isinstance(only, str) else None
 
 
 def encode_text(text: str) -> bytes:

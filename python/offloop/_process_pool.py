@@ -46,8 +46,8 @@ class _Executor(concurrent.futures.Executor):
 
         Errors of pickling are raised by the future. With a full queue, a plain thread waits, and
         a thread that runs an event loop gets ``QueueFull``, as everybody does under
-        ``queue_policy="refuse"``. Raises ``RuntimeError`` after ``shutdown``, and
-        ``BrokenProcessPool`` when the initializer has failed. Thread-safe.
+        ``queue_policy="refuse"``. Raises ``RuntimeError`` after ``shutdown``, ``TypeError`` for a
+        coroutine function, and ``BrokenProcessPool`` when the initializer has failed. Thread-safe.
         """
         future: Future[T] = Future()
         future._lane = self._lane
