@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal as _signal
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import Any
@@ -11,17 +12,27 @@ from offloop.exceptions import DeadlineExceeded, DecodeError, TaskDropped, Worke
 
 _STDERR_LINES_SHOWN = 12
 
+# What the unpicklers of all versions say of a name that is not in its module.
+_MISSING_NAME = re.compile(r"'(?P<name>[^']+)' on (?:module )?<module '(?P<module>[^']+)'")
 
-def raised(tree: tuple[Any, ...]) -> BaseException:
+
+def raised(table: tuple[Any, ...]) -> BaseException:
     """The exception that the call raised, with its remote traceback as its cause."""
-    return failure.decode(tree, _RemoteTraceback)
+    return failure.decode(table, _RemoteTraceback, _stand_in)  # type: ignore[arg-type]
 
 
-def undecodable_call(tree: tuple[Any, ...]) -> BaseException:
+def _stand_in(name: str, reason: BaseException | str) -> BaseException:
+    if isinstance(reason, BaseException):
+        reason = f"{type(reason).__name__}: {reason}{_advice(reason, 'here')}"
+    return DecodeError(f"an exception of class {name} could not be decoded: {reason}")
+
+
+def undecodable_call(table: tuple[Any, ...]) -> BaseException:
     """The worker could not decode the call."""
-    cause = failure.decode(tree, _RemoteTraceback)
+    cause = raised(table)
     error = DecodeError(
         f"the call could not be decoded in the worker: {type(cause).__name__}: {cause}"
+        f"{_advice(cause, 'in the worker')}"
     )
     error.__cause__ = cause
     return error
@@ -29,9 +40,35 @@ def undecodable_call(tree: tuple[Any, ...]) -> BaseException:
 
 def undecodable_result(cause: BaseException) -> BaseException:
     """The result could not be decoded here."""
-    error = DecodeError(f"the result could not be decoded: {type(cause).__name__}: {cause}")
+    error = DecodeError(
+        f"the result could not be decoded: {type(cause).__name__}: {cause}{_advice(cause, 'here')}"
+    )
     error.__cause__ = cause
     return error
+
+
+def _advice(cause: BaseException, where: str) -> str:
+    """What to do when a module, or a name in one, is not found while something is decoded."""
+    if isinstance(cause, ModuleNotFoundError) and cause.name:
+        if where == "here":
+            return (
+                f"\nThe worker can import `{cause.name}` and this program cannot: put its folder "
+                "on sys.path here as well, or return plain data"
+            )
+        return (
+            f"\n`{cause.name}` cannot be imported in the worker: install it where the program "
+            "runs, or put its folder on sys.path before the pool is made, since workers search "
+            "where the program did then"
+        )
+    missing = _MISSING_NAME.search(str(cause)) if isinstance(cause, AttributeError) else None
+    if missing is None:
+        return ""
+    name, module = missing["name"], missing["module"]
+    return (
+        f"\nThe module `{module}` has no `{name}` when it is imported {where}: define it at the "
+        "top level of the module, not while the program runs or under "
+        '`if __name__ == "__main__"`, and start the program anew if the file has changed'
+    )
 
 
 def expired(deadline: bool) -> BaseException:

@@ -11,11 +11,11 @@ import multiprocessing.context
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from _offloop_worker._offloop import Lane
+from _offloop_worker._offloop import Lane, WorkerProcess
 from _offloop_worker.exceptions import QueueFull
 from offloop import _launch
 from offloop._future import Future
@@ -46,8 +46,8 @@ class _Executor(concurrent.futures.Executor):
 
         Errors of pickling are raised by the future. With a full queue, a plain thread waits, and
         a thread that runs an event loop gets ``QueueFull``, as everybody does under
-        ``queue_policy="refuse"``. Raises ``RuntimeError`` after ``shutdown``, and
-        ``BrokenProcessPool`` when the initializer has failed. Thread-safe.
+        ``queue_policy="refuse"``. Raises ``RuntimeError`` after ``shutdown``, ``TypeError`` for a
+        coroutine function, and ``BrokenProcessPool`` when the initializer has failed. Thread-safe.
         """
         future: Future[T] = Future()
         future._lane = self._lane
@@ -164,6 +164,9 @@ class ProcessPool(_Executor):
     All methods are thread-safe; a pool may serve several event loops at once.
     """
 
+    _shutdown_thread = False
+    _known_processes: Mapping[int, WorkerProcess] = MappingProxyType({})
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -225,10 +228,46 @@ class ProcessPool(_Executor):
             start_timeout=start_timeout,
         )
 
+    # What users of the standard pool read, although its names are private: tools that end stuck
+    # workers, watch their memory, or bound what they submit.
+
     @property
     def _broken(self) -> str | bool:
-        """What the standard pool's users look at; the reason, once the initializer has failed."""
+        """The reason, once the initializer has failed."""
         return self._lane.broken() or False
+
+    @property
+    def _processes(self) -> dict[int, WorkerProcess]:
+        """The workers of this moment, by process id; empty once the pool is shut down and drained.
+
+        >>> import os
+        >>> with ProcessPool(1) as pool:
+        ...     pid = pool.submit(os.getpid).result()
+        ...     worker = pool._processes[pid]
+        ...     worker.is_alive(), worker.exitcode
+        (True, None)
+
+        Pools that start their workers alike share them, so these may serve other pools, too. A
+        worker has ``pid``, ``sentinel``, ``exitcode``, ``is_alive()``, ``terminate()``, ``kill()``
+        and ``join()``, as a ``multiprocessing.Process`` has. One that is ended so fails only its
+        own call, with ``WorkerCrashed``; the pool replaces it.
+        """
+        if self._shutdown_thread and self._lane.is_drained():
+            self._known_processes = {}
+            return {}
+        # Kept from one look to the next, as a sentinel is good only for as long as its process.
+        known = self._known_processes
+        self._known_processes = {
+            pid: known[pid] if pid in known and known[pid].is_alive() else process
+            for pid, process in self._lane.processes().items()
+        }
+        return dict(self._known_processes)
+
+    @property
+    def _pending_work_items(self) -> dict[int, None]:
+        """As many items as there are calls that wait or run; they are asked for their number."""
+        counts = self.statistics()
+        return dict.fromkeys(range(counts.queued + counts.prefetched + counts.running))
 
     def options(
         self,
@@ -274,7 +313,7 @@ class ProcessPool(_Executor):
         would stop an event loop for as long: in a coroutine leave an ``async with`` block instead.
         May be called again, and from any thread; a later ``cancel_futures`` still counts.
         """
-        self._lane.close("cancel_queued" if cancel_futures else "drain")
+        self._close("cancel_queued" if cancel_futures else "drain")
         if wait:
             self._lane.wait_drained()
 
@@ -284,11 +323,15 @@ class ProcessPool(_Executor):
         Queued calls are cancelled; those that ran fail with ``BrokenProcessPool``. Returns at once.
         As in Python 3.14, but for the workers: those of other pools with the same start-up go on.
         """
-        self._lane.close("terminate")
+        self._close("terminate")
 
     def kill_workers(self) -> None:
         """Do as ``terminate_workers``, without any grace."""
-        self._lane.close("kill")
+        self._close("kill")
+
+    def _close(self, how: str) -> None:
+        self._shutdown_thread = True
+        self._lane.close(how)
 
     def __exit__(
         self,
@@ -316,7 +359,7 @@ class ProcessPool(_Executor):
 
     def _leave(self, kind: type[BaseException] | None) -> None:
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        self._lane.close("stop" if interrupted else "drain")
+        self._close("stop" if interrupted else "drain")
 
 
 class PoolView(_Executor):

@@ -18,13 +18,13 @@ class ProgramCommand(click.Command):
     """A command whose options end where the program's own command line begins."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep what follows ``-m MODULE`` from being read as options of ours."""
+        """Keep what follows ``-m MODULE`` or ``-c CODE`` from being read as options of ours."""
         for index, argument in enumerate(args):
             is_value = index > 0 and args[index - 1] == "--loop"
-            if argument == "--" or not (argument.startswith("-") or is_value):
+            if argument in ("-", "--") or not (argument.startswith("-") or is_value):
                 break
-            if argument.startswith("-m"):
-                end = index + (2 if argument == "-m" else 1)
+            if argument.startswith(("-m", "-c")):
+                end = index + (2 if len(argument) == 2 else 1)
                 args = [*args[:end], "--", *args[end:]]
                 break
         return super().parse_args(ctx, args)
@@ -41,7 +41,7 @@ def main() -> None:
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
     options_metavar="[--loop NAME] [--no-adopt] [--no-report]",
-    short_help="Run a script or a module with offloop underneath.",
+    short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(
     "--loop",
@@ -53,26 +53,40 @@ def main() -> None:
 @click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
 @click.option("--no-report", is_flag=True, help="Print no report at exit.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as `python -m` does.")
+@click.option("-c", "code", metavar="CODE", help="Run code, as `python -c` does.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT] [ARGS]...")
 def run_command(
-    arguments: tuple[str, ...], module: str | None, loop: str, no_adopt: bool, no_report: bool
+    arguments: tuple[str, ...],
+    module: str | None,
+    code: str | None,
+    loop: str,
+    no_adopt: bool,
+    no_report: bool,
 ) -> None:
     """Run SCRIPT, or a module with -m, as the main program, with offloop underneath.
+
+    SCRIPT is what `python` takes: a file, compiled or not, a folder or an archive with a
+    `__main__`, or `-` for standard input, which is also read when it is no terminal and nothing is
+    named.
 
     asyncio makes offloop's event loop, unless the program chooses one itself, and
     `concurrent.futures.ProcessPoolExecutor` is adopted: the program's pools become offloop's.
     At exit a report on standard error tells how late the event loop ran and what its lanes did.
     Options of offloop come before SCRIPT; everything after it belongs to the program.
     """
-    from offloop._run import Settings, run_module, run_script
+    from offloop import _run
 
-    settings = Settings(adopt=not no_adopt, report=not no_report, loop=loop)
+    settings = _run.Settings(adopt=not no_adopt, report=not no_report, loop=loop)
     if module is not None:
-        run_module(module, list(arguments), settings)
+        _run.run_module(module, list(arguments), settings)
+    elif code is not None:
+        _run.run_code(code, list(arguments), settings)
     elif arguments:
-        run_script(arguments[0], list(arguments[1:]), settings)
+        _run.run_script(arguments[0], list(arguments[1:]), settings)
+    elif sys.stdin is not None and not sys.stdin.isatty():
+        _run.run_stdin(settings)
     else:
-        raise click.UsageError("name a script, or a module with -m")
+        raise click.UsageError("name a script, a module with -m, or give code with -c")
 
 
 @main.command("demo", short_help="See a service freeze, and stay awake under offloop.")

@@ -68,9 +68,11 @@ class WorkerCrashed(OffloopError, BrokenProcessPool):
 
 
 class DecodeError(OffloopError, BrokenProcessPool):
-    """A call could not be decoded in the worker, or its result not in the program.
+    """A call could not be decoded in the worker, or what came of it not in the program.
 
-    The cause is the exception that the decoding raised. Nothing is broken but this call.
+    The text names the module or the name that was not found, and says what to do. The cause is the
+    exception that the decoding raised; for an exception that cannot be rebuilt in the program it is
+    the remote traceback. Nothing is broken but this call.
     """
 
 

@@ -1,23 +1,30 @@
 """The standard tests that do not run against our pool, each with its reason.
 
-Three kinds of test may stand here: those that read the standard pool's private state, those that
-demand that one crash break the pool, and those of another operating system. An entry that names no
-test of the suite fails the suite.
+Three kinds of test may stand here: those that reach into the standard pool's private machinery,
+those that demand what we promise to do otherwise (that one crash break the pool, that its workers
+be nobody else's), and those of another operating system. An entry that names no test of the suite
+fails the suite.
 """
 
-PROCESSES = "reads _processes, the standard pool's private table of workers"
+BREAKS = "demands that one crash break the pool"
+AT_ONCE = (
+    "submits what cannot be pickled, and counts the workers that the standard pool starts for it "
+    "at once"
+)
+SUCCESSION = (
+    "demands that a worker has gone before its successor runs a call, and that fork be refused"
+)
+SHARED = "demands that idle workers end with the pool; ours are shared by pools that start alike"
 MANAGER = "reads _executor_manager_thread and _call_queue, private threads that we do not have"
-FORCED = "replaces or calls _force_shutdown, the standard pool's private way to end its workers"
+FORCED = "replaces or calls what the standard pool ends its workers by, which is private"
 
 EXCLUSIONS: dict[str, dict[str, str]] = {
     "ProcessPoolExecutorTest": {
         "test_max_workers_too_large": "tests a limit of Windows",
-        "test_killed_child": f"{PROCESSES}, and demands that one crash break the pool",
-        "test_broken_process_pool_traceback": f"{PROCESSES}, and demands the same",
-        "test_saturation": PROCESSES,
-        "test_idle_process_reuse_one": PROCESSES,
-        "test_idle_process_reuse_multiple": PROCESSES,
-        "test_max_tasks_per_child": PROCESSES,
+        "test_killed_child": BREAKS,
+        "test_broken_process_pool_traceback": BREAKS,
+        "test_saturation": AT_ONCE,
+        "test_max_tasks_per_child": SUCCESSION,
         "test_shutdown_no_wait_max_tasks_gh119592": MANAGER,
         "test_gc_during_max_tasks_worker_exit_gh152967": MANAGER,
         "test_failed_worker_replacement_breaks_pool": MANAGER,
@@ -25,15 +32,14 @@ EXCLUSIONS: dict[str, dict[str, str]] = {
         "test_terminate_workers": FORCED,
         "test_kill_workers": FORCED,
         "test_force_shutdown_workers_invalid_op": FORCED,
-        "test_force_shutdown_workers": PROCESSES,
-        "test_force_shutdown_workers_stops_pool": PROCESSES,
+        "test_force_shutdown_workers": FORCED,
+        "test_force_shutdown_workers_stops_pool": SHARED,
         "test_python_finalization_error": (
             "makes the standard pool's second Python thread fail to start; we start none"
         ),
     },
     "ProcessPoolShutdownTest": {
-        "test_processes_terminate": PROCESSES,
-        "test_context_manager_shutdown": PROCESSES,
+        "test_processes_terminate": AT_ONCE,
         "test_del_shutdown": MANAGER,
         "test_shutdown_no_wait": MANAGER,
     },

@@ -1,5 +1,6 @@
 //! A lane as Python sees it: what stands behind `ProcessPool`.
 
+use std::collections::BTreeMap;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,15 +15,17 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::calls::{self, EncodedCall};
 use crate::codec::Allocate;
+use crate::coroutines;
 use crate::definitions;
 use crate::names::{function, raise};
 use crate::owner;
 use crate::pending::{self, Pending, Unresolved, Waiter};
+use crate::processes::WorkerProcess;
 use crate::resolver;
 use crate::worker;
 
 /// How long a wait lasts before Python may look at signals (Ctrl-C).
-const WAIT_SLICE: Duration = Duration::from_millis(100);
+pub(crate) const WAIT_SLICE: Duration = Duration::from_millis(100);
 
 /// The runtime of this process and its arena.
 #[derive(Clone)]
@@ -165,6 +168,7 @@ impl Lane {
     ) -> PyResult<Submitted> {
         self.check_process()?;
         check_not_importing()?;
+        coroutines::refuse(callable)?;
         let options = calls::options(timeout, run_timeout, retries)?;
         let encoded = match calls::encode(py, &self.home, callable, arguments, keywords) {
             Ok(encoded) => encoded,
@@ -216,6 +220,7 @@ impl Lane {
     ) -> PyResult<(Bound<'py, PyAny>, u64)> {
         self.check_process()?;
         check_not_importing()?;
+        coroutines::refuse(callable)?;
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let options = calls::options(timeout, run_timeout, retries)?;
@@ -340,6 +345,13 @@ impl Lane {
     /// Whether no call is queued or running.
     fn is_drained(&self) -> bool {
         self.lane.wait_drained(Duration::ZERO)
+    }
+
+    /// The workers that serve this lane, and perhaps others, by process id.
+    fn processes(&self) -> PyResult<BTreeMap<i32, WorkerProcess>> {
+        let workers = self.lane.workers()?;
+        let with_key = |(pid, pidfd)| (pid, WorkerProcess::new(pid, pidfd));
+        Ok(workers.into_iter().map(with_key).collect())
     }
 
     /// Counts, in the order of `PoolStatistics`.

@@ -10,6 +10,7 @@
 mod buffer;
 mod calls;
 mod codec;
+mod coroutines;
 mod definitions;
 mod event_loop;
 mod files;
@@ -19,6 +20,7 @@ mod lifted;
 mod names;
 mod owner;
 mod pending;
+mod processes;
 mod resolver;
 mod worker;
 
@@ -32,6 +34,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<owner::LoopOwner>()?;
     module.add_class::<definitions::Definition>()?;
     module.add("MISSING", definitions::missing(module.py())?)?;
+    module.add_class::<processes::WorkerProcess>()?;
     event_loop::add_to(module)?;
     files::add_to(module)?;
     module.add_function(wrap_pyfunction!(lane::stop, module)?)?;

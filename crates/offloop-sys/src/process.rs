@@ -66,6 +66,14 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Asks the process behind `pidfd` to end, by the signal that programs may answer to: SIGTERM.
+///
+/// # Errors
+/// The system's, when we may not.
+pub fn terminate(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    signal(pidfd, libc::SIGTERM)
+}
+
 /// Ends the process behind `pidfd` at once.
 ///
 /// # Errors

@@ -4,6 +4,8 @@
 //! what it decides, and wakes the supervisor only when that has something to do earlier than it
 //! planned.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,6 +155,22 @@ impl Lane {
             let fleet = state.fleets.get(&self.fleet);
             state.stop || fleet.is_none_or(|fleet| done(self.lane, fleet))
         })
+    }
+
+    /// The workers of the lane's fleet, which other lanes may use as well: process ids, each with
+    /// a descriptor of the process that is the caller's own.
+    ///
+    /// # Errors
+    /// The system's: too many open files.
+    pub fn workers(&self) -> io::Result<Vec<(i32, OwnedFd)>> {
+        self.with_fleet(|_, fleet, _| {
+            let alive = fleet.channels().filter(|channel| !channel.dead);
+            alive
+                .filter_map(|channel| Some((channel.pid, channel.pidfd.as_ref()?.try_clone())))
+                .map(|(pid, pidfd)| Ok((pid, pidfd?)))
+                .collect()
+        })
+        .unwrap_or(Ok(Vec::new()))
     }
 
     /// What the lane has done so far.

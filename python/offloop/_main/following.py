@@ -16,7 +16,7 @@ from offloop._main.pickling import content_of
 __all__ = ["FIXED", "fate_of", "functions_in", "is_named"]
 
 
-FIXED = (
+FIXED: tuple[type, ...] = (
     int,
     float,
     complex,
@@ -70,7 +70,7 @@ def is_named(value: object) -> bool:
     )
 
 
-def _is_data(value: object) -> bool:
+def _is_data(value: Any) -> bool:
     return not (callable(value) or hasattr(type(value), "__get__"))
 
 

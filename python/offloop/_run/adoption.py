@@ -23,6 +23,19 @@ from offloop._run.callsite import CallSite, calling_line
 StandardPool = concurrent.futures.process.ProcessPoolExecutor
 """The class itself, under a name that adoption does not replace."""
 
+_READ_BY_OTHERS = frozenset(
+    (
+        "_broken",
+        "_initargs",
+        "_max_workers",
+        "_mp_context",
+        "_pending_work_items",
+        "_processes",
+        "_shutdown_thread",
+    )
+)
+"""Private attributes of the standard pool that programs and libraries look at."""
+
 KEPT_SITES_MAX = 100
 """Lines named at most; a program has one or two."""
 
@@ -77,12 +90,21 @@ class Adoption:
         return "an explicit fork context" if is_fork else None
 
 
+def _read_from_pool(self: Any, name: str) -> Any:
+    """What the standard constructor would have set, which is not called for an adopted pool."""
+    if name in _READ_BY_OTHERS and self._offloop_pool is not None:
+        return getattr(self._offloop_pool, name)
+    text = f"{type(self).__name__!r} object has no attribute {name!r}"
+    raise AttributeError(text, name=name, obj=self)
+
+
 def make_adopted_class(adoption: Adoption) -> type[StandardPool]:
     """Build the class that stands in for the standard one."""
 
     class ProcessPoolExecutor(StandardPool):
         __doc__ = StandardPool.__doc__
         _offloop_pool: offloop.ProcessPool | None = None
+        __getattr__ = _read_from_pool
 
         def __init__(
             self,

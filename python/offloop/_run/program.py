@@ -1,11 +1,14 @@
-"""Finds a script or a module and runs it as ``__main__``, as the interpreter itself would.
+"""Finds a program and runs it as ``__main__``, as the interpreter itself would.
 
-The program gets a module of its own in ``sys.modules["__main__"]``, which stays there to the end,
-so that pickling by reference, ``multiprocessing`` and late callbacks find it.  ``sys.argv`` and
-``sys.path[0]`` are what ``python SCRIPT`` and ``python -m MODULE`` would have set.
+A program is what ``python`` takes: a script, compiled or not, a folder or an archive with a
+``__main__`` in it, a module, code on the command line or on standard input. It gets a module of its
+own in ``sys.modules["__main__"]``, which stays there to the end, so that pickling by reference,
+``multiprocessing`` and late callbacks find it.  That module's attributes, ``sys.argv`` and
+``sys.path[0]`` are what ``python`` would have set.
 
 Errors: `ProgramMissing` when there is nothing to run; what the program raises is shown without
         the frames of this package, and ends in the exit status that the interpreter would use.
+Source: pymain_run_python of main.c and _PyRun_SimpleFile of pythonrun.c, 3.11 to 3.14.
 """
 
 from __future__ import annotations
@@ -13,9 +16,13 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import io
+import linecache
+import marshal
 import os
+import pkgutil
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
@@ -28,8 +35,19 @@ EXIT_INTERRUPTED = 130
 """What a shell reports for a program that ended by SIGINT."""
 
 
+EXIT_NOT_OPENED = 2
+"""The interpreter's own status for a script that it cannot open."""
+
+_COMPILED_HEADER_BYTES = 16
+"""The magic number, the flags, and what the source was; then comes the code."""
+
+
 class ProgramMissing(Exception):
-    """There is no such script or module, or it cannot be run."""
+    """There is no such program, or it cannot be run."""
+
+    def __init__(self, text: str, status: int = EXIT_ERROR) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -37,10 +55,9 @@ class Program:
     """A compiled main program, and the names under which it will know itself."""
 
     code: CodeType
-    file: str
     argv0: str
-    package: str | None
-    spec: importlib.machinery.ModuleSpec | None
+    # What the interpreter sets besides the name: ``__file__`` and others.
+    attributes: Mapping[str, object]
 
 
 def enter_import_root(folder: str) -> None:
@@ -52,27 +69,78 @@ def enter_import_root(folder: str) -> None:
 
 def load_script(path: str) -> Program:
     """Read and compile the script at ``path``; a folder or an archive runs its ``__main__``."""
-    if os.path.isdir(path) or path.endswith((".zip", ".pyz")):
-        return _load_container(path)
-    absolute = os.path.abspath(path)
+    # As the interpreter makes it: without taking it apart, so not by ``os.path.abspath``.
+    absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    if pkgutil.get_importer(absolute) is not None:
+        return _load_container(absolute, path)
     try:
         with io.open_code(absolute) as stream:
-            source = stream.read()
+            content = stream.read()
     except OSError as error:
-        raise ProgramMissing(f"can't open file {absolute!r}: {error.strerror}") from None
+        text = f"can't open file {absolute!r}: {error.strerror}"
+        raise ProgramMissing(text, EXIT_NOT_OPENED) from None
     enter_import_root(os.path.dirname(os.path.realpath(path)))
-    code = compile(source, absolute, "exec", dont_inherit=True)
-    return Program(code, file=absolute, argv0=path, package=None, spec=None)
+    if absolute.endswith(".pyc") or content[:2] == importlib.util.MAGIC_NUMBER[:2]:
+        loader: type = importlib.machinery.SourcelessFileLoader
+        code = _read_compiled(content)
+    else:
+        loader = importlib.machinery.SourceFileLoader
+        code = compile(content, absolute, "exec", dont_inherit=True)
+    attributes = {
+        "__file__": absolute,
+        "__cached__": None,
+        "__loader__": loader("__main__", absolute),
+    }
+    return Program(code, path, attributes)
 
 
-def _load_container(path: str) -> Program:
-    if not os.path.exists(path):
-        raise ProgramMissing(f"can't open file {os.path.abspath(path)!r}: No such file")
-    enter_import_root(path)
-    spec = importlib.machinery.PathFinder.find_spec("__main__", [path])
+def _read_compiled(content: bytes) -> CodeType:
+    """The code of a ``.pyc`` file, or the errors that the interpreter has for others."""
+    if content[:4] != importlib.util.MAGIC_NUMBER:
+        raise RuntimeError("Bad magic number in .pyc file")
+    code = marshal.loads(content[_COMPILED_HEADER_BYTES:])
+    if not isinstance(code, CodeType):
+        raise RuntimeError("Bad code object in .pyc file")
+    return code
+
+
+def _load_container(absolute: str, path: str) -> Program:
+    if sys.flags.safe_path:
+        sys.path.insert(0, absolute)
+    enter_import_root(absolute)
+    spec = importlib.machinery.PathFinder.find_spec("__main__", [absolute])
     if spec is None:
-        raise ProgramMissing(f"can't find '__main__' module in {path!r}")
+        raise ProgramMissing(f"can't find '__main__' module in {absolute!r}")
     return _from_spec(spec, argv0=path)
+
+
+def load_code(source: str) -> Program:
+    """Compile what was given with ``-c``."""
+    enter_import_root("")
+    if sys.version_info >= (3, 14):
+        source = textwrap.dedent(source)
+    source += "\n"
+    code = compile(source, "<string>", "exec", dont_inherit=True)
+    # From 3.13 on tracebacks show the lines. Its first versions looked them up by the name alone.
+    register = getattr(linecache, "_register_code", None)
+    if register is not None:
+        by_code = hasattr(linecache, "_interactive_cache")
+        register(code if by_code else "<string>", source, "<string>")
+    return Program(code, "-c", {"__loader__": importlib.machinery.BuiltinImporter})
+
+
+def load_stdin(argv0: str) -> Program:
+    """Read the program from standard input, to its end."""
+    if sys.stdin is None:
+        raise ProgramMissing("standard input is closed")
+    enter_import_root("")
+    code = compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True)
+    attributes = {
+        "__file__": "<stdin>",
+        "__cached__": None,
+        "__loader__": importlib.machinery.BuiltinImporter,
+    }
+    return Program(code, argv0, attributes)
 
 
 def load_module(name: str) -> Program:
@@ -102,7 +170,14 @@ def _from_spec(spec: importlib.machinery.ModuleSpec, argv0: str) -> Program:
     code = get_code(spec.name) if get_code is not None else None
     if code is None:
         raise ProgramMissing(f"no code object available for {spec.name!r}")
-    return Program(code, spec.origin or argv0, argv0, spec.parent, spec)
+    attributes = {
+        "__file__": spec.origin or argv0,
+        "__cached__": spec.cached,
+        "__loader__": spec.loader,
+        "__package__": spec.parent,
+        "__spec__": spec,
+    }
+    return Program(code, argv0, attributes)
 
 
 def execute(program: Program, arguments: Sequence[str]) -> None:
@@ -130,15 +205,19 @@ def end_with(error: BaseException, main: CodeType | None = None) -> NoReturn:
 
 def _install_main(program: Program) -> ModuleType:
     main = ModuleType("__main__")
-    main.__file__ = program.file
-    main.__package__ = program.package
-    main.__spec__ = program.spec
-    if program.spec is not None:
-        main.__loader__ = program.spec.loader
-    else:
-        main.__loader__ = importlib.machinery.SourceFileLoader("__main__", program.file)
-    main.__dict__["__builtins__"] = sys.modules["builtins"]
+    names = vars(main)
+    names["__builtins__"] = sys.modules["builtins"]
+    names.update(program.attributes)
+    # Versions differ in these; the module that we run in ourselves has what this one has.
+    own = vars(sys.modules["__main__"])
+    if "__annotations__" in own:
+        names.setdefault("__annotations__", {})
+    if "__cached__" not in own:
+        names.pop("__cached__", None)
     sys.modules["__main__"] = main
+    if "__mp_main__" in sys.modules:
+        # What ``multiprocessing`` calls the main program, under which it unpickles.
+        sys.modules["__mp_main__"] = main
     return main
 
 

@@ -16,7 +16,7 @@ from _offloop_worker import _offloop
 from offloop._run import adoption, calls, freezes, lag, lanes, loops, program
 
 EXIT_NOT_STARTED = 2
-"""The interpreter's own status for a script that it cannot open."""
+"""The status of a command line that asks for what is not there."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,24 @@ class Session:
 
 
 def run_script(path: str, arguments: Sequence[str], settings: Settings) -> None:
-    """Run the script at ``path`` as the main program; raises only ``SystemExit``."""
-    _run(settings, arguments, lambda: program.load_script(path))
+    """Run the script at ``path``, or standard input for ``-``; raises only ``SystemExit``."""
+    load = program.load_stdin if path == "-" else program.load_script
+    _run(settings, arguments, lambda: load(path))
 
 
 def run_module(name: str, arguments: Sequence[str], settings: Settings) -> None:
     """Run the module ``name`` as the main program; raises only ``SystemExit``."""
     _run(settings, arguments, lambda: program.load_module(name))
+
+
+def run_code(source: str, arguments: Sequence[str], settings: Settings) -> None:
+    """Run ``source`` as the main program, as ``python -c`` does; raises only ``SystemExit``."""
+    _run(settings, arguments, lambda: program.load_code(source))
+
+
+def run_stdin(settings: Settings) -> None:
+    """Run standard input, which nobody has named, as the main program."""
+    _run(settings, [], lambda: program.load_stdin(""))
 
 
 def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], program.Program]) -> None:
@@ -92,7 +103,7 @@ def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], progra
     except program.ProgramMissing as error:
         session.is_silent = True
         print(f"offloop run: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_NOT_STARTED) from None
+        raise SystemExit(error.status) from None
     except Exception as error:
         # Of the program's own code: of its syntax, or of a package that it stands in.
         session.is_silent = True
