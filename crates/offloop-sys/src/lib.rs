@@ -10,6 +10,7 @@ pub mod event;
 pub mod file;
 pub mod fork;
 pub mod handshake;
+pub mod identity;
 pub mod memory;
 pub mod openssl;
 pub mod poller;
