@@ -35,7 +35,9 @@ __all__ = [
     "worker_pids",
     "zygote_pids",
     "function_statistics",
+    "open_tracker_line",
     "serve",
+    "lifeline",
     "on_interrupt",
     "set_importing",
 ]
@@ -53,8 +55,7 @@ class Lane:
     def __new__(
         cls,
         *,
-        program: tuple[str, list[str], list[str]],
-        setup: bytes,
+        describe: Callable[[], tuple[tuple[str, list[str], list[str]], bytes, int]],
         inherited: list[int],
         workers_max: int,
         tasks_per_worker_max: int | None,

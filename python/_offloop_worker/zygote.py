@@ -37,17 +37,21 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
         # Says where Python stood when a worker crashes; its last lines come with the error.
         faulthandler.enable()
     settings = loads(setup)
-    sys.path[:] = settings["path"]
+    _settle(settings)
     sys.argv[:] = settings["argv"]
     import _offloop_worker.codec
     import _offloop_worker.failure  # noqa: F401
     from _offloop_worker import inheritance
 
-    inheritance.adopt(descriptors)
+    # The first is the line to the program's resource tracker.
+    inheritance.give_tracker(descriptors[0])
+    inheritance.adopt(descriptors[1:])
     for name in settings["preload"]:
         __import__(name)
     _state["initializer"] = settings["initializer"]
     _state["memory_limit"] = settings["memory_limit"]
+    _state["facts"] = settings["facts"]
+    _state["parent"] = settings["parent"]
     inheritance.give_key(settings["authkey"])
     _flush()
     gc.collect()
@@ -55,10 +59,24 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     gc.enable()
 
 
+def _settle(settings: dict[str, Any]) -> None:
+    """Take on what the program had around it when the pool was made, or first used."""
+    from _offloop_worker import surroundings
+
+    surroundings.take_on(settings["facts"])
+    surroundings.begin_from(settings["around"])
+    try:
+        os.chdir(settings["directory"])
+    except OSError:
+        pass
+
+
 def _begin() -> None:
     """Run in each worker before it takes calls."""
-    from _offloop_worker import inheritance
+    from _offloop_worker import inheritance, surroundings
 
+    surroundings.ignore_signals(_state["facts"])
+    inheritance.give_parent(*_state["parent"], _offloop.lifeline())
     inheritance.name_process()
     if _state["memory_limit"] is not None:
         import resource

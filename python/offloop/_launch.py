@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import subprocess
@@ -11,14 +12,22 @@ from multiprocessing import context, process
 from typing import Any
 
 import _offloop_worker
+from _offloop_worker import surroundings
 from _offloop_worker.codec import dumps_by_value
 from _offloop_worker.inheritance import InheritedFd
+from offloop import _tracker
 
 __all__ = ["Launch", "describe"]
 
 Launch = dict[str, Any]
 
+Description = tuple[tuple[str, list[str], list[str]], bytes, int]
+
 _ZYGOTE = os.path.join(os.path.dirname(os.path.abspath(_offloop_worker.__file__)), "zygote.py")
+
+_PASSED_ON = ("cpu_count", "int_max_str_digits", "no_debug_ranges", "pycache_prefix",
+              "context_aware_warnings", "thread_inherit_context", "perf", "warn_default_encoding")
+"""Options of the interpreter that change what a worker computes, or says."""
 
 
 class _Collector:
@@ -45,26 +54,41 @@ def describe(
 ) -> Launch:
     """The part of a lane's arguments that says how its workers start."""
     pickled, descriptors = _pickle_initializer(initializer, tuple(initargs))
-    settings = {
-        "path": [_absolute(entry) for entry in sys.path],
-        "argv": list(sys.argv),
-        "directory": _directory(),
+    given = {
         "preload": list(preload),
         "initializer": pickled,
         "memory_limit": memory_limit,
-        "authkey": bytes(process.current_process().authkey),
     }
+    return {"describe": functools.partial(_describe, given), "inherited": descriptors}
+
+
+def _describe(given: dict[str, Any]) -> Description:
+    """The zygote's program and its setup, as this process is now, and the tracker's line."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    environment = [f"{name}={value}" for name, value in os.environ.items()]
-    return {
-        "program": (sys.executable, [sys.executable, *flags, _ZYGOTE], environment),
-        "setup": pickle.dumps(settings, 5),
-        "inherited": descriptors,
+    flags += _more_flags(flags)
+    around = surroundings.look_around()
+    environment = [f"{name}={value}" for name, value in around["environment"].items()]
+    line = _tracker.descriptor(flags, environment)
+    itself = process.current_process()
+    settings = {
+        **given,
+        "around": around,
+        "facts": surroundings.look(),
+        "argv": list(sys.argv),
+        "directory": _directory(),
+        "authkey": bytes(itself.authkey),
+        "parent": (os.getpid(), itself.name),
+        "tracker": os.fstat(line)[1:3],
     }
+    program = (sys.executable, [sys.executable, *flags, _ZYGOTE], environment)
+    return program, pickle.dumps(settings, 5), line
 
 
-def _absolute(entry: str) -> str:
-    return os.path.abspath(entry) if entry else _directory()
+def _more_flags(flags: list[str]) -> list[str]:
+    """Options that this version of Python does not pass on by itself."""
+    options = {name: value for name, value in sys._xoptions.items() if name in _PASSED_ON}
+    texts = [name if value is True else f"{name}={value}" for name, value in options.items()]
+    return [part for text in texts if text not in flags for part in ("-X", text)]
 
 
 def _directory() -> str:

@@ -43,6 +43,7 @@ pub(crate) fn encode(
         any_thread: false,
         function,
         payload,
+        surroundings: None,
     };
     Ok(EncodedCall { call, statistics })
 }

@@ -4,8 +4,8 @@
 //! raises `TaskInterrupted` in the running call, if that is still the one to be stopped.
 
 use std::collections::HashMap;
-use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use offloop::arena::MappedBlock;
@@ -123,6 +123,7 @@ fn describe(py: Python<'_>, error: PyErr) -> String {
 fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
     offloop_sys::fork::watch();
     let channel = WorkerChannel::open(seed)?;
+    LIFELINE.store(channel.lifeline().as_raw_fd(), Ordering::Relaxed);
     INTERRUPT
         .set(channel.interrupt_view())
         .map_err(|_| PyRuntimeError::new_err("a worker opens one channel"))?;
@@ -139,6 +140,28 @@ fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     worker.channel.hello(Ok(()))?;
     worker.run(py)
+}
+
+/// The number of the descriptor that becomes readable when the program ends; -1 outside a worker.
+#[pyfunction]
+pub(crate) fn lifeline() -> i32 {
+    LIFELINE.load(Ordering::Relaxed)
+}
+
+static LIFELINE: AtomicI32 = AtomicI32::new(-1);
+
+/// Does what the program did to its path and environment.
+fn follow(py: Python<'_>, told: &Sent) -> PyResult<()> {
+    let blocks: Vec<_> = told.block.iter().cloned().collect();
+    let received = codec::Received {
+        inline: &told.inline,
+        blocks: &blocks,
+        in_block: !blocks.is_empty(),
+        copy: false,
+    };
+    let around = codec::decode::<()>(py, &received, None)?.into_value()?;
+    names::function(py, "_offloop_worker.surroundings", "follow")?.call1((around,))?;
+    Ok(())
 }
 
 /// The handler of the interrupt signal.
@@ -194,6 +217,10 @@ impl Worker {
                 Some(Request::Define(id, inline, block)) => {
                     let definition = Definition::Bytes(Sent { inline, block });
                     self.functions.insert(id, definition);
+                    continue;
+                }
+                Some(Request::Surroundings(inline, block)) => {
+                    follow(py, &Sent { inline, block })?;
                     continue;
                 }
                 Some(Request::Retire) => return Ok(()),

@@ -57,6 +57,17 @@ pub struct Call {
     pub function: Option<Arc<Function>>,
     /// Its arguments.
     pub payload: Payload,
+    /// What its program has changed of its surroundings since it began; its worker does the same
+    /// first, unless it knows that or something later.
+    pub surroundings: Option<Arc<Function>>,
+}
+
+/// What a submitted call is known by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TaskAddress {
+    /// Number of its fleet; 0 is none.
+    pub(crate) fleet: u32,
+    pub(crate) task: u64,
 }
 
 /// Limits of one call.
@@ -138,6 +149,7 @@ pub(crate) fn refuse(error: offloop_core::SubmitError<Task>, broken: Option<&str
             any_thread,
             function,
             payload,
+            surroundings,
             ..
         } = error.into_payload();
         let call = Box::new(Call {
@@ -146,6 +158,7 @@ pub(crate) fn refuse(error: offloop_core::SubmitError<Task>, broken: Option<&str
             any_thread,
             function,
             payload,
+            surroundings,
         });
         return SubmitError::Full { reason, call };
     }

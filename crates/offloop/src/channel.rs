@@ -112,6 +112,8 @@ pub(crate) struct Channel {
     sequence: u64,
     flights: VecDeque<Flight>,
     functions: HashSet<u32>,
+    /// The newest of the program's surroundings that the worker was told of.
+    pub(crate) surroundings: u32,
     owners: u64,
     chunks: HashSet<u32>,
     /// Chunks that are gone, and that the worker has not been told of: its socket was full.
@@ -149,6 +151,7 @@ impl Channel {
             sequence: 0,
             flights: VecDeque::new(),
             functions: HashSet::new(),
+            surroundings: 0,
             owners: 0,
             chunks: HashSet::new(),
             closed_chunks: Vec::new(),
@@ -176,6 +179,9 @@ impl Channel {
         self.owed_releases.push(&mut self.submissions);
         self.tell_closed();
         self.pass_owner(call)?;
+        if let Some(newest) = call.surroundings {
+            self.tell_surroundings(newest, call.arena)?;
+        }
         if let Some(function) = call.function {
             self.define(function, call.arena)?;
         }
@@ -260,6 +266,25 @@ impl Channel {
         if self.functions.len() < FUNCTIONS_MAX {
             self.functions.insert(function.id());
         }
+        Ok(())
+    }
+
+    /// Workers never go back: a call that waited while the program went on sees what is newer.
+    fn tell_surroundings(&mut self, newest: &Function, arena: &Arena) -> Result<(), PushError> {
+        if newest.id() <= self.surroundings {
+            return Ok(());
+        }
+        let payload = newest.definition();
+        self.pass_chunks(&payload.blocks, arena)?;
+        let header = Header {
+            kind: Kind::Surroundings,
+            flags: 0,
+            detail: 0,
+            function: 0,
+            sequence: 0,
+        };
+        self.push_frame(header, payload)?;
+        self.surroundings = newest.id();
         Ok(())
     }
 
@@ -562,6 +587,7 @@ pub(crate) struct PushedCall<'call> {
     pub(crate) copy_blocks: bool,
     pub(crate) function: Option<&'call Function>,
     pub(crate) payload: &'call Payload,
+    pub(crate) surroundings: Option<&'call Function>,
     pub(crate) arena: &'call Arena,
     pub(crate) spin_ns: u32,
 }

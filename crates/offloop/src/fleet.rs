@@ -45,6 +45,7 @@ pub(crate) struct Task {
     pub(crate) copy_blocks: bool,
     pub(crate) function: Option<Arc<Function>>,
     pub(crate) payload: Payload,
+    pub(crate) surroundings: Option<Arc<Function>>,
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -69,6 +70,8 @@ pub(crate) struct Fleet {
     /// Descriptors for the supervisor to watch, or to watch no more.
     pub(crate) watch: Vec<Watch>,
     pub(crate) broken: Option<String>,
+    /// The program is not any more what it was when these workers began: none is kept warm.
+    pub(crate) outdated: bool,
     given_up: bool,
     channels: Vec<Option<Channel>>,
     dying: Vec<Dying>,
@@ -105,6 +108,7 @@ impl Fleet {
             wanted: VecDeque::new(),
             watch: Vec::new(),
             broken: None,
+            outdated: false,
             given_up: false,
             channels: Vec::new(),
             dying: Vec::new(),
@@ -135,7 +139,8 @@ impl Fleet {
         self.channels.iter_mut().flatten()
     }
 
-    pub(crate) fn install(&mut self, channel: Channel) {
+    pub(crate) fn install(&mut self, mut channel: Channel) {
+        channel.surroundings = self.launch.surroundings;
         if self.backlog_shown {
             handshake::raise_backlog(std::iter::once(channel.segment().backlog()));
         }
@@ -194,6 +199,23 @@ impl Fleet {
         self.given_up || self.pool.is_broken()
     }
 
+    /// Whether a worker is idle that no call will be given.
+    pub(crate) fn has_outdated(&self) -> bool {
+        self.outdated && self.pool.fleet_statistics().idle > 0
+    }
+
+    /// Ends the idle workers of a fleet that is outdated, and its zygote after the last of them.
+    pub(crate) fn leave_nobody_outdated(&mut self, desk: &mut Desk<'_>) {
+        if !self.outdated {
+            return;
+        }
+        self.pool.retire_idle(desk.now);
+        self.run_actions(desk);
+        if self.is_empty() && self.wanted.is_empty() && self.zygote.is_some() {
+            let _ = self.kill_all();
+        }
+    }
+
     /// Whether no worker is there.
     pub(crate) fn is_empty(&self) -> bool {
         self.channels().next().is_none()
@@ -219,7 +241,7 @@ impl Fleet {
         self.zygote_lifeline = None;
         if let Some(zygote) = self.zygote.take() {
             // Reaping can fail only where the program reaps all children itself.
-            let _ = zygote.kill();
+            let _ = zygote.end();
         }
         workers
     }

@@ -4,6 +4,7 @@
 //! call        kind u8 | flags u8 | owner u8 | blocks u8 | function u32 | sequence u64 |
 //!             blocks × 24 bytes | inline payload
 //! define      kind u8 | flags u8 | 0 u8 | blocks u8 | function u32 | 0 u64 | blocks | definition
+//! surround.   kind u8 | flags u8 | 0 u8 | blocks u8 | 0 u32 | 0 u64 | blocks | what has changed
 //! release     kind u8 | 0 u8 | 0 u8 | 0 u8 | 0 u32 | sequence u64
 //! retire      kind u8 | ...
 //! completion  kind u8 | flags u8 | status u8 | blocks u8 | 0 u32 | sequence u64 | run_ns u64 |
@@ -48,6 +49,8 @@ pub enum Kind {
     Retire = 4,
     /// The outcome of a call.
     Completion = 5,
+    /// The program has changed its path or its environment: do the same.
+    Surroundings = 6,
 }
 
 /// A range of an arena's chunk.
@@ -187,6 +190,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         3 => Kind::Release,
         4 => Kind::Retire,
         5 => Kind::Completion,
+        6 => Kind::Surroundings,
         kind => return Err(FrameError::Kind { kind }),
     };
     let header = Header {

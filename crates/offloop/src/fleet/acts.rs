@@ -98,6 +98,7 @@ impl Fleet {
                         copy_blocks: call.copy_blocks,
                         function: call.function.as_deref(),
                         payload: &call.payload,
+                        surroundings: call.surroundings.as_deref(),
                         arena: desk.arena,
                         spin_ns,
                     });

@@ -119,7 +119,7 @@ impl WorkerChannel {
                 return Ok(None);
             }
             Kind::Retire => return Ok(Some(Request::Retire)),
-            Kind::Call | Kind::Define => {}
+            Kind::Call | Kind::Define | Kind::Surroundings => {}
             Kind::Completion => {
                 return Err(io::Error::other(frame::FrameError::Direction { kind }));
             }
@@ -132,13 +132,12 @@ impl WorkerChannel {
             .iter()
             .map(|address| self.block(*address))
             .collect::<io::Result<Vec<_>>>()?;
-        if kind == Kind::Define {
-            let block = blocks.into_iter().next();
-            return Ok(Some(Request::Define(
-                function,
-                frame.payload.to_vec(),
-                block,
-            )));
+        if kind != Kind::Call {
+            let (inline, block) = (frame.payload.to_vec(), blocks.into_iter().next());
+            return Ok(Some(match kind {
+                Kind::Define => Request::Define(function, inline, block),
+                _ => Request::Surroundings(inline, block),
+            }));
         }
         let started_ns = clock::monotonic_ns();
         self.segment

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use offloop::{Call, CallOptions, Finished, Outcome, Owner, Payload};
+use offloop::{Call, CallOptions, Finished, Outcome, Owner, Payload, TaskAddress};
 use offloop_sys::socket;
 
 use crate::fixture::{Fixture, wait_finished};
@@ -19,10 +19,11 @@ fn call(owner: &Owner, token: u64, command: &str) -> Call {
         any_thread: false,
         function: None,
         payload,
+        surroundings: None,
     }
 }
 
-fn submit(fixture: &Fixture, call: Call) -> u64 {
+fn submit(fixture: &Fixture, call: Call) -> TaskAddress {
     fixture.lane.submit(call, CallOptions::default()).unwrap()
 }
 

@@ -37,6 +37,7 @@ fn calls_of_several_threads_and_owners_do_not_mix() {
                         token,
                         any_thread: false,
                         function: None,
+                        surroundings: None,
                         payload: Payload {
                             inline,
                             ..Payload::default()

@@ -106,6 +106,7 @@ impl Worker {
                     self.call(call)?;
                     continue;
                 }
+                Some(Request::Surroundings(..)) => {}
                 Some(Request::Define(id, inline, block)) => {
                     let definition = block.map_or(inline, |block| {
                         let mut bytes = vec![0; block.len()];
