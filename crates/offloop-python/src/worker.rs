@@ -63,7 +63,7 @@ pub(crate) fn serve(
     prepare: &Bound<'_, PyAny>,
     begin: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
-    let server = ZygoteServer::from_inherited()?;
+    let mut server = ZygoteServer::from_inherited()?;
     let setup = server.receive_setup()?;
     let fds: Vec<i32> = setup
         .inherited

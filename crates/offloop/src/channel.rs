@@ -404,11 +404,25 @@ impl Channel {
         process::signal(pidfd.as_fd(), process::interrupt_signal())
     }
 
-    /// Ends the worker at once.
+    /// Ends the worker at once, with the programs that its call has started.
     pub(crate) fn kill(&self) -> io::Result<()> {
+        self.kill_group();
+        self.kill_alone()
+    }
+
+    /// Ends the worker at once, if it has not ended by itself.
+    pub(crate) fn kill_alone(&self) -> io::Result<()> {
         self.pidfd
             .as_ref()
             .map_or(Ok(()), |pidfd| process::kill(pidfd.as_fd()))
+    }
+
+    /// Ends what is left of the programs that the worker has started.
+    pub(crate) fn kill_group(&self) {
+        if let Some(pidfd) = &self.pidfd {
+            // What may not be signalled has become somebody else on purpose.
+            let _ = process::kill_group(pidfd.as_fd(), self.pid);
+        }
     }
 
     /// Whether a completion waits.
