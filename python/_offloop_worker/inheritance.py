@@ -17,8 +17,18 @@ from _offloop_worker.imports import when_imported
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import types
+    from collections.abc import Callable
+    from typing import Any
 
-__all__ = ["InheritedFd", "adopt", "give_key", "give_parent", "give_tracker", "name_process"]
+__all__ = [
+    "InheritedFd",
+    "adopt",
+    "give_key",
+    "give_parent",
+    "give_tracker",
+    "name_process",
+    "run_as_process",
+]
 
 _descriptors: list[int] = []
 
@@ -71,6 +81,25 @@ def give_parent(pid: int, name: str, sentinel: int) -> None:
         process._parent_process = process._ParentProcess(name, pid, sentinel)
 
     when_imported("multiprocessing.process", give)
+
+
+def run_as_process(work: Callable[[], None], pid: int, name: str) -> int:
+    """Do ``work`` as a process of multiprocessing would, and return its exit code.
+
+    For programs in which somebody has changed how such processes run, as tools that measure
+    coverage do: what they do at a process's start and end is done here, too.
+    """
+    from multiprocessing import context
+
+    from _offloop_worker._offloop import lifeline
+
+    class Worker(context.Process):
+        def run(self) -> None:
+            work()
+
+    worker: Any = Worker(name=f"Worker-{os.getpid()}")
+    worker._parent_pid, worker._parent_name = pid, name
+    return int(worker._bootstrap(parent_sentinel=lifeline()))
 
 
 def name_process() -> None:

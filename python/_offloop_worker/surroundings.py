@@ -34,7 +34,7 @@ _last: dict[str, Any] = {}
 
 
 def look() -> dict[str, Any]:
-    """What a worker is to have of this process and thread; equal in two looks if nothing changed."""
+    """What a worker is to have of this process and thread; equal if nothing changed."""
     import resource
 
     status = _status()
@@ -99,7 +99,8 @@ def take_on(facts: dict[str, Any]) -> None:
 
 
 def _try(change: Any, *arguments: Any) -> None:
-    try:
+    # Without contextlib, which a worker need not have.
+    try:  # noqa: SIM105
         change(*arguments)
     except (OSError, ValueError):
         pass
@@ -113,17 +114,25 @@ def ignore_signals(facts: dict[str, Any]) -> None:
 
 
 def look_around() -> dict[str, Any]:
-    """Where this process finds modules, and its environment."""
-    return {"path": [_absolute(entry) for entry in sys.path], "environment": dict(os.environ)}
+    """Where this process is and finds modules, and its environment."""
+    return {
+        "path": [_absolute(entry) for entry in sys.path],
+        "directory": _directory(),
+        "environment": dict(os.environ),
+    }
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return os.sep
 
 
 def _absolute(entry: Any) -> Any:
     if not isinstance(entry, str):
         return entry
-    try:
-        return os.path.abspath(entry)
-    except FileNotFoundError:
-        return entry
+    return os.path.normpath(os.path.join(_directory(), entry))
 
 
 def look_again() -> bytes:
@@ -132,8 +141,9 @@ def look_again() -> bytes:
 
 
 def begin_from(around: dict[str, Any]) -> None:
-    """Take on the program's path; its environment came with the process."""
+    """Take on the program's path and folder; its environment came with the process."""
     sys.path[:] = around["path"]
+    _try(os.chdir, around["directory"])
     _last.update(around)
 
 

@@ -52,6 +52,9 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     _state["memory_limit"] = settings["memory_limit"]
     _state["facts"] = settings["facts"]
     _state["parent"] = settings["parent"]
+    _state["stowed"] = settings["stowed"]
+    if settings["stowed"] is not None:
+        loads(settings["stowed"])
     inheritance.give_key(settings["authkey"])
     _flush()
     gc.collect()
@@ -65,10 +68,6 @@ def _settle(settings: dict[str, Any]) -> None:
 
     surroundings.take_on(settings["facts"])
     surroundings.begin_from(settings["around"])
-    try:
-        os.chdir(settings["directory"])
-    except OSError:
-        pass
 
 
 def _begin() -> None:
@@ -120,13 +119,25 @@ def _flush() -> None:
             stream.flush()
 
 
+def _work() -> int:
+    from _offloop_worker import inheritance
+
+    def work() -> None:
+        _offloop.work(_begin)
+
+    if _state["stowed"] is None:
+        work()
+        code = 0
+    else:
+        code = inheritance.run_as_process(work, *_state["parent"])
+    _finish()
+    return code
+
+
 def main() -> None:
     code = 1
     try:
-        is_worker = _offloop.serve(_prepare, _begin)
-        if is_worker:
-            _finish()
-        code = 0
+        code = _work() if _offloop.serve(_prepare) else 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

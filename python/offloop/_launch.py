@@ -25,9 +25,32 @@ Description = tuple[tuple[str, list[str], list[str]], bytes, int]
 
 _ZYGOTE = os.path.join(os.path.dirname(os.path.abspath(_offloop_worker.__file__)), "zygote.py")
 
-_PASSED_ON = ("cpu_count", "int_max_str_digits", "no_debug_ranges", "pycache_prefix",
-              "context_aware_warnings", "thread_inherit_context", "perf", "warn_default_encoding")
+_PASSED_ON = (
+    "cpu_count",
+    "int_max_str_digits",
+    "no_debug_ranges",
+    "pycache_prefix",
+    "context_aware_warnings",
+    "thread_inherit_context",
+    "perf",
+    "warn_default_encoding",
+)
 """Options of the interpreter that change what a worker computes, or says."""
+
+_PREPARED = {
+    "authkey",
+    "dir",
+    "init_main_from_name",
+    "init_main_from_path",
+    "log_level",
+    "log_to_stderr",
+    "name",
+    "orig_dir",
+    "start_method",
+    "sys_argv",
+    "sys_path",
+}
+"""What the standard library itself prepares its processes with; workers get that otherwise."""
 
 
 class _Collector:
@@ -75,13 +98,26 @@ def _describe(given: dict[str, Any]) -> Description:
         "around": around,
         "facts": surroundings.look(),
         "argv": list(sys.argv),
-        "directory": _directory(),
         "authkey": bytes(itself.authkey),
         "parent": (os.getpid(), itself.name),
         "tracker": os.fstat(line)[1:3],
+        "stowed": _stowed_away(),
     }
     program = (sys.executable, [sys.executable, *flags, _ZYGOTE], environment)
     return program, pickle.dumps(settings, 5), line
+
+
+def _stowed_away() -> bytes | None:
+    """What somebody sends along with each process of multiprocessing, to be unpickled there.
+
+    Tools that must know of every process (those that measure coverage) hide an object of theirs in
+    the data that prepares one, by a function in the place of the standard one.
+    """
+    spawn = sys.modules.get("multiprocessing.spawn")
+    if spawn is None or spawn.get_preparation_data.__module__ == spawn.__name__:
+        return None
+    prepared = spawn.get_preparation_data("offloop")
+    return pickle.dumps([prepared[name] for name in prepared if name not in _PREPARED], 5)
 
 
 def _more_flags(flags: list[str]) -> list[str]:
@@ -89,13 +125,6 @@ def _more_flags(flags: list[str]) -> list[str]:
     options = {name: value for name, value in sys._xoptions.items() if name in _PASSED_ON}
     texts = [name if value is True else f"{name}={value}" for name, value in options.items()]
     return [part for text in texts if text not in flags for part in ("-X", text)]
-
-
-def _directory() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return os.sep
 
 
 def _pickle_initializer(

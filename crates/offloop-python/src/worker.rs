@@ -55,14 +55,13 @@ struct Sent {
     block: Option<MappedBlock>,
 }
 
-/// Serves as a zygote until the parent is gone; returns in each forked worker once that has
-/// finished, and in the zygote at its end. True: this is a worker.
+/// What this process, if it is a worker, has been forked with, until it begins to work.
+static SEED: Mutex<Option<Seed>> = Mutex::new(None);
+
+/// Serves as a zygote until the parent is gone; returns in each forked worker, which is to `work`,
+/// and in the zygote at its end. True: this is a worker.
 #[pyfunction]
-pub(crate) fn serve(
-    py: Python<'_>,
-    prepare: &Bound<'_, PyAny>,
-    begin: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
+pub(crate) fn serve(py: Python<'_>, prepare: &Bound<'_, PyAny>) -> PyResult<bool> {
     let mut server = ZygoteServer::from_inherited()?;
     let setup = server.receive_setup()?;
     let fds: Vec<i32> = setup
@@ -90,10 +89,17 @@ pub(crate) fn serve(
         })
     })?;
     drop(server);
-    match seed {
-        None => Ok(false),
-        Some(seed) => run(py, seed, begin).map(|()| true),
-    }
+    let is_worker = seed.is_some();
+    *SEED.lock().unwrap_or_else(PoisonError::into_inner) = seed;
+    Ok(is_worker)
+}
+
+/// Takes calls until there are no more; `begin` is run before the first.
+#[pyfunction]
+pub(crate) fn work(py: Python<'_>, begin: &Bound<'_, PyAny>) -> PyResult<()> {
+    let seed = SEED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let seed = seed.ok_or_else(|| PyRuntimeError::new_err("this process is no new worker"))?;
+    run(py, seed, begin)
 }
 
 /// Whether this process is importing what its program wants of it.
@@ -133,6 +139,9 @@ fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
     // The socket stays open until the process ends: its end tells the parent that this worker is
     // of no more use, and the exit handlers are still to run.
     let worker = Box::leak(Box::new(Worker::new(channel)));
+    if !worker.follow_first(py)? {
+        return Ok(());
+    }
     if let Err(error) = begin.call0() {
         let text = describe(py, error);
         worker.channel.hello(Err(&text))?;
@@ -205,6 +214,18 @@ impl Worker {
             functions: HashMap::new(),
             allocate,
         }
+    }
+
+    /// Follows the program before anything else is run; false when there is nothing to run.
+    fn follow_first(&mut self, py: Python<'_>) -> PyResult<bool> {
+        while let Some(request) = self.channel.try_next()? {
+            match request {
+                Request::Surroundings(inline, block) => follow(py, &Sent { inline, block })?,
+                // Nobody defines or calls before the hello.
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     fn run(&mut self, py: Python<'_>) -> PyResult<()> {

@@ -11,6 +11,7 @@ pub mod file;
 pub mod fork;
 pub mod handshake;
 pub mod identity;
+pub mod lifeline;
 pub mod memory;
 pub mod openssl;
 pub mod poller;

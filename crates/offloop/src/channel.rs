@@ -270,7 +270,11 @@ impl Channel {
     }
 
     /// Workers never go back: a call that waited while the program went on sees what is newer.
-    fn tell_surroundings(&mut self, newest: &Function, arena: &Arena) -> Result<(), PushError> {
+    pub(crate) fn tell_surroundings(
+        &mut self,
+        newest: &Function,
+        arena: &Arena,
+    ) -> Result<(), PushError> {
         if newest.id() <= self.surroundings {
             return Ok(());
         }

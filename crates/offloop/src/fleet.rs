@@ -70,6 +70,8 @@ pub(crate) struct Fleet {
     /// Descriptors for the supervisor to watch, or to watch no more.
     pub(crate) watch: Vec<Watch>,
     pub(crate) broken: Option<String>,
+    /// What the program has changed of its surroundings since `launch` described it.
+    surroundings: Option<Arc<Function>>,
     /// The program is not any more what it was when these workers began: none is kept warm.
     pub(crate) outdated: bool,
     given_up: bool,
@@ -108,6 +110,7 @@ impl Fleet {
             wanted: VecDeque::new(),
             watch: Vec::new(),
             broken: None,
+            surroundings: None,
             outdated: false,
             given_up: false,
             channels: Vec::new(),
@@ -139,8 +142,25 @@ impl Fleet {
         self.channels.iter_mut().flatten()
     }
 
-    pub(crate) fn install(&mut self, mut channel: Channel) {
+    /// Remembers the newest of the program's surroundings.
+    pub(crate) fn notice(&mut self, newest: &Arc<Function>) {
+        let known = self.surroundings.as_ref();
+        if known.is_none_or(|known| known.id() < newest.id()) {
+            self.surroundings = Some(Arc::clone(newest));
+        }
+    }
+
+    /// Puts what its zygote does not know of the surroundings in front of a new worker, which
+    /// follows before its initializer.
+    pub(crate) fn brief(&self, channel: &mut Channel, arena: &Arena) {
         channel.surroundings = self.launch.surroundings;
+        if let Some(newest) = &self.surroundings {
+            // A worker that cannot be told now is told with its first call.
+            let _ = channel.tell_surroundings(newest, arena);
+        }
+    }
+
+    pub(crate) fn install(&mut self, channel: Channel) {
         if self.backlog_shown {
             handshake::raise_backlog(std::iter::once(channel.segment().backlog()));
         }

@@ -137,6 +137,9 @@ impl Lane {
         let Some((fleet, mut desk)) = state.desk(&self.shared, place.fleet) else {
             return Err(SubmitError::Closed);
         };
+        if let Some(newest) = &call.surroundings {
+            fleet.notice(newest);
+        }
         let task = Task {
             owner: call.owner,
             token: call.token,

@@ -319,7 +319,8 @@ impl Supervisor {
                 fleet.zygote_lifeline = Some(zygote.lifeline());
                 fleet.zygote = Some(zygote);
             }
-            let channel = prepared.channel;
+            let mut channel = prepared.channel;
+            fleet.brief(&mut channel, desk.arena);
             let token = token(SOCKET, order.fleet, order.worker);
             self.poller.add(channel.socket(), token)?;
             let zygote = fleet.zygote.as_mut().ok_or(io::ErrorKind::NotConnected)?;

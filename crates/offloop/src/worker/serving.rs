@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use offloop_sys::lifeline;
 use offloop_sys::memory::Mapping;
 use offloop_sys::process::{self, ExitStatus};
 use offloop_sys::socket::{self, Wait};
@@ -60,7 +61,7 @@ impl ZygoteServer {
         let [socket, lifeline] = process::take_inherited()?;
         let socket = socket::lift(socket, DESCRIPTORS_FROM)?;
         let lifeline = socket::lift(lifeline, DESCRIPTORS_FROM)?;
-        process::arm_lifeline(lifeline.as_fd())?;
+        lifeline::arm_for_own_group(lifeline.as_fd())?;
         Ok(Self {
             socket,
             lifeline,
@@ -158,7 +159,7 @@ impl ZygoteServer {
 
     fn keep_line(&mut self, leader: i32) {
         // Without a group of its own the worker is in ours, and our line is enough.
-        if let Ok(line) = process::lead_group(leader, self.lifeline.as_fd()) {
+        if let Ok(line) = lifeline::lead_group(leader, self.lifeline.as_fd()) {
             self.groups.push(Group {
                 leader,
                 reaped: false,
@@ -171,7 +172,7 @@ impl ZygoteServer {
     fn sweep_groups(&mut self, reaped: i32) {
         self.groups.retain_mut(|group| {
             group.reaped |= group.leader == reaped;
-            !group.reaped || !process::group_is_empty(group.leader)
+            !group.reaped || !lifeline::group_is_empty(group.leader)
         });
     }
 
@@ -232,7 +233,7 @@ impl Seed {
 
     /// In the worker: what it starts is in its group, and ends with a call that is killed.
     fn lead_group(&mut self) -> io::Result<()> {
-        if let Ok(line) = process::lead_group(0, self.lifeline.as_fd()) {
+        if let Ok(line) = lifeline::lead_group(0, self.lifeline.as_fd()) {
             self.lifeline = socket::lift(line, DESCRIPTORS_FROM)?;
         }
         Ok(())
