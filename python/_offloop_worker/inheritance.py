@@ -78,7 +78,8 @@ def give_parent(pid: int, name: str, sentinel: int) -> None:
     """
 
     def give(process: types.ModuleType) -> None:
-        process._parent_process = process._ParentProcess(name, pid, sentinel)
+        parent = process._ParentProcess(name, pid, sentinel)
+        process._parent_process = parent  # type: ignore[attr-defined]
 
     when_imported("multiprocessing.process", give)
 

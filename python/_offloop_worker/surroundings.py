@@ -9,7 +9,16 @@ from __future__ import annotations
 import os
 import sys
 from _pickle import dumps
-from _signal import SIG_IGN, SIGKILL, SIGSTOP, getsignal, signal, valid_signals
+
+# Without the enumerations of the module above it, which cost workers time and memory.
+from _signal import (  # type: ignore[import-not-found]
+    SIG_IGN,
+    SIGKILL,
+    SIGSTOP,
+    getsignal,
+    signal,
+    valid_signals,
+)
 
 # Seen by type checkers alone: these modules are not imported in workers.
 TYPE_CHECKING = False
@@ -29,8 +38,16 @@ __all__ = [
 _LIMITS = 16
 """Resource limits of Linux, ``RLIMIT_CPU`` to ``RLIMIT_RTTIME``: Python names not all of them."""
 
+_PRIVILEGES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
+
+_SIGNALS = sorted(int(number) for number in valid_signals() - {SIGKILL, SIGSTOP})
+
 _last: dict[str, Any] = {}
 """What of the program's path and environment this process has taken on."""
+
+
+_before: dict[str, Any] = {}
+"""The last look around: decoding an environment takes longer than comparing it."""
 
 
 def look() -> dict[str, Any]:
@@ -42,29 +59,31 @@ def look() -> dict[str, Any]:
         "users": os.getresuid(),
         "groups": os.getresgid(),
         "supplementary": os.getgroups(),
-        "umask": int(status["Umask"], 8) if "Umask" in status else None,
+        "umask": int(status["Umask"], 8) if status["Umask"] else None,
         "limits": [resource.getrlimit(number) for number in range(_LIMITS)],
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "cores": sorted(os.sched_getaffinity(0)),
         "policy": (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority),
-        "ignored": [number for number in _changeable_signals() if getsignal(number) is SIG_IGN],
-        "capabilities": [status.get(f"Cap{kind}") for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")],
-        "no_new_privileges": status.get("NoNewPrivs"),
+        "ignored": [number for number in _SIGNALS if getsignal(number) is SIG_IGN],
+        "privileges": [status[name] for name in _PRIVILEGES],
     }
 
 
-def _status() -> dict[str, str]:
-    """The kernel's words about this thread; nothing where ``/proc`` is not there."""
+def _status() -> dict[str, bytes]:
+    """What only the kernel's text about this thread says; nothing where ``/proc`` is not there."""
     try:
-        with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
-            fields = (line.partition(":") for line in file)
-            return {name: value.strip() for name, _, value in fields}
+        descriptor = os.open("/proc/thread-self/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(descriptor, 8192)
+        finally:
+            os.close(descriptor)
     except OSError:
-        return {}
-
-
-def _changeable_signals() -> list[int]:
-    return sorted(int(number) for number in valid_signals() - {SIGKILL, SIGSTOP})
+        text = b""
+    fields = {}
+    for name in ("Umask", *_PRIVILEGES):
+        _, _, rest = text.partition(f"\n{name}:\t".encode())
+        fields[name] = rest.partition(b"\n")[0]
+    return fields
 
 
 def take_on(facts: dict[str, Any]) -> None:
@@ -115,11 +134,17 @@ def ignore_signals(facts: dict[str, Any]) -> None:
 
 def look_around() -> dict[str, Any]:
     """Where this process is and finds modules, and its environment."""
-    return {
-        "path": [_absolute(entry) for entry in sys.path],
-        "directory": _directory(),
-        "environment": dict(os.environ),
-    }
+    seen = (list(sys.path), _directory(), dict(getattr(os.environ, "_data", os.environ)))
+    # Taken as a pair, for there may be other threads.
+    before, around = _before.get("pair", (None, {}))
+    if before != seen:
+        around = {
+            "path": [_absolute(entry) for entry in sys.path],
+            "directory": seen[1],
+            "environment": dict(os.environ),
+        }
+        _before["pair"] = (seen, around)
+    return around
 
 
 def _directory() -> str:

@@ -75,7 +75,8 @@ def _begin() -> None:
     from _offloop_worker import inheritance, surroundings
 
     surroundings.ignore_signals(_state["facts"])
-    inheritance.give_parent(*_state["parent"], _offloop.lifeline())
+    pid, name = _state["parent"]
+    inheritance.give_parent(pid, name, _offloop.lifeline())
     inheritance.name_process()
     if _state["memory_limit"] is not None:
         import resource
