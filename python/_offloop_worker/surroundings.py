@@ -46,7 +46,8 @@ _last: dict[str, Any] = {}
 """What of the program's path and environment this process has taken on."""
 
 
-_before: dict[str, Any] = {}
+_NOTHING_SEEN: tuple[Any, dict[str, Any]] = (None, {})
+_before: dict[str, tuple[Any, dict[str, Any]]] = {}
 """The last look around: decoding an environment takes longer than comparing it."""
 
 
@@ -136,7 +137,7 @@ def look_around() -> dict[str, Any]:
     """Where this process is and finds modules, and its environment."""
     seen = (list(sys.path), _directory(), dict(getattr(os.environ, "_data", os.environ)))
     # Taken as a pair, for there may be other threads.
-    before, around = _before.get("pair", (None, {}))
+    before, around = _before.get("pair", _NOTHING_SEEN)
     if before != seen:
         around = {
             "path": [_absolute(entry) for entry in sys.path],
