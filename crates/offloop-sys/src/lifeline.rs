@@ -1,9 +1,9 @@
 //! What ends the zygote, the workers, and the programs that their calls have started.
 //!
 //! The kernel kills their process groups by itself, at once, when the parent is gone, whatever they
-//! are doing: the read end of a pipe whose only write end is in the parent is set to send SIGKILL to
-//! a group at its end of file. The setting belongs to an open file, so each group needs one of its
-//! own on the same pipe.
+//! are doing: the read end of a pipe whose only write end is in the parent is set to send SIGKILL
+//! to a group at its end of file. The setting belongs to an open file, so each group needs one of
+//! its own on the same pipe.
 //!
 //! Source:     fcntl(2) on F_SETOWN and F_SETSIG, fifo(7), setpgid(2), proc_pid_fd(5);
 //!             docs/design/005-orphans.md.
