@@ -44,7 +44,8 @@ def _hand_over(module: types.ModuleType) -> None:
     if tracker._fd is not None or not _lines:
         return
     line = tracker._fd = _lines.pop()
-    plain_stop = tracker._stop
+    # Some versions stop their tracker when the interpreter has taken this module apart already.
+    plain_stop, close = tracker._stop, os.close
 
     def stop(*arguments: Any, **keywords: Any) -> None:
         """Let go of the line. The tracker is not ours to wait for: workers may use it still."""
@@ -53,7 +54,7 @@ def _hand_over(module: types.ModuleType) -> None:
             plain_stop(*arguments, **keywords)
         else:
             tracker._fd = None
-            os.close(line)
+            close(line)
 
     tracker._stop = stop
 
