@@ -151,8 +151,10 @@ def test_child_left_behind_by_a_dead_worker_holds_nothing_up(survivor, gate):
 
 
 def leave_a_child_and_die(gate):
-    """Leave a forked child that holds all our descriptors, then die."""
-    if os.fork() == 0:
+    """Leave a forked child that holds all our descriptors, in another group, then die."""
+    child = os.fork()
+    os.setpgid(child, child)
+    if child == 0:
         gate.report()
         gate.wait()
         os._exit(0)

@@ -1,8 +1,9 @@
-"""What passes to workers by inheritance: multiprocessing's descriptors and its key.
+"""What passes to workers by inheritance: what the multiprocessing module knows of its program.
 
-Queues, locks and connections of the multiprocessing module may only be pickled while a process is
-being started. The program collects their descriptors while it pickles the initializer's
-arguments; they travel with the setup, and the workers take them up by their index.
+Queues, locks and connections of that module may only be pickled while a process is being started.
+The program collects their descriptors while it pickles the initializer's arguments; they travel
+with the setup, and the workers take them up by their index. The module's key, its resource tracker
+and its parent are the program's too. All that costs nothing until the module is imported.
 """
 
 from __future__ import annotations
@@ -10,15 +11,24 @@ from __future__ import annotations
 import os
 import sys
 
+from _offloop_worker.imports import when_imported
+
 # Seen by type checkers alone: these modules are not imported in workers.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import types
-    from collections.abc import Sequence
-    from importlib.abc import Loader
-    from importlib.machinery import ModuleSpec
+    from collections.abc import Callable
+    from typing import Any
 
-__all__ = ["InheritedFd", "adopt", "give_key"]
+__all__ = [
+    "InheritedFd",
+    "adopt",
+    "give_key",
+    "give_parent",
+    "give_tracker",
+    "name_process",
+    "run_as_process",
+]
 
 _descriptors: list[int] = []
 
@@ -40,54 +50,57 @@ class InheritedFd:
 
 
 def give_key(key: bytes) -> None:
-    """Make ``key`` the authentication key of multiprocessing, for its managers and connections.
+    """Make ``key`` the authentication key of multiprocessing, for its managers and connections."""
 
-    The module is heavy, and few workers need it: the key is set when it is first imported.
-    """
-    module = sys.modules.get("multiprocessing.process")
-    if module is not None:
-        module.current_process().authkey = key
-    else:
-        sys.meta_path.insert(0, _KeyGiver(key))
-
-
-class _KeyGiver:
-    """A finder that sees one import go by, and sets the key once it is done."""
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-
-    def find_spec(
-        self,
-        name: str,
-        path: Sequence[str] | None = None,
-        target: types.ModuleType | None = None,
-    ) -> ModuleSpec | None:
-        """The spec that the other finders give, with our loader around theirs."""
-        if name != "multiprocessing.process":
-            return None
-        sys.meta_path.remove(self)
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                loader = _KeyLoader(spec.loader, self._key)  # type: ignore[arg-type]
-                spec.loader = loader  # type: ignore[assignment]
-                return spec
-        return None
-
-
-class _KeyLoader:
-    def __init__(self, loader: Loader, key: bytes) -> None:
-        self._loader = loader
-        self._key = key
-
-    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        self._loader.exec_module(module)
-        module.current_process().authkey = self._key
+    def give(process: types.ModuleType) -> None:
+        process.current_process().authkey = key
         name_process()
+
+    when_imported("multiprocessing.process", give)
+
+
+def give_tracker(descriptor: int) -> None:
+    """Let this process register its shared memory and semaphores with the program's tracker.
+
+    A tracker of its own would take them for leaked, and remove them, as soon as a worker ends.
+    """
+
+    def give(module: types.ModuleType) -> None:
+        module._resource_tracker._fd = descriptor
+
+    when_imported("multiprocessing.resource_tracker", give)
+
+
+def give_parent(pid: int, name: str, sentinel: int) -> None:
+    """Let ``multiprocessing.parent_process()`` answer with the program.
+
+    ``sentinel`` becomes readable when the program ends.
+    """
+
+    def give(process: types.ModuleType) -> None:
+        parent = process._ParentProcess(name, pid, sentinel)
+        process._parent_process = parent  # type: ignore[attr-defined]
+
+    when_imported("multiprocessing.process", give)
+
+
+def run_as_process(work: Callable[[], None], pid: int, name: str) -> int:
+    """Do ``work`` as a process of multiprocessing would, and return its exit code.
+
+    For programs in which somebody has changed how such processes run, as tools that measure
+    coverage do: what they do at a process's start and end is done here, too.
+    """
+    from multiprocessing import context
+
+    from _offloop_worker._offloop import lifeline
+
+    class Worker(context.Process):
+        def run(self) -> None:
+            work()
+
+    worker: Any = Worker(name=f"Worker-{os.getpid()}")
+    worker._parent_pid, worker._parent_name = pid, name
+    return int(worker._bootstrap(parent_sentinel=lifeline()))
 
 
 def name_process() -> None:

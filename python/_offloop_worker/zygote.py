@@ -37,13 +37,15 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
         # Says where Python stood when a worker crashes; its last lines come with the error.
         faulthandler.enable()
     settings = loads(setup)
-    sys.path[:] = settings["path"]
+    _settle(settings)
     sys.argv[:] = settings["argv"]
     import _offloop_worker.codec
     import _offloop_worker.failure  # noqa: F401
     from _offloop_worker import inheritance, main_module
 
-    inheritance.adopt(descriptors)
+    # The first is the line to the program's resource tracker.
+    inheritance.give_tracker(descriptors[0])
+    inheritance.adopt(descriptors[1:])
     for name in settings["preload"]:
         __import__(name)
     _state["main"] = sys.modules["__main__"]
@@ -54,6 +56,11 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     _state["initializer"] = settings["initializer"]
     _state["definitions"] = settings["definitions"]
     _state["memory_limit"] = settings["memory_limit"]
+    _state["facts"] = settings["facts"]
+    _state["parent"] = settings["parent"]
+    _state["stowed"] = settings["stowed"]
+    if settings["stowed"] is not None:
+        loads(settings["stowed"])
     inheritance.give_key(settings["authkey"])
     _flush()
     gc.collect()
@@ -61,10 +68,21 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     gc.enable()
 
 
+def _settle(settings: dict[str, Any]) -> None:
+    """Take on what the program had around it when the pool was made, or first used."""
+    from _offloop_worker import surroundings
+
+    surroundings.take_on(settings["facts"])
+    surroundings.begin_from(settings["around"])
+
+
 def _begin() -> None:
     """Run in each worker before it takes calls."""
-    from _offloop_worker import inheritance
+    from _offloop_worker import inheritance, surroundings
 
+    surroundings.ignore_signals(_state["facts"])
+    pid, name = _state["parent"]
+    inheritance.give_parent(pid, name, _offloop.lifeline())
     inheritance.name_process()
     if _state["memory_limit"] is not None:
         import resource
@@ -108,13 +126,25 @@ def _flush() -> None:
             stream.flush()
 
 
+def _work() -> int:
+    from _offloop_worker import inheritance
+
+    def work() -> None:
+        _offloop.work(_begin)
+
+    if _state["stowed"] is None:
+        work()
+        code = 0
+    else:
+        code = inheritance.run_as_process(work, *_state["parent"])
+    _finish()
+    return code
+
+
 def main() -> None:
     code = 1
     try:
-        is_worker = _offloop.serve(_prepare, _begin)
-        if is_worker:
-            _finish()
-        code = 0
+        code = _work() if _offloop.serve(_prepare) else 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

@@ -187,7 +187,7 @@ class ProcessPool(_Executor):
         start_timeout: float = 300.0,
     ) -> None:
         if max_workers is None:
-            max_workers = len(os.sched_getaffinity(0))
+            max_workers = _usable_cores()
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -378,6 +378,11 @@ class PoolView(_Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Nothing: only the pool itself can be shut down."""
+
+
+def _usable_cores() -> int:
+    count = getattr(os, "process_cpu_count", None)  # since Python 3.13
+    return (count() or 1) if count is not None else len(os.sched_getaffinity(0))
 
 
 def _check_seconds(limit: float | None) -> None:

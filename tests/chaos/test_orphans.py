@@ -196,6 +196,159 @@ def test_program_ends_by_itself_with_the_pool_still_open(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "45\n", "")
 
 
+STARTS_A_PROGRAM = """
+    import os, subprocess, sys
+    import calls
+    import offloop
+
+    gate = calls.Gate(sys.argv[1], sys.argv[2])
+
+    started = []
+
+    def start(group=None):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen(["sleep", "1000"], process_group=group, **quiet))
+        gate.report(str(started[-1].pid))
+
+    def start_and_crash():
+        start()
+        gate.wait()
+        os.abort()
+
+    def start_and_hang():
+        start()
+        calls.refuse_to_stop(gate)
+
+    def wait_in_the_shell():
+        gate.report()
+        os.system("echo $$ > " + sys.argv[3] + "; exec sleep 1000")
+
+    def hang_beside_another_group():
+        start(0)
+        calls.refuse_to_stop(gate)
+"""
+
+
+def started_program(gate) -> Watched:
+    """The program that a call has started and reported."""
+    return Watched(int(gate.wait_report()[1]))
+
+
+def test_program_of_a_call_that_crashes_ends_with_it(tmp_path, gate):
+    source = f"""{STARTS_A_PROGRAM}
+    with offloop.ProcessPool(1) as pool:
+        error = pool.submit(start_and_crash).exception(20)
+        print(type(error).__name__, pool.submit(abs, -1).result(20))
+    """
+    paths = (gate.paths.started, gate.paths.released)
+    with start_program(tmp_path, source, *paths) as program:
+        started = started_program(gate)
+        assert not started.has_ended()
+        gate.release()
+        started.wait_exit()
+        output, _ = program.communicate(timeout=20)
+    assert output == "WorkerCrashed 1\n"
+    close_all([started])
+
+
+def test_program_of_a_call_that_is_killed_ends_with_it(tmp_path, gate):
+    source = f"""{STARTS_A_PROGRAM}
+    with offloop.ProcessPool(1, grace=0.05) as pool:
+        call = pool.submit(start_and_hang)
+        gate.wait()
+        call.cancel()
+        print(pool.submit(abs, -1).result(20))
+    """
+    paths = (gate.paths.started, gate.paths.released)
+    with start_program(tmp_path, source, *paths) as program:
+        started = started_program(gate)
+        gate.wait_started()
+        assert not started.has_ended()
+        gate.release()
+        started.wait_exit()
+        output, errors = program.communicate(timeout=20)
+    assert (output, errors) == ("1\n", "")
+    close_all([started])
+
+
+def test_shell_that_a_call_waits_for_ends_with_it(tmp_path, gate):
+    source = f"""{STARTS_A_PROGRAM}
+    os.mkfifo(sys.argv[3])
+    with offloop.ProcessPool(1, grace=0.05) as pool:
+        call = pool.submit(wait_in_the_shell)
+        with open(sys.argv[3]) as told:
+            end = os.pidfd_open(int(told.read()))
+        call.cancel()
+        import select
+        print(bool(select.select([end], [], [], 20)[0]), pool.submit(abs, -1).result(20))
+    """
+    told = str(tmp_path / "told")
+    done = run_program(tmp_path, source, gate.paths.started, gate.paths.released, told)
+    assert (done.returncode, done.stdout) == (0, "True 1\n"), done.stderr
+
+
+def test_program_that_left_the_group_on_purpose_goes_on(tmp_path, gate):
+    source = f"""{STARTS_A_PROGRAM}
+    with offloop.ProcessPool(1, grace=0.05) as pool:
+        call = pool.submit(hang_beside_another_group)
+        gate.wait()
+        call.cancel()
+        print(pool.submit(abs, -1).result(20))
+    """
+    paths = (gate.paths.started, gate.paths.released)
+    with start_program(tmp_path, source, *paths) as program:
+        started = started_program(gate)
+        gate.wait_started()
+        gate.release()
+        output, errors = program.communicate(timeout=20)
+    assert (output, errors) == ("1\n", "")
+    assert not started.has_ended()
+    os.kill(started.pid, signal.SIGKILL)
+    close_all([started])
+
+
+@pytest.mark.parametrize("end", ["returned", "retired"])
+def test_program_that_a_call_left_behind_ends_with_ours_not_before(tmp_path, gate, end):
+    source = f"""{STARTS_A_PROGRAM}
+    pool = offloop.ProcessPool(1, max_tasks_per_child=1 if {end!r} == "retired" else None)
+    worker = os.pidfd_open(pool.submit(os.getpid).result(20))
+    pool.submit(start).result(20)
+    worker = os.pidfd_open(pool.submit(os.getpid).result(20))
+    pool.submit(abs, -1).result(20)
+    if {end!r} == "retired":
+        import select
+        select.select([worker], [], [], 20)
+    gate.report()
+    gate.wait()
+    """
+    paths = (gate.paths.started, gate.paths.released)
+    with start_program(tmp_path, source, *paths) as program:
+        started = started_program(gate)
+        gate.wait_started()
+        assert not started.has_ended(0.1)
+        os.kill(program.pid, signal.SIGKILL)
+        started.wait_exit(2)
+        program.communicate(timeout=20)
+    close_all([started])
+
+
+def test_workers_lead_groups_of_their_own(tmp_path):
+    done = run_program(
+        tmp_path,
+        """
+        import os
+        import offloop
+
+        def ask():
+            return os.getpgrp() == os.getpid()
+
+        with offloop.ProcessPool(2) as pool:
+            print(list(pool.map(abs, [-1])), pool.submit(ask).result(20))
+        """,
+    )
+    assert (done.returncode, done.stdout) == (0, "[1] True\n"), done.stderr
+
+
 def close_all(*groups):
     """Close the pidfds of several groups."""
     for group in groups:

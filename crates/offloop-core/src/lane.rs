@@ -105,6 +105,29 @@ pub struct LaneStatistics {
     pub run_mean: Option<Duration>,
 }
 
+impl LaneStatistics {
+    /// Those of this lane and of `later`, which took its place.
+    #[must_use]
+    pub fn with(&self, later: &Self) -> Self {
+        Self {
+            workers: self.workers + later.workers,
+            queued: self.queued + later.queued,
+            prefetched: self.prefetched + later.prefetched,
+            running: self.running + later.running,
+            bytes: self.bytes + later.bytes,
+            submitted: self.submitted + later.submitted,
+            completed: self.completed + later.completed,
+            cancelled: self.cancelled + later.cancelled,
+            expired: self.expired + later.expired,
+            lost: self.lost + later.lost,
+            dropped: self.dropped + later.dropped,
+            broken: self.broken + later.broken,
+            retried: self.retried + later.retried,
+            run_mean: later.run_mean.or(self.run_mean),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LaneState {
     Open,

@@ -198,6 +198,13 @@ impl<P> Pool<P> {
         })
     }
 
+    /// Whether the lane takes calls: nobody has closed or broken it.
+    #[must_use]
+    pub fn lane_is_open(&self, lane: LaneId) -> bool {
+        let index = self.find_lane(lane);
+        index.is_some_and(|index| self.lanes[index].state == LaneState::Open)
+    }
+
     /// Whether no unfinished task of the lane is left; also true of a forgotten lane.
     #[must_use]
     pub fn lane_is_drained(&self, lane: LaneId) -> bool {

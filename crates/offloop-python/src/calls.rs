@@ -44,6 +44,7 @@ pub(crate) fn encode(
         function,
         needs,
         payload,
+        surroundings: None,
     };
     Ok(EncodedCall { call, statistics })
 }

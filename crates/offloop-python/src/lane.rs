@@ -1,13 +1,15 @@
 //! A lane as Python sees it: what stands behind `ProcessPool`.
 
 use std::collections::BTreeMap;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::ffi::OsString;
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use offloop::{
-    Call, CallOptions, Close, FleetConfig, LaneConfig, Launch, Program, QueuePolicy, Runtime,
-    SubmitError,
+    Call, CallOptions, Close, Definition, FleetConfig, LaneConfig, Launch, Program, QueuePolicy,
+    Runtime, SubmitError, TaskAddress,
 };
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -22,6 +24,7 @@ use crate::owner;
 use crate::pending::{self, Pending, Unresolved, Waiter};
 use crate::processes::WorkerProcess;
 use crate::resolver;
+use crate::surroundings;
 use crate::worker;
 
 /// How long a wait lasts before Python may look at signals (Ctrl-C).
@@ -63,10 +66,54 @@ fn existing_home() -> Option<Home> {
 /// The fields of `PoolStatistics`, in order.
 type Counts = (u32, u32, u32, u32, u64, u64, u64, u64, u64, u64);
 
+/// A path, arguments and an environment.
+type ProgramParts = (OsString, Vec<OsString>, Vec<OsString>);
+
+/// How the workers of one lane start, described anew whenever the program may have changed.
+struct Start {
+    /// Returns the program of the zygote, its setup, and the line to the resource tracker.
+    describe: Py<PyAny>,
+    inherited: Arc<Vec<OwnedFd>>,
+    tasks_per_worker_max: Option<u32>,
+    start_timeout: Duration,
+}
+
+impl Start {
+    fn fleet(&self, py: Python<'_>, home: &Home) -> PyResult<FleetConfig> {
+        // Before the description, which may know of later changes, but of no fewer.
+        let surroundings = surroundings::newest(py, home)?.map_or(0, |newest| newest.id());
+        let described = self.describe.bind(py).call0()?;
+        let (program, setup, tracker): (ProgramParts, Vec<u8>, i32) = described.extract()?;
+        let launch = Launch {
+            program: new_program(program),
+            setup,
+            inherited: Arc::clone(&self.inherited),
+            tracker: Some(Arc::new(duplicate(tracker)?)),
+            surroundings,
+            tasks_per_worker_max: self.tasks_per_worker_max,
+        };
+        Ok(FleetConfig {
+            launch,
+            start_timeout: self.start_timeout,
+        })
+    }
+}
+
+fn new_program((path, arguments, environment): ProgramParts) -> Program {
+    Program {
+        path,
+        arguments,
+        environment,
+    }
+}
+
 /// One queue of calls and its share of the workers.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct Lane {
     lane: offloop::Lane,
+    start: Start,
+    /// Which of the program's identities its workers have; 0 before its first call.
+    identity: AtomicU32,
     home: Home,
     waits: bool,
     unresolved: Arc<Unresolved>,
@@ -77,20 +124,16 @@ pub(crate) struct Lane {
 #[pymethods]
 impl Lane {
     #[new]
-    #[pyo3(signature = (*, program, setup, inherited, definitions, workers_max,
-                        tasks_per_worker_max, queue_tasks_max, queue_bytes_max, queue_policy,
-                        grace, start_timeout))]
+    #[pyo3(signature = (*, describe, inherited, definitions, workers_max, tasks_per_worker_max,
+                        queue_tasks_max, queue_bytes_max, queue_policy, grace,
+                        start_timeout))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keywords, from one caller in Python"
     )]
     fn new(
-        program: (
-            std::ffi::OsString,
-            Vec<std::ffi::OsString>,
-            Vec<std::ffi::OsString>,
-        ),
-        setup: Vec<u8>,
+        py: Python<'_>,
+        describe: Py<PyAny>,
         inherited: Vec<i32>,
         definitions: &Bound<'_, PyTuple>,
         workers_max: u32,
@@ -102,21 +145,13 @@ impl Lane {
         start_timeout: f64,
     ) -> PyResult<Self> {
         let home = home()?;
-        let (path, arguments, environment) = program;
-        let launch = Launch {
-            program: Program {
-                path,
-                arguments,
-                environment,
-            },
-            setup,
+        let start = Start {
+            describe,
             inherited: Arc::new(inherited.into_iter().map(adopt).collect()),
             tasks_per_worker_max,
-        };
-        let fleet = FleetConfig {
-            launch,
             start_timeout: calls::duration("start_timeout", start_timeout)?,
         };
+        surroundings::identity_number(&home);
         let policy = match queue_policy {
             "wait" => QueuePolicy::Wait,
             "refuse" => QueuePolicy::Refuse,
@@ -137,10 +172,12 @@ impl Lane {
         };
         let lane = home
             .runtime
-            .open_lane(fleet, config)
+            .open_lane(start.fleet(py, &home)?, config)
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
         Ok(Self {
             lane,
+            start,
+            identity: AtomicU32::new(0),
             home,
             waits: policy == QueuePolicy::Wait,
             unresolved: Arc::default(),
@@ -170,6 +207,7 @@ impl Lane {
         check_not_importing()?;
         coroutines::refuse(callable)?;
         let options = calls::options(timeout, run_timeout, retries)?;
+        let surroundings = self.look_around(py)?;
         let encoded = match calls::encode(py, &self.home, callable, arguments, keywords) {
             Ok(encoded) => encoded,
             Err(error) if is_refusal(py, &error)? => return Err(error),
@@ -187,9 +225,10 @@ impl Lane {
             waiter: Waiter::Concurrent,
             statistics,
             unresolved: Some(Arc::clone(&self.unresolved)),
-            task: 0,
+            task: TaskAddress::default(),
         });
         call.token = token;
+        call.surroundings = surroundings;
         call.any_thread = true;
         call.owner = owner.as_ref().map_or(0, |owner| owner.get().index());
         let may_wait = self.waits && owner.is_none();
@@ -224,6 +263,7 @@ impl Lane {
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let options = calls::options(timeout, run_timeout, retries)?;
+        let surroundings = self.look_around(py)?;
         let EncodedCall {
             mut call,
             statistics,
@@ -235,9 +275,10 @@ impl Lane {
             waiter: Waiter::Asyncio,
             statistics,
             unresolved: None,
-            task: 0,
+            task: TaskAddress::default(),
         });
         call.token = token;
+        call.surroundings = surroundings;
         call.owner = owner.get().index();
         if let Err(error) = self.submit_call(py, call, options, false) {
             drop(pending::take(token));
@@ -268,7 +309,7 @@ impl Lane {
             waiter: Waiter::Asyncio,
             statistics: None,
             unresolved: None,
-            task: 0,
+            task: TaskAddress::default(),
         });
         self.lane.notify_room(owner.get().index(), token);
         Ok(future)
@@ -411,6 +452,19 @@ impl Lane {
         Ok(())
     }
 
+    /// What workers are to follow before the next call. It goes to others when the program has
+    /// become somebody else, and at the first call if the program has gone on since it made the
+    /// pool.
+    fn look_around(&self, py: Python<'_>) -> PyResult<Option<Arc<Definition>>> {
+        let identity = surroundings::identity_number(&self.home);
+        if identity != self.identity.load(Ordering::Relaxed) {
+            let fleet = self.start.fleet(py, &self.home)?;
+            self.lane.renew(fleet);
+            self.identity.store(identity, Ordering::Relaxed);
+        }
+        surroundings::newest(py, &self.home)
+    }
+
     fn submit_call(
         &self,
         py: Python<'_>,
@@ -450,6 +504,23 @@ fn refusal(py: Python<'_>, error: &SubmitError) -> PyErr {
         }
         _ => PyRuntimeError::new_err(format!("{text}: make a new pool in this process")),
     }
+}
+
+/// A copy of a descriptor that stays Python's own.
+fn duplicate(fd: i32) -> PyResult<OwnedFd> {
+    if fd < 0 {
+        return Err(PyValueError::new_err("not a descriptor"));
+    }
+    // SAFETY: the caller in Python keeps the number open until this call returns.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?)
+}
+
+/// Opens a line to a resource tracker, which is started when somebody writes to the line; returns
+/// the number of its write end, which is the caller's.
+#[pyfunction]
+pub(crate) fn open_tracker_line(program: ProgramParts) -> PyResult<i32> {
+    let line = home()?.runtime.open_tracker_line(new_program(program))?;
+    Ok(line.into_raw_fd())
 }
 
 /// Takes over a descriptor that Python duplicated for us.

@@ -22,6 +22,7 @@ mod owner;
 mod pending;
 mod processes;
 mod resolver;
+mod surroundings;
 mod worker;
 
 use pyo3::prelude::*;
@@ -41,7 +42,10 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(lane::worker_pids, module)?)?;
     module.add_function(wrap_pyfunction!(lane::zygote_pids, module)?)?;
     module.add_function(wrap_pyfunction!(functions::function_statistics, module)?)?;
+    module.add_function(wrap_pyfunction!(lane::open_tracker_line, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
+    module.add_function(wrap_pyfunction!(worker::work, module)?)?;
+    module.add_function(wrap_pyfunction!(worker::lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(worker::on_interrupt, module)?)?;
     module.add_function(wrap_pyfunction!(worker::set_importing, module)?)?;
     Ok(())

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use offloop::TaskAddress;
 use pyo3::prelude::*;
 
 use crate::functions::FunctionStatistics;
@@ -25,8 +26,8 @@ pub(crate) struct Pending {
     pub(crate) waiter: Waiter,
     pub(crate) statistics: Option<Arc<FunctionStatistics>>,
     pub(crate) unresolved: Option<Arc<Unresolved>>,
-    /// The call, as soon as it has been admitted; 0 before.
-    pub(crate) task: u64,
+    /// The call, as soon as it has been admitted; nowhere before.
+    pub(crate) task: TaskAddress,
 }
 
 #[derive(Default)]

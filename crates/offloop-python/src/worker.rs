@@ -4,8 +4,8 @@
 //! raises `TaskInterrupted` in the running call, if that is still the one to be stopped.
 
 use std::collections::HashMap;
-use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use offloop::arena::MappedBlock;
@@ -71,15 +71,14 @@ impl Sent {
     }
 }
 
-/// Serves as a zygote until the parent is gone; returns in each forked worker once that has
-/// finished, and in the zygote at its end. True: this is a worker.
+/// What this process, if it is a worker, has been forked with, until it begins to work.
+static SEED: Mutex<Option<Seed>> = Mutex::new(None);
+
+/// Serves as a zygote until the parent is gone; returns in each forked worker, which is to `work`,
+/// and in the zygote at its end. True: this is a worker.
 #[pyfunction]
-pub(crate) fn serve(
-    py: Python<'_>,
-    prepare: &Bound<'_, PyAny>,
-    begin: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
-    let server = ZygoteServer::from_inherited()?;
+pub(crate) fn serve(py: Python<'_>, prepare: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let mut server = ZygoteServer::from_inherited()?;
     let setup = server.receive_setup()?;
     let fds: Vec<i32> = setup
         .inherited
@@ -106,10 +105,17 @@ pub(crate) fn serve(
         })
     })?;
     drop(server);
-    match seed {
-        None => Ok(false),
-        Some(seed) => run(py, seed, begin).map(|()| true),
-    }
+    let is_worker = seed.is_some();
+    *SEED.lock().unwrap_or_else(PoisonError::into_inner) = seed;
+    Ok(is_worker)
+}
+
+/// Takes calls until there are no more; `begin` is run before the first.
+#[pyfunction]
+pub(crate) fn work(py: Python<'_>, begin: &Bound<'_, PyAny>) -> PyResult<()> {
+    let seed = SEED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let seed = seed.ok_or_else(|| PyRuntimeError::new_err("this process is no new worker"))?;
+    run(py, seed, begin)
 }
 
 /// Whether this process is importing what its program wants of it.
@@ -139,6 +145,7 @@ fn describe(py: Python<'_>, error: PyErr) -> String {
 fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
     offloop_sys::fork::watch();
     let channel = WorkerChannel::open(seed)?;
+    LIFELINE.store(channel.lifeline().as_raw_fd(), Ordering::Relaxed);
     INTERRUPT
         .set(channel.interrupt_view())
         .map_err(|_| PyRuntimeError::new_err("a worker opens one channel"))?;
@@ -148,6 +155,9 @@ fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
     // The socket stays open until the process ends: its end tells the parent that this worker is
     // of no more use, and the exit handlers are still to run.
     let worker = Box::leak(Box::new(Worker::new(channel)));
+    if !worker.follow_first(py)? {
+        return Ok(());
+    }
     if let Err(error) = begin.call0() {
         let text = describe(py, error);
         worker.channel.hello(Err(&text))?;
@@ -155,6 +165,21 @@ fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     worker.channel.hello(Ok(()))?;
     worker.run(py)
+}
+
+/// The number of the descriptor that becomes readable when the program ends; -1 outside a worker.
+#[pyfunction]
+pub(crate) fn lifeline() -> i32 {
+    LIFELINE.load(Ordering::Relaxed)
+}
+
+static LIFELINE: AtomicI32 = AtomicI32::new(-1);
+
+/// Does what the program did to its path and environment.
+fn follow(py: Python<'_>, told: &Sent) -> PyResult<()> {
+    let around = names::names(py)?.loads.bind(py).call1((told.bytes(py)?,))?;
+    names::function(py, "_offloop_worker.surroundings", "follow")?.call1((around,))?;
+    Ok(())
 }
 
 /// The handler of the interrupt signal.
@@ -203,6 +228,18 @@ impl Worker {
         }
     }
 
+    /// Follows the program before anything else is run; false when there is nothing to run.
+    fn follow_first(&mut self, py: Python<'_>) -> PyResult<bool> {
+        while let Some(request) = self.channel.try_next()? {
+            match request {
+                Request::Surroundings(inline, block) => follow(py, &Sent { inline, block })?,
+                // Nobody defines or calls before the hello.
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
     fn run(&mut self, py: Python<'_>) -> PyResult<()> {
         loop {
             match self.channel.try_next()? {
@@ -217,6 +254,10 @@ impl Worker {
                 }
                 Some(Request::Forget(numbers)) => {
                     self.forget(py, &numbers)?;
+                    continue;
+                }
+                Some(Request::Surroundings(inline, block)) => {
+                    follow(py, &Sent { inline, block })?;
                     continue;
                 }
                 Some(Request::Retire) => return Ok(()),

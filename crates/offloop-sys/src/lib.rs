@@ -10,6 +10,8 @@ pub mod event;
 pub mod file;
 pub mod fork;
 pub mod handshake;
+pub mod identity;
+pub mod lifeline;
 pub mod memory;
 pub mod openssl;
 pub mod poller;

@@ -1,12 +1,10 @@
 //! Processes: how the zygote is started, how it forks, how a process is watched and ended.
 //!
 //! A process is addressed by its pidfd, never by a number that another process may have got since.
-//! All processes of one zygote form one process group, which a Ctrl-C at the terminal does not
-//! reach. The kernel kills that group by itself, at once, when the parent is gone, whatever the
-//! workers are doing: the read end of a pipe whose only write end is in the parent is set to send
-//! SIGKILL to the group at its end of file.
+//! The zygote and each worker lead a process group of their own, which a Ctrl-C at the terminal
+//! does not reach, and which ends with the parent: see `lifeline.rs`.
 //!
-//! Source:     pidfd_open(2), fcntl(2) on F_SETOWN and F_SETSIG, posix_spawn(3), wait4(2).
+//! Source:     pidfd_open(2), pidfd_send_signal(2), posix_spawn(3), wait4(2).
 
 use std::ffi::{CString, OsString};
 use std::io;
@@ -81,6 +79,35 @@ pub fn terminate(pidfd: BorrowedFd<'_>) -> io::Result<()> {
 pub fn kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     signal(pidfd, libc::SIGKILL)
 }
+
+/// Ends the process behind `pidfd` and everything else in the group that it leads, whether it lives
+/// or not. Where it leads none, this does nothing. `leader` is its number.
+///
+/// # Errors
+/// The system's, when we may not.
+pub fn kill_group(pidfd: BorrowedFd<'_>, leader: i32) -> io::Result<()> {
+    let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: a null info asks for the plain form of the signal.
+    let send = |signal: i32, flags: u32| unsafe {
+        let result = libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, flags);
+        check(i32::try_from(result).unwrap_or(-1)).map(|_| ())
+    };
+    let mut result = send(libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP);
+    let unknown = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+    if result.as_ref().is_err_and(unknown) {
+        // Before Linux 6.9. The number is its own for as long as nobody has reaped it.
+        result = send(0, 0).and_then(|()| {
+            // SAFETY: no pointers.
+            check(unsafe { libc::kill(-leader, libc::SIGKILL) }).map(|_| ())
+        });
+    }
+    match result {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+        _ => Ok(()),
+    }
+}
+/// `PIDFD_SIGNAL_PROCESS_GROUP` of linux/pidfd.h.
+const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
 
 /// The signal that asks a worker to look whether its current call is to stop.
 ///
@@ -221,39 +248,17 @@ fn zombie_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     is_zombie.then(|| decode_status(status))
 }
 
-/// Makes the kernel kill the whole process group of the caller at the end of file of `lifeline`,
-/// the read end of a pipe whose write end lives only in the parent.
-///
-/// # Errors
-/// The system's.
-pub fn arm_lifeline(lifeline: BorrowedFd<'_>) -> io::Result<()> {
-    let fd = lifeline.as_raw_fd();
-    // SAFETY: no pointers.
-    let group = unsafe { libc::getpgrp() };
-    // SAFETY: no pointers in any of these calls.
-    unsafe {
-        check(libc::fcntl(fd, libc::F_SETOWN, -group))?;
-        check(libc::fcntl(fd, F_SETSIG, libc::SIGKILL))?;
-        let flags = check(libc::fcntl(fd, libc::F_GETFL))?;
-        check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC))?;
-    }
-    // The parent may have ended before the line was armed; then no signal will come any more.
-    if crate::socket::wait_readable(lifeline, Some(std::time::Duration::ZERO))? {
-        // SAFETY: no pointers; ends this group as the signal would have.
-        unsafe { libc::kill(-group, libc::SIGKILL) };
-    }
-    Ok(())
-}
-/// `F_SETSIG` of fcntl(2), which the libc crate does not name for every target.
-const F_SETSIG: libc::c_int = 10;
-
 /// Asks the scheduler to treat this process as one that computes: when it wakes, it does not push
 /// others off their core. Its share of the time stays the same. Where the system refuses, nothing
-/// but promptness is lost.
+/// but promptness is lost. A process that was given another policy than the usual one keeps it.
 ///
 /// Source: sched(7) on SCHED_BATCH.
 pub fn compute_in_batches() {
     let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: no pointers; 0 names the calling thread.
+    if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
+        return;
+    }
     // SAFETY: `parameters` is valid for the call to read; 0 names the calling thread.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
 }
@@ -480,23 +485,5 @@ mod tests {
         kill(pidfd.as_fd()).unwrap();
         assert_eq!(reap(pid).unwrap().status, ExitStatus::Signal(libc::SIGKILL));
         signal(pidfd.as_fd(), libc::SIGTERM).unwrap();
-    }
-
-    #[test]
-    fn the_lifeline_kills_the_group_when_its_write_end_closes() {
-        let (read, write) = socket::pipe().unwrap();
-        // SAFETY: the child calls only functions that are safe after a fork, then waits for ever.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            drop(write);
-            // SAFETY: no pointers.
-            unsafe { libc::setpgid(0, 0) };
-            let _ = arm_lifeline(read.as_fd());
-            loop {
-                std::hint::spin_loop();
-            }
-        }
-        drop(write);
-        assert_eq!(reap(pid).unwrap().status, ExitStatus::Signal(libc::SIGKILL));
     }
 }

@@ -236,6 +236,19 @@ pub fn wait_readable(fd: BorrowedFd<'_>, limit: Option<Duration>) -> io::Result<
     Ok(count > 0)
 }
 
+/// Whether there is something to read from `fd` now; false at its end.
+#[must_use]
+pub fn has_bytes(fd: BorrowedFd<'_>) -> bool {
+    let mut entry = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: `entry` lives until the call returns, which is at once.
+    let count = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    count > 0 && entry.revents & libc::POLLIN != 0
+}
+
 /// Reads what is there, up to `buffer.len()`; 0 at the end of file.
 ///
 /// # Errors

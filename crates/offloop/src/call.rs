@@ -89,6 +89,17 @@ pub struct Call {
     pub needs: Vec<Arc<Definition>>,
     /// Its arguments.
     pub payload: Payload,
+    /// What its program has changed of its surroundings since it began; its worker does the same
+    /// first, unless it knows that or something later.
+    pub surroundings: Option<Arc<Definition>>,
+}
+
+/// What a submitted call is known by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TaskAddress {
+    /// Number of its fleet; 0 is none.
+    pub(crate) fleet: u32,
+    pub(crate) task: u64,
 }
 
 /// Limits of one call.
@@ -171,6 +182,7 @@ pub(crate) fn refuse(error: offloop_core::SubmitError<Task>, broken: Option<&str
             function,
             needs,
             payload,
+            surroundings,
             ..
         } = error.into_payload();
         let call = Box::new(Call {
@@ -180,6 +192,7 @@ pub(crate) fn refuse(error: offloop_core::SubmitError<Task>, broken: Option<&str
             function,
             needs,
             payload,
+            surroundings,
         });
         return SubmitError::Full { reason, call };
     }

@@ -115,6 +115,8 @@ pub(crate) struct Channel {
     unread: VecDeque<(u64, Arc<Definition>)>,
     /// Those of them that it may forget; it is told with its next call.
     forgotten: Vec<u32>,
+    /// The newest of the program's surroundings that the worker was told of.
+    pub(crate) surroundings: u32,
     owners: u64,
     chunks: HashSet<u32>,
     /// Chunks that are gone, and that the worker has not been told of: its socket was full.
@@ -154,6 +156,7 @@ impl Channel {
             known: HashSet::new(),
             unread: VecDeque::new(),
             forgotten: Vec::new(),
+            surroundings: 0,
             owners: 0,
             chunks: HashSet::new(),
             closed_chunks: Vec::new(),
@@ -182,6 +185,9 @@ impl Channel {
         self.tell_closed();
         self.tell_forgotten()?;
         self.pass_owner(call)?;
+        if let Some(newest) = call.surroundings {
+            self.tell_surroundings(newest, call.arena)?;
+        }
         for need in call.needs {
             self.define(need, call.arena)?;
         }
@@ -266,10 +272,7 @@ impl Channel {
         };
         self.push_frame(header, &definition.payload)?;
         self.known.insert(definition.id());
-        if !definition.payload.blocks.is_empty() {
-            let reader = (self.sequence + 1, Arc::clone(definition));
-            self.unread.push_back(reader);
-        }
+        self.keep_until_read(definition);
         Ok(())
     }
 
@@ -293,6 +296,29 @@ impl Channel {
             self.forgotten.truncate(from);
         }
         Ok(())
+    }
+
+    /// Workers never go back: a call that waited while the program went on sees what is newer.
+    pub(crate) fn tell_surroundings(
+        &mut self,
+        newest: &Arc<Definition>,
+        arena: &Arena,
+    ) -> Result<(), PushError> {
+        if newest.id() <= self.surroundings {
+            return Ok(());
+        }
+        self.pass_chunks(&newest.payload.blocks, arena)?;
+        self.push_frame(Header::of(Kind::Surroundings), &newest.payload)?;
+        self.keep_until_read(newest);
+        self.surroundings = newest.id();
+        Ok(())
+    }
+
+    fn keep_until_read(&mut self, definition: &Arc<Definition>) {
+        if !definition.payload.blocks.is_empty() {
+            let reader = (self.sequence + 1, Arc::clone(definition));
+            self.unread.push_back(reader);
+        }
     }
 
     fn pass_owner(&mut self, call: &PushedCall<'_>) -> Result<(), PushError> {
@@ -404,11 +430,25 @@ impl Channel {
         process::signal(pidfd.as_fd(), process::interrupt_signal())
     }
 
-    /// Ends the worker at once.
+    /// Ends the worker at once, with the programs that its call has started.
     pub(crate) fn kill(&self) -> io::Result<()> {
+        self.kill_group();
+        self.kill_alone()
+    }
+
+    /// Ends the worker at once, if it has not ended by itself.
+    pub(crate) fn kill_alone(&self) -> io::Result<()> {
         self.pidfd
             .as_ref()
             .map_or(Ok(()), |pidfd| process::kill(pidfd.as_fd()))
+    }
+
+    /// Ends what is left of the programs that the worker has started.
+    pub(crate) fn kill_group(&self) {
+        if let Some(pidfd) = &self.pidfd {
+            // What may not be signalled has become somebody else on purpose.
+            let _ = process::kill_group(pidfd.as_fd(), self.pid);
+        }
     }
 
     /// Whether a completion waits.
@@ -595,6 +635,7 @@ pub(crate) struct PushedCall<'call> {
     pub(crate) function: Option<&'call Arc<Definition>>,
     pub(crate) needs: &'call [Arc<Definition>],
     pub(crate) payload: &'call Payload,
+    pub(crate) surroundings: Option<&'call Arc<Definition>>,
     pub(crate) arena: &'call Arena,
     pub(crate) spin_ns: u32,
 }

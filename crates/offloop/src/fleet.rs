@@ -46,6 +46,7 @@ pub(crate) struct Task {
     pub(crate) function: Option<Arc<Definition>>,
     pub(crate) needs: Vec<Arc<Definition>>,
     pub(crate) payload: Payload,
+    pub(crate) surroundings: Option<Arc<Definition>>,
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -70,6 +71,10 @@ pub(crate) struct Fleet {
     /// Descriptors for the supervisor to watch, or to watch no more.
     pub(crate) watch: Vec<Watch>,
     pub(crate) broken: Option<String>,
+    /// What the program has changed of its surroundings since `launch` described it.
+    surroundings: Option<Arc<Definition>>,
+    /// The program is not any more what it was when these workers began: none is kept warm.
+    pub(crate) outdated: bool,
     given_up: bool,
     channels: Vec<Option<Channel>>,
     dying: Vec<Dying>,
@@ -106,6 +111,8 @@ impl Fleet {
             wanted: VecDeque::new(),
             watch: Vec::new(),
             broken: None,
+            surroundings: None,
+            outdated: false,
             given_up: false,
             channels: Vec::new(),
             dying: Vec::new(),
@@ -134,6 +141,24 @@ impl Fleet {
 
     pub(crate) fn channels_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
         self.channels.iter_mut().flatten()
+    }
+
+    /// Remembers the newest of the program's surroundings.
+    pub(crate) fn notice(&mut self, newest: &Arc<Definition>) {
+        let known = self.surroundings.as_ref();
+        if known.is_none_or(|known| known.id() < newest.id()) {
+            self.surroundings = Some(Arc::clone(newest));
+        }
+    }
+
+    /// Puts what its zygote does not know of the surroundings in front of a new worker, which
+    /// follows before its initializer.
+    pub(crate) fn brief(&self, channel: &mut Channel, arena: &Arena) {
+        channel.surroundings = self.launch.surroundings;
+        if let Some(newest) = &self.surroundings {
+            // A worker that cannot be told now is told with its first call.
+            let _ = channel.tell_surroundings(newest, arena);
+        }
     }
 
     pub(crate) fn install(&mut self, channel: Channel) {
@@ -195,6 +220,23 @@ impl Fleet {
         self.given_up || self.pool.is_broken()
     }
 
+    /// Whether a worker is idle that no call will be given.
+    pub(crate) fn has_outdated(&self) -> bool {
+        self.outdated && self.pool.fleet_statistics().idle > 0
+    }
+
+    /// Ends the idle workers of a fleet that is outdated, and its zygote after the last of them.
+    pub(crate) fn leave_nobody_outdated(&mut self, desk: &mut Desk<'_>) {
+        if !self.outdated {
+            return;
+        }
+        self.pool.retire_idle(desk.now);
+        self.run_actions(desk);
+        if self.is_empty() && self.wanted.is_empty() && self.zygote.is_some() {
+            let _ = self.kill_all();
+        }
+    }
+
     /// Whether no worker is there.
     pub(crate) fn is_empty(&self) -> bool {
         self.channels().next().is_none()
@@ -220,7 +262,7 @@ impl Fleet {
         self.zygote_lifeline = None;
         if let Some(zygote) = self.zygote.take() {
             // Reaping can fail only where the program reaps all children itself.
-            let _ = zygote.kill();
+            let _ = zygote.end();
         }
         workers
     }

@@ -4,6 +4,7 @@
 //! call        kind u8 | flags u8 | owner u8 | blocks u8 | function u32 | sequence u64 |
 //!             blocks × 24 bytes | inline payload
 //! define      kind u8 | flags u8 | 0 u8 | blocks u8 | function u32 | 0 u64 | blocks | definition
+//! surround.   kind u8 | flags u8 | 0 u8 | blocks u8 | 0 u32 | 0 u64 | blocks | what has changed
 //! release     kind u8 | 0 u8 | 0 u8 | 0 u8 | 0 u32 | sequence u64
 //! retire      kind u8 | ...
 //! forget      kind u8 | ... | 0 u64 | numbers u32 each
@@ -63,6 +64,8 @@ pub enum Kind {
     Completion = 5,
     /// Nobody will name these definitions any more.
     Forget = 6,
+    /// The program has changed its path or its environment: do the same.
+    Surroundings = 7,
 }
 
 /// A range of an arena's chunk.
@@ -217,6 +220,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         4 => Kind::Retire,
         5 => Kind::Completion,
         6 => Kind::Forget,
+        7 => Kind::Surroundings,
         kind => return Err(FrameError::Kind { kind }),
     };
     let header = Header {

@@ -6,24 +6,117 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use offloop_core::{Close, LaneId, LaneStatistics, TaskId, TaskOptions};
+use offloop_core::{Close, LaneConfig, LaneId, LaneStatistics, TaskId, TaskOptions};
 use offloop_sys::fork;
 
-use crate::call::{Call, CallOptions, SubmitError, refuse};
+use crate::call::{Call, CallOptions, SubmitError, TaskAddress, refuse};
 use crate::fleet::{Desk, Fleet, Task};
-use crate::runtime::{Shared, WARM_FLEETS_MAX};
+use crate::launch::FleetConfig;
+use crate::runtime::{Shared, State, WARM_FLEETS_MAX};
 
-/// One queue of calls, and its share of a fleet's workers.
-pub struct Lane {
-    pub(crate) shared: Arc<Shared>,
+/// Where a lane is: its fleet, and its number there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
     pub(crate) fleet: u32,
     pub(crate) lane: LaneId,
 }
 
+/// Where a lane takes calls, and where it has been.
+struct Places {
+    now: Place,
+    /// Closed for calls; those that were taken there run there.
+    past: Vec<Place>,
+    /// What was done in places that are forgotten.
+    counted: LaneStatistics,
+}
+
+/// One queue of calls, and its share of a fleet's workers.
+///
+/// When the program becomes somebody else, the lane moves to another fleet: see [`Lane::renew`].
+pub struct Lane {
+    shared: Arc<Shared>,
+    config: LaneConfig,
+    /// Locked under the runtime's lock only.
+    places: Mutex<Places>,
+}
+
 impl Lane {
+    pub(crate) fn new(shared: &Arc<Shared>, now: Place, config: LaneConfig) -> Self {
+        let places = Places {
+            now,
+            past: Vec::new(),
+            counted: LaneStatistics::default(),
+        };
+        Self {
+            shared: Arc::clone(shared),
+            config,
+            places: Mutex::new(places),
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets workers that start like those of `fleet` run all calls from now on, if those that do
+    /// now start otherwise. What was submitted before is finished where it is.
+    pub fn renew(&self, fleet: impl Into<FleetConfig>) {
+        let FleetConfig {
+            launch,
+            start_timeout,
+        } = fleet.into();
+        if self.is_forked() {
+            return;
+        }
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let mut places = self.places();
+        let Place { fleet, lane } = places.now;
+        let Some(old) = state.fleets.get(&fleet) else {
+            return;
+        };
+        let stays = old.launch.is_alike(&launch) && !old.outdated;
+        if state.stop || stays || !old.pool.lane_is_open(lane) {
+            return;
+        }
+        let old = std::mem::replace(
+            &mut places.now,
+            state.open_lane(launch, start_timeout, self.config),
+        );
+        places.past.push(old);
+        drop(places);
+        if let Some((fleet, mut desk)) = state.desk(&self.shared, old.fleet) {
+            fleet.pool.close_lane(desk.now, old.lane, Close::Drain);
+            fleet.run_actions(&mut desk);
+            fleet.tell_room(&mut desk, old.lane);
+        }
+        self.forget_drained(state);
+        // The event is ours and open: signalling it cannot fail.
+        let _ = self.shared.wake.signal();
+        self.shared.after(state);
+    }
+
+    /// Forgets the places whose last call is over; what they counted is kept.
+    fn forget_drained(&self, state: &mut State) {
+        let mut places = self.places();
+        let Places { past, counted, .. } = &mut *places;
+        past.retain(|place| {
+            let Some(fleet) = state.fleets.get_mut(&place.fleet) else {
+                return false;
+            };
+            let drained = fleet.pool.lane_is_drained(place.lane);
+            if drained {
+                *counted = counted.with(&fleet.pool.statistics(place.lane));
+                fleet.pool.forget_lane(place.lane);
+                fleet.lanes.retain(|lane| *lane != place.lane);
+            }
+            !drained
+        });
+    }
+
     fn is_forked(&self) -> bool {
         self.shared.generation != fork::generation()
     }
@@ -32,7 +125,7 @@ impl Lane {
     ///
     /// # Errors
     /// `SubmitError`; a full queue gives the call back.
-    pub fn submit(&self, call: Call, options: CallOptions) -> Result<u64, SubmitError> {
+    pub fn submit(&self, call: Call, options: CallOptions) -> Result<TaskAddress, SubmitError> {
         if self.is_forked() {
             return Err(SubmitError::Forked);
         }
@@ -42,9 +135,13 @@ impl Lane {
         if state.stop {
             return Err(SubmitError::Closed);
         }
-        let Some((fleet, mut desk)) = state.desk(&self.shared, self.fleet) else {
+        let place = self.places().now;
+        let Some((fleet, mut desk)) = state.desk(&self.shared, place.fleet) else {
             return Err(SubmitError::Closed);
         };
+        if let Some(newest) = &call.surroundings {
+            fleet.notice(newest);
+        }
         let task = Task {
             owner: call.owner,
             token: call.token,
@@ -53,6 +150,7 @@ impl Lane {
             function: call.function,
             needs: call.needs,
             payload: call.payload,
+            surroundings: call.surroundings,
             outcome: None,
         };
         let options = TaskOptions {
@@ -65,7 +163,7 @@ impl Lane {
             grace: options.grace,
         };
         let owner = task.owner;
-        let result = fleet.pool.submit(desk.now, self.lane, options, task);
+        let result = fleet.pool.submit(desk.now, place.lane, options, task);
         if result.is_ok() {
             desk.owners.count_unfinished(owner);
         }
@@ -76,14 +174,17 @@ impl Lane {
             state.drain(&self.shared, None);
         }
         self.shared.after(state);
-        result.map(TaskId::as_u64)
+        result.map(|task| TaskAddress {
+            fleet: place.fleet,
+            task: task.as_u64(),
+        })
     }
 
     /// Stops a call: before it started, or by interrupting it, or by killing its worker after the
     /// grace period. Its outcome is posted once it really has stopped. False when it is over.
-    pub fn cancel(&self, task: u64) -> bool {
-        self.with_fleet(|_, fleet, desk| {
-            let cancelled = fleet.pool.cancel(desk.now, TaskId::from_u64(task));
+    pub fn cancel(&self, task: TaskAddress) -> bool {
+        self.in_fleet(task.fleet, |fleet, desk| {
+            let cancelled = fleet.pool.cancel(desk.now, TaskId::from_u64(task.task));
             fleet.run_actions(desk);
             cancelled
         })
@@ -92,9 +193,10 @@ impl Lane {
 
     /// Whether the worker has started `task`.
     #[must_use]
-    pub fn is_running(&self, task: u64) -> bool {
+    pub fn is_running(&self, task: TaskAddress) -> bool {
+        let TaskAddress { fleet, task } = task;
         let task = TaskId::from_u64(task);
-        self.with_fleet(|_, fleet, _| {
+        self.in_fleet(fleet, |fleet, _| {
             fleet
                 .channels()
                 .any(|channel| channel.started() == Some(task))
@@ -111,7 +213,7 @@ impl Lane {
 
     /// Takes no more calls; what is queued runs or is cancelled, as `how` says.
     pub fn close(&self, how: Close) {
-        self.with_fleet(|lane, fleet, desk| {
+        self.in_each_place(|lane, fleet, desk| {
             fleet.pool.close_lane(desk.now, lane, how);
             fleet.run_actions(desk);
             fleet.tell_room(desk, lane);
@@ -152,8 +254,13 @@ impl Lane {
         }
         let state = self.shared.lock();
         self.shared.wait_until(state, limit, |state| {
-            let fleet = state.fleets.get(&self.fleet);
-            state.stop || fleet.is_none_or(|fleet| done(self.lane, fleet))
+            let places = self.places();
+            let mut all = places.past.iter().chain([&places.now]);
+            state.stop
+                || all.all(|place| {
+                    let fleet = state.fleets.get(&place.fleet);
+                    fleet.is_none_or(|fleet| done(place.lane, fleet))
+                })
         })
     }
 
@@ -176,7 +283,11 @@ impl Lane {
     /// What the lane has done so far.
     #[must_use]
     pub fn statistics(&self) -> Option<LaneStatistics> {
-        self.with_fleet(|lane, fleet, _| fleet.pool.statistics(lane))
+        let mut all = self.places().counted;
+        let now = self.in_each_place(|lane, fleet, _| {
+            all = all.with(&fleet.pool.statistics(lane));
+        });
+        now.map(|()| all)
     }
 
     fn with_fleet<T>(&self, act: impl FnOnce(LaneId, &mut Fleet, &mut Desk<'_>) -> T) -> Option<T> {
@@ -185,16 +296,54 @@ impl Lane {
         }
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let (fleet, mut desk) = state.desk(&self.shared, self.fleet)?;
-        let value = act(self.lane, fleet, &mut desk);
+        let Place { fleet, lane } = self.places().now;
+        let (fleet, mut desk) = state.desk(&self.shared, fleet)?;
+        let value = act(lane, fleet, &mut desk);
         self.shared.after(state);
         Some(value)
+    }
+
+    fn in_fleet<T>(
+        &self,
+        fleet: u32,
+        act: impl FnOnce(&mut Fleet, &mut Desk<'_>) -> T,
+    ) -> Option<T> {
+        if self.is_forked() {
+            return None;
+        }
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let (fleet, mut desk) = state.desk(&self.shared, fleet)?;
+        let value = act(fleet, &mut desk);
+        self.shared.after(state);
+        Some(value)
+    }
+
+    /// Acts where the lane has been, and then where it is; `None` when it is nowhere.
+    fn in_each_place(&self, mut act: impl FnMut(LaneId, &mut Fleet, &mut Desk<'_>)) -> Option<()> {
+        if self.is_forked() {
+            return None;
+        }
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let (past, now) = {
+            let places = self.places();
+            (places.past.clone(), places.now)
+        };
+        let mut found = None;
+        for place in past.into_iter().chain([now]) {
+            found = state
+                .desk(&self.shared, place.fleet)
+                .map(|(fleet, mut desk)| act(place.lane, fleet, &mut desk));
+        }
+        self.shared.after(state);
+        found
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.with_fleet(|lane, fleet, desk| {
+        self.in_each_place(|lane, fleet, desk| {
             fleet.pool.close_lane(desk.now, lane, Close::Drain);
             fleet.run_actions(desk);
             fleet.abandoned.push(lane);

@@ -19,6 +19,10 @@ pub struct Launch {
     pub setup: Vec<u8>,
     /// Descriptors that travel with `setup`, for arguments that pass only by inheritance.
     pub inherited: Arc<Vec<OwnedFd>>,
+    /// The first of the descriptors, the same for all pools: the line to the resource tracker.
+    pub tracker: Option<Arc<OwnedFd>>,
+    /// The newest of the program's surroundings that `setup` knows; 0 for those it began with.
+    pub surroundings: u32,
     /// Calls after which a worker is replaced.
     pub tasks_per_worker_max: Option<u32>,
 }
@@ -47,10 +51,13 @@ impl Launch {
     /// belong to one lane, so launches that have them are never the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
+        self.is_alike(other) && self.inherited.is_empty() && other.inherited.is_empty()
+    }
+
+    /// Whether the two say the same, for launches of one lane.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
         self.program == other.program
             && self.setup == other.setup
             && self.tasks_per_worker_max == other.tasks_per_worker_max
-            && self.inherited.is_empty()
-            && other.inherited.is_empty()
     }
 }

@@ -25,10 +25,11 @@ mod releases;
 mod runtime;
 mod stderr;
 mod supervisor;
+mod tracker;
 pub mod worker;
 mod zygote;
 
-pub use call::{Call, CallOptions, Definition, LaneError, Payload, SubmitError};
+pub use call::{Call, CallOptions, Definition, LaneError, Payload, SubmitError, TaskAddress};
 pub use lane::Lane;
 pub use launch::{FleetConfig, Launch};
 pub use offloop_core::{Close, LaneConfig, LaneStatistics, QueuePolicy};

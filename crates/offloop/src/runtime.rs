@@ -10,12 +10,14 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use offloop_core::{Close, Instant, LaneConfig, PoolConfig, RestartIntensity, limits};
 use offloop_sys::event::{Event, Timer};
+use offloop_sys::process::Program;
 use offloop_sys::segment::OWNERS_MAX;
 use offloop_sys::{clock, fork, handshake, memory};
 
@@ -23,12 +25,13 @@ use crate::arena::{Arena, ArenaError, Block};
 use crate::call::{Definition, Forgotten, LaneError, Payload};
 use crate::fleet::{Desk, Fleet, REPLY_BOUND};
 use crate::frame::NEEDS_MAX;
-use crate::lane::Lane;
-use crate::launch::FleetConfig;
+use crate::lane::{Lane, Place};
+use crate::launch::{FleetConfig, Launch};
 use crate::owners::{Owner, OwnerState, Owners};
 use crate::releases::Releases;
 use crate::stderr::Tee;
 use crate::supervisor::{STOP_BOUND, Supervisor};
+use crate::tracker::TrackerLine;
 
 /// The owner that resolves calls of plain threads, and those of loops that are stuck.
 pub const RESOLVER: u8 = 0;
@@ -61,6 +64,8 @@ pub(crate) struct State {
     started: bool,
     waiters: u32,
     failed: Option<String>,
+    /// A line that the supervisor is to watch.
+    pub(crate) tracker_line: Option<TrackerLine>,
 }
 
 pub(crate) struct Shared {
@@ -95,7 +100,10 @@ impl Shared {
     /// Wakes the supervisor when it has something to do earlier than it planned.
     pub(crate) fn after(&self, state: &State) {
         let wanted = state.fleets.values().any(|fleet| {
-            !fleet.wanted.is_empty() || !fleet.watch.is_empty() || fleet.is_overlooked()
+            !fleet.wanted.is_empty()
+                || !fleet.watch.is_empty()
+                || fleet.is_overlooked()
+                || fleet.has_outdated()
         });
         let sooner = match (state.poll_timeout(), state.planned) {
             (Some(at), Some(planned)) => at < planned,
@@ -183,10 +191,53 @@ impl State {
         }
     }
 
+    /// Opens a lane in the fleet whose workers start like that, or in a new one.
+    pub(crate) fn open_lane(
+        &mut self,
+        launch: Launch,
+        start_timeout: Duration,
+        config: LaneConfig,
+    ) -> Place {
+        let usable = |fleet: &&Fleet| {
+            fleet.broken.is_none()
+                && !fleet.outdated
+                && fleet.launch.is_same(&launch)
+                && fleet.start_timeout == start_timeout
+        };
+        let number = match self.fleets.values().find(usable) {
+            Some(fleet) => fleet.number,
+            None => {
+                self.fleets_made += 1;
+                self.fleets_made
+            }
+        };
+        let fleet = self.fleets.entry(number).or_insert_with(|| {
+            let config = PoolConfig {
+                tasks_per_worker_max: launch.tasks_per_worker_max,
+                idle_timeout: limits::IDLE_TIMEOUT,
+                start_timeout,
+                restart: RestartIntensity::default(),
+                seed: clock::monotonic_ns(),
+            };
+            Fleet::new(number, launch, config)
+        });
+        let lane = fleet.pool.open_lane(config);
+        fleet.lanes.push(lane);
+        Place {
+            fleet: number,
+            lane,
+        }
+    }
+
     /// Lets go of fleets that no lane uses: the most recent ones stay warm for a while, the others
     /// end now. Returns those whose last process has gone.
     pub(crate) fn take_idle_fleets(&mut self, shared: &Shared) -> Vec<Fleet> {
         self.fleets.values_mut().for_each(Fleet::forget_drained);
+        for number in self.fleets.keys().copied().collect::<Vec<_>>() {
+            if let Some((fleet, mut desk)) = self.desk(shared, number) {
+                fleet.leave_nobody_outdated(&mut desk);
+            }
+        }
         let unused: Vec<u32> = self
             .fleets
             .values()
@@ -347,6 +398,7 @@ impl Runtime {
                 started: false,
                 waiters: 0,
                 failed: None,
+                tracker_line: None,
             }),
             changed: Condvar::new(),
             wake,
@@ -413,37 +465,33 @@ impl Runtime {
             Supervisor::start(&self.0)?;
             state.started = true;
         }
-        let state = &mut *state;
-        let usable = |fleet: &&Fleet| {
-            fleet.broken.is_none()
-                && fleet.launch.is_same(&launch)
-                && fleet.start_timeout == start_timeout
-        };
-        let number = match state.fleets.values().find(usable) {
-            Some(fleet) => fleet.number,
-            None => {
-                state.fleets_made += 1;
-                state.fleets_made
-            }
-        };
-        let fleet = state.fleets.entry(number).or_insert_with(|| {
-            let config = PoolConfig {
-                tasks_per_worker_max: launch.tasks_per_worker_max,
-                idle_timeout: limits::IDLE_TIMEOUT,
-                start_timeout,
-                restart: RestartIntensity::default(),
-                seed: clock::monotonic_ns(),
-            };
-            Fleet::new(number, launch, config)
-        });
-        let lane = fleet.pool.open_lane(config);
-        fleet.lanes.push(lane);
-        let fleet = fleet.number;
-        Ok(Lane {
-            shared: Arc::clone(&self.0),
-            fleet,
-            lane,
-        })
+        let place = state.open_lane(launch, start_timeout, config);
+        Ok(Lane::new(&self.0, place, config))
+    }
+
+    /// The program is somebody else from now on: no lane joins a fleet of today's, and their idle
+    /// workers end, as do the others after their calls. Lanes move by [`Lane::renew`].
+    pub fn leave_fleets(&self) {
+        let mut state = self.0.lock();
+        for fleet in state.fleets.values_mut() {
+            fleet.outdated = true;
+        }
+        // The event is ours and open: signalling it cannot fail.
+        let _ = self.0.wake.signal();
+    }
+
+    /// Opens a line to a resource tracker and returns its write end. `program` is started, with the
+    /// read end as its descriptor 3, once somebody has written to the line.
+    ///
+    /// # Errors
+    /// The system's, when no descriptor is left.
+    pub fn open_tracker_line(&self, program: Program) -> io::Result<OwnedFd> {
+        let (line, write) = TrackerLine::open(program)?;
+        let mut state = self.0.lock();
+        state.tracker_line = Some(line);
+        // The event is ours and open: signalling it cannot fail.
+        let _ = self.0.wake.signal();
+        Ok(write)
     }
 
     /// A new owner, usually one for each event loop.

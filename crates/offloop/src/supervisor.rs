@@ -22,10 +22,12 @@ use crate::channel::{Channel, WorkerEnds};
 use crate::fleet::Watch;
 use crate::launch::Launch;
 use crate::runtime::{RESOLVER, Shared, State, now};
+use crate::tracker::TrackerLine;
 use crate::zygote::Zygote;
 
 const WAKE: u64 = 0;
 const NUDGE: u64 = 1;
+const TRACKER: u64 = 2;
 const ZYGOTE: u64 = 2 << 60;
 const PROCESS: u64 = 3 << 60;
 const SOCKET: u64 = 4 << 60;
@@ -41,6 +43,8 @@ fn token(kind: u64, fleet: u32, worker: WorkerId) -> u64 {
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
     poller: Poller,
+    /// The line to a resource tracker that nobody has needed yet.
+    tracker: Option<TrackerLine>,
 }
 
 /// What the supervisor is to prepare outside of the lock.
@@ -66,6 +70,7 @@ impl Supervisor {
         let supervisor = Self {
             shared: Arc::clone(shared),
             poller,
+            tracker: None,
         };
         std::thread::Builder::new()
             .name("offloop-supervisor".into())
@@ -73,9 +78,10 @@ impl Supervisor {
         Ok(())
     }
 
-    fn run(self) {
+    fn run(mut self) {
         let mut ready = Vec::new();
         loop {
+            self.watch_tracker();
             let limit = {
                 let mut state = self.shared.lock();
                 if state.stop {
@@ -94,6 +100,9 @@ impl Supervisor {
                     .fail(&format!("the supervisor cannot wait: {error}"));
                 return;
             }
+            if ready.iter().any(|ready| ready.token == TRACKER) {
+                self.start_tracker();
+            }
             self.handle(&ready);
             self.spawn_wanted();
             self.trim();
@@ -111,6 +120,38 @@ impl Supervisor {
         }
     }
 
+    /// Takes over a line to a resource tracker that was opened since.
+    fn watch_tracker(&mut self) {
+        let opened = {
+            let mut state = self.shared.lock();
+            // What was written while the program ended is cleaned up, too.
+            let stop = state.stop;
+            state.tracker_line.take().ok_or(stop)
+        };
+        match opened {
+            Ok(line) => {
+                self.start_tracker();
+                // Without a watch nobody reads the line, and who writes to it starts its own.
+                let watched = self.poller.add(line.read_end(), TRACKER).is_ok();
+                self.tracker = watched.then_some(line);
+            }
+            Err(stop) if stop => self.start_tracker(),
+            Err(_) => {}
+        }
+    }
+
+    /// Starts the tracker if somebody has written to its line, which is let go of in any case.
+    fn start_tracker(&mut self) {
+        if let Some(line) = self.tracker.take() {
+            // It leaves the poller before it closes.
+            let _ = self.poller.remove(line.read_end());
+            if line.is_in_use() {
+                // One that cannot be started is missed by the next writer, who says so.
+                let _ = line.start();
+            }
+        }
+    }
+
     fn handle(&self, ready: &[Ready]) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
@@ -123,6 +164,7 @@ impl Supervisor {
                     state.nudged();
                     feed = true;
                 }
+                TRACKER => {}
                 token => self.handle_worker(state, token),
             }
         }
@@ -277,7 +319,8 @@ impl Supervisor {
                 fleet.zygote_lifeline = Some(zygote.lifeline());
                 fleet.zygote = Some(zygote);
             }
-            let channel = prepared.channel;
+            let mut channel = prepared.channel;
+            fleet.brief(&mut channel, desk.arena);
             let token = token(SOCKET, order.fleet, order.worker);
             self.poller.add(channel.socket(), token)?;
             let zygote = fleet.zygote.as_mut().ok_or(io::ErrorKind::NotConnected)?;

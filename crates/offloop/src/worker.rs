@@ -64,6 +64,8 @@ pub enum Request {
     Define(u32, Vec<u8>, Option<MappedBlock>),
     /// Nobody will name these definitions any more.
     Forget(Vec<u32>),
+    /// Do what the program did to its surroundings, told inline or in a block.
+    Surroundings(Vec<u8>, Option<MappedBlock>),
     /// Exit politely.
     Retire,
 }
@@ -89,7 +91,7 @@ struct Told {
 pub struct WorkerChannel {
     socket: OwnedFd,
     /// Keeps the lifeline armed for the group when the zygote is gone; never read.
-    _lifeline: OwnedFd,
+    lifeline: OwnedFd,
     segment: Segment,
     requests: Consumer<SegmentRing>,
     completions: Producer<SegmentRing>,
@@ -122,7 +124,7 @@ impl WorkerChannel {
         let segment = Segment::open(seed.segment)?;
         Ok(Self {
             socket: seed.socket,
-            _lifeline: seed.lifeline,
+            lifeline: seed.lifeline,
             requests: segment.submission_consumer(),
             completions: segment.completion_producer(),
             segment,
@@ -151,6 +153,12 @@ impl WorkerChannel {
             Err(text) => tagged(b'f', text),
         };
         socket::send(self.socket.as_fd(), &message, &[], Wait::Yes)
+    }
+
+    /// A descriptor that becomes readable when the parent has gone.
+    #[must_use]
+    pub fn lifeline(&self) -> BorrowedFd<'_> {
+        self.lifeline.as_fd()
     }
 
     /// The arena for results.

@@ -78,6 +78,7 @@ impl Zygote {
         let mapping = memory::Mapping::new(setup)?;
         mapping.write(0, &launch.setup);
         let mut descriptors = vec![mapping.fd()];
+        descriptors.extend(launch.tracker.iter().map(|fd| fd.as_fd()));
         descriptors.extend(launch.inherited.iter().map(AsFd::as_fd));
         let mut message = vec![b'S'];
         message.extend_from_slice(&(launch.setup.len() as u64).to_ne_bytes());
@@ -167,6 +168,22 @@ impl Zygote {
     pub(crate) fn kill(&self) -> io::Result<Exit> {
         process::kill(self.pidfd.as_fd())?;
         process::reap(self.pid)
+    }
+
+    /// Ends the zygote for good. One that we may not signal, because the program has become
+    /// somebody else, ends with its lifeline, unless workers still share that.
+    pub(crate) fn end(self) -> io::Result<Exit> {
+        let Self {
+            pid,
+            pidfd,
+            lifeline,
+            ..
+        } = self;
+        let alone = Arc::into_inner(lifeline).map(drop).is_some();
+        match process::kill(pidfd.as_fd()) {
+            Err(error) if !alone => Err(error),
+            _ => process::reap(pid),
+        }
     }
 
     /// Whether its setup is done, well or badly.

@@ -2,6 +2,8 @@
 //!
 //! Invariants: an action is carried out, or answered with its refusal, before the next is taken.
 
+use std::io;
+
 use offloop_core::{Action, Expiry, Instant, LaneId, Outcome as Decision, TaskId, WorkerId};
 use offloop_sys::handshake;
 
@@ -45,7 +47,9 @@ impl Fleet {
                     if let Some(channel) = self.channel_mut(worker).filter(|found| !found.ready) {
                         channel.late = Some(limit);
                     }
-                    self.kill(worker);
+                    if !self.kill(worker) {
+                        self.cut_lifeline(desk);
+                    }
                 }
                 Action::Retire { worker } => {
                     let asked = self
@@ -69,9 +73,21 @@ impl Fleet {
         self.show_backlog();
     }
 
-    pub(super) fn kill(&mut self, worker: WorkerId) {
-        // A worker that cannot be signalled is gone; its exit gives the outcome.
-        let _ = self.channel(worker).map(Channel::kill);
+    /// Ends a worker; false when we may not. One that cannot be found is gone, and its exit gives
+    /// the outcome.
+    pub(super) fn kill(&mut self, worker: WorkerId) -> bool {
+        let killed = self.channel(worker).map(Channel::kill);
+        let refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        !killed.is_some_and(|killed| killed.is_err_and(|error| refused(&error)))
+    }
+
+    /// Ends every process of this fleet by letting go of what keeps it alive. That needs no
+    /// permission: the program may have become a user who may not signal its own workers.
+    fn cut_lifeline(&mut self, desk: &mut Desk<'_>) {
+        for channel in self.channels_mut() {
+            channel.lifeline = None;
+        }
+        self.lose_zygote(desk);
     }
 
     fn assign(&mut self, desk: &mut Desk<'_>, worker: WorkerId, task: TaskId) {
@@ -99,6 +115,7 @@ impl Fleet {
                         function: call.function.as_ref(),
                         needs: &call.needs,
                         payload: &call.payload,
+                        surroundings: call.surroundings.as_ref(),
                         arena: desk.arena,
                         spin_ns,
                     });

@@ -47,6 +47,10 @@ impl Fleet {
             return;
         }
         channel.dead = true;
+        if channel.started().is_some() {
+            // What its call started ends with it.
+            channel.kill_group();
+        }
         let (pid, pidfd) = (channel.pid, channel.pidfd.take());
         let lifelines = channel.lifeline.as_ref().zip(zygote_lifeline.as_ref());
         let is_childs = lifelines.is_some_and(|(one, other)| Arc::ptr_eq(one, other));

@@ -118,9 +118,15 @@ impl Fleet {
                 Ok(Some(Said::End)) => {
                     // It closed its end, or it ended: in both cases it is of no more use. What it
                     // has completed counts.
-                    channel.closed |= !channel.dead && !process::is_exiting(channel.pid);
+                    let ends = channel.dead || process::is_exiting(channel.pid);
+                    channel.closed |= !ends;
+                    // Programs that were left on purpose go on when their worker ends by itself.
+                    let _ = if ends {
+                        channel.kill_alone()
+                    } else {
+                        channel.kill()
+                    };
                     self.watch.push(Watch::Quiet(worker));
-                    self.kill(worker);
                     return;
                 }
                 Err(error) => {

@@ -124,7 +124,7 @@ impl WorkerChannel {
                 let numbers = numbers.iter().copied().map(u32::from_ne_bytes);
                 return Ok(Some(Request::Forget(numbers.collect())));
             }
-            Kind::Call | Kind::Define => {}
+            Kind::Call | Kind::Define | Kind::Surroundings => {}
             Kind::Completion => {
                 return Err(io::Error::other(frame::FrameError::Direction { kind }));
             }
@@ -137,13 +137,12 @@ impl WorkerChannel {
             .iter()
             .map(|address| self.block(*address))
             .collect::<io::Result<Vec<_>>>()?;
-        if kind == Kind::Define {
-            let block = blocks.into_iter().next();
-            return Ok(Some(Request::Define(
-                function,
-                frame.payload.to_vec(),
-                block,
-            )));
+        if kind != Kind::Call {
+            let (inline, block) = (frame.payload.to_vec(), blocks.into_iter().next());
+            return Ok(Some(match kind {
+                Kind::Define => Request::Define(function, inline, block),
+                _ => Request::Surroundings(inline, block),
+            }));
         }
         let started_ns = clock::monotonic_ns();
         self.segment

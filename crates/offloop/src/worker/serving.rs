@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use offloop_sys::lifeline;
 use offloop_sys::memory::Mapping;
 use offloop_sys::process::{self, ExitStatus};
 use offloop_sys::socket::{self, Wait};
@@ -29,6 +30,17 @@ pub struct ZygoteServer {
     socket: OwnedFd,
     /// Its end of file kills the process group; never read.
     lifeline: OwnedFd,
+    /// The lines of the workers' groups. They are held here, too, for the programs that a worker
+    /// has left in its group when it ended.
+    groups: Vec<Group>,
+}
+
+/// A worker's process group.
+#[derive(Debug)]
+struct Group {
+    leader: i32,
+    reaped: bool,
+    _line: OwnedFd,
 }
 
 /// The setup that a zygote received.
@@ -49,8 +61,12 @@ impl ZygoteServer {
         let [socket, lifeline] = process::take_inherited()?;
         let socket = socket::lift(socket, DESCRIPTORS_FROM)?;
         let lifeline = socket::lift(lifeline, DESCRIPTORS_FROM)?;
-        process::arm_lifeline(lifeline.as_fd())?;
-        Ok(Self { socket, lifeline })
+        lifeline::arm_for_own_group(lifeline.as_fd())?;
+        Ok(Self {
+            socket,
+            lifeline,
+            groups: Vec::new(),
+        })
     }
 
     /// Receives the setup.
@@ -97,7 +113,7 @@ impl ZygoteServer {
     /// # Errors
     /// The system's.
     pub fn serve(
-        &self,
+        &mut self,
         mut fork: impl FnMut() -> io::Result<Option<i32>>,
     ) -> io::Result<Option<Seed>> {
         loop {
@@ -110,10 +126,16 @@ impl ZygoteServer {
             };
             match buffer[..len].split_first() {
                 Some((b'F', rest)) => {
-                    let seed = Seed::new(descriptors, &self.lifeline)?;
+                    let mut seed = Seed::new(descriptors, &self.lifeline)?;
                     match fork() {
-                        Ok(None) => return Ok(Some(seed)),
-                        Ok(Some(pid)) => self.reply_forked(rest, pid)?,
+                        Ok(None) => {
+                            seed.lead_group()?;
+                            return Ok(Some(seed));
+                        }
+                        Ok(Some(pid)) => {
+                            self.keep_line(pid);
+                            self.reply_forked(rest, pid)?;
+                        }
                         Err(error) => {
                             let code = error.raw_os_error().unwrap_or(libc_eagain());
                             self.reply(b'N', &[rest, &code.to_ne_bytes()])?;
@@ -135,7 +157,26 @@ impl ZygoteServer {
         socket::send(self.socket.as_fd(), &message, &[pidfd.as_fd()], Wait::Yes)
     }
 
-    fn reply_exit(&self, pid: &[u8]) -> io::Result<()> {
+    fn keep_line(&mut self, leader: i32) {
+        // Without a group of its own the worker is in ours, and our line is enough.
+        if let Ok(line) = lifeline::lead_group(leader, self.lifeline.as_fd()) {
+            self.groups.push(Group {
+                leader,
+                reaped: false,
+                _line: line,
+            });
+        }
+    }
+
+    /// Lets go of the lines of groups that nobody is in any more.
+    fn sweep_groups(&mut self, reaped: i32) {
+        self.groups.retain_mut(|group| {
+            group.reaped |= group.leader == reaped;
+            !group.reaped || !lifeline::group_is_empty(group.leader)
+        });
+    }
+
+    fn reply_exit(&mut self, pid: &[u8]) -> io::Result<()> {
         let number = i32::from_ne_bytes(*pid.first_chunk().ok_or(io::ErrorKind::InvalidData)?);
         let (kind, value, peak) = match process::reap(number) {
             Ok(exit) => match exit.status {
@@ -145,6 +186,7 @@ impl ZygoteServer {
             // The user's code reaped it, or it is no child of ours: the parent looks elsewhere.
             Err(_) => (2, 0, 0),
         };
+        self.sweep_groups(number);
         let parts: [&[u8]; 4] = [
             pid,
             &kind.to_ne_bytes(),
@@ -187,5 +229,13 @@ impl Seed {
             supervisor: next()?,
             lifeline: socket::lift(lifeline.try_clone()?, DESCRIPTORS_FROM)?,
         })
+    }
+
+    /// In the worker: what it starts is in its group, and ends with a call that is killed.
+    fn lead_group(&mut self) -> io::Result<()> {
+        if let Ok(line) = lifeline::lead_group(0, self.lifeline.as_fd()) {
+            self.lifeline = socket::lift(line, DESCRIPTORS_FROM)?;
+        }
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use offloop::{CallOptions, Finished, LaneConfig, Outcome, Owner, Status};
+use offloop::{CallOptions, Finished, LaneConfig, Outcome, Owner, Status, TaskAddress};
 use offloop_sys::poller::Poller;
 use offloop_sys::process;
 
@@ -72,7 +72,7 @@ impl Random {
 
 /// What is known of a call.
 struct Record {
-    task: u64,
+    task: TaskAddress,
     command: String,
     options: CallOptions,
     /// The byte that its blocks are full of.

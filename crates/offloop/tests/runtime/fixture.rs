@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use offloop::{
     Call, CallOptions, Crash, Finished, FleetConfig, Lane, LaneConfig, Launch, Outcome, Owner,
-    Payload, Program, Runtime, Status, SubmitError,
+    Payload, Program, Runtime, Status, SubmitError, TaskAddress,
 };
 use offloop_sys::process;
 use offloop_sys::socket::{self, Wait};
@@ -22,7 +22,7 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub token: u64,
-    pub task: u64,
+    pub task: TaskAddress,
 }
 
 /// How the zygote and its workers are started.
@@ -83,6 +83,8 @@ impl Fixture {
             program: start.program(),
             setup: start.setup.as_bytes().to_vec(),
             inherited: Arc::new(vec![worker_reports, worker_gate]),
+            tracker: None,
+            surroundings: 0,
             tasks_per_worker_max: start.tasks_per_worker_max,
         };
         let mut fleet = FleetConfig::from(launch.clone());
@@ -123,6 +125,7 @@ impl Fixture {
                 inline: command.into(),
                 ..Payload::default()
             },
+            surroundings: None,
         }
     }
 

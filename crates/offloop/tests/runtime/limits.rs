@@ -54,7 +54,7 @@ fn who_waits_for_room_is_told_when_there_may_be_some() {
     assert!(!fixture.lane.wait_room(Duration::from_millis(20)));
     let room = crate::fixture::Ticket {
         token: u64::MAX,
-        task: 0,
+        task: offloop::TaskAddress::default(),
     };
     fixture.lane.notify_room(fixture.owner.index(), room.token);
     fixture.open_gate(1);

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use offloop::{Call, CallOptions, Finished, Outcome, Owner, Payload};
+use offloop::{Call, CallOptions, Finished, Outcome, Owner, Payload, TaskAddress};
 use offloop_sys::socket;
 
 use crate::fixture::{Fixture, wait_finished};
@@ -20,10 +20,11 @@ fn call(owner: &Owner, token: u64, command: &str) -> Call {
         function: None,
         needs: Vec::new(),
         payload,
+        surroundings: None,
     }
 }
 
-fn submit(fixture: &Fixture, call: Call) -> u64 {
+fn submit(fixture: &Fixture, call: Call) -> TaskAddress {
     fixture.lane.submit(call, CallOptions::default()).unwrap()
 }
 

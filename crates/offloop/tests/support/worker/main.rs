@@ -29,7 +29,7 @@ fn main() -> io::Result<()> {
     if arguments.first().is_some_and(|role| role == "parent") {
         return parent::run(arguments.len() > 1);
     }
-    let server = ZygoteServer::from_inherited()?;
+    let mut server = ZygoteServer::from_inherited()?;
     let setup = server.receive_setup()?;
     let text = String::from_utf8_lossy(&setup.bytes).into_owned();
     match text.split_once(' ') {
@@ -106,6 +106,7 @@ impl Worker {
                     self.call(call)?;
                     continue;
                 }
+                Some(Request::Surroundings(..)) => {}
                 Some(Request::Define(id, inline, block)) => {
                     let definition = block.map_or(inline, |block| {
                         let mut bytes = vec![0; block.len()];

@@ -29,6 +29,8 @@ pub fn run(without_zygote: bool) -> io::Result<()> {
         },
         setup: Vec::new(),
         inherited: Arc::new(vec![worker_reports, worker_gate]),
+        tracker: None,
+        surroundings: 0,
         tasks_per_worker_max: None,
     };
     let lane = runtime
@@ -70,6 +72,7 @@ fn submit(lane: &Lane, command: &str) -> io::Result<()> {
         function: None,
         needs: Vec::new(),
         payload,
+        surroundings: None,
     };
     lane.submit(call, CallOptions::default())
         .map_err(io::Error::other)?;
