@@ -8,6 +8,7 @@
 //! Invariants: 1. An entry holds a reference to its function, so an address is never reused while
 //!                it is a key.
 //!             2. The tables are bounded; a full one starts anew.
+//!             3. No Python code runs while they are locked.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,11 +46,15 @@ pub(crate) struct KnownFunction {
     pub(crate) statistics: Arc<FunctionStatistics>,
 }
 
+/// A dictionary or a cell, what it is asked for, and what it held.
+type Place = (Py<PyAny>, Py<PyAny>, Py<PyAny>);
+
+#[derive(Clone)]
 enum Validity {
     /// Sent by name: always the same.
     Name,
     /// Sent by value: valid while each place holds the very object that was sent.
-    Places(Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>),
+    Places(Arc<Vec<Place>>),
     /// Sent by value, and depends on something that can change in place.
     Volatile,
 }
@@ -95,25 +100,22 @@ pub(crate) fn lookup(
     callable: &Bound<'_, PyAny>,
 ) -> PyResult<Option<KnownFunction>> {
     let key = callable.as_ptr() as usize;
-    {
-        let tables = tables();
-        let entry = tables
-            .as_ref()
-            .and_then(|tables| tables.by_object.get(&key));
-        if let Some(entry) = entry {
-            match &entry.validity {
-                Validity::Name => return Ok(Some(entry.known.clone())),
-                Validity::Places(places) if are_unchanged(py, places) => {
-                    return Ok(Some(entry.known.clone()));
-                }
-                _ => {}
-            }
+    let found = tables()
+        .as_ref()
+        .and_then(|tables| tables.by_object.get(&key))
+        .map(|entry| (entry.known.clone(), entry.validity.clone()));
+    // The table is free again: looking at places may run Python code.
+    match found {
+        Some((known, Validity::Name)) => return Ok(Some(known)),
+        Some((known, Validity::Places(places))) if are_unchanged(py, &places) => {
+            return Ok(Some(known));
         }
+        _ => {}
     }
     describe(py, runtime, allocate, callable)
 }
 
-fn are_unchanged(py: Python<'_>, places: &[(Py<PyAny>, Py<PyAny>, Py<PyAny>)]) -> bool {
+fn are_unchanged(py: Python<'_>, places: &[Place]) -> bool {
     places.iter().all(|(place, name, value)| {
         // SAFETY: attached; all three are live objects, and both results are borrowed (the cell's
         // is taken through the owning call). A missing name sets no error with `GetItem`.
@@ -144,11 +146,11 @@ fn describe(
     let validity = if places.is_none() {
         Validity::Volatile
     } else {
-        let places: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)> = places.extract()?;
+        let places: Vec<Place> = places.extract()?;
         if places.is_empty() {
             Validity::Name
         } else {
-            Validity::Places(places)
+            Validity::Places(Arc::new(places))
         }
     };
     let bytes = definition.as_bytes();
