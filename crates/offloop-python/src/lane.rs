@@ -18,10 +18,8 @@ use crate::names::{function, raise};
 use crate::owner;
 use crate::pending::{self, Pending, Unresolved, Waiter};
 use crate::resolver;
+use crate::resolving::Waiting;
 use crate::worker;
-
-/// How long a wait lasts before Python may look at signals (Ctrl-C).
-const WAIT_SLICE: Duration = Duration::from_millis(100);
 
 /// The runtime of this process and its arena.
 #[derive(Clone)]
@@ -49,7 +47,7 @@ fn home() -> PyResult<Home> {
     Ok(fresh)
 }
 
-fn existing_home() -> Option<Home> {
+pub(crate) fn existing_home() -> Option<Home> {
     let home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
     home.as_ref()
         .filter(|home| !home.runtime.is_forked())
@@ -172,7 +170,6 @@ impl Lane {
         } = encoded;
         let owner = owner::current(py, &self.home.runtime)?;
         resolver::ensure(&self.home.runtime)?;
-        self.unresolved.add();
         let token = pending::insert(Pending {
             future,
             waiter: Waiter::Concurrent,
@@ -184,12 +181,11 @@ impl Lane {
         call.any_thread = true;
         call.owner = owner.as_ref().map_or(0, |owner| owner.get().index());
         let may_wait = self.waits && owner.is_none();
-        let submitted = self.submit_call(py, call, options, may_wait);
-        if submitted.is_err() {
+        let unresolved = Some(&*self.unresolved);
+        if let Err(error) = self.submit_call(py, call, options, may_wait, unresolved) {
             drop(pending::take(token));
-            self.unresolved.remove();
+            return Err(error);
         }
-        submitted?;
         Ok(Submitted::Token(token))
     }
 
@@ -229,7 +225,7 @@ impl Lane {
         });
         call.token = token;
         call.owner = owner.get().index();
-        if let Err(error) = self.submit_call(py, call, options, false) {
+        if let Err(error) = self.submit_call(py, call, options, false, None) {
             drop(pending::take(token));
             return Err(error);
         }
@@ -315,26 +311,32 @@ impl Lane {
         Ok(())
     }
 
-    /// Waits until every call is over and every future resolved. Signals are looked at meanwhile.
+    /// Waits until every call is over, every future resolved and its callbacks run; in a callback,
+    /// until every future is resolved. Signals are looked at meanwhile.
     fn wait_drained(&self, py: Python<'_>) -> PyResult<()> {
-        if self.home.runtime.is_forked() {
+        let runtime = &self.home.runtime;
+        if runtime.is_forked() || self.is_drained() {
             return Ok(());
         }
-        while !py.detach(|| self.lane.wait_drained(WAIT_SLICE)) {
-            py.check_signals()?;
+        let waiting = Waiting::begin(runtime);
+        while !py.detach(|| self.lane.wait_drained(waiting.slice())) {
+            waiting.go_on(py, &self.unresolved)?;
         }
         // What a loop has not fetched (this one cannot, while it waits here) goes to the resolver.
-        resolver::ensure(&self.home.runtime)?;
-        self.home.runtime.hand_over();
-        while !py.detach(|| self.unresolved.wait_none(WAIT_SLICE)) {
-            py.check_signals()?;
+        resolver::ensure(runtime)?;
+        runtime.hand_over();
+        while !py.detach(|| {
+            self.unresolved
+                .wait_none(waiting.is_inside(), waiting.slice())
+        }) {
+            waiting.go_on(py, &self.unresolved)?;
         }
         Ok(())
     }
 
-    /// Whether no call is queued or running.
+    /// Whether no call is queued or running, and no callback either.
     fn is_drained(&self) -> bool {
-        self.lane.wait_drained(Duration::ZERO)
+        self.lane.wait_drained(Duration::ZERO) && self.unresolved.is_none()
     }
 
     /// Counts, in the order of `PoolStatistics`.
@@ -400,18 +402,28 @@ impl Lane {
         mut call: Call,
         options: CallOptions,
         may_wait: bool,
+        unresolved: Option<&Unresolved>,
     ) -> PyResult<()> {
         let token = call.token;
+        let mut waiting = None;
         loop {
-            match self.lane.submit(call, options) {
+            // Before it can be resolved, and not while this thread waits: a signal's handler may
+            // close the pool then, and would wait for a call that is none yet.
+            unresolved.inspect(|unresolved| unresolved.add());
+            let submitted = self.lane.submit(call, options);
+            if submitted.is_err() {
+                unresolved.inspect(|unresolved| unresolved.set(false));
+            }
+            match submitted {
                 Ok(task) => {
                     // Gone already when another thread has resolved it.
                     pending::update(token, |pending| pending.task = task);
                     return Ok(());
                 }
                 Err(SubmitError::Full { call: back, .. }) if may_wait => {
-                    while !py.detach(|| self.lane.wait_room(WAIT_SLICE)) {
-                        py.check_signals()?;
+                    let waiting = waiting.get_or_insert_with(|| Waiting::begin(&self.home.runtime));
+                    while !py.detach(|| self.lane.wait_room(waiting.slice())) {
+                        waiting.go_on(py, &self.unresolved)?;
                     }
                     call = *back;
                 }
@@ -439,29 +451,6 @@ fn refusal(py: Python<'_>, error: &SubmitError) -> PyErr {
 fn adopt(fd: i32) -> OwnedFd {
     // SAFETY: our own Python code made the number with `os.dup` for this call and forgot it.
     unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-/// Ends everything: waits for what was accepted, then ends the threads and the workers.
-#[pyfunction]
-pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
-    let Some(home) = existing_home() else {
-        return Ok(());
-    };
-    home.runtime.close_lanes();
-    let mut interrupted = Ok(());
-    while interrupted.is_ok() && !py.detach(|| home.runtime.wait_drained(WAIT_SLICE)) {
-        interrupted = py.check_signals();
-    }
-    home.runtime.hand_over();
-    py.detach(|| {
-        resolver::stop();
-        home.runtime.stop();
-    });
-    // What the resolver left in its mailbox when it was told to stop.
-    let mut finished = Vec::new();
-    home.runtime.resolver().drain(usize::MAX, &mut finished);
-    owner::resolve_all(py, finished)?;
-    interrupted
 }
 
 /// Process ids of all workers.

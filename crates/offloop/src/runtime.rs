@@ -8,7 +8,7 @@
 //! Invariants: 1. The lock is never held while the user's code runs or a system call waits.
 //!             2. Every accepted call is posted exactly once, to its owner or to the resolver.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,6 +21,7 @@ use offloop_sys::{clock, fork, handshake, memory};
 
 use crate::arena::{Arena, ArenaError, Block};
 use crate::call::{Function, LaneError, Payload};
+use crate::crew::Crew;
 use crate::fleet::{Desk, Fleet, REPLY_BOUND};
 use crate::lane::Lane;
 use crate::launch::FleetConfig;
@@ -67,6 +68,10 @@ pub(crate) struct Shared {
     pub(crate) changed: Condvar,
     pub(crate) wake: Arc<Event>,
     pub(crate) nudge: Arc<Timer>,
+    pub(crate) relief: Arc<Timer>,
+    pub(crate) crew: Crew,
+    /// A thread of the crew may have a turn, or is to end.
+    pub(crate) turn_free: Condvar,
     pub(crate) arena: Arc<Arena>,
     releases: Arc<Releases>,
     pub(crate) tee: OnceLock<Arc<Tee>>,
@@ -278,32 +283,11 @@ impl State {
             channel.close_chunks(numbers);
         }
     }
-
-    /// Moves what any thread may resolve from owners that did not come to `resolver`.
-    pub(crate) fn hand_over_stuck(&mut self, resolver: u8) {
-        let mut moved = Vec::new();
-        for (index, slot) in self.owners.slots.iter_mut().enumerate() {
-            if index == usize::from(resolver) {
-                continue;
-            }
-            if slot.mailbox.iter().any(|finished| finished.any_thread) {
-                let (free, kept): (VecDeque<_>, VecDeque<_>) = slot
-                    .mailbox
-                    .drain(..)
-                    .partition(|finished| finished.any_thread);
-                slot.mailbox = kept;
-                moved.extend(free);
-            }
-        }
-        for finished in moved {
-            self.owners.deliver(resolver, finished);
-        }
-    }
 }
 
 /// The runtime of a process; cloning it clones a reference.
 #[derive(Clone)]
-pub struct Runtime(Arc<Shared>);
+pub struct Runtime(pub(crate) Arc<Shared>);
 
 impl Runtime {
     /// A runtime without threads or processes yet; `arena_bytes_max` bounds the arguments in
@@ -314,7 +298,8 @@ impl Runtime {
     pub fn new(arena_bytes_max: Option<u64>) -> io::Result<Self> {
         let nudge = Arc::new(Timer::new()?);
         let resolver = OwnerState::new(Arc::new(Event::new()?), None);
-        let owners = Owners::new(resolver, Arc::clone(&nudge));
+        let relief = Arc::new(Timer::new()?);
+        let owners = Owners::new(resolver, Arc::clone(&nudge), Arc::clone(&relief));
         let wake = Arc::new(Event::new()?);
         let releases = Arc::new(Releases::default());
         let _ = releases.2.set(Arc::clone(&wake));
@@ -338,6 +323,9 @@ impl Runtime {
             changed: Condvar::new(),
             wake,
             nudge,
+            relief,
+            crew: Crew::default(),
+            turn_free: Condvar::new(),
             arena,
             releases,
             tee: OnceLock::new(),
@@ -492,7 +480,7 @@ impl Runtime {
     pub fn hand_over(&self) {
         let mut guard = self.0.lock();
         guard.drain_all(&self.0);
-        guard.hand_over_stuck(RESOLVER);
+        guard.owners.hand_over_all();
         self.0.after(&guard);
     }
 

@@ -19,13 +19,15 @@ use offloop_sys::segment::Segment;
 use offloop_sys::socket;
 
 use crate::channel::{Channel, WorkerEnds};
+use crate::crew;
 use crate::fleet::Watch;
 use crate::launch::Launch;
-use crate::runtime::{RESOLVER, Shared, State, now};
+use crate::runtime::{Shared, State, now};
 use crate::zygote::Zygote;
 
 const WAKE: u64 = 0;
 const NUDGE: u64 = 1;
+const RELIEF: u64 = 2;
 const ZYGOTE: u64 = 2 << 60;
 const PROCESS: u64 = 3 << 60;
 const SOCKET: u64 = 4 << 60;
@@ -63,6 +65,7 @@ impl Supervisor {
         let poller = Poller::new()?;
         poller.add(shared.wake.as_fd(), WAKE)?;
         poller.add(shared.nudge.as_fd(), NUDGE)?;
+        poller.add(shared.relief.as_fd(), RELIEF)?;
         let supervisor = Self {
             shared: Arc::clone(shared),
             poller,
@@ -94,7 +97,9 @@ impl Supervisor {
                     .fail(&format!("the supervisor cannot wait: {error}"));
                 return;
             }
-            self.handle(&ready);
+            if self.handle(&ready) {
+                crew::start_counted(&self.shared);
+            }
             self.spawn_wanted();
             self.trim();
         }
@@ -111,10 +116,11 @@ impl Supervisor {
         }
     }
 
-    fn handle(&self, ready: &[Ready]) {
+    /// Handles what has happened; true when a thread of the crew is to be started.
+    fn handle(&self, ready: &[Ready]) -> bool {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let mut feed = false;
+        let (mut feed, mut look) = (false, false);
         for ready in ready {
             match ready.token {
                 WAKE => feed |= self.shared.wake.clear(),
@@ -123,6 +129,7 @@ impl Supervisor {
                     state.nudged();
                     feed = true;
                 }
+                RELIEF => look = self.shared.relief.clear(),
                 token => self.handle_worker(state, token),
             }
         }
@@ -133,8 +140,9 @@ impl Supervisor {
             state.drain_all(&self.shared);
         }
         if feed {
-            state.hand_over_stuck(RESOLVER);
+            state.owners.hand_over_stuck();
         }
+        let start = look && state.look_after_crew(&self.shared);
         state.handle_timeout(&self.shared);
         self.update_watches(state);
         for mut fleet in state.take_idle_fleets(&self.shared) {
@@ -153,6 +161,7 @@ impl Supervisor {
             // A crash may have been described, and more read than has been passed on.
             let _ = self.shared.tee.get().map(|tee| tee.flush());
         }
+        start
     }
 
     fn handle_worker(&self, state: &mut State, token: u64) {
