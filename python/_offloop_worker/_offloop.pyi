@@ -65,6 +65,7 @@ class Lane:
         program: tuple[str, list[str], list[str]],
         setup: bytes,
         inherited: list[int],
+        initializes: bool,
         workers_max: int,
         tasks_per_worker_max: int | None,
         queue_tasks_max: int | None,

@@ -60,6 +60,7 @@ def describe(
         "program": (sys.executable, [sys.executable, *flags, _ZYGOTE], environment),
         "setup": pickle.dumps(settings, 5),
         "inherited": descriptors,
+        "initializes": initializer is not None,
     }
 
 

@@ -69,7 +69,7 @@ pub(crate) struct Lane {
 #[pymethods]
 impl Lane {
     #[new]
-    #[pyo3(signature = (*, program, setup, inherited, workers_max, tasks_per_worker_max,
+    #[pyo3(signature = (*, program, setup, inherited, initializes, workers_max, tasks_per_worker_max,
                         queue_tasks_max, queue_bytes_max, queue_policy, grace,
                         start_timeout))]
     #[expect(
@@ -84,6 +84,7 @@ impl Lane {
         ),
         setup: Vec<u8>,
         inherited: Vec<i32>,
+        initializes: bool,
         workers_max: u32,
         tasks_per_worker_max: Option<u32>,
         queue_tasks_max: Option<u32>,
@@ -107,6 +108,7 @@ impl Lane {
         let fleet = FleetConfig {
             launch,
             start_timeout: calls::duration("start_timeout", start_timeout)?,
+            initializes,
         };
         let policy = match queue_policy {
             "wait" => QueuePolicy::Wait,

@@ -137,10 +137,11 @@ impl Lane {
         self.wait(limit, |lane, fleet| !fleet.pool.lane_is_full(lane))
     }
 
-    /// Waits until no call is queued or running, at most `limit`; false when it passed.
+    /// Waits until no call is queued or running, and no initializer runs for nobody, at most
+    /// `limit`; false when it passed.
     #[must_use]
     pub fn wait_drained(&self, limit: Duration) -> bool {
-        self.wait(limit, |lane, fleet| fleet.pool.lane_is_drained(lane))
+        self.wait(limit, |lane, fleet| fleet.lane_is_over(lane))
     }
 
     fn wait(&self, limit: Duration, done: impl Fn(LaneId, &Fleet) -> bool) -> bool {

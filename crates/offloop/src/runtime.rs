@@ -369,6 +369,7 @@ impl Runtime {
         let FleetConfig {
             launch,
             start_timeout,
+            initializes,
         } = fleet.into();
         if self.is_forked() {
             return Err(LaneError::Forked);
@@ -399,6 +400,7 @@ impl Runtime {
                 tasks_per_worker_max: launch.tasks_per_worker_max,
                 idle_timeout: limits::IDLE_TIMEOUT,
                 start_timeout,
+                initializes,
                 restart: RestartIntensity::default(),
                 seed: clock::monotonic_ns(),
             };
@@ -507,10 +509,8 @@ impl Runtime {
         self.0.wait_until(state, limit, |state| {
             state.stop
                 || state.fleets.values().all(|fleet| {
-                    fleet
-                        .lanes
-                        .iter()
-                        .all(|lane| fleet.pool.lane_is_drained(*lane))
+                    let mut lanes = fleet.lanes.iter();
+                    lanes.all(|lane| fleet.lane_is_over(*lane))
                 })
         })
     }

@@ -286,6 +286,10 @@ impl Supervisor {
                 fleet.zygote_lifeline = Some(zygote.lifeline());
                 fleet.zygote = Some(zygote);
             }
+            if !fleet.pool.wants_start(order.worker) {
+                fleet.abandon(&mut desk, order.worker);
+                return Ok(());
+            }
             let channel = prepared.channel;
             let token = token(SOCKET, order.fleet, order.worker);
             self.poller.add(channel.socket(), token)?;

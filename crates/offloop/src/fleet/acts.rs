@@ -47,6 +47,7 @@ impl Fleet {
                     }
                     self.kill(worker);
                 }
+                Action::Abandon { worker } => self.end_start(desk, worker),
                 Action::Retire { worker } => {
                     let asked = self
                         .channel_mut(worker)
