@@ -150,11 +150,14 @@ def test_initializer_whose_queue_is_gone_says_nothing(tmp_path):
         def put(queue):
             queue.put(1)
 
-        queue = multiprocessing.get_context("spawn").Queue()
-        pool = offloop.ProcessPool(4, initializer=put, initargs=(queue,))
-        futures = [pool.submit(abs, -n) for n in range(4)]
-        futures[0].result()
-        pool.shutdown()
+        def main():
+            queue = multiprocessing.get_context("spawn").Queue()
+            pool = offloop.ProcessPool(4, initializer=put, initargs=(queue,))
+            futures = [pool.submit(abs, -n) for n in range(4)]
+            futures[0].result()
+            pool.shutdown()
+
+        main()
         """
     for _ in range(3):
         done = run_program(tmp_path, source)
