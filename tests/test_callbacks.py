@@ -53,16 +53,18 @@ def submitting(request):
 
 @pytest.fixture
 def blocked():
-    """Make callbacks that wait until the end of the test, and say how many have begun."""
-    release, begun = threading.Event(), []
+    """Make callbacks that wait until the test releases them, and say how many have begun."""
+    release, begun, overdue = threading.Event(), [], []
 
     def block(future):
         begun.append(future)
-        release.wait(BOUND_S)
+        if not release.wait(BOUND_S):
+            overdue.append(future)
 
     block.begun, block.release = begun, release
     yield block
     release.set()
+    assert overdue == []
 
 
 def test_callback_closes_its_own_pool(submitting, gate):

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use offloop::{
     Call, CallOptions, Close, FleetConfig, LaneConfig, Launch, Program, QueuePolicy, Runtime,
-    SubmitError,
+    SubmitError, Unresolved,
 };
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -16,7 +16,7 @@ use crate::calls::{self, EncodedCall};
 use crate::codec::Allocate;
 use crate::names::{function, raise};
 use crate::owner;
-use crate::pending::{self, Pending, Unresolved, Waiter};
+use crate::pending::{self, Pending, Waiter};
 use crate::resolver;
 use crate::resolving::Waiting;
 use crate::worker;
@@ -69,8 +69,8 @@ pub(crate) struct Lane {
 #[pymethods]
 impl Lane {
     #[new]
-    #[pyo3(signature = (*, program, setup, inherited, initializes, workers_max, tasks_per_worker_max,
-                        queue_tasks_max, queue_bytes_max, queue_policy, grace,
+    #[pyo3(signature = (*, program, setup, inherited, initializes, workers_max,
+                        tasks_per_worker_max, queue_tasks_max, queue_bytes_max, queue_policy, grace,
                         start_timeout))]
     #[expect(
         clippy::too_many_arguments,

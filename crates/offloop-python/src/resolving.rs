@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use offloop::{Finished, Outcome, Owner, Runtime};
+use offloop::{Finished, Outcome, Owner, Runtime, Unresolved};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
 use crate::forsaking;
 use crate::outcomes::translate;
-use crate::pending::{self, Pending, Unresolved, Waiter};
+use crate::pending::{self, Pending, Waiter};
 
 /// How long a wait lasts before Python may look at signals (Ctrl-C).
 pub(crate) const WAIT_SLICE: Duration = Duration::from_millis(100);
@@ -140,7 +140,12 @@ fn call_back(future: &Bound<'_, PyAny>, unresolved: Option<&Unresolved>) -> PyRe
         let method = future.getattr(pyo3::intern!(future.py(), "_invoke_callbacks"))?;
         forsaking::call(&method)
     };
+    let generation = offloop_sys::fork::generation();
     let mut called = call();
+    if offloop_sys::fork::generation() != generation {
+        // A callback has forked, and its child came back: what it waits for is not here.
+        return called;
+    }
     if called.is_err() {
         // What comes out is no mere `Exception`. It ends one callback, and not the others.
         let left = future

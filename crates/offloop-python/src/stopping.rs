@@ -41,12 +41,17 @@ pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
         runtime.stop();
         left
     });
-    // What nobody came to resolve: those who wait for it are told.
+    // What nobody came to resolve, such as calls that an interrupt has cut short. Callbacks run
+    // only if none has been left behind.
     let mut finished = Vec::new();
     runtime.resolver().drain(usize::MAX, &mut finished);
     let mut resolved = Ok(());
     for finished in finished {
-        resolved = resolved.and(resolving::resolve_quietly(py, finished));
+        resolved = resolved.and(if left == 0 {
+            resolving::resolve(py, finished, None)
+        } else {
+            resolving::resolve_quietly(py, finished)
+        });
     }
     if left > 0 {
         warn(py, left)?;

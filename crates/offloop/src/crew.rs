@@ -33,6 +33,10 @@ use crate::runtime::{RESOLVER, Runtime, Shared, State};
 /// on every five.
 pub(crate) const RELIEF_AFTER: Duration = Duration::from_millis(20);
 
+/// As much as other threads of the program get, since it is the user's code that needs it. Only
+/// what is touched takes memory.
+const STACK_BYTES: usize = 8 << 20;
+
 impl Owners {
     /// An outcome waits for the resolver, who may be busy.
     pub(crate) fn watch_crew(&mut self) {
@@ -236,6 +240,8 @@ fn give_away(shared: &Arc<Shared>, turn: u64) {
     let state = &mut *guard;
     let relief = state.owners.crew.give_away(turn);
     let start = state.relieve(shared, relief);
+    // What waits may be stranded now, and somebody wait for it.
+    shared.notify(state);
     drop(guard);
     if start {
         start_counted(shared);
@@ -257,7 +263,9 @@ fn spawn(shared: &Arc<Shared>) -> io::Result<()> {
     let body = shared.crew.body.get().map(Arc::clone);
     let body = body.ok_or(io::ErrorKind::NotFound)?;
     let shared = Arc::clone(shared);
-    let thread = std::thread::Builder::new().name("offloop-resolver".into());
+    let thread = std::thread::Builder::new()
+        .name("offloop-resolver".into())
+        .stack_size(STACK_BYTES);
     thread.spawn(move || {
         let turn = Cell::new(0);
         Seat { shared, turn }.run(&body);

@@ -27,6 +27,7 @@ mod roster;
 mod runtime;
 mod stderr;
 mod supervisor;
+mod unresolved;
 pub mod worker;
 mod zygote;
 
@@ -40,3 +41,4 @@ pub use outcome::{Crash, Finished, Outcome, ReturnedBlocks, Status};
 pub use owners::{Fetching, Owner};
 pub use roster::CREW_MAX;
 pub use runtime::Runtime;
+pub use unresolved::Unresolved;
