@@ -1,6 +1,7 @@
 """The end of a pool: shutdown, and the end of the program, lose nothing and leave nothing."""
 
 import concurrent.futures
+import os
 import threading
 
 import pytest
@@ -85,6 +86,82 @@ def test_shutdown_during_submission_ends_in_results_and_one_refusal():
         thread.join(20)
     assert len(refusals) == 3
     assert all(future.result(20) == 1 for future in futures)
+
+
+@pytest.fixture
+def initializing(gate):
+    """Make a pool with two workers in their initializers, and say which processes they are."""
+
+    def make():
+        pool = offloop.ProcessPool(2, initializer=calls.hold, initargs=(gate.paths,))
+        futures = [pool.submit(abs, -n) for n in range(2)]
+        return pool, futures, [Watched(gate.wait_started()) for _ in range(2)]
+
+    return make
+
+
+def test_no_initializer_runs_after_shutdown(initializing, gate):
+    pool, futures, workers = initializing()
+    gate.release()
+    assert [future.result(20) for future in futures] == [0, 1]
+    pool.shutdown()
+    assert sorted(worker.has_ended() for worker in workers) == [False, True]
+    # Those of the next pool start as if nothing had happened.
+    gate.release(2)
+    with offloop.ProcessPool(2, initializer=calls.hold, initargs=(gate.paths,)) as other:
+        assert list(other.map(abs, range(-4, 0))) == [4, 3, 2, 1]
+
+
+def test_no_initializer_runs_after_every_call_was_cancelled(initializing):
+    pool, futures, workers = initializing()
+    assert all(future.cancel() for future in futures)
+    pool.shutdown()
+    assert all(worker.has_ended() for worker in workers)
+
+
+def test_initializer_goes_on_for_another_pool(initializing, gate):
+    pool, futures, workers = initializing()
+    with offloop.ProcessPool(2, initializer=calls.hold, initargs=(gate.paths,)) as other:
+        assert all(future.cancel() for future in futures)
+        pool.shutdown()
+        assert not any(worker.has_ended() for worker in workers)
+        gate.release(2)
+        assert other.submit(os.getpid).result(20) in [worker.pid for worker in workers]
+
+
+def test_shutdown_does_not_wait_for_imports_before_an_initializer(gate, tmp_path, monkeypatch):
+    (tmp_path / "imported_slowly.py").write_text(
+        f"import calls\ncalls.hold(calls.Gate({gate.paths.started!r}, {gate.paths.released!r}))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    pool = offloop.ProcessPool(1, preload=["imported_slowly"], initializer=abs, initargs=(1,))
+    future = pool.submit(abs, -1)
+    zygote = Watched(gate.wait_started())
+    assert future.cancel()
+    pool.shutdown()
+    assert zygote.has_ended()
+
+
+def test_initializer_whose_queue_is_gone_says_nothing(tmp_path):
+    source = """
+        import multiprocessing
+        import offloop
+
+        def put(queue):
+            queue.put(1)
+
+        def main():
+            queue = multiprocessing.get_context("spawn").Queue()
+            pool = offloop.ProcessPool(4, initializer=put, initargs=(queue,))
+            futures = [pool.submit(abs, -n) for n in range(4)]
+            futures[0].result()
+            pool.shutdown()
+
+        main()
+        """
+    for _ in range(3):
+        done = run_program(tmp_path, source)
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
 def test_dropped_pool_finishes_its_calls():

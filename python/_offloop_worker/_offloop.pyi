@@ -21,6 +21,7 @@ __all__ = [
     "Definition",
     "MISSING",
     "WorkerProcess",
+    "Bell",
     "LoopCore",
     "Stream",
     "Stage",
@@ -35,6 +36,7 @@ __all__ = [
     "add_tls_methods",
     "register_tls_protocol",
     "stop",
+    "bell",
     "worker_pids",
     "zygote_pids",
     "function_statistics",
@@ -55,6 +57,13 @@ class LoopOwner:
     def drain(self) -> None: ...
 
 @final
+class Bell:
+    def add_result(self, _future: Future[Any]) -> None: ...
+    def add_exception(self, _future: Future[Any]) -> None: ...
+    def add_cancelled(self, _future: Future[Any]) -> None: ...
+    def wait(self, token: int, timeout: float | None) -> float | None: ...
+
+@final
 class Lane:
     def __new__(
         cls,
@@ -62,6 +71,7 @@ class Lane:
         describe: Callable[[], tuple[tuple[str, list[str], list[str]], bytes, int]],
         inherited: list[int],
         definitions: tuple[Definition, ...],
+        initializes: bool,
         workers_max: int,
         tasks_per_worker_max: int | None,
         queue_tasks_max: int | None,
@@ -324,6 +334,7 @@ class Tls:
 def add_tls_methods(class_: type) -> None: ...
 def register_tls_protocol(class_: type) -> None: ...
 def stop() -> None: ...
+def bell() -> Bell | None: ...
 def worker_pids() -> list[int]: ...
 def zygote_pids() -> list[int]: ...
 def function_statistics() -> list[tuple[str, int, float]]: ...

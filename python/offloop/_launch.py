@@ -88,6 +88,7 @@ def describe(
         "describe": functools.partial(_describe, given),
         "inherited": descriptors,
         "definitions": definitions,
+        "initializes": initializer is not None,
     }
 
 

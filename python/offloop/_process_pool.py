@@ -309,9 +309,11 @@ class ProcessPool(_Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; queued ones run, or are cancelled with ``cancel_futures``.
 
-        Calls that run are never stopped by this. With ``wait``, returns when all are over, which
-        would stop an event loop for as long: in a coroutine leave an ``async with`` block instead.
-        May be called again, and from any thread; a later ``cancel_futures`` still counts.
+        Calls that run are never stopped by this. With ``wait``, returns when all are over and their
+        callbacks have run, which would stop an event loop for as long: in a coroutine leave an
+        ``async with`` block instead. In a callback it waits for all results, and for no callback.
+        Afterwards no initializer runs. May be called again, and from any thread; a later
+        ``cancel_futures`` still counts.
         """
         self._close("cancel_queued" if cancel_futures else "drain")
         if wait:

@@ -49,6 +49,12 @@ pub enum Action<P> {
         /// Whom to end.
         worker: WorkerId,
     },
+    /// End the start of a worker that nobody needs, without a word; answer with
+    /// `handle_spawn_failed` if there is no process, or else with `handle_worker_exit`.
+    Abandon {
+        /// Whose start to end.
+        worker: WorkerId,
+    },
     /// Ask an idle worker to exit; answer with `handle_worker_exit` when it has.
     Retire {
         /// Whom to ask.

@@ -37,7 +37,7 @@ use crate::restart::{RestartIntensity, RestartWindow};
 use crate::slab::Slab;
 use crate::task::{Task, TaskOptions};
 use crate::timers::Timers;
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerState};
 use crate::{Action, Instant, LaneId, SubmitError, TaskId, WorkerId, limits};
 
 /// What holds for all workers of a fleet.
@@ -49,6 +49,9 @@ pub struct PoolConfig {
     pub idle_timeout: Duration,
     /// How long a worker may take from its fork until it is ready.
     pub start_timeout: Duration,
+    /// Whether workers run an initializer, whose effects one can see. Then no worker is left
+    /// starting when every lane is closed and drained.
+    pub initializes: bool,
     /// Unexpected exits that are accepted before the fleet gives up.
     pub restart: RestartIntensity,
     /// Source of the jitter in delays.
@@ -61,6 +64,7 @@ impl Default for PoolConfig {
             tasks_per_worker_max: None,
             idle_timeout: limits::IDLE_TIMEOUT,
             start_timeout: limits::START_TIMEOUT,
+            initializes: false,
             restart: RestartIntensity::default(),
             seed: 0,
         }
@@ -112,6 +116,8 @@ pub struct Pool<P> {
     /// Sum of the lanes' demands.
     demand: u32,
     starting: u32,
+    /// Those of them whose start is being ended.
+    unwanted: u32,
     parked: u32,
     broken: bool,
     restarts: RestartWindow,
@@ -140,6 +146,7 @@ impl<P> Pool<P> {
             queued: 0,
             demand: 0,
             starting: 0,
+            unwanted: 0,
             parked: 0,
             broken: false,
             restarts: RestartWindow::new(config.restart),
@@ -285,6 +292,19 @@ impl<P> Pool<P> {
     #[must_use]
     pub fn workers_alive(&self) -> u32 {
         self.workers.len() as u32 - self.starting
+    }
+
+    /// Whether starts that nobody needs are still being ended.
+    #[must_use]
+    pub fn is_ending_starts(&self) -> bool {
+        self.unwanted > 0
+    }
+
+    /// Whether the start of a worker is still wanted.
+    #[must_use]
+    pub fn wants_start(&self, worker: WorkerId) -> bool {
+        let index = self.find_worker(worker);
+        index.is_some_and(|index| self.workers[index].state == WorkerState::Starting)
     }
 
     /// Tasks that no worker holds, in all lanes.

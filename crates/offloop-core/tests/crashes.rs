@@ -5,8 +5,8 @@ mod sim;
 use std::time::Duration;
 
 use offloop_core::{
-    Action, Expiry, Instant, LaneConfig, Outcome, Pool, PoolConfig, RestartIntensity, SubmitError,
-    TaskOptions, limits,
+    Action, Close, Expiry, Instant, LaneConfig, LaneId, Outcome, Pool, PoolConfig,
+    RestartIntensity, SubmitError, TaskId, TaskOptions, WorkerId, limits,
 };
 use sim::{Call, Sim, ms, us};
 
@@ -242,6 +242,78 @@ fn workers_killed_for_their_tasks_do_not_count_as_crashes() {
         sim.run_until_finished(task);
     }
     assert_eq!((sim.killed, sim.pool.is_broken()), (5, false));
+}
+
+/// A pool whose workers run an initializer, with one task each for two workers that are starting.
+fn initializing(lanes: usize) -> (Pool<()>, Vec<LaneId>, Vec<TaskId>, Vec<WorkerId>) {
+    let mut pool = Pool::new(PoolConfig {
+        initializes: true,
+        ..PoolConfig::default()
+    });
+    let now = Instant::from_nanos(1);
+    let lanes: Vec<LaneId> = (0..lanes)
+        .map(|_| pool.open_lane(LaneConfig::new(2)))
+        .collect();
+    let submit = |_| pool.submit(now, lanes[0], TaskOptions::default(), ());
+    let tasks = (0..2)
+        .map(submit)
+        .map(|task| task.expect("the lane is open"))
+        .collect();
+    let mut workers = Vec::new();
+    while let Some(action) = pool.poll_action() {
+        let Action::Spawn { worker } = action else {
+            panic!("{action:?}")
+        };
+        workers.push(worker);
+    }
+    assert_eq!(workers.len(), 2);
+    (pool, lanes, tasks, workers)
+}
+
+#[test]
+fn a_start_that_nobody_needs_is_ended_when_the_last_lane_is_over() {
+    let (mut pool, lanes, tasks, workers) = initializing(1);
+    let now = Instant::from_nanos(2);
+    pool.close_lane(now, lanes[0], Close::Drain);
+    assert!(pool.poll_action().is_none());
+    for task in tasks {
+        assert!(pool.cancel(now, task));
+    }
+    let mut abandoned = Vec::new();
+    while let Some(action) = pool.poll_action() {
+        if let Action::Abandon { worker } = action {
+            abandoned.push(worker);
+        }
+    }
+    assert_eq!(abandoned, workers);
+    assert!(pool.is_ending_starts());
+    pool.handle_worker_ready(now, workers[0]);
+    pool.handle_worker_exit(now, workers[0], None);
+    pool.handle_spawn_failed(now, workers[1]);
+    assert!(!pool.is_ending_starts());
+    let statistics = pool.fleet_statistics();
+    assert_eq!(statistics.start_failures_total, 0);
+    assert_eq!((statistics.starting, pool.workers_alive()), (0, 0));
+    assert!(pool.poll_action().is_none() && pool.poll_timeout().is_none());
+}
+
+#[test]
+fn starts_go_on_while_another_lane_is_open() {
+    let (mut pool, lanes, _, workers) = initializing(2);
+    let now = Instant::from_nanos(2);
+    pool.close_lane(now, lanes[0], Close::Stop);
+    while let Some(action) = pool.poll_action() {
+        assert!(matches!(action, Action::Finish { .. }), "{action:?}");
+    }
+    pool.close_lane(now, lanes[1], Close::Drain);
+    let abandoned = std::iter::from_fn(|| pool.poll_action()).collect::<Vec<_>>();
+    let all = workers.into_iter().map(|worker| Action::Abandon { worker });
+    assert_eq!(abandoned, all.collect::<Vec<_>>());
+    // A lane that comes now starts workers of its own.
+    let lane = pool.open_lane(LaneConfig::new(1));
+    pool.submit(now, lane, TaskOptions::default(), ())
+        .expect("the lane is open");
+    assert!(matches!(pool.poll_action(), Some(Action::Spawn { .. })));
 }
 
 #[test]

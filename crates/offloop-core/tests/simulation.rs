@@ -25,6 +25,7 @@ fn random_sim(seed: u64, random: &mut Random) -> Sim {
         } else {
             ms(50 + random.below(1_000))
         },
+        initializes: seed.is_multiple_of(2),
         restart: RestartIntensity {
             restarts_max,
             period: Duration::from_secs(10),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use offloop::{
     Call, CallOptions, Close, Definition, FleetConfig, LaneConfig, Launch, Program, QueuePolicy,
-    Runtime, SubmitError, TaskAddress,
+    Runtime, SubmitError, TaskAddress, Unresolved,
 };
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -21,14 +21,12 @@ use crate::coroutines;
 use crate::definitions;
 use crate::names::{function, raise};
 use crate::owner;
-use crate::pending::{self, Pending, Unresolved, Waiter};
+use crate::pending::{self, Pending, Waiter};
 use crate::processes::WorkerProcess;
 use crate::resolver;
+use crate::resolving::Waiting;
 use crate::surroundings;
 use crate::worker;
-
-/// How long a wait lasts before Python may look at signals (Ctrl-C).
-pub(crate) const WAIT_SLICE: Duration = Duration::from_millis(100);
 
 /// The runtime of this process and its arena.
 #[derive(Clone)]
@@ -56,7 +54,7 @@ pub(crate) fn home() -> PyResult<Home> {
     Ok(fresh)
 }
 
-fn existing_home() -> Option<Home> {
+pub(crate) fn existing_home() -> Option<Home> {
     let home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
     home.as_ref()
         .filter(|home| !home.runtime.is_forked())
@@ -76,6 +74,8 @@ struct Start {
     inherited: Arc<Vec<OwnedFd>>,
     tasks_per_worker_max: Option<u32>,
     start_timeout: Duration,
+    /// It has an initializer.
+    initializes: bool,
 }
 
 impl Start {
@@ -95,6 +95,7 @@ impl Start {
         Ok(FleetConfig {
             launch,
             start_timeout: self.start_timeout,
+            initializes: self.initializes,
         })
     }
 }
@@ -124,8 +125,8 @@ pub(crate) struct Lane {
 #[pymethods]
 impl Lane {
     #[new]
-    #[pyo3(signature = (*, describe, inherited, definitions, workers_max, tasks_per_worker_max,
-                        queue_tasks_max, queue_bytes_max, queue_policy, grace,
+    #[pyo3(signature = (*, describe, inherited, definitions, initializes, workers_max,
+                        tasks_per_worker_max, queue_tasks_max, queue_bytes_max, queue_policy, grace,
                         start_timeout))]
     #[expect(
         clippy::too_many_arguments,
@@ -136,6 +137,7 @@ impl Lane {
         describe: Py<PyAny>,
         inherited: Vec<i32>,
         definitions: &Bound<'_, PyTuple>,
+        initializes: bool,
         workers_max: u32,
         tasks_per_worker_max: Option<u32>,
         queue_tasks_max: Option<u32>,
@@ -150,6 +152,7 @@ impl Lane {
             inherited: Arc::new(inherited.into_iter().map(adopt).collect()),
             tasks_per_worker_max,
             start_timeout: calls::duration("start_timeout", start_timeout)?,
+            initializes,
         };
         surroundings::identity_number(&home);
         let policy = match queue_policy {
@@ -219,7 +222,6 @@ impl Lane {
         } = encoded;
         let owner = owner::current(py, &self.home.runtime)?;
         resolver::ensure(&self.home.runtime)?;
-        self.unresolved.add();
         let token = pending::insert(Pending {
             future,
             waiter: Waiter::Concurrent,
@@ -232,12 +234,11 @@ impl Lane {
         call.any_thread = true;
         call.owner = owner.as_ref().map_or(0, |owner| owner.get().index());
         let may_wait = self.waits && owner.is_none();
-        let submitted = self.submit_call(py, call, options, may_wait);
-        if submitted.is_err() {
+        let unresolved = Some(&*self.unresolved);
+        if let Err(error) = self.submit_call(py, call, options, may_wait, unresolved) {
             drop(pending::take(token));
-            self.unresolved.remove();
+            return Err(error);
         }
-        submitted?;
         Ok(Submitted::Token(token))
     }
 
@@ -280,7 +281,7 @@ impl Lane {
         call.token = token;
         call.surroundings = surroundings;
         call.owner = owner.get().index();
-        if let Err(error) = self.submit_call(py, call, options, false) {
+        if let Err(error) = self.submit_call(py, call, options, false, None) {
             drop(pending::take(token));
             return Err(error);
         }
@@ -366,26 +367,32 @@ impl Lane {
         Ok(())
     }
 
-    /// Waits until every call is over and every future resolved. Signals are looked at meanwhile.
+    /// Waits until every call is over, every future resolved and its callbacks run; in a callback,
+    /// until every future is resolved. Signals are looked at meanwhile.
     fn wait_drained(&self, py: Python<'_>) -> PyResult<()> {
-        if self.home.runtime.is_forked() {
+        let runtime = &self.home.runtime;
+        if runtime.is_forked() || self.is_drained() {
             return Ok(());
         }
-        while !py.detach(|| self.lane.wait_drained(WAIT_SLICE)) {
-            py.check_signals()?;
+        let waiting = Waiting::begin(runtime);
+        while !py.detach(|| self.lane.wait_drained(waiting.slice())) {
+            waiting.go_on(py, &self.unresolved)?;
         }
         // What a loop has not fetched (this one cannot, while it waits here) goes to the resolver.
-        resolver::ensure(&self.home.runtime)?;
-        self.home.runtime.hand_over();
-        while !py.detach(|| self.unresolved.wait_none(WAIT_SLICE)) {
-            py.check_signals()?;
+        resolver::ensure(runtime)?;
+        runtime.hand_over();
+        while !py.detach(|| {
+            self.unresolved
+                .wait_none(waiting.is_inside(), waiting.slice())
+        }) {
+            waiting.go_on(py, &self.unresolved)?;
         }
         Ok(())
     }
 
-    /// Whether no call is queued or running.
+    /// Whether no call is queued or running, and no callback either.
     fn is_drained(&self) -> bool {
-        self.lane.wait_drained(Duration::ZERO)
+        self.lane.wait_drained(Duration::ZERO) && self.unresolved.is_none()
     }
 
     /// The workers that serve this lane, and perhaps others, by process id.
@@ -471,18 +478,28 @@ impl Lane {
         mut call: Call,
         options: CallOptions,
         may_wait: bool,
+        unresolved: Option<&Unresolved>,
     ) -> PyResult<()> {
         let token = call.token;
+        let mut waiting = None;
         loop {
-            match self.lane.submit(call, options) {
+            // Before it can be resolved, and not while this thread waits: a signal's handler may
+            // close the pool then, and would wait for a call that is none yet.
+            unresolved.inspect(|unresolved| unresolved.add());
+            let submitted = self.lane.submit(call, options);
+            if submitted.is_err() {
+                unresolved.inspect(|unresolved| unresolved.set(false));
+            }
+            match submitted {
                 Ok(task) => {
                     // Gone already when another thread has resolved it.
                     pending::update(token, |pending| pending.task = task);
                     return Ok(());
                 }
                 Err(SubmitError::Full { call: back, .. }) if may_wait => {
-                    while !py.detach(|| self.lane.wait_room(WAIT_SLICE)) {
-                        py.check_signals()?;
+                    let waiting = waiting.get_or_insert_with(|| Waiting::begin(&self.home.runtime));
+                    while !py.detach(|| self.lane.wait_room(waiting.slice())) {
+                        waiting.go_on(py, &self.unresolved)?;
                     }
                     call = *back;
                 }
@@ -527,29 +544,6 @@ pub(crate) fn open_tracker_line(program: ProgramParts) -> PyResult<i32> {
 fn adopt(fd: i32) -> OwnedFd {
     // SAFETY: our own Python code made the number with `os.dup` for this call and forgot it.
     unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-/// Ends everything: waits for what was accepted, then ends the threads and the workers.
-#[pyfunction]
-pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
-    let Some(home) = existing_home() else {
-        return Ok(());
-    };
-    home.runtime.close_lanes();
-    let mut interrupted = Ok(());
-    while interrupted.is_ok() && !py.detach(|| home.runtime.wait_drained(WAIT_SLICE)) {
-        interrupted = py.check_signals();
-    }
-    home.runtime.hand_over();
-    py.detach(|| {
-        resolver::stop();
-        home.runtime.stop();
-    });
-    // What the resolver left in its mailbox when it was told to stop.
-    let mut finished = Vec::new();
-    home.runtime.resolver().drain(usize::MAX, &mut finished);
-    owner::resolve_all(py, finished)?;
-    interrupted
 }
 
 /// Process ids of all workers.

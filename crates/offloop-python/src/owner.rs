@@ -3,21 +3,20 @@
 //! The loop watches one descriptor for all workers. When it is readable, a batch of outcomes is
 //! fetched and their futures are resolved right there, on the loop's own thread, without a helper
 //! thread and without `call_soon_threadsafe`. A batch is bounded, so that the loop's other
-//! callbacks get their turn.
+//! callbacks get their turn. What the user has added with `add_done_callback` runs elsewhere.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use offloop::{Finished, Outcome, Owner, Runtime, Status};
+use offloop::{Owner, Runtime};
 use offloop_sys::clock::monotonic_ns;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::codec::{self, Decoded};
 use crate::names;
-use crate::pending::{self, Pending, Waiter};
+use crate::resolving;
 
 /// Outcomes fetched at a time.
 const BATCH: usize = 64;
@@ -37,10 +36,20 @@ impl LoopOwner {
     /// Resolves what has been completed; the loop calls it when the descriptor is readable.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let begun = monotonic_ns();
+        let mut fetching = self.owner.fetch();
+        let mut finished = Vec::with_capacity(BATCH);
         loop {
-            let mut finished = Vec::with_capacity(BATCH);
-            let more = self.owner.drain(BATCH, &mut finished);
-            resolve_all(py, finished)?;
+            let more = fetching.next(BATCH, &mut finished);
+            let mut first_error = None;
+            for finished in finished.drain(..) {
+                if let Err(error) = resolving::resolve(py, finished, Some(&self.owner)) {
+                    // One that raises does not keep the others from theirs.
+                    first_error.get_or_insert(error);
+                }
+            }
+            if let Some(error) = first_error {
+                return Err(error);
+            }
             if !more || monotonic_ns() - begun > TURN_NS {
                 return Ok(());
             }
@@ -129,7 +138,10 @@ fn add(
     let key = event_loop.as_ptr() as usize;
     let mut registry = registry();
     let by_loop = &mut registry.as_mut().expect("made by `registry`").by_loop;
-    by_loop.insert(key, owner.clone_ref(py));
+    let replaced = by_loop.insert(key, owner.clone_ref(py));
+    drop(registry);
+    // Only now: dropping it may run Python code.
+    drop(replaced);
     Ok(owner)
 }
 
@@ -155,165 +167,4 @@ fn drop_closed(py: Python<'_>) -> PyResult<()> {
         }
     }
     Ok(())
-}
-
-/// Resolves the futures of `finished`. A future whose resolving raises (a callback of the user's
-/// never does, since futures catch those) does not keep the others from theirs.
-pub(crate) fn resolve_all(py: Python<'_>, finished: Vec<Finished>) -> PyResult<()> {
-    let mut first_error = None;
-    for finished in finished {
-        let Some(pending) = pending::take(finished.token) else {
-            continue;
-        };
-        let unresolved = pending.unresolved.clone();
-        if let Err(error) = resolve(py, pending, finished.outcome) {
-            first_error.get_or_insert(error);
-        }
-        if let Some(unresolved) = unresolved {
-            unresolved.remove();
-        }
-    }
-    first_error.map_or(Ok(()), Err)
-}
-
-fn resolve(py: Python<'_>, pending: Pending, outcome: Outcome) -> PyResult<()> {
-    let future = pending.future.bind(py);
-    if let (Outcome::Returned { run_ns, .. }, Some(statistics)) = (&outcome, &pending.statistics) {
-        statistics.record(*run_ns);
-    }
-    if matches!(outcome, Outcome::Cancelled) {
-        let name = match pending.waiter {
-            Waiter::Asyncio => "cancel",
-            Waiter::Concurrent => "_cancelled_by_pool",
-        };
-        future.call_method0(name)?;
-        return Ok(());
-    }
-    let result = translate(py, outcome);
-    match pending.waiter {
-        Waiter::Concurrent => {
-            let (value, exception) = match result {
-                Ok(value) => (value, py.None().into_bound(py)),
-                Err(error) => (
-                    py.None().into_bound(py),
-                    error.into_value(py).into_bound(py).into_any(),
-                ),
-            };
-            future.call_method1(pyo3::intern!(py, "_resolve"), (value, exception))?;
-        }
-        Waiter::Asyncio => {
-            if future
-                .call_method0(pyo3::intern!(py, "done"))?
-                .is_truthy()?
-            {
-                return Ok(());
-            }
-            match result {
-                Ok(value) => future.call_method1(pyo3::intern!(py, "set_result"), (value,))?,
-                Err(error) => set_exception(py, future, error)?,
-            };
-        }
-    }
-    Ok(())
-}
-
-/// `future.set_exception(error)`; asyncio refuses StopIteration, which becomes a RuntimeError.
-fn set_exception<'py>(
-    py: Python<'py>,
-    future: &Bound<'py, PyAny>,
-    error: PyErr,
-) -> PyResult<Bound<'py, PyAny>> {
-    if error.is_instance_of::<pyo3::exceptions::PyStopIteration>(py) {
-        let wrapped = PyRuntimeError::new_err("the call raised StopIteration");
-        wrapped.set_cause(py, Some(error));
-        return future.call_method1("set_exception", (wrapped.into_value(py),));
-    }
-    future.call_method1("set_exception", (error.into_value(py),))
-}
-
-/// The value of an outcome, or the exception that it is.
-fn translate<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<Bound<'py, PyAny>> {
-    let (status, payload, blocks) = match outcome {
-        Outcome::Returned {
-            status,
-            payload,
-            blocks,
-            ..
-        } => (status, payload, blocks),
-        Outcome::Room => return Ok(py.None().into_bound(py)),
-        other => return Err(failure(py, other)),
-    };
-    if status == Status::Value && payload.is_empty() && blocks.is_none() {
-        return Ok(py.None().into_bound(py));
-    }
-    let lease = blocks.as_ref().map(|(blocks, _)| blocks.lease());
-    let received = codec::Received {
-        inline: &payload,
-        blocks: blocks.as_ref().map_or(&[], |(blocks, _)| blocks.blocks()),
-        in_block: blocks.as_ref().is_some_and(|(_, in_block)| *in_block),
-        copy: false,
-    };
-    let decoded = codec::decode(py, &received, lease.as_ref(), &mut refuse_needs)
-        .and_then(Decoded::into_value);
-    let build = |name: &str, value: Bound<'py, PyAny>| {
-        let built = names::function(py, "offloop._outcomes", name).and_then(|f| f.call1((value,)));
-        built.map_or_else(|error| error, PyErr::from_value)
-    };
-    match (status, decoded) {
-        (Status::Value, Ok(value)) => Ok(value),
-        (Status::Raised | Status::Interrupted, Ok(value)) => Err(build("raised", value)),
-        (Status::Undecodable | Status::Unencodable, Ok(value)) => {
-            Err(build("undecodable_call", value))
-        }
-        (_, Err(error)) => Err(build(
-            "undecodable_result",
-            error.into_value(py).into_bound(py).into_any(),
-        )),
-    }
-}
-
-/// A worker defines nothing in its program.
-fn refuse_needs(_numbers: Vec<u32>) -> PyResult<()> {
-    Err(PyRuntimeError::new_err(
-        "a worker's outcome names definitions",
-    ))
-}
-
-/// The exception of a call that no worker finished.
-fn failure(py: Python<'_>, outcome: Outcome) -> PyErr {
-    let build = || -> PyResult<Bound<'_, PyAny>> {
-        let function = |name| names::function(py, "offloop._outcomes", name);
-        match outcome {
-            Outcome::Expired { deadline } => function("expired")?.call1((deadline,)),
-            Outcome::Dropped => function("dropped")?.call0(),
-            Outcome::Broken { reason } => function("broken")?.call1((reason,)),
-            Outcome::Lost {
-                may_have_started,
-                attempts,
-                crash,
-            } => {
-                let crash = crash.map(|crash| {
-                    let (code, signal) = match crash.status {
-                        Some(offloop::ExitStatus::Code(code)) => (Some(code), None),
-                        Some(offloop::ExitStatus::Signal(signal)) => (None, Some(signal)),
-                        None => (None, None),
-                    };
-                    let peak = crash.peak_memory_bytes;
-                    (
-                        crash.pid,
-                        code,
-                        signal,
-                        peak,
-                        crash.stderr_tail,
-                        crash.reason,
-                    )
-                });
-                function("crashed")?.call1((may_have_started, attempts, crash))
-            }
-            Outcome::Returned { .. } | Outcome::Cancelled | Outcome::Room => {
-                unreachable!("handled by the callers")
-            }
-        }
-    };
-    build().map_or_else(|error| error, PyErr::from_value)
 }

@@ -3,10 +3,9 @@
 //! Invariants: 1. A token names one future for one call; it is taken out exactly once.
 //!             2. No Python code runs while the table is locked.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use offloop::TaskAddress;
+use offloop::{TaskAddress, Unresolved};
 use pyo3::prelude::*;
 
 use crate::functions::FunctionStatistics;
@@ -18,6 +17,8 @@ pub(crate) enum Waiter {
     Asyncio,
     /// A `concurrent.futures.Future`, resolved on any thread.
     Concurrent,
+    /// One that is resolved, and whose callbacks are to be run.
+    Callbacks,
 }
 
 /// One waiting future.
@@ -83,40 +84,20 @@ pub(crate) fn update<T>(token: u64, change: impl FnOnce(&mut Pending) -> T) -> O
     slot.1.as_mut().map(change)
 }
 
+/// Whether a future waits under `token` that `unresolved` counts, and that is to be set.
+pub(crate) fn is_counted_by(token: u64, unresolved: &Arc<Unresolved>) -> bool {
+    update(token, |pending| {
+        let counts = pending.unresolved.as_ref();
+        pending.waiter == Waiter::Concurrent
+            && counts.is_some_and(|counts| Arc::ptr_eq(counts, unresolved))
+    })
+    .unwrap_or(false)
+}
+
 fn token(index: u32, generation: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(index)
 }
 
 fn split(token: u64) -> (u32, u32) {
     ((token & u64::from(u32::MAX)) as u32, (token >> 32) as u32)
-}
-
-/// Futures of one lane that have not been resolved yet.
-#[derive(Default)]
-pub(crate) struct Unresolved {
-    count: Mutex<usize>,
-    none: Condvar,
-}
-
-impl Unresolved {
-    pub(crate) fn add(&self) {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-    }
-
-    pub(crate) fn remove(&self) {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count -= 1;
-        if *count == 0 {
-            self.none.notify_all();
-        }
-    }
-
-    /// Waits until every future is resolved, at most `limit`; false when it passed.
-    pub(crate) fn wait_none(&self, limit: Duration) -> bool {
-        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .none
-            .wait_timeout_while(count, limit, |count| *count > 0);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
 }

@@ -12,7 +12,7 @@ use offloop_sys::socket;
 use pyo3::prelude::*;
 
 use crate::calls;
-use crate::lane::WAIT_SLICE;
+use crate::resolving::WAIT_SLICE;
 
 /// A worker, alive or not.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]

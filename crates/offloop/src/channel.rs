@@ -100,6 +100,8 @@ pub(crate) struct Channel {
     pub(crate) violation: Option<String>,
     /// It was not ready within this time, and is being killed.
     pub(crate) late: Option<Duration>,
+    /// Nobody needs it: it is ended before it is ready, and nothing that it says counts.
+    pub(crate) unwanted: bool,
     /// It closed its socket before it ended.
     pub(crate) closed: bool,
     socket: ForkGuarded,
@@ -146,6 +148,7 @@ impl Channel {
             stderr,
             violation: None,
             late: None,
+            unwanted: false,
             closed: false,
             socket,
             submissions: segment.submission_producer(),

@@ -215,6 +215,11 @@ impl Fleet {
         });
     }
 
+    /// Whether nothing of a closed lane goes on: no call, nor an initializer for nobody.
+    pub(crate) fn lane_is_over(&self, lane: LaneId) -> bool {
+        self.pool.lane_is_drained(lane) && !self.pool.is_ending_starts()
+    }
+
     /// Whether calls are refused for good.
     pub(crate) fn has_given_up(&self) -> bool {
         self.given_up || self.pool.is_broken()

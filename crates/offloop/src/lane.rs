@@ -64,10 +64,7 @@ impl Lane {
     /// Lets workers that start like those of `fleet` run all calls from now on, if those that do
     /// now start otherwise. What was submitted before is finished where it is.
     pub fn renew(&self, fleet: impl Into<FleetConfig>) {
-        let FleetConfig {
-            launch,
-            start_timeout,
-        } = fleet.into();
+        let config = fleet.into();
         if self.is_forked() {
             return;
         }
@@ -78,14 +75,11 @@ impl Lane {
         let Some(old) = state.fleets.get(&fleet) else {
             return;
         };
-        let stays = old.launch.is_alike(&launch) && !old.outdated;
+        let stays = old.launch.is_alike(&config.launch) && !old.outdated;
         if state.stop || stays || !old.pool.lane_is_open(lane) {
             return;
         }
-        let old = std::mem::replace(
-            &mut places.now,
-            state.open_lane(launch, start_timeout, self.config),
-        );
+        let old = std::mem::replace(&mut places.now, state.open_lane(config, self.config));
         places.past.push(old);
         drop(places);
         if let Some((fleet, mut desk)) = state.desk(&self.shared, old.fleet) {
@@ -242,10 +236,11 @@ impl Lane {
         self.wait(limit, |lane, fleet| !fleet.pool.lane_is_full(lane))
     }
 
-    /// Waits until no call is queued or running, at most `limit`; false when it passed.
+    /// Waits until no call is queued or running, and no initializer runs for nobody, at most
+    /// `limit`; false when it passed.
     #[must_use]
     pub fn wait_drained(&self, limit: Duration) -> bool {
-        self.wait(limit, |lane, fleet| fleet.pool.lane_is_drained(lane))
+        self.wait(limit, |lane, fleet| fleet.lane_is_over(lane))
     }
 
     fn wait(&self, limit: Duration, done: impl Fn(LaneId, &Fleet) -> bool) -> bool {

@@ -1,22 +1,23 @@
 //! Who fetches outcomes: an owner for each event loop, and the resolver for everybody else.
 //!
-//! Invariants: 1. A mailbox is emptied by its own owner only.
+//! Invariants: 1. A mailbox is emptied by its own owner only, but for what is handed over.
 //!             2. An owner that has been told is not told again before it has looked.
+//!             3. Nobody who runs the user's code holds an outcome that any thread may resolve,
+//!                but for the one that it resolves.
 //! Source:     docs/design/004-who-resolves.md.
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use offloop_sys::event::{Event, Timer};
-use offloop_sys::{fork, socket};
+use offloop_sys::fork;
 
 use crate::fleet::Fleet;
-use crate::outcome::Finished;
-use crate::runtime::{RESOLVER, Shared};
+use crate::outcome::{Finished, Outcome};
+use crate::roster::Roster;
+use crate::runtime::{RESOLVER, Shared, State};
 
 pub(crate) struct OwnerState {
     pub(crate) event: Arc<Event>,
@@ -28,6 +29,8 @@ pub(crate) struct OwnerState {
     here: bool,
     /// Some of what came meanwhile may be resolved by any thread, should it leave that behind.
     may_leave: bool,
+    /// It has taken some and left others since the supervisor last looked: it goes on with them.
+    goes_on: bool,
     /// Somebody holds the [`Owner`].
     pub(crate) open: bool,
     /// Its calls that are not finished; until there are none, the number is given to nobody else.
@@ -43,6 +46,7 @@ impl OwnerState {
             told: false,
             here: false,
             may_leave: false,
+            goes_on: false,
             open: true,
             unfinished: 0,
         }
@@ -59,15 +63,20 @@ pub(crate) struct Owners {
     /// Sends the supervisor to look for owners that are stuck.
     nudge: Arc<Timer>,
     nudge_armed: bool,
+    pub(crate) crew: Roster,
+    /// Sends the supervisor to look after the crew.
+    pub(crate) relief: Arc<Timer>,
 }
 
 impl Owners {
     /// Nobody but the resolver yet.
-    pub(crate) fn new(resolver: OwnerState, nudge: Arc<Timer>) -> Self {
+    pub(crate) fn new(resolver: OwnerState, nudge: Arc<Timer>, relief: Arc<Timer>) -> Self {
         Self {
             slots: vec![resolver],
             nudge,
             nudge_armed: false,
+            crew: Roster::default(),
+            relief,
         }
     }
 
@@ -134,6 +143,52 @@ impl Owners {
                 self.nudge_later();
             }
         }
+        if index == RESOLVER {
+            self.watch_crew();
+        }
+    }
+
+    /// Moves what any thread may resolve from owners that did not come to the resolver. Those that
+    /// are at work get another while.
+    pub(crate) fn hand_over_stuck(&mut self) {
+        let mut at_work = false;
+        for index in RESOLVER + 1..self.count() {
+            let slot = &mut self.slots[usize::from(index)];
+            if std::mem::take(&mut slot.goes_on) && !slot.mailbox.is_empty() {
+                at_work = true;
+            } else {
+                self.hand_over(index);
+            }
+        }
+        if at_work {
+            self.nudge_later();
+        }
+    }
+
+    /// Moves everything that any thread may resolve to the resolver.
+    pub(crate) fn hand_over_all(&mut self) {
+        for index in RESOLVER + 1..self.count() {
+            self.hand_over(index);
+        }
+    }
+
+    fn hand_over(&mut self, index: u8) {
+        let slot = &mut self.slots[usize::from(index)];
+        if !slot.mailbox.iter().any(|finished| finished.any_thread) {
+            return;
+        }
+        let (free, kept): (VecDeque<_>, VecDeque<_>) = slot
+            .mailbox
+            .drain(..)
+            .partition(|finished| finished.any_thread);
+        slot.mailbox = kept;
+        for finished in free {
+            self.deliver(RESOLVER, finished);
+        }
+    }
+
+    fn count(&self) -> u8 {
+        u8::try_from(self.slots.len()).expect("at most OWNERS_MAX")
     }
 }
 
@@ -152,31 +207,6 @@ impl Owner {
         self.index
     }
 
-    /// Starts a thread that calls `body` whenever outcomes may wait, until that returns false.
-    ///
-    /// # Errors
-    /// The system's, when no thread is left.
-    pub fn serve(
-        self: Arc<Self>,
-        name: &str,
-        mut body: impl FnMut(&Self) -> bool + Send + 'static,
-    ) -> std::io::Result<JoinHandle<()>> {
-        std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || {
-                loop {
-                    match socket::wait_readable(self.event.as_fd(), None) {
-                        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                        Err(_closed) => return,
-                        Ok(_) => {}
-                    }
-                    if !body(&self) {
-                        return;
-                    }
-                }
-            })
-    }
-
     /// Readable a little after outcomes came that need not be fetched at once; `None` unless the
     /// owner is patient.
     #[must_use]
@@ -193,9 +223,13 @@ impl Owner {
     /// Appends at most `limit` outcomes to `out`. When more wait, the event stays readable and the
     /// result is true.
     pub fn drain(&self, limit: usize, out: &mut Vec<Finished>) -> bool {
+        self.clear();
+        self.poll(limit, out)
+    }
+
+    fn clear(&self) {
         self.event.clear();
         self.timer.as_ref().map(|timer| timer.clear());
-        self.poll(limit, out)
     }
 
     /// As [`drain`](Self::drain), without touching the event: for a caller that looks before the
@@ -203,28 +237,64 @@ impl Owner {
     pub fn poll(&self, limit: usize, out: &mut Vec<Finished>) -> bool {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        if let Some(slot) = state.owners.slots.get_mut(usize::from(self.index)) {
-            // While we are here, nobody needs to tell us.
-            slot.told = true;
-            slot.here = true;
+        let more = self.look(state);
+        let slot = &mut state.owners.slots[usize::from(self.index)];
+        let count = slot.mailbox.len().min(limit);
+        out.extend(slot.mailbox.drain(..count));
+        let more = self.leave(state, more);
+        self.shared.after(state);
+        more
+    }
+
+    /// Fetches outcomes for a thread that resolves them as it goes.
+    #[must_use]
+    pub fn fetch(&self) -> Fetching<'_> {
+        Fetching {
+            owner: self,
+            stage: Stage::Outside,
         }
-        let mut more = state.drain(&self.shared, Some(self.index));
-        if let Some(slot) = state.owners.slots.get_mut(usize::from(self.index)) {
-            let count = slot.mailbox.len().min(limit);
-            out.extend(slot.mailbox.drain(..count));
-            more |= !slot.mailbox.is_empty();
-            slot.told = more;
-            slot.here = false;
-            let leaves = std::mem::take(&mut slot.may_leave) && !slot.mailbox.is_empty();
-            if leaves && self.index != RESOLVER {
-                state.owners.nudge_later();
-            }
+    }
+
+    /// Leaves something to the resolver, who is told by [`Outcome::Room`](crate::Outcome::Room)
+    /// under `token`.
+    pub fn pass_on(&self, token: u64) {
+        let mut state = self.shared.lock();
+        let outcome = Outcome::Room;
+        let any_thread = true;
+        state.owners.deliver(
+            RESOLVER,
+            Finished {
+                token,
+                any_thread,
+                outcome,
+            },
+        );
+    }
+
+    /// Looks for what workers have completed; true when some of that may be left.
+    fn look(&self, state: &mut State) -> bool {
+        let slot = &mut state.owners.slots[usize::from(self.index)];
+        // While we are here, nobody needs to tell us.
+        slot.told = true;
+        slot.here = true;
+        let more = state.drain(&self.shared, Some(self.index));
+        state.owners.slots[usize::from(self.index)].here = false;
+        more
+    }
+
+    /// What is left in the mailbox, or `more`, is announced; true when there is any.
+    fn leave(&self, state: &mut State, more: bool) -> bool {
+        let slot = &mut state.owners.slots[usize::from(self.index)];
+        let more = more || !slot.mailbox.is_empty();
+        slot.told = more;
+        let leaves = std::mem::take(&mut slot.may_leave) && !slot.mailbox.is_empty();
+        if leaves && self.index != RESOLVER {
+            state.owners.nudge_later();
         }
         if more {
             // The event is ours and open: signalling it cannot fail.
             let _ = self.event.signal();
         }
-        self.shared.after(state);
         more
     }
 
@@ -248,13 +318,80 @@ impl Owner {
     }
 }
 
+/// Where one who fetches stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is left that it knows of.
+    Outside,
+    /// Its mailbox is not empty; `true`: and neither may be the workers' rings.
+    Inside(bool),
+}
+
+/// Outcomes on their way to one who resolves them. What any thread may resolve is taken one at a
+/// time: while the user's code runs, the others stay where the resolver may get them.
+pub struct Fetching<'owner> {
+    owner: &'owner Owner,
+    stage: Stage,
+}
+
+impl Fetching<'_> {
+    /// Appends at most `limit` outcomes to `out`; only the last may be one for any thread. False
+    /// when nothing is left for now.
+    pub fn next(&mut self, limit: usize, out: &mut Vec<Finished>) -> bool {
+        let Self { owner, stage } = self;
+        let looks = *stage == Stage::Outside;
+        if looks {
+            owner.clear();
+        }
+        let mut guard = owner.shared.lock();
+        let state = &mut *guard;
+        let rings = match *stage {
+            Stage::Outside => owner.look(state),
+            Stage::Inside(rings) => rings,
+        };
+        let slot = &mut state.owners.slots[usize::from(owner.index)];
+        let mut shared = false;
+        while !shared && out.len() < limit {
+            let Some(finished) = slot.mailbox.pop_front() else {
+                break;
+            };
+            shared = finished.any_thread;
+            out.push(finished);
+        }
+        let stays = shared && !slot.mailbox.is_empty();
+        let more = if stays {
+            *stage = Stage::Inside(rings);
+            slot.goes_on = true;
+            state.owners.nudge_later();
+            true
+        } else {
+            *stage = Stage::Outside;
+            owner.leave(state, rings)
+        };
+        if looks {
+            owner.shared.after(state);
+        }
+        more
+    }
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        let Stage::Inside(rings) = self.stage else {
+            return;
+        };
+        let mut guard = self.owner.shared.lock();
+        self.owner.leave(&mut guard, rings);
+    }
+}
+
 impl Drop for Owner {
     fn drop(&mut self) {
         if self.index == RESOLVER || self.shared.generation != fork::generation() {
             return;
         }
         let mut state = self.shared.lock();
-        state.hand_over_stuck(RESOLVER);
+        state.owners.hand_over_all();
         let slot = &mut state.owners.slots[usize::from(self.index)];
         slot.open = false;
         slot.mailbox.clear();

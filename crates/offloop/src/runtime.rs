@@ -8,7 +8,7 @@
 //! Invariants: 1. The lock is never held while the user's code runs or a system call waits.
 //!             2. Every accepted call is posted exactly once, to its owner or to the resolver.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,10 +23,11 @@ use offloop_sys::{clock, fork, handshake, memory};
 
 use crate::arena::{Arena, ArenaError, Block};
 use crate::call::{Definition, Forgotten, LaneError, Payload};
+use crate::crew::Crew;
 use crate::fleet::{Desk, Fleet, REPLY_BOUND};
 use crate::frame::NEEDS_MAX;
 use crate::lane::{Lane, Place};
-use crate::launch::{FleetConfig, Launch};
+use crate::launch::FleetConfig;
 use crate::owners::{Owner, OwnerState, Owners};
 use crate::releases::Releases;
 use crate::stderr::Tee;
@@ -73,6 +74,10 @@ pub(crate) struct Shared {
     pub(crate) changed: Condvar,
     pub(crate) wake: Arc<Event>,
     pub(crate) nudge: Arc<Timer>,
+    pub(crate) relief: Arc<Timer>,
+    pub(crate) crew: Crew,
+    /// A thread of the crew may have a turn, or is to end.
+    pub(crate) turn_free: Condvar,
     pub(crate) arena: Arc<Arena>,
     releases: Arc<Releases>,
     pub(crate) tee: OnceLock<Arc<Tee>>,
@@ -192,12 +197,12 @@ impl State {
     }
 
     /// Opens a lane in the fleet whose workers start like that, or in a new one.
-    pub(crate) fn open_lane(
-        &mut self,
-        launch: Launch,
-        start_timeout: Duration,
-        config: LaneConfig,
-    ) -> Place {
+    pub(crate) fn open_lane(&mut self, fleet: FleetConfig, config: LaneConfig) -> Place {
+        let FleetConfig {
+            launch,
+            start_timeout,
+            initializes,
+        } = fleet;
         let usable = |fleet: &&Fleet| {
             fleet.broken.is_none()
                 && !fleet.outdated
@@ -216,6 +221,7 @@ impl State {
                 tasks_per_worker_max: launch.tasks_per_worker_max,
                 idle_timeout: limits::IDLE_TIMEOUT,
                 start_timeout,
+                initializes,
                 restart: RestartIntensity::default(),
                 seed: clock::monotonic_ns(),
             };
@@ -342,32 +348,11 @@ impl State {
             channel.close_chunks(numbers);
         }
     }
-
-    /// Moves what any thread may resolve from owners that did not come to `resolver`.
-    pub(crate) fn hand_over_stuck(&mut self, resolver: u8) {
-        let mut moved = Vec::new();
-        for (index, slot) in self.owners.slots.iter_mut().enumerate() {
-            if index == usize::from(resolver) {
-                continue;
-            }
-            if slot.mailbox.iter().any(|finished| finished.any_thread) {
-                let (free, kept): (VecDeque<_>, VecDeque<_>) = slot
-                    .mailbox
-                    .drain(..)
-                    .partition(|finished| finished.any_thread);
-                slot.mailbox = kept;
-                moved.extend(free);
-            }
-        }
-        for finished in moved {
-            self.owners.deliver(resolver, finished);
-        }
-    }
 }
 
 /// The runtime of a process; cloning it clones a reference.
 #[derive(Clone)]
-pub struct Runtime(Arc<Shared>);
+pub struct Runtime(pub(crate) Arc<Shared>);
 
 impl Runtime {
     /// A runtime without threads or processes yet; `arena_bytes_max` bounds the arguments in
@@ -378,7 +363,8 @@ impl Runtime {
     pub fn new(arena_bytes_max: Option<u64>) -> io::Result<Self> {
         let nudge = Arc::new(Timer::new()?);
         let resolver = OwnerState::new(Arc::new(Event::new()?), None);
-        let owners = Owners::new(resolver, Arc::clone(&nudge));
+        let relief = Arc::new(Timer::new()?);
+        let owners = Owners::new(resolver, Arc::clone(&nudge), Arc::clone(&relief));
         let wake = Arc::new(Event::new()?);
         let releases = Arc::new(Releases::default());
         let _ = releases.2.set(Arc::clone(&wake));
@@ -403,6 +389,9 @@ impl Runtime {
             changed: Condvar::new(),
             wake,
             nudge,
+            relief,
+            crew: Crew::default(),
+            turn_free: Condvar::new(),
             arena,
             releases,
             tee: OnceLock::new(),
@@ -450,10 +439,6 @@ impl Runtime {
         fleet: impl Into<FleetConfig>,
         config: LaneConfig,
     ) -> Result<Lane, LaneError> {
-        let FleetConfig {
-            launch,
-            start_timeout,
-        } = fleet.into();
         if self.is_forked() {
             return Err(LaneError::Forked);
         }
@@ -465,7 +450,7 @@ impl Runtime {
             Supervisor::start(&self.0)?;
             state.started = true;
         }
-        let place = state.open_lane(launch, start_timeout, config);
+        let place = state.open_lane(fleet.into(), config);
         Ok(Lane::new(&self.0, place, config))
     }
 
@@ -560,7 +545,7 @@ impl Runtime {
     pub fn hand_over(&self) {
         let mut guard = self.0.lock();
         guard.drain_all(&self.0);
-        guard.hand_over_stuck(RESOLVER);
+        guard.owners.hand_over_all();
         self.0.after(&guard);
     }
 
@@ -587,10 +572,8 @@ impl Runtime {
         self.0.wait_until(state, limit, |state| {
             state.stop
                 || state.fleets.values().all(|fleet| {
-                    fleet
-                        .lanes
-                        .iter()
-                        .all(|lane| fleet.pool.lane_is_drained(*lane))
+                    let mut lanes = fleet.lanes.iter();
+                    lanes.all(|lane| fleet.lane_is_over(*lane))
                 })
         })
     }

@@ -31,6 +31,7 @@ struct PipeState {
     /// Read by the supervisor, not yet passed on.
     unwritten: Vec<u8>,
     ended: bool,
+    muted: bool,
 }
 
 impl std::fmt::Debug for Pipe {
@@ -40,6 +41,11 @@ impl std::fmt::Debug for Pipe {
 }
 
 impl Pipe {
+    /// Passes on nothing any more.
+    pub(crate) fn mute(&self) {
+        lock(&self.0).muted = true;
+    }
+
     /// The end of everything that was written so far.
     pub(crate) fn tail(&self) -> String {
         let mut state = lock(&self.0);
@@ -123,6 +129,7 @@ impl Tee {
             tail: VecDeque::new(),
             unwritten: Vec::new(),
             ended: false,
+            muted: false,
         };
         let pipe = Arc::new(Pipe(Mutex::new(state)));
         pipes.by_token.insert(token, Arc::clone(&pipe));
@@ -175,6 +182,9 @@ impl Tee {
             if state.ended {
                 // Gone already when the other thread saw the end first.
                 let _ = self.poller.remove(state.fd.as_fd());
+            }
+            if state.muted {
+                bytes.clear();
             }
             (bytes, state.ended)
         };

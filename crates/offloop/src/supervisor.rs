@@ -19,15 +19,17 @@ use offloop_sys::segment::Segment;
 use offloop_sys::socket;
 
 use crate::channel::{Channel, WorkerEnds};
+use crate::crew;
 use crate::fleet::Watch;
 use crate::launch::Launch;
-use crate::runtime::{RESOLVER, Shared, State, now};
+use crate::runtime::{Shared, State, now};
 use crate::tracker::TrackerLine;
 use crate::zygote::Zygote;
 
 const WAKE: u64 = 0;
 const NUDGE: u64 = 1;
 const TRACKER: u64 = 2;
+const RELIEF: u64 = 3;
 const ZYGOTE: u64 = 2 << 60;
 const PROCESS: u64 = 3 << 60;
 const SOCKET: u64 = 4 << 60;
@@ -67,6 +69,7 @@ impl Supervisor {
         let poller = Poller::new()?;
         poller.add(shared.wake.as_fd(), WAKE)?;
         poller.add(shared.nudge.as_fd(), NUDGE)?;
+        poller.add(shared.relief.as_fd(), RELIEF)?;
         let supervisor = Self {
             shared: Arc::clone(shared),
             poller,
@@ -103,7 +106,9 @@ impl Supervisor {
             if ready.iter().any(|ready| ready.token == TRACKER) {
                 self.start_tracker();
             }
-            self.handle(&ready);
+            if self.handle(&ready) {
+                crew::start_counted(&self.shared);
+            }
             self.spawn_wanted();
             self.trim();
         }
@@ -152,10 +157,11 @@ impl Supervisor {
         }
     }
 
-    fn handle(&self, ready: &[Ready]) {
+    /// Handles what has happened; true when a thread of the crew is to be started.
+    fn handle(&self, ready: &[Ready]) -> bool {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let mut feed = false;
+        let (mut feed, mut look) = (false, false);
         for ready in ready {
             match ready.token {
                 WAKE => feed |= self.shared.wake.clear(),
@@ -165,6 +171,7 @@ impl Supervisor {
                     feed = true;
                 }
                 TRACKER => {}
+                RELIEF => look = self.shared.relief.clear(),
                 token => self.handle_worker(state, token),
             }
         }
@@ -175,8 +182,9 @@ impl Supervisor {
             state.drain_all(&self.shared);
         }
         if feed {
-            state.hand_over_stuck(RESOLVER);
+            state.owners.hand_over_stuck();
         }
+        let start = look && state.look_after_crew(&self.shared);
         state.handle_timeout(&self.shared);
         self.update_watches(state);
         for mut fleet in state.take_idle_fleets(&self.shared) {
@@ -195,6 +203,7 @@ impl Supervisor {
             // A crash may have been described, and more read than has been passed on.
             let _ = self.shared.tee.get().map(|tee| tee.flush());
         }
+        start
     }
 
     fn handle_worker(&self, state: &mut State, token: u64) {
@@ -318,6 +327,10 @@ impl Supervisor {
                     .add(zygote.socket(), token(ZYGOTE, order.fleet, no_worker))?;
                 fleet.zygote_lifeline = Some(zygote.lifeline());
                 fleet.zygote = Some(zygote);
+            }
+            if !fleet.pool.wants_start(order.worker) {
+                fleet.abandon(&mut desk, order.worker);
+                return Ok(());
             }
             let mut channel = prepared.channel;
             fleet.brief(&mut channel, desk.arena);

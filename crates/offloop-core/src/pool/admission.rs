@@ -29,7 +29,7 @@ impl<P> Pool<P> {
                 let queued = self.lanes[index].queue.newest_first(&self.tasks);
                 // One for each worker that starts is what the standard pool would have passed on.
                 let kept = if how == Close::CancelQueued {
-                    self.starting as usize
+                    (self.starting - self.unwanted) as usize
                 } else {
                     0
                 };
@@ -45,6 +45,7 @@ impl<P> Pool<P> {
             }
         }
         self.refresh_demand(index);
+        self.end_unwanted_starts();
     }
 
     /// Stops what the workers of a closed lane hold, where closing asks for it.
@@ -75,6 +76,7 @@ impl<P> Pool<P> {
             self.stop(task, StopReason::Broken);
         }
         self.refresh_demand(index);
+        self.end_unwanted_starts();
     }
 
     /// Frees the place of a lane that is closed and drained. A lane that is neither is a bug of
@@ -250,6 +252,7 @@ impl<P> Pool<P> {
             Outcome::Dropped => &mut counted.dropped,
             Outcome::Broken => &mut counted.broken,
         } += 1;
+        let was_last = entry.tasks == 0 && entry.state != LaneState::Open;
         let lane = LaneId::new(lane, self.lanes.generation(lane));
         self.actions.push_back(Action::Finish {
             task,
@@ -257,6 +260,9 @@ impl<P> Pool<P> {
             outcome,
             payload,
         });
+        if was_last {
+            self.end_unwanted_starts();
+        }
     }
 
     pub(super) fn finish_queue(&mut self, lane: u32, outcome: Outcome) {

@@ -1,5 +1,6 @@
 //! Workers come and go: starts on demand, delays after failures, exits, retirement.
 
+use crate::lane::LaneState;
 use crate::limits::{FLEET_WORKERS_MAX, RETIRE_GRACE, START_FAILURES_MAX};
 use crate::pool::{Pool, worker_key};
 use crate::restart::Verdict;
@@ -45,11 +46,10 @@ impl<P> Pool<P> {
         let Some(index) = self.find_worker(worker) else {
             return;
         };
-        if matches!(
-            self.workers[index].state,
-            WorkerState::Starting | WorkerState::Overdue
-        ) {
-            self.start_failed(index);
+        match self.workers[index].state {
+            WorkerState::Starting | WorkerState::Overdue => self.start_failed(index),
+            WorkerState::Unwanted => self.start_ended(index),
+            _ => {}
         }
     }
 
@@ -63,6 +63,7 @@ impl<P> Pool<P> {
         let lane = self.workers[index].lane;
         let expected = match self.workers[index].state {
             WorkerState::Starting | WorkerState::Overdue => return self.start_failed(index),
+            WorkerState::Unwanted => return self.start_ended(index),
             WorkerState::Retiring | WorkerState::Killed => true,
             WorkerState::Idle => {
                 self.idle.retain(|&other| other != index);
@@ -131,6 +132,39 @@ impl<P> Pool<P> {
         );
     }
 
+    /// Ends the starts of workers that no lane can need, if there is something to see of them.
+    pub(super) fn end_unwanted_starts(&mut self) {
+        let is_over = |lane: u32| {
+            let lane = &self.lanes[lane];
+            lane.state != LaneState::Open && lane.tasks == 0
+        };
+        if !self.config.initializes
+            || self.starting == self.unwanted
+            || !self.lanes.indices().into_iter().all(is_over)
+        {
+            return;
+        }
+        for index in self.workers.indices() {
+            let worker = &mut self.workers[index];
+            if matches!(worker.state, WorkerState::Starting | WorkerState::Overdue) {
+                worker.state = WorkerState::Unwanted;
+                self.unwanted += 1;
+                self.timers.clear(worker_key(index));
+                let worker = self.worker_id(index);
+                self.actions.push_back(Action::Abandon { worker });
+            }
+        }
+    }
+
+    /// A worker that nobody needed will not be there.
+    fn start_ended(&mut self, index: u32) {
+        self.withdraw_actions(index);
+        self.workers.remove(index);
+        self.starting -= 1;
+        self.unwanted -= 1;
+        self.request_spawns();
+    }
+
     fn start_failed(&mut self, index: u32) {
         let spawned_at = self.workers[index].spawned_at;
         self.timers.clear(worker_key(index));
@@ -163,7 +197,7 @@ impl<P> Pool<P> {
 
     /// Whether a further worker is to be started, now or when the delay is over.
     pub(super) fn wants_worker(&self) -> bool {
-        let coming = self.starting + self.parked + self.idle.len() as u32;
+        let coming = self.starting - self.unwanted + self.parked + self.idle.len() as u32;
         coming < self.demand && !self.broken && self.workers.len() < FLEET_WORKERS_MAX as usize
     }
 

@@ -52,6 +52,15 @@ impl Sim {
                 );
                 self.worker_dies(worker);
             }
+            Action::Abandon { worker } => {
+                // One that was late may have become ready since.
+                assert!(
+                    self.workers.contains_key(&worker),
+                    "seed {}: abandons nobody",
+                    self.seed
+                );
+                self.worker_dies(worker);
+            }
             Action::Retire { worker } => {
                 self.retired += 1;
                 let fake = &self.workers[&worker];

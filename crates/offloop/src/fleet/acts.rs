@@ -51,6 +51,7 @@ impl Fleet {
                         self.cut_lifeline(desk);
                     }
                 }
+                Action::Abandon { worker } => self.end_start(desk, worker),
                 Action::Retire { worker } => {
                     let asked = self
                         .channel_mut(worker)

@@ -11,7 +11,7 @@ impl Fleet {
         let Some(channel) = self.channel_mut(worker) else {
             return;
         };
-        let late = channel.late.is_some();
+        let late = channel.late.is_some() || channel.unwanted;
         if channel.greeted && channel.pidfd.is_some() && !channel.ready && !late {
             channel.ready = true;
             if !self.has_given_up() {
@@ -49,7 +49,11 @@ impl Fleet {
                     channel.pid = pid;
                     channel.pidfd = Some(pidfd);
                     channel.lifeline = lifeline;
+                    let unwanted = channel.unwanted;
                     self.watch.push(Watch::Start(worker));
+                    if unwanted {
+                        self.kill(worker);
+                    }
                     self.pool.handle_worker_forked(desk.now, worker);
                     self.greet(desk, worker);
                 }
@@ -68,6 +72,32 @@ impl Fleet {
         }
     }
 
+    /// Ends the start of a worker that nobody needs, as far as it has come.
+    pub(super) fn end_start(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
+        if let Some(index) = self.wanted.iter().position(|wanted| *wanted == worker) {
+            self.wanted.remove(index);
+            self.pool.handle_spawn_failed(desk.now, worker);
+            return;
+        }
+        // Without a channel the supervisor prepares it, and asks before it goes on.
+        let Some(channel) = self.channel_mut(worker) else {
+            return;
+        };
+        channel.unwanted = true;
+        channel.stderr.mute();
+        if channel.pidfd.is_some() {
+            self.kill(worker);
+        } else if self
+            .zygote
+            .as_ref()
+            .is_some_and(|zygote| !zygote.is_ready())
+        {
+            // It would go on with its imports first, and fork then.
+            self.lose_zygote(desk);
+        }
+        // A zygote that is ready replies at once, and the worker is killed then.
+    }
+
     /// A worker that will never be there.
     pub(crate) fn abandon(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
         if let Some(slot) = self.channels.get_mut(worker.index() as usize) {
@@ -84,17 +114,18 @@ impl Fleet {
             return;
         };
         let exit = zygote.kill();
-        if !zygote.is_ready() {
-            // Reaping can fail only where the program reaps all children itself.
-            let status = exit.map_or_else(|_| "ended".into(), |exit| describe_end(exit.status));
-            self.broken = Some(format!("the workers' program {status} in its setup"));
-        }
-        self.zygote_lifeline = None;
         let unborn: Vec<WorkerId> = self
             .channels()
             .filter(|channel| channel.pidfd.is_none() && !channel.dead)
             .map(|channel| channel.worker)
             .collect();
+        let needed = unborn.iter().any(|worker| self.pool.wants_start(*worker));
+        if !zygote.is_ready() && needed {
+            // Reaping can fail only where the program reaps all children itself.
+            let status = exit.map_or_else(|_| "ended".into(), |exit| describe_end(exit.status));
+            self.broken = Some(format!("the workers' program {status} in its setup"));
+        }
+        self.zygote_lifeline = None;
         for worker in unborn {
             self.abandon(desk, worker);
         }

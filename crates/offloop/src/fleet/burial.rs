@@ -117,7 +117,10 @@ impl Fleet {
             reason: channel.why_ended(),
         };
         let (started, was_ready) = (channel.started(), channel.ready);
-        if !was_ready && self.broken.is_none() {
+        let unwanted = channel.unwanted;
+        if unwanted {
+            // That it ended says nothing of the next one.
+        } else if !was_ready && self.broken.is_none() {
             self.broken = Some(describe_start(&crash));
         } else if was_ready {
             self.broken = None;

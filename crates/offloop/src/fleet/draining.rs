@@ -103,6 +103,7 @@ impl Fleet {
                     channel.greeted = true;
                     self.greet(desk, worker);
                 }
+                Ok(Some(Said::Failed(_))) if channel.unwanted => {}
                 Ok(Some(Said::Failed(reason))) if !channel.greeted => {
                     self.break_lanes(desk, reason);
                     return;

@@ -5,6 +5,7 @@
 mod blocks;
 mod chaos;
 mod crashes;
+mod crew;
 mod fixture;
 mod lies;
 mod limits;

@@ -1,0 +1,73 @@
+//! The end of the program: what was accepted is finished, then threads and workers end.
+//!
+//! It runs as an exit handler, so the interpreter still works. Callbacks get time to return; one
+//! that does not is left behind with its thread, which must not touch the interpreter any more.
+
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use crate::lane::existing_home;
+use crate::resolving::{self, WAIT_SLICE};
+
+/// How long the program's end waits for callbacks once every call is over. The standard library
+/// waits for ever; whoever ends a service kills it after about this long.
+const CALLBACKS_BOUND: Duration = Duration::from_secs(10);
+/// How long a thread without work may take to end: it is woken, and returns.
+const THREADS_BOUND: Duration = Duration::from_secs(1);
+
+/// Ends everything: waits for what was accepted, then ends the threads and the workers.
+#[pyfunction]
+pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
+    let Some(home) = existing_home() else {
+        return Ok(());
+    };
+    let runtime = &home.runtime;
+    runtime.close_lanes();
+    let mut interrupted = Ok(());
+    while interrupted.is_ok() && !py.detach(|| runtime.wait_drained(WAIT_SLICE)) {
+        interrupted = py.check_signals();
+    }
+    runtime.hand_over();
+    let begun = Instant::now();
+    while interrupted.is_ok()
+        && begun.elapsed() < CALLBACKS_BOUND
+        && !py.detach(|| runtime.wait_crew_idle(WAIT_SLICE))
+    {
+        interrupted = py.check_signals();
+    }
+    let left = py.detach(|| {
+        let left = runtime.end_crew(THREADS_BOUND);
+        runtime.stop();
+        left
+    });
+    // What nobody came to resolve, such as calls that an interrupt has cut short. Callbacks run
+    // only if none has been left behind.
+    let mut finished = Vec::new();
+    runtime.resolver().drain(usize::MAX, &mut finished);
+    let mut resolved = Ok(());
+    for finished in finished {
+        resolved = resolved.and(if left == 0 {
+            resolving::resolve(py, finished, None)
+        } else {
+            resolving::resolve_quietly(py, finished)
+        });
+    }
+    if left > 0 {
+        warn(py, left)?;
+    }
+    resolved.and(interrupted)
+}
+
+/// Says that callbacks are left behind.
+fn warn(py: Python<'_>, count: u32) -> PyResult<()> {
+    let text = format!(
+        "offloop: the program ends although callbacks of futures do not return (threads that are \
+         left behind: {count})\n"
+    );
+    let stderr = py.import("sys")?.getattr("stderr")?;
+    if !stderr.is_none() {
+        stderr.call_method1("write", (text,))?;
+    }
+    Ok(())
+}

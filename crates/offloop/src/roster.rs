@@ -1,0 +1,297 @@
+//! Who of the crew is on duty, who could be, and when somebody is left behind.
+//!
+//! It decides for [`crew`](crate::crew), which has the threads and the timer. The driver keeps it
+//! under the runtime's lock.
+//!
+//! Invariants: 1. At most one thread is on duty.
+//!             2. `threads` counts those that run and those that are being started, `spare` those
+//!                of them that wait for a turn.
+
+/// Threads of the crew at most. Each but one is with a callback that blocks; a program that has
+/// more of those than this waits until one returns.
+pub const CREW_MAX: u32 = 16;
+/// Threads that wait for a turn; a program whose callbacks block now and then needs no more.
+const SPARE_MAX: u32 = 1;
+/// What is to be done so that somebody is on duty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Relief {
+    /// Nothing.
+    Enough,
+    /// Look again after a while.
+    LookAgain,
+    /// Call a spare thread.
+    Call,
+    /// Start a thread, which has been counted already.
+    Start,
+    /// Nothing can be done: every thread of a full crew is with an outcome.
+    Exhausted,
+}
+
+/// What a thread without a turn does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It has this turn now.
+    Turn(u64),
+    /// It waits for one.
+    Spare,
+    /// It ends.
+    End,
+}
+
+/// Who is on duty, and who could be.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    /// The number of the turn; `None` until somebody takes the next one.
+    on_duty: Option<u64>,
+    turns: u64,
+    /// The one on duty is with an outcome.
+    busy: bool,
+    /// It has taken an outcome since the supervisor last looked.
+    took: bool,
+    /// A look is due.
+    watched: bool,
+    pub(crate) threads: u32,
+    pub(crate) spare: u32,
+    pub(crate) ending: bool,
+}
+
+impl Roster {
+    /// Takes the turn if nobody has it.
+    pub(crate) fn begin(&mut self) -> Option<u64> {
+        if self.on_duty.is_some() || self.ending {
+            return None;
+        }
+        self.turns += 1;
+        self.on_duty = Some(self.turns);
+        self.busy = false;
+        self.on_duty
+    }
+
+    pub(crate) fn next(&mut self) -> Next {
+        if let Some(turn) = self.begin() {
+            return Next::Turn(turn);
+        }
+        if self.ending || self.spare >= SPARE_MAX {
+            self.threads -= 1;
+            return Next::End;
+        }
+        self.spare += 1;
+        Next::Spare
+    }
+
+    /// Whether nobody has the turn, and no thread of the crew can take it.
+    pub(crate) fn is_stranded(&self) -> bool {
+        self.on_duty.is_none() && self.threads >= CREW_MAX && self.spare == 0
+    }
+
+    pub(crate) fn is_on_duty(&self, turn: u64) -> bool {
+        self.on_duty == Some(turn)
+    }
+
+    /// The one on duty takes an outcome.
+    pub(crate) fn take(&mut self) {
+        self.busy = true;
+        self.took = true;
+    }
+
+    /// The one on duty found nothing more.
+    pub(crate) fn rest(&mut self) {
+        self.busy = false;
+    }
+
+    /// Whether the supervisor is to look after the one on duty from now on, an outcome being left.
+    pub(crate) fn begin_watch(&mut self) -> bool {
+        if !self.busy || self.watched {
+            return false;
+        }
+        self.watched = true;
+        self.took = false;
+        true
+    }
+
+    /// The supervisor looks; `waits` says whether outcomes do.
+    pub(crate) fn look(&mut self, waits: bool) -> Relief {
+        self.watched = false;
+        if self.ending {
+            return Relief::Enough;
+        }
+        if self.on_duty.is_some() {
+            if !waits || !self.busy {
+                return Relief::Enough;
+            }
+            if self.took {
+                self.watched = true;
+                self.took = false;
+                return Relief::LookAgain;
+            }
+            self.vacate();
+        }
+        self.replace()
+    }
+
+    /// The thread of `turn` gives it away, if it still has it.
+    pub(crate) fn give_away(&mut self, turn: u64) -> Relief {
+        if self.is_on_duty(turn) {
+            self.vacate();
+        }
+        if self.on_duty.is_some() || self.ending {
+            return Relief::Enough;
+        }
+        self.replace()
+    }
+
+    pub(crate) fn vacate(&mut self) {
+        self.on_duty = None;
+        self.busy = false;
+    }
+
+    pub(crate) fn replace(&mut self) -> Relief {
+        if self.spare > 0 {
+            return Relief::Call;
+        }
+        if self.threads >= CREW_MAX {
+            return Relief::Exhausted;
+        }
+        self.threads += 1;
+        Relief::Start
+    }
+
+    /// A thread could not be started.
+    pub(crate) fn start_failed(&mut self) -> Relief {
+        self.threads -= 1;
+        self.watched = true;
+        Relief::LookAgain
+    }
+
+    /// A thread ends unasked; `turn` is the last that it had.
+    pub(crate) fn lose(&mut self, turn: u64) -> Relief {
+        self.threads -= 1;
+        self.give_away(turn)
+    }
+
+    /// Whether no thread is with an outcome: all that there are wait for a turn or for work.
+    pub(crate) fn is_idle(&self) -> bool {
+        let on_duty = u32::from(self.on_duty.is_some() && !self.busy);
+        self.threads <= self.spare + on_duty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A crew of one thread, which is with its first outcome while another one waits.
+    fn busy() -> (Roster, u64) {
+        let mut roster = Roster {
+            threads: 1,
+            ..Roster::default()
+        };
+        let Next::Turn(turn) = roster.next() else {
+            panic!("{roster:?}")
+        };
+        roster.take();
+        assert!(roster.begin_watch());
+        (roster, turn)
+    }
+
+    #[test]
+    fn one_who_stays_with_an_outcome_is_left_behind() {
+        let (mut roster, turn) = busy();
+        assert_eq!(roster.look(true), Relief::Start);
+        assert!(!roster.is_on_duty(turn));
+        assert_eq!(roster.next(), Next::Turn(2));
+        // The first one comes back: it is spare, and the next to be called.
+        assert_eq!(roster.next(), Next::Spare);
+        roster.take();
+        assert!(roster.begin_watch());
+        assert_eq!(roster.look(true), Relief::Call);
+    }
+
+    #[test]
+    fn one_who_goes_on_is_not() {
+        let (mut roster, turn) = busy();
+        roster.take();
+        assert_eq!(roster.look(true), Relief::LookAgain);
+        assert!(roster.is_on_duty(turn));
+        assert_eq!(roster.look(true), Relief::Start);
+    }
+
+    #[test]
+    fn nobody_looks_while_nothing_waits() {
+        let (mut roster, turn) = busy();
+        assert_eq!(roster.look(false), Relief::Enough);
+        assert!(roster.is_on_duty(turn));
+        assert!(roster.begin_watch());
+        assert!(!roster.begin_watch());
+        roster.rest();
+        assert_eq!(roster.look(true), Relief::Enough);
+        assert!(!roster.begin_watch());
+    }
+
+    #[test]
+    fn a_thread_that_waits_gives_its_turn_away_once() {
+        let (mut roster, turn) = busy();
+        assert_eq!(roster.give_away(turn), Relief::Start);
+        assert_eq!(roster.next(), Next::Turn(2));
+        assert_eq!(roster.give_away(turn), Relief::Enough);
+        assert!(roster.is_on_duty(2));
+    }
+
+    #[test]
+    fn outcomes_are_stranded_when_every_thread_of_a_full_crew_is_with_one() {
+        let (mut roster, mut turn) = busy();
+        for _ in 1..CREW_MAX {
+            assert!(!roster.is_stranded());
+            assert_eq!(roster.give_away(turn), Relief::Start);
+            turn = roster.begin().unwrap();
+            roster.take();
+        }
+        assert!(!roster.is_stranded());
+        assert_eq!(roster.give_away(turn), Relief::Exhausted);
+        assert!(roster.is_stranded());
+        assert!(!roster.is_idle());
+        assert!(matches!(roster.next(), Next::Turn(_)));
+        assert!(!roster.is_stranded());
+    }
+
+    #[test]
+    fn surplus_threads_end() {
+        let (mut roster, turn) = busy();
+        for _ in 0..3 {
+            roster.vacate();
+            assert_eq!(roster.replace(), Relief::Start);
+            assert!(roster.begin().is_some());
+        }
+        assert!(!roster.is_on_duty(turn));
+        assert_eq!(roster.next(), Next::Spare);
+        assert_eq!(roster.next(), Next::End);
+        assert_eq!(roster.next(), Next::End);
+        assert!(roster.is_idle());
+    }
+
+    #[test]
+    fn a_start_that_failed_is_tried_again() {
+        let (mut roster, _) = busy();
+        assert_eq!(roster.look(true), Relief::Start);
+        assert_eq!(roster.start_failed(), Relief::LookAgain);
+        assert_eq!(roster.look(false), Relief::Start);
+    }
+
+    #[test]
+    fn a_thread_that_is_lost_is_replaced() {
+        let (mut roster, turn) = busy();
+        assert_eq!(roster.lose(turn), Relief::Start);
+        let turn = roster.begin().unwrap();
+        assert_eq!(roster.lose(turn - 1), Relief::Enough);
+    }
+
+    #[test]
+    fn a_crew_that_ends_gives_no_more_turns() {
+        let (mut roster, turn) = busy();
+        roster.ending = true;
+        assert_eq!(roster.give_away(turn), Relief::Enough);
+        assert_eq!(roster.next(), Next::End);
+        assert!(roster.is_idle());
+    }
+}

@@ -1,0 +1,128 @@
+//! Counts the futures that somebody who closes a lane has to wait for.
+//!
+//! A future is counted from its call's submission until its callbacks are over. Resolving runs the
+//! user's code, which may close the same lane: such a thread must not wait for itself, nor for
+//! another one that is as far.
+//!
+//! Source:     docs/design/004-who-resolves.md.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Futures of one lane that somebody may have to wait for.
+#[derive(Default)]
+pub struct Unresolved {
+    counts: Mutex<Counts>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Those that have no result yet.
+    unset: usize,
+    /// Those of them that a thread has taken, to resolve them, which waits itself now.
+    stalled: usize,
+    /// Those that have a result, and whose callbacks are not over.
+    calling_back: usize,
+}
+
+impl Counts {
+    /// Whether the wait of a thread is over. One that is resolving itself waits for results only,
+    /// and not for those that depend on threads like itself: two of them would wait for each other.
+    fn are_over(&self, inside: bool) -> bool {
+        if inside {
+            self.unset <= self.stalled
+        } else {
+            self.unset == 0 && self.calling_back == 0
+        }
+    }
+}
+
+impl Unresolved {
+    fn change(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut counts);
+        if counts.unset <= counts.stalled {
+            self.changed.notify_all();
+        }
+    }
+
+    /// A future more.
+    pub fn add(&self) {
+        self.change(|counts| counts.unset += 1);
+    }
+
+    /// One has its result, or was not taken at all; with `calls_back`, its callbacks come next.
+    pub fn set(&self, calls_back: bool) {
+        self.change(|counts| {
+            counts.unset -= 1;
+            counts.calling_back += usize::from(calls_back);
+        });
+    }
+
+    /// The callbacks of one are over.
+    pub fn called_back(&self) {
+        self.change(|counts| counts.calling_back -= 1);
+    }
+
+    /// The thread that has taken one waits.
+    pub fn stall(&self) {
+        self.change(|counts| counts.stalled += 1);
+    }
+
+    /// It waits no more.
+    pub fn resume(&self) {
+        self.change(|counts| counts.stalled -= 1);
+    }
+
+    /// Whether nobody has to wait for a future of the lane.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.are_over(false)
+    }
+
+    /// Waits until every future is resolved, at most `limit`; false when it passed. `inside` says
+    /// that the thread is resolving one.
+    #[must_use]
+    pub fn wait_none(&self, inside: bool, limit: Duration) -> bool {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .changed
+            .wait_timeout_while(counts, limit, |counts| !counts.are_over(inside));
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_over(unresolved: &Unresolved, inside: bool) -> bool {
+        unresolved.wait_none(inside, Duration::ZERO)
+    }
+
+    #[test]
+    fn callbacks_are_waited_for_but_by_one_who_runs_some() {
+        let unresolved = Unresolved::default();
+        unresolved.add();
+        assert!(!is_over(&unresolved, true));
+        unresolved.set(true);
+        assert!(is_over(&unresolved, true));
+        assert!(!is_over(&unresolved, false));
+        unresolved.called_back();
+        assert!(is_over(&unresolved, false));
+    }
+
+    #[test]
+    fn threads_that_resolve_do_not_wait_for_each_other() {
+        let unresolved = Unresolved::default();
+        unresolved.add();
+        unresolved.add();
+        unresolved.stall();
+        assert!(!is_over(&unresolved, true));
+        unresolved.stall();
+        assert!(is_over(&unresolved, true));
+        assert!(!is_over(&unresolved, false));
+    }
+}
