@@ -21,7 +21,7 @@ import types
 from _pickle import loads
 
 from _offloop_worker.plain import fingerprint
-from _offloop_worker.unsent import Unsent
+from _offloop_worker.unsent import Unsent, refuse
 
 # Seen by type checkers alone: ``typing`` is not imported in workers.
 TYPE_CHECKING = False
@@ -197,7 +197,10 @@ def _with_attributes(key: Key, value: object) -> Iterable[tuple[Key, object]]:
     yield key, value
     module, name = key
     # Not `isinstance`, which would ask the object that stands for an unsent global.
-    if issubclass(type(value), type) and value.__qualname__ == name:  # type: ignore[attr-defined]
+    if issubclass(type(value), type):
+        cls: Any = value
+        if cls.__qualname__ != name or cls.__module__ not in (module, "__mp_main__"):
+            return
         for attribute, content in list(vars(value).items()):
             yield (module, f"{name}.{attribute}"), content
 
@@ -260,6 +263,8 @@ def find(module: str, path: str) -> Any:
     except KeyError:
         text = f"module {module!r} has no {root!r} in this process"
         raise AttributeError(text, name=root, obj=sys.modules.get(module)) from None
+    if type(found) is Unsent:
+        refuse(found)
     for name in rest.split(".") if rest else ():
         found = getattr(found, name)
     return found

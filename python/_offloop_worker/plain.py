@@ -21,7 +21,7 @@ SMALL_BYTES_MAX = 16 * 1024
 
 def fingerprint(value: object) -> bytes | None:
     """The same for equal values in both processes; None for what is no plain data, or large."""
-    if not is_plain(value, 8):
+    if not is_plain(value):
         return None
     try:
         # Protocol 3 has no lengths in it that a module's name would change.
@@ -39,31 +39,39 @@ _PLAIN_OBJECT_BYTES = object.__basicsize__ + 16
 """An object of this size has a dictionary and weak references, and no memory that C code fills."""
 
 
-def is_plain(value: object, depth: int) -> bool:
+def is_plain(value: object) -> bool:
     """Whether ``value`` is data: numbers, texts, containers of such, objects with nothing else."""
-    kind = type(value)
-    if kind in _ATOMS:
-        return True
-    if depth == 0:
-        return False
-    if kind in (list, tuple, set, frozenset, dict):
-        items: Any = value
-        if len(items) > _ITEMS_MAX:
+    waiting = [value]
+    left = _ITEMS_MAX
+    while waiting:
+        item: Any = waiting.pop()
+        kind = type(item)
+        if kind in _ATOMS:
+            continue
+        if kind in (list, tuple, set, frozenset, dict):
+            # What contains itself is counted until nothing is left.
+            left -= len(item) + 1
+            if left < 0:
+                return False
+            waiting.extend(item)
+            if kind is dict:
+                waiting.extend(item.values())
+        elif _is_plain_object(item, kind):
+            left -= 1
+            waiting.append(vars(item))
+        else:
             return False
-        if kind is dict and not all(is_plain(item, depth - 1) for item in items.values()):
-            return False
-        return all(is_plain(item, depth - 1) for item in items)
-    if (
-        kind.__reduce_ex__ is not object.__reduce_ex__
-        or kind.__reduce__ is not object.__reduce__
-        or getattr(kind, "__getstate__", None) is not getattr(object, "__getstate__", None)
-        or hasattr(kind, "__slots__")
-        or isinstance(value, type)
-    ):
-        return False
-    state = getattr(value, "__dict__", None)
+    return True
+
+
+def _is_plain_object(item: Any, kind: Any) -> bool:
+    """Whether an object is its dictionary and nothing else, and is pickled so."""
     return (
-        type(state) is dict
+        kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and getattr(kind, "__getstate__", None) is getattr(object, "__getstate__", None)
+        and not hasattr(kind, "__slots__")
+        and not isinstance(item, type)
         and kind.__basicsize__ <= _PLAIN_OBJECT_BYTES
-        and is_plain(state, depth - 1)
+        and type(getattr(item, "__dict__", None)) is dict
     )

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Unsent"]
+__all__ = ["Unsent", "refuse"]
 
 
 class Unsent:
@@ -22,7 +22,8 @@ class Unsent:
         return Unsent, object.__getattribute__(self, "_said")
 
 
-def _refuse(unsent: Unsent, *_arguments: object, **_keywords: object) -> Any:
+def refuse(unsent: Unsent, *_arguments: object, **_keywords: object) -> Any:
+    """Raise what there is to say about it, naming the function that uses it."""
     path, reason = object.__getattribute__(unsent, "_said")
     user = sys._getframe(1).f_code.co_name
     from _offloop_worker.exceptions import GlobalNotSent
@@ -43,4 +44,4 @@ _OPERATIONS = (
     *("pow", "matmul"),
 )
 for _operation in _OPERATIONS:
-    setattr(Unsent, f"__{_operation}__", _refuse)
+    setattr(Unsent, f"__{_operation}__", refuse)

@@ -178,6 +178,60 @@ CASES = {
         """,
         ["0", "GlobalNotSent True True", "True", "GlobalNotSent", "GlobalNotSent", "GlobalNotSent"],
     ),
+    "what_cannot_be_sent_at_all_fails_the_submission": (
+        """
+        import threading
+        class Holder:
+            def __init__(self): self.n = 1
+            lock = threading.Lock()
+        class Plain:
+            pass
+        lock = threading.Lock()
+        items = [Holder()]
+        def takes(value): return value
+        def default(value=lock): return 1
+        for submit in (
+            lambda: pool.submit(takes, Holder()),
+            lambda: pool.submit(default),
+            lambda: pool.submit(takes, [Plain(), Holder]),
+            lambda: pool.submit(lambda: items),
+        ):
+            error = submit().exception()
+            print(type(error).__name__, "lock" in str(error))
+        print(type(pool.submit(takes, Plain()).result()) is Plain)
+        """,
+        [
+            "PicklingError True",
+            "PicklingError True",
+            "PicklingError True",
+            "GlobalNotSent True",
+            "True",
+        ],
+    ),
+    "threads_change_globals_while_others_submit": (
+        """
+        import threading
+        class Slow:
+            def __reduce__(self): return Slow, ()
+        table, stop = {n: Slow() for n in range(20)}, threading.Event()
+        def change():
+            n = 20
+            while not stop.is_set():
+                table[n] = Slow()
+                table.pop(n - 3, None)
+                n += 1
+        def use(): return len(table) > 10
+        changing = threading.Thread(target=change)
+        changing.start()
+        try:
+            ends = {type(pool.submit(use).exception()).__name__ for _ in range(200)}
+        finally:
+            stop.set()
+            changing.join()
+        print(ends <= {"NoneType", "GlobalNotSent"}, "NoneType" in ends)
+        """,
+        ["True True"],
+    ),
     "caches": (
         """
         from functools import lru_cache, wraps

@@ -87,8 +87,11 @@ pub(crate) fn newest(py: Python<'_>, home: &Home) -> PyResult<Option<Arc<Definit
         let mut guard = state();
         let state = guard.as_mut().expect("made by `state`");
         // A thread that looked at the same time may have been later, and is then believed.
-        let later =
-            |other: &Arc<Definition>| newest.as_ref().is_none_or(|new| new.id() < other.id());
+        let later = |other: &Arc<Definition>| {
+            newest
+                .as_ref()
+                .is_none_or(|new| other.is_newer_than(new.id()))
+        };
         if !state.newest.as_ref().is_some_and(later) {
             state.newest.clone_from(&newest);
         }

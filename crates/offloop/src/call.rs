@@ -1,7 +1,8 @@
 //! A call on its way into a lane, and the ways in which it can be turned away.
 
+use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::arena::Block;
@@ -35,7 +36,7 @@ pub struct Definition {
     pub(crate) payload: Payload,
     /// What a worker must know before it can use this one.
     pub(crate) needs: Vec<Arc<Definition>>,
-    pub(crate) forgotten: Arc<Forgotten>,
+    pub(crate) numbers: Arc<Numbers>,
 }
 
 impl Definition {
@@ -43,6 +44,12 @@ impl Definition {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Whether it was made after the one of this number; both not long ago.
+    #[must_use]
+    pub fn is_newer_than(&self, id: u32) -> bool {
+        self.id.wrapping_sub(id).cast_signed() > 0
     }
 
     /// Its bytes.
@@ -54,23 +61,47 @@ impl Definition {
 
 impl Drop for Definition {
     fn drop(&mut self) {
-        self.forgotten.push(self.id);
+        self.numbers.give_back(self.id);
     }
 }
 
-/// Numbers of definitions that nobody holds any more, until the workers have been told.
+/// The numbers of definitions. One is given again only when nobody holds its definition any more,
+/// which takes four billion others.
 #[derive(Debug, Default)]
-pub(crate) struct Forgotten(Mutex<Vec<u32>>);
+pub(crate) struct Numbers(Mutex<Given>);
 
-impl Forgotten {
-    fn push(&self, id: u32) {
-        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.push(id);
+#[derive(Debug, Default)]
+struct Given {
+    last: u32,
+    held: HashSet<u32>,
+    /// Those that nobody holds, until the workers have been told.
+    forgotten: Vec<u32>,
+}
+
+impl Numbers {
+    fn lock(&self) -> MutexGuard<'_, Given> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn take(&self) -> Vec<u32> {
-        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *ids)
+    pub(crate) fn take(&self) -> u32 {
+        let mut given = self.lock();
+        loop {
+            given.last = given.last.wrapping_add(1);
+            let number = given.last;
+            if number != 0 && given.held.insert(number) {
+                return number;
+            }
+        }
+    }
+
+    fn give_back(&self, number: u32) {
+        let mut given = self.lock();
+        given.held.remove(&number);
+        given.forgotten.push(number);
+    }
+
+    pub(crate) fn take_forgotten(&self) -> Vec<u32> {
+        std::mem::take(&mut self.lock().forgotten)
     }
 }
 
@@ -202,5 +233,32 @@ pub(crate) fn refuse(error: offloop_core::SubmitError<Task>, broken: Option<&str
             reason: broken.unwrap_or(&reason).to_owned(),
         },
         _ => SubmitError::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_somebody_holds_is_not_given_again() {
+        let numbers = Arc::new(Numbers::default());
+        let define = || Definition {
+            id: numbers.take(),
+            payload: Payload::default(),
+            needs: Vec::new(),
+            numbers: Arc::clone(&numbers),
+        };
+        let (first, second) = (define(), define());
+        assert_eq!((first.id(), second.id()), (1, 2));
+        numbers.lock().last = u32::MAX - 1;
+        let last = define();
+        assert_eq!(last.id(), u32::MAX);
+        drop(second);
+        assert_eq!(numbers.take_forgotten(), [2]);
+        let next = define();
+        assert_eq!(next.id(), 2);
+        assert!(next.is_newer_than(last.id()));
+        assert!(!last.is_newer_than(next.id()));
     }
 }

@@ -307,7 +307,7 @@ impl Channel {
         newest: &Arc<Definition>,
         arena: &Arena,
     ) -> Result<(), PushError> {
-        if newest.id() <= self.surroundings {
+        if !newest.is_newer_than(self.surroundings) {
             return Ok(());
         }
         self.pass_chunks(&newest.payload.blocks, arena)?;

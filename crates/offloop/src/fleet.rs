@@ -146,7 +146,7 @@ impl Fleet {
     /// Remembers the newest of the program's surroundings.
     pub(crate) fn notice(&mut self, newest: &Arc<Definition>) {
         let known = self.surroundings.as_ref();
-        if known.is_none_or(|known| known.id() < newest.id()) {
+        if known.is_none_or(|known| newest.is_newer_than(known.id())) {
             self.surroundings = Some(Arc::clone(newest));
         }
     }

@@ -11,7 +11,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use offloop_sys::segment::OWNERS_MAX;
 use offloop_sys::{clock, fork, handshake, memory};
 
 use crate::arena::{Arena, ArenaError, Block};
-use crate::call::{Definition, Forgotten, LaneError, Payload};
+use crate::call::{Definition, LaneError, Numbers, Payload};
 use crate::crew::Crew;
 use crate::fleet::{Desk, Fleet, REPLY_BOUND};
 use crate::frame::NEEDS_MAX;
@@ -83,8 +82,7 @@ pub(crate) struct Shared {
     pub(crate) tee: OnceLock<Arc<Tee>>,
     cores: u32,
     pub(crate) generation: u32,
-    definitions: AtomicU32,
-    forgotten: Arc<Forgotten>,
+    numbers: Arc<Numbers>,
 }
 
 impl Shared {
@@ -305,7 +303,7 @@ impl State {
 
     /// Lets the workers forget what nobody holds any more; they are told with their next call.
     fn tell_forgotten(&mut self, shared: &Shared) {
-        let forgotten = shared.forgotten.take();
+        let forgotten = shared.numbers.take_forgotten();
         if !forgotten.is_empty() {
             for channel in self.fleets.values_mut().flat_map(Fleet::channels_mut) {
                 channel.forget(&forgotten);
@@ -397,8 +395,7 @@ impl Runtime {
             tee: OnceLock::new(),
             cores: u32::try_from(cores).unwrap_or(u32::MAX),
             generation: fork::generation(),
-            definitions: AtomicU32::new(0),
-            forgotten: Arc::default(),
+            numbers: Arc::default(),
         })))
     }
 
@@ -414,10 +411,10 @@ impl Runtime {
     pub fn define(&self, payload: Payload, needs: Vec<Arc<Definition>>) -> Arc<Definition> {
         assert!(needs.len() <= NEEDS_MAX, "{} needs", needs.len());
         Arc::new(Definition {
-            id: self.0.definitions.fetch_add(1, Ordering::Relaxed) + 1,
+            id: self.0.numbers.take(),
             payload,
             needs,
-            forgotten: Arc::clone(&self.0.forgotten),
+            numbers: Arc::clone(&self.0.numbers),
         })
     }
 

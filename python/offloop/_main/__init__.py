@@ -9,15 +9,24 @@ from __future__ import annotations
 import builtins
 import types
 from _pickle import dumps
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pickle import PickleBuffer, PicklingError
 from typing import Any
 
 from _offloop_worker import codec
 from _offloop_worker._offloop import Definition
 from offloop._main.module import examine, main_module
-from offloop._main.pickling import Key, is_at_home, pickle_for_worker
-from offloop._main.places import Check, Place, Probe, is_unbound, look, seconds, watch_function
+from offloop._main.pickling import Key, Pickled, is_at_home, pickle_for_worker
+from offloop._main.places import (
+    Check,
+    Place,
+    Probe,
+    is_unbound,
+    known,
+    look,
+    seconds,
+    watch_function,
+)
 
 __all__ = ["costs", "describe", "dumps_for_worker", "examine", "main_module"]
 
@@ -29,10 +38,9 @@ NEEDS_MAX = 1024
 class _Needs:
     """The places that a call uses, each once."""
 
-    def __init__(self, user: str, uses: Iterable[Key]) -> None:
+    def __init__(self, user: str, pickled: Pickled) -> None:
         self.places: list[Place] = []
-        self.checks: list[Check] = []
-        waiting = list(uses)
+        waiting = list(pickled.uses)
         seen = set(waiting)
         while waiting:
             key = waiting.pop()
@@ -45,6 +53,10 @@ class _Needs:
             fresh = [used for used in place.uses if used not in seen]
             seen.update(fresh)
             waiting.extend(fresh)
+        for module, path in pickled.references:
+            place = known((module, path))
+            if place is not None and place.unsent is not None:
+                raise PicklingError(f"{module}.{path} cannot be sent to a worker: {place.unsent}")
 
     def definitions(self) -> tuple[Definition, ...]:
         """What a worker must have, in no order: each is put in place when it is referred to."""
@@ -61,8 +73,8 @@ def dumps_for_worker(
     value: object, buffer_callback: Callable[[PickleBuffer], Any] | None
 ) -> tuple[bytes, tuple[Definition, ...]]:
     """Pickle ``value`` for a worker, with the definitions that it must have before."""
-    pickle, uses = pickle_for_worker(value, buffer_callback, None)
-    return pickle, _Needs("arguments", uses).definitions()
+    pickled = pickle_for_worker(value, buffer_callback, None)
+    return pickled.data, _Needs("arguments", pickled).definitions()
 
 
 Description = tuple[str, bytes, tuple[Definition, ...], list[Check] | None, list[Probe]]
@@ -80,13 +92,13 @@ def describe(function: Any) -> Description | None:
     name = f"{function.__module__}.{function.__qualname__}"
     if codec.is_importable(function):
         return name, dumps(function, 5), (), [], []
-    pickle, uses = pickle_for_worker(function, None, None)
-    needs = _Needs(name, uses)
+    pickled = pickle_for_worker(function, None, None)
+    needs = _Needs(name, pickled)
     own = Place(("", ""), {}, "", None)
     own.checks.clear()
     if not is_at_home(function):
         if isinstance(function, types.FunctionType):
-            watch_function(own, function, len(pickle), set())
+            watch_function(own, function, len(pickled.data), set())
         else:
             own.volatile = True
     places = [own, *needs.places]
@@ -98,7 +110,7 @@ def describe(function: Any) -> Description | None:
         (vars(place.value), place.attributes) for place in places if place.attributes is not None
     )
     is_volatile = any(place.volatile for place in places)
-    return name, pickle, needs.definitions(), None if is_volatile else checks, probes
+    return name, pickled.data, needs.definitions(), None if is_volatile else checks, probes
 
 
 def costs() -> dict[tuple[str, Key], float]:

@@ -15,11 +15,12 @@ import types
 import weakref
 from collections.abc import Callable, Iterable
 from pickle import PickleBuffer
-from typing import Any
+from typing import Any, NamedTuple
 
 from _offloop_worker import codec, namespace, rebuilding
 
 __all__ = [
+    "Pickled",
     "Key",
     "content_of",
     "is_at",
@@ -37,10 +38,21 @@ _GLOBAL_OPERATIONS = frozenset(
 )
 
 
+class Pickled(NamedTuple):
+    """A pickle for a worker."""
+
+    data: bytes
+    uses: list[Key]
+    """Every place that a worker must know before what it makes of the pickle is used."""
+    references: list[Key]
+    """Those among them without which it cannot even be unpickled."""
+
+
 class _Pickler(codec.ByValue):
     """Pickles for a worker, and notes the places that the pickle refers to."""
 
     uses: list[Key]
+    references: list[Key]
     defining: Key | None
 
     def refer(self, obj: Any) -> tuple[Any, ...] | None:
@@ -52,7 +64,9 @@ class _Pickler(codec.ByValue):
             own = self.defining[1]
             if path == own or path.startswith(f"{own}."):
                 return None
-        self.uses.append((module, path.partition(".")[0]))
+        key = (module, path.partition(".")[0])
+        self.uses.append(key)
+        self.references.append(key)
         return namespace.find, (module, path)
 
     def reduce_function(self, function: types.FunctionType) -> Any:
@@ -87,14 +101,17 @@ def pickle_for_worker(
     value: object,
     buffer_callback: Callable[[PickleBuffer], Any] | None,
     defining: Key | None,
-) -> tuple[bytes, list[Key]]:
+) -> Pickled:
+    """Pickle ``value``; ``defining`` is the place whose value it is, which goes by value.
+
+    Raises whatever the pickling of an object raises. May be called from any thread.
+    """
     with io.BytesIO() as file:
         pickler = codec.pickler_class(_Pickler)(file, protocol=5, buffer_callback=buffer_callback)
-        uses: list[Key] = []
-        pickler.uses = uses
+        pickler.uses, pickler.references = [], []
         pickler.defining = defining
         pickler.dump(value)
-        return file.getvalue(), uses
+        return Pickled(file.getvalue(), pickler.uses, pickler.references)
 
 
 def _members(function: types.FunctionType) -> dict[str, Any]:

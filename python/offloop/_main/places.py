@@ -17,10 +17,12 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+import threading
 import time
 import types
 from _pickle import dumps
 from enum import Enum
+from pickle import PicklingError
 from typing import Any
 
 from _offloop_worker import _offloop, codec
@@ -28,9 +30,10 @@ from _offloop_worker._offloop import Definition
 from _offloop_worker.namespace import DELETED, SOFT, UNSENT, VALUE
 from _offloop_worker.plain import SMALL_BYTES_MAX, is_plain
 from offloop._main.following import FIXED, fate_of, functions_in, is_named
-from offloop._main.module import MainModule, main_module
+from offloop._main.module import main_module
 from offloop._main.pickling import (
     Key,
+    Pickled,
     content_of,
     is_at,
     is_at_home,
@@ -39,7 +42,7 @@ from offloop._main.pickling import (
     space_name,
 )
 
-__all__ = ["Check", "Place", "Probe", "is_unbound", "look", "seconds", "watch_function"]
+__all__ = ["Check", "Place", "Probe", "is_unbound", "known", "look", "seconds", "watch_function"]
 
 
 MISSING = _offloop.MISSING
@@ -70,6 +73,7 @@ class Place:
         "key",
         "name",
         "probes",
+        "unsent",
         "uses",
         "value",
         "volatile",
@@ -86,6 +90,8 @@ class Place:
         self.checks: list[Check] = [(container, name, value)]
         self.probes: list[Probe] = []
         self.volatile = False
+        # Why it cannot be pickled, if it cannot.
+        self.unsent: str | None = None
         # How many a class had when its attributes were noted as places.
         self.attributes: int | None = None
 
@@ -136,26 +142,14 @@ def _forget_all() -> None:
     _table.clear()
 
 
-"""What workers must know of ``__main__`` before a call, told once for each version of it.
-
-A *place* is a global of a module whose members travel as definitions (``__main__``, or one that was
-given to ``cloudpickle.register_pickle_by_value``), or an attribute of a class there. What a call
-uses is followed from place to place: names in code, references in values, methods of classes. Each
-place that workers cannot have by an import is sent as a definition; a new one when it has changed:
-
-- rebound to another object;
-- changed in place, if its pickle takes at most `SMALL_BYTES_MAX`; of larger ones only the length is
-  compared.
-
-`_offloop_worker.namespace` is the other end.
-"""
 os.register_at_fork(after_in_child=_forget_all)
 
 
 def is_unbound(key: Key) -> bool:
     """Whether a name is bound to nothing here, and was not before: a built-in, as a rule."""
     module, path = key
-    return path in vars(builtins) and path not in vars(sys.modules[module]) and key not in _table
+    held = getattr(sys.modules.get(module), "__dict__", {})
+    return path in vars(builtins) and path not in held and key not in _table
 
 
 def seconds() -> dict[tuple[str, Key], float]:
@@ -174,6 +168,11 @@ def _locate(key: Key) -> tuple[Any, str, object] | None:
         if not isinstance(container, type):
             return None
     return container, name, _vars_of(container).get(name, MISSING)
+
+
+def known(key: Key) -> Place | None:
+    """The place as it was when it was last looked at."""
+    return _table.get(key)
 
 
 def look(key: Key, user: str) -> Place | None:
@@ -223,16 +222,13 @@ def _fill(place: Place, previous: Place | None) -> None:
     else:
         fate, mark = VALUE, b""
     is_rebound = previous is not None and previous.value is not value
-    if fate == VALUE and not is_rebound and (previous is not None or _has_by_import(place, main)):
-        fate = SOFT
-    if "." in path and fate == VALUE:
+    is_program_s = main is None or not main.is_imported
+    if fate == VALUE and not (
+        is_program_s and "." not in path and (previous is None or is_rebound)
+    ):
+        # What the worker's own calls have changed stays; but a script's names are the script's.
         fate = SOFT
     _send(place, previous, fate, mark)
-
-
-def _has_by_import(place: Place, main: MainModule | None) -> bool:
-    """Whether workers have something at this place by their import."""
-    return main is not None and main.is_imported and place.key[1].partition(".")[0] in main.bound
 
 
 def _follow(place: Place, value: Any) -> None:
@@ -248,7 +244,7 @@ def _follow(place: Place, value: Any) -> None:
         if module is not None and (module == "__main__" or codec.home_of(function) is not None):
             place.uses.extend((module, name) for name in names_of(function.__code__)[0])
     if not is_named(value) and not isinstance(value, FIXED):
-        plain = _plain_pickle(value) if is_plain(value, 8) else None
+        plain = _plain_pickle(value) if is_plain(value) else None
         if plain is not None and len(plain) <= SMALL_BYTES_MAX:
             place.probes.append((value, plain))
 
@@ -269,16 +265,18 @@ def _send(place: Place, previous: Place | None, kind: int, mark: bytes) -> None:
     module, path = place.key
     value: Any = place.value
     try:
-        data, uses = pickle_for_worker(value, None, place.key)
+        data, place.uses, references = _pickle(value, place.key)
+        _require(place.key, references)
     except Exception as error:
         # Its own pickling may raise anything. Where it is used, the text says so.
         main = main_module()
         if module == "__main__" and main.is_imported and path.partition(".")[0] in main.bound:
             return
-        reason = f"{type(error).__name__}: {error}"
-        _define(place, UNSENT, b"", reason.encode())
+        place.unsent = f"{type(error).__name__}: {error}"
+        if isinstance(value, (list, dict, set)):
+            place.probes.append((value, len(value)))
+        _define(place, UNSENT, b"", place.unsent.encode())
         return
-    place.uses = uses
     is_class = isinstance(value, type) and codec.home_of(value) is not None
     if is_class and is_at(module, value) and value.__qualname__ == path:
         _include_attributes(place, value)
@@ -288,6 +286,37 @@ def _send(place: Place, previous: Place | None, kind: int, mark: bytes) -> None:
         place.definition, place.data = previous.definition, data
         return
     _define(place, kind, mark, data)
+
+
+_ATTEMPTS = 10
+
+
+def _pickle(value: object, key: Key) -> Pickled:
+    """Pickle a value that other threads may be changing meanwhile."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return pickle_for_worker(value, None, key)
+        except RuntimeError as error:
+            if "changed size during iteration" not in str(error):
+                raise
+    return pickle_for_worker(value, None, key)
+
+
+_being_sent: set[tuple[int, Key]] = set()
+
+
+def _require(key: Key, references: list[Key]) -> None:
+    """See to it that what a pickle cannot do without can be sent; raises `PicklingError`."""
+    mine = (threading.get_ident(), key)
+    _being_sent.add(mine)
+    try:
+        for reference in references:
+            if (mine[0], reference) not in _being_sent:
+                place = look(reference, ".".join(key))
+                if place is not None and place.unsent is not None:
+                    raise PicklingError(f"{'.'.join(reference)} cannot be pickled: {place.unsent}")
+    finally:
+        _being_sent.discard(mine)
 
 
 def _define(place: Place, kind: int, mark: bytes, data: bytes) -> None:
@@ -349,8 +378,10 @@ def _watch(place: Place, value: Any, size: int, seen: set[int]) -> None:
         plain = _plain_pickle(value)
         if plain is None:
             place.volatile = True
-        else:
+        elif len(plain) <= SMALL_BYTES_MAX:
             place.probes.append((value, plain))
+        else:
+            _watch(place, value, len(plain), seen - {id(value)})
 
 
 def watch_function(place: Place, value: object, size: int, seen: set[int]) -> None:
