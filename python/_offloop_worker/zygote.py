@@ -49,10 +49,11 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     for name in settings["preload"]:
         __import__(name)
     _state["main"] = sys.modules["__main__"]
-    if settings["main"] is None:
-        main_module.make_main()
-    else:
-        main_module.import_main(*settings["main"])
+    main_module.make_main()
+    # What each worker imports for itself, if anything.
+    _state["start"] = None
+    if settings["main"] is not None:
+        _import_main(settings["main"])
     _state["initializer"] = settings["initializer"]
     _state["definitions"] = settings["definitions"]
     _state["memory_limit"] = settings["memory_limit"]
@@ -66,6 +67,40 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def _import_main(start: tuple[str | None, str | None]) -> None:
+    """Import the program's main module, unless that starts threads.
+
+    A forked worker would lack them, and find their locks held for ever. So a twin is forked before
+    the import, which takes this process's place if there are threads after it; its workers import
+    the main module each for itself, as processes of the standard start methods do.
+    """
+    from _thread import _count
+
+    from _offloop_worker import main_module
+
+    read, write = os.pipe()
+    twin = _offloop.fork()
+    if twin == 0:
+        os.close(write)
+        is_needed = os.read(read, 1)
+        os.close(read)
+        if not is_needed:
+            os._exit(0)
+        _state["start"] = start
+        return
+    os.close(read)
+    try:
+        main_module.import_main(*start)
+        if _count():
+            os.write(write, b"t")
+    finally:
+        os.close(write)
+        _, status = os.waitpid(twin, 0)
+    if _count():
+        # The twin has served in our place, and has ended.
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
 def _settle(settings: dict[str, Any]) -> None:
@@ -91,11 +126,15 @@ def _begin() -> None:
 
         resource.setrlimit(resource.RLIMIT_DATA, (_state["memory_limit"],) * 2)
         failure.memory_limit = _state["memory_limit"]
+    from _offloop_worker import main_module
+
+    if _state["start"] is not None:
+        _offloop.set_importing(True)
+        main_module.import_main(*_state["start"])
+        _offloop.set_importing(False)
     if _state["initializer"] is None:
         return
     try:
-        from _offloop_worker import main_module
-
         main_module.run_initializer(_state["initializer"], _state["definitions"])
     except BaseException:
         import logging

@@ -163,6 +163,25 @@ PROGRAMS = {
                 print(pool.submit(use).result(), pool.submit(encode).result())
                 print(pool.submit(json.dumps, {"a": 1}).result())
     """,
+    "threads_of_the_import": """
+        import queue, threading
+        questions, answers = queue.Queue(), queue.Queue()
+        def answer():
+            while True:
+                answers.put(questions.get() * 2)
+        threading.Thread(target=answer, daemon=True).start()
+        model = None
+        def load():
+            global model
+            questions.put(21)
+            model = answers.get(timeout=30)
+        def ask(n):
+            questions.put(n)
+            return answers.get(timeout=30), model
+        if __name__ == "__main__":
+            with make_pool(initializer=load) as pool:
+                print([pool.submit(ask, n).result() for n in range(4)])
+    """,
     "state_of_the_worker": """
         seen = []
         class Counter:
@@ -422,3 +441,20 @@ def test_import_that_fails_is_one_error_that_says_what_to_do(tmp_path):
                 print("the port is taken" in str(error), "__name__" in str(error))
     """
     assert run(tmp_path, textwrap.dedent(source)).splitlines() == ["BrokenProcessPool", "True True"]
+
+
+def test_library_that_starts_threads_as_it_is_imported_warns_nobody(tmp_path):
+    source = """
+        import numpy
+        import offloop
+        def work(size): return float(numpy.ones((size, size)).dot(numpy.ones((size, size))).sum())
+        if __name__ == "__main__":
+            with offloop.ProcessPool(2) as pool:
+                print(list(pool.map(work, [300, 300])))
+    """
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(source), encoding="utf-8")
+    command = [sys.executable, "-W", "always", os.fspath(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S)
+    assert (done.returncode, done.stdout) == (0, f"{[300.0**3] * 2}\n"), done.stderr
+    assert "multi-threaded" not in done.stderr

@@ -50,6 +50,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(functions::function_statistics, module)?)?;
     module.add_function(wrap_pyfunction!(lane::open_tracker_line, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
+    module.add_function(wrap_pyfunction!(worker::fork, module)?)?;
     module.add_function(wrap_pyfunction!(worker::work, module)?)?;
     module.add_function(wrap_pyfunction!(worker::lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(worker::on_interrupt, module)?)?;

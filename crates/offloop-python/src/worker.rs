@@ -94,20 +94,33 @@ pub(crate) fn serve(py: Python<'_>, prepare: &Bound<'_, PyAny>) -> PyResult<bool
         return Ok(false);
     }
     server.reply_setup(Ok(()))?;
-    let fork = names::function(py, "os", "fork")?.unbind();
-    let seed = py.detach(|| {
-        server.serve(|| {
-            Python::attach(|py| {
-                let pid: PyResult<i32> = fork.bind(py).call0().and_then(|pid| pid.extract());
-                pid.map(|pid| (pid != 0).then_some(pid))
-                    .map_err(std::io::Error::from)
-            })
-        })
-    })?;
+    let seed = py.detach(|| server.serve(|| Python::attach(fork_process)))?;
     drop(server);
     let is_worker = seed.is_some();
     *SEED.lock().unwrap_or_else(PoisonError::into_inner) = seed;
     Ok(is_worker)
+}
+
+/// Forks this process, as `os.fork` does, but for its warning about threads: those of a library that
+/// a main module has imported see to themselves at a fork, and ours has no others.
+fn fork_process(_py: Python<'_>) -> std::io::Result<Option<i32>> {
+    // SAFETY: attached; the interpreter's own steps around a fork, in their order. The child goes
+    // on as `os.fork` lets it go on, with the one thread that it has.
+    unsafe {
+        pyo3::ffi::PyOS_BeforeFork();
+        let forked = offloop_sys::process::fork();
+        match forked {
+            Ok(None) => pyo3::ffi::PyOS_AfterFork_Child(),
+            _ => pyo3::ffi::PyOS_AfterFork_Parent(),
+        }
+        forked
+    }
+}
+
+/// Forks a zygote; 0 in the child.
+#[pyfunction]
+pub(crate) fn fork(py: Python<'_>) -> PyResult<i32> {
+    Ok(fork_process(py)?.unwrap_or(0))
 }
 
 /// Takes calls until there are no more; `begin` is run before the first.
