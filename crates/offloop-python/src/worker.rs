@@ -101,8 +101,8 @@ pub(crate) fn serve(py: Python<'_>, prepare: &Bound<'_, PyAny>) -> PyResult<bool
     Ok(is_worker)
 }
 
-/// Forks this process, as `os.fork` does, but for its warning about threads: those of a library that
-/// a main module has imported see to themselves at a fork, and ours has no others.
+/// Forks this process, as `os.fork` does, but for its warning about threads: those of a library
+/// that a main module has imported see to themselves at a fork, and there are no others.
 fn fork_process(_py: Python<'_>) -> std::io::Result<Option<i32>> {
     // SAFETY: attached; the interpreter's own steps around a fork, in their order. The child goes
     // on as `os.fork` lets it go on, with the one thread that it has.
