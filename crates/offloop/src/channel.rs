@@ -7,6 +7,8 @@
 //! Errors:     `Violation`: the worker broke the protocol, and is killed.
 //! Threads:    only under the runtime's lock.
 
+mod telling;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,9 +25,10 @@ use offloop_sys::{handshake, process};
 
 use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
 use crate::call::{Definition, Payload};
+use crate::channel::telling::Told;
 use crate::frame::{
     self, BlockAddress, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_HOLDS_BLOCKS,
-    FLAG_PAYLOAD_IN_BLOCK, FORGET_MAX, Head, Header, Kind,
+    FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
 };
 use crate::outcome::{ReturnedBlocks, Status};
 use crate::releases::OwedReleases;
@@ -110,15 +113,7 @@ pub(crate) struct Channel {
     completions: Consumer<SegmentRing>,
     sequence: u64,
     flights: VecDeque<Flight>,
-    /// Definitions that the worker has; bounded by those that the program holds.
-    known: HashSet<u32>,
-    /// Those with blocks that it may not have read: each until the call that follows it in the
-    /// ring, or a later one, is completed.
-    unread: VecDeque<(u64, Arc<Definition>)>,
-    /// Those of them that it may forget; it is told with its next call.
-    forgotten: Vec<u32>,
-    /// The newest of the program's surroundings that the worker was told of.
-    pub(crate) surroundings: u32,
+    told: Told,
     owners: u64,
     chunks: HashSet<u32>,
     /// Chunks that are gone, and that the worker has not been told of: its socket was full.
@@ -156,10 +151,7 @@ impl Channel {
             segment,
             sequence: 0,
             flights: VecDeque::new(),
-            known: HashSet::new(),
-            unread: VecDeque::new(),
-            forgotten: Vec::new(),
-            surroundings: 0,
+            told: Told::default(),
             owners: 0,
             chunks: HashSet::new(),
             closed_chunks: Vec::new(),
@@ -188,18 +180,7 @@ impl Channel {
         self.tell_closed();
         self.tell_forgotten()?;
         self.pass_owner(call)?;
-        if let Some(newest) = call.surroundings {
-            self.tell_surroundings(newest, call.arena)?;
-        }
-        for need in call.needs {
-            self.define(need, call.arena)?;
-        }
-        if let Some(function) = call.function {
-            for need in &function.needs {
-                self.define(need, call.arena)?;
-            }
-            self.define(function, call.arena)?;
-        }
+        self.tell_needs(call)?;
         self.pass_chunks(&call.payload.blocks, call.arena)?;
         let sequence = self.sequence + 1;
         let header = Header {
@@ -261,66 +242,6 @@ impl Channel {
                 | io::ErrorKind::ConnectionReset => Ok(()),
                 _ => Err(PushError::Gone),
             },
-        }
-    }
-
-    fn define(&mut self, definition: &Arc<Definition>, arena: &Arena) -> Result<(), PushError> {
-        if self.known.contains(&definition.id()) {
-            return Ok(());
-        }
-        self.pass_chunks(&definition.payload.blocks, arena)?;
-        let header = Header {
-            function: definition.id(),
-            ..Header::of(Kind::Define)
-        };
-        self.push_frame(header, &definition.payload)?;
-        self.known.insert(definition.id());
-        self.keep_until_read(definition);
-        Ok(())
-    }
-
-    /// Nobody will name these any more; the worker hears it with its next call.
-    pub(crate) fn forget(&mut self, ids: &[u32]) {
-        let Self {
-            known, forgotten, ..
-        } = self;
-        forgotten.extend(ids.iter().filter(|id| known.remove(id)));
-    }
-
-    fn tell_forgotten(&mut self) -> Result<(), PushError> {
-        while !self.forgotten.is_empty() {
-            let from = self.forgotten.len().saturating_sub(FORGET_MAX);
-            let numbers = &self.forgotten[from..];
-            let payload = Payload {
-                inline: numbers.iter().flat_map(|id| id.to_ne_bytes()).collect(),
-                ..Payload::default()
-            };
-            self.push_frame(Header::of(Kind::Forget), &payload)?;
-            self.forgotten.truncate(from);
-        }
-        Ok(())
-    }
-
-    /// Workers never go back: a call that waited while the program went on sees what is newer.
-    pub(crate) fn tell_surroundings(
-        &mut self,
-        newest: &Arc<Definition>,
-        arena: &Arena,
-    ) -> Result<(), PushError> {
-        if !newest.is_newer_than(self.surroundings) {
-            return Ok(());
-        }
-        self.pass_chunks(&newest.payload.blocks, arena)?;
-        self.push_frame(Header::of(Kind::Surroundings), &newest.payload)?;
-        self.keep_until_read(newest);
-        self.surroundings = newest.id();
-        Ok(())
-    }
-
-    fn keep_until_read(&mut self, definition: &Arc<Definition>) {
-        if !definition.payload.blocks.is_empty() {
-            let reader = (self.sequence + 1, Arc::clone(definition));
-            self.unread.push_back(reader);
         }
     }
 
@@ -515,13 +436,7 @@ impl Channel {
         }
         // Until here the call counts as running: it is lost with a worker that lies about it.
         self.flights.pop_front();
-        while self
-            .unread
-            .front()
-            .is_some_and(|(reader, _)| *reader <= sequence)
-        {
-            self.unread.pop_front();
-        }
+        self.note_read(sequence);
         Ok(Some(Completed {
             task,
             sequence,

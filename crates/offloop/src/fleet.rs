@@ -154,7 +154,7 @@ impl Fleet {
     /// Puts what its zygote does not know of the surroundings in front of a new worker, which
     /// follows before its initializer.
     pub(crate) fn brief(&self, channel: &mut Channel, arena: &Arena) {
-        channel.surroundings = self.launch.surroundings;
+        channel.begin_with(self.launch.surroundings);
         if let Some(newest) = &self.surroundings {
             // A worker that cannot be told now is told with its first call.
             let _ = channel.tell_surroundings(newest, arena);
