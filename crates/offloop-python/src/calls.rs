@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::codec::{self, Allocate, Receiver};
-use crate::functions::{self, FunctionStatistics};
+use crate::functions::{self, FunctionStatistics, KnownFunction};
 use crate::lane::Home;
 use crate::lifted::Parts;
 
@@ -19,15 +19,20 @@ pub(crate) struct EncodedCall {
     pub(crate) statistics: Option<Arc<FunctionStatistics>>,
 }
 
-/// Encodes `callable(*arguments, **keywords)`; owner and token are filled in at submission.
+/// Encodes `callable(*arguments, **keywords)`; `known` is what workers know it as, if they do.
+/// Owner and token are filled in at submission.
 pub(crate) fn encode(
     py: Python<'_>,
     home: &Home,
     callable: &Bound<'_, PyAny>,
+    known: Option<KnownFunction>,
     arguments: &Bound<'_, PyTuple>,
     keywords: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<EncodedCall> {
-    let known = functions::lookup(py, &home.runtime, &home.allocate, callable)?;
+    let known = match known {
+        Some(known) => Some(known),
+        None => functions::describe(py, &home.runtime, &home.allocate, callable)?,
+    };
     let parts = Parts {
         callable: known.is_none().then(|| callable.clone()),
         arguments: arguments.clone(),

@@ -101,12 +101,9 @@ fn tables() -> MutexGuard<'static, Option<Tables>> {
     tables
 }
 
-/// The number of `callable`, when it is something that workers remember; `None` when it is to be
-/// pickled with its arguments (bound methods, partials, instances).
-pub(crate) fn lookup(
+/// The number of `callable`, if workers know it as it is now.
+pub(crate) fn known(
     py: Python<'_>,
-    runtime: &Runtime,
-    allocate: &Allocate,
     callable: &Bound<'_, PyAny>,
 ) -> PyResult<Option<KnownFunction>> {
     let key = callable.as_ptr() as usize;
@@ -117,16 +114,12 @@ pub(crate) fn lookup(
             .and_then(|tables| tables.by_object.get(&key));
         match entry.map(|entry| (&entry.validity, &entry.known)) {
             Some((Validity::Name, known)) => return Ok(Some(known.clone())),
-            Some((Validity::Checked(checks), known)) => Some((Arc::clone(checks), known.clone())),
-            Some((Validity::Volatile, _)) | None => None,
+            Some((Validity::Checked(checks), known)) => (Arc::clone(checks), known.clone()),
+            Some((Validity::Volatile, _)) | None => return Ok(None),
         }
     };
-    if let Some((checks, known)) = found
-        && checks.hold(py)?
-    {
-        return Ok(Some(known));
-    }
-    describe(py, runtime, allocate, callable)
+    let (checks, known) = found;
+    Ok(checks.hold(py)?.then_some(known))
 }
 
 impl Checks {
@@ -180,7 +173,8 @@ fn stands_at(
 /// Whether `object` has the length, or the pickle, that it had.
 fn looks_like(py: Python<'_>, object: &Py<PyAny>, seen: &Py<PyAny>) -> PyResult<bool> {
     let Ok(pickle) = seen.bind(py).cast::<PyBytes>() else {
-        return Ok(object.bind(py).len()? == seen.extract::<usize>(py)?);
+        let length = seen.extract::<usize>(py)?;
+        return Ok(object.bind(py).len().is_ok_and(|now| now == length));
     };
     let names = names::names(py)?;
     let arguments = [object.as_ptr(), names.five.as_ptr()];
@@ -200,7 +194,9 @@ type Description<'py> = (
     Vec<(Py<PyAny>, Py<PyAny>)>,
 );
 
-fn describe(
+/// The number of `callable` when it is something that workers remember, sent as it is now; `None`
+/// when it is to be pickled with its arguments (bound methods, partials, instances).
+pub(crate) fn describe(
     py: Python<'_>,
     runtime: &Runtime,
     allocate: &Allocate,

@@ -19,6 +19,7 @@ use crate::calls::{self, EncodedCall};
 use crate::codec::Allocate;
 use crate::coroutines;
 use crate::definitions;
+use crate::functions::{self, KnownFunction};
 use crate::names::{function, raise};
 use crate::owner;
 use crate::pending::{self, Pending, Waiter};
@@ -208,10 +209,10 @@ impl Lane {
     ) -> PyResult<Submitted> {
         self.check_process()?;
         check_not_importing()?;
-        coroutines::refuse(callable)?;
+        let known = look_up(py, callable)?;
         let options = calls::options(timeout, run_timeout, retries)?;
         let surroundings = self.look_around(py)?;
-        let encoded = match calls::encode(py, &self.home, callable, arguments, keywords) {
+        let encoded = match calls::encode(py, &self.home, callable, known, arguments, keywords) {
             Ok(encoded) => encoded,
             Err(error) if is_refusal(py, &error)? => return Err(error),
             Err(error) => return Ok(Submitted::Failed(error.into_value(py).into_any())),
@@ -260,7 +261,7 @@ impl Lane {
     ) -> PyResult<(Bound<'py, PyAny>, u64)> {
         self.check_process()?;
         check_not_importing()?;
-        coroutines::refuse(callable)?;
+        let known = look_up(py, callable)?;
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let options = calls::options(timeout, run_timeout, retries)?;
@@ -268,7 +269,7 @@ impl Lane {
         let EncodedCall {
             mut call,
             statistics,
-        } = calls::encode(py, &self.home, callable, arguments, keywords)?;
+        } = calls::encode(py, &self.home, callable, known, arguments, keywords)?;
         let event_loop = owner.get().event_loop(py);
         let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
         let token = pending::insert(Pending {
@@ -429,6 +430,15 @@ fn check_not_importing() -> PyResult<()> {
         ));
     }
     Ok(())
+}
+
+/// What workers know a callable as; one that they do not know must be one that they can run.
+fn look_up(py: Python<'_>, callable: &Bound<'_, PyAny>) -> PyResult<Option<KnownFunction>> {
+    let known = functions::known(py, callable)?;
+    if known.is_none() {
+        coroutines::refuse(callable)?;
+    }
+    Ok(known)
 }
 
 /// What became of a submission.
