@@ -110,21 +110,60 @@ class ByValue:
         reduced = super().reducer_override(cls)  # type: ignore[misc]
         if not isinstance(reduced, tuple) or len(reduced) != 6:
             return reduced
-        make, arguments, state = reduced[:3]
+        make, arguments, state = _complete_reduction(cls, *reduced[:3])
         rebuilding.note_complete(cls)
         begin = (make, arguments, home_of(cls), cls.__qualname__)
         return rebuilding.begin_class, begin, state, None, None, rebuilding.complete_class
 
     def reduce_named(self, obj: Any) -> Any:
-        """A cache around a function, by value; of others cloudpickle or pickle knows better."""
-        if type(obj).__name__ != "_lru_cache_wrapper" or is_importable(obj):
+        """By value what the plain pickler would name: a cache around a function, a new type."""
+        kind = type(obj)
+        if is_importable(obj):
             return NotImplemented
-        limits = obj.cache_parameters()
-        return rebuilding.make_cached, (obj.__wrapped__, limits["maxsize"], limits["typed"])
+        if kind.__name__ == "_lru_cache_wrapper":
+            limits = obj.cache_parameters()
+            return rebuilding.make_cached, (obj.__wrapped__, limits["maxsize"], limits["typed"])
+        if kind.__name__ == "NewType":
+            return rebuilding.make_new_type, (obj.__module__, obj.__name__, obj.__supertype__)
+        if kind.__name__ == "TypeAliasType":
+            return rebuilding.make_alias, (kind, obj.__name__, obj.__value__, obj.__type_params__)
+        if kind.__name__ in ("ParamSpec", "TypeVarTuple"):
+            return kind, (obj.__name__,)
+        return NotImplemented
 
 
 _ARRAYS_BECOME_WRITABLE = sys.version_info < (3, 14)
 """Pickle's protocols before 5, the standard pool's until then, have no word for a read-only one."""
+
+
+def _complete_reduction(cls: Any, make: Any, arguments: Any, state: Any) -> Reduction:
+    """What cloudpickle leaves out of a class: its slots, and what its constructor gave members."""
+    slots = vars(cls).get("__slots__")
+    # A named tuple makes its own.
+    is_tuple = issubclass(cls, tuple) and hasattr(cls, "_fields")
+    if slots is not None and isinstance(arguments[3], dict) and not is_tuple:
+        arguments = (*arguments[:3], {**arguments[3], "__slots__": slots}, *arguments[4:])
+        kept = {
+            name: value
+            for name, value in state[0].items()
+            if name != "__slots__" and not isinstance(value, types.MemberDescriptorType)
+        }
+        state = (kept, *state[1:])
+    members = vars(cls).get("_member_map_")
+    if isinstance(members, dict):
+        own = {name: _own_attributes(member) for name, member in members.items()}
+        if any(own.values()):
+            state = (*state[:2], own)
+    return make, arguments, state
+
+
+def _own_attributes(member: Any) -> dict[str, Any]:
+    held = getattr(member, "__dict__", {})
+    return {name: value for name, value in held.items() if name not in _MEMBER_ATTRIBUTES}
+
+
+_MEMBER_ATTRIBUTES = frozenset(("_value_", "_name_", "__objclass__", "_sort_order_"))
+"""What the enum itself gives its members."""
 
 _NAMED_KINDS = frozenset(
     ("_lru_cache_wrapper", "NewType", "TypeVar", "ParamSpec", "TypeVarTuple", "TypeAliasType")

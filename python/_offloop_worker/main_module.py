@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import types
-from _pickle import loads
 
 from _offloop_worker import namespace
 from _offloop_worker.plain import fingerprint
@@ -71,7 +70,7 @@ def run_initializer(pickled: bytes, definitions: list[tuple[int, bytes]]) -> Non
         for number, data in definitions:
             namespace.announce(number, data)
         namespace.enter(tuple(number for number, _ in definitions))
-        initializer, arguments = loads(pickled)
+        initializer, arguments = namespace.load(pickled)
     finally:
         _offloop.set_importing(False)
     before = {key: (value, fingerprint(value)) for key, value in namespace.members()}

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import sys
 import types
-from _pickle import loads
+from _pickle import Unpickler, loads
+from io import BytesIO
 
 from _offloop_worker.plain import fingerprint
 from _offloop_worker.unsent import Unsent, refuse
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DELETED",
+    "IMPORTED",
     "MAYBE",
     "SOFT",
     "UNSENT",
@@ -45,6 +47,7 @@ __all__ = [
     "homes",
     "is_being_bound",
     "is_from_program",
+    "load",
     "members",
     "note_import",
     "own",
@@ -54,12 +57,12 @@ __all__ = [
 ]
 
 
-VALUE, SOFT, MAYBE, DELETED, UNSENT = range(5)
+VALUE, SOFT, MAYBE, DELETED, UNSENT, IMPORTED = range(6)
 """Kinds of definitions.
 
 A value that the program has bound to a name; one that it has changed in place, which does not
 replace what this worker has changed itself; the same, unless it is as imported; no value any more;
-one that could not be sent.
+one that could not be sent; what the import has made.
 """
 
 
@@ -90,6 +93,10 @@ _namespaces: dict[str, dict[str, Any]] = {}
 _owned: set[Key] = set()
 _imported: frozenset[str] = frozenset()
 _marks: dict[Key, bytes] = {}
+# Names whose definition is forgotten, the oldest first.
+_orphans: dict[Key, int] = {}
+_ORPHANS_MAX = 256
+_originals: dict[Key, object] = {}
 
 
 def announce(number: int, data: bytes) -> None:
@@ -100,9 +107,20 @@ def announce(number: int, data: bytes) -> None:
 
 
 def forget(numbers: Iterable[int]) -> None:
-    """Drop definitions that the program will not name again; what they bound stays bound."""
+    """Drop definitions that the program will not name again; what they bound stays for a while."""
     for number in numbers:
-        _definitions.pop(number, None)
+        definition = _definitions.pop(number, None)
+        if definition is not None and _current.get(definition.key) == number:
+            _orphans[definition.key] = number
+    while len(_orphans) > _ORPHANS_MAX:
+        key, number = next(iter(_orphans.items()))
+        del _orphans[key]
+        if _current.get(key) == number and key not in _owned:
+            # Most likely its name is gone from the program; if not, its next version comes.
+            del _current[key]
+            _marks.pop(key, None)
+            if "." not in key[1]:
+                space_of(key[0]).pop(key[1], None)
 
 
 def enter(numbers: tuple[int, ...]) -> None:
@@ -111,7 +129,11 @@ def enter(numbers: tuple[int, ...]) -> None:
     _wanted = {_definitions[number].key: number for number in numbers}
     for key, number in _wanted.items():
         if _current.get(key) != number:
-            _bind(number)
+            try:
+                _bind(number)
+            except Exception as error:
+                # Perhaps the call does not even use it; if it does, it says so.
+                _store_unsent(number, f"{type(error).__name__}: {error}")
 
 
 def _bind(number: int) -> None:
@@ -135,14 +157,36 @@ def _bind(number: int) -> None:
     _being_bound.add(number)
     try:
         if not definition.loaded and definition.kind in (VALUE, SOFT, MAYBE):
-            definition.value = loads(definition.data)
+            definition.value = load(definition.data)
             definition.data, definition.loaded = b"", True
+        if definition.kind == IMPORTED:
+            definition.value = _originals.get(key)
         _store(definition)
         _current[key] = number
         for place, value in _with_attributes(key, definition.value):
             _mark(place, value)
     finally:
         _being_bound.discard(number)
+
+
+def _store_unsent(number: int, reason: str) -> None:
+    definition = _definitions[number]
+    module, path = definition.key
+    if "." not in path and definition.kind != MAYBE:
+        space_of(module)[path] = Unsent(path, reason)
+        _current[definition.key] = number
+
+
+class _Unpickler(Unpickler):
+    """Reads references to globals that are objects of their own."""
+
+    def persistent_load(self, key: Key) -> Any:
+        return find(*key)
+
+
+def load(data: bytes) -> Any:
+    """Unpickle what the program has pickled for this namespace."""
+    return _Unpickler(BytesIO(data)).load()
 
 
 def is_being_bound(key: Key) -> bool:
@@ -166,6 +210,7 @@ def note_import(names: Iterable[str]) -> None:
     global _imported
     _imported = frozenset(names)
     for key, value in members():
+        _originals[key] = value
         _mark(key, value)
 
 

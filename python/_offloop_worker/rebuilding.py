@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "begin_class",
     "complete_class",
+    "make_alias",
     "make_cached",
     "make_function",
+    "make_new_type",
     "note_complete",
     "set_function_state",
 ]
@@ -47,6 +49,20 @@ def make_cached(function: Callable[..., Any], maxsize: int | None, typed: bool) 
     from functools import lru_cache
 
     return lru_cache(maxsize, typed)(function)
+
+
+def make_new_type(module: str, name: str, supertype: Any) -> Any:
+    """A new type of the same name."""
+    from typing import NewType
+
+    made = NewType(name, supertype)  # type: ignore[misc]
+    made.__module__ = module
+    return made
+
+
+def make_alias(kind: Any, name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
+    """An alias of a type; ``kind`` is what the ``type`` statement makes."""
+    return kind(name, value, type_params=parameters)
 
 
 _complete: Any = None
@@ -92,11 +108,13 @@ def _without_hooks(make: Callable[..., type], arguments: tuple[Any, ...]) -> typ
             type.__setattr__(base, "__init_subclass__", hook)
 
 
-def complete_class(cls: type, state: tuple[Any, Any]) -> None:
+def complete_class(cls: Any, state: tuple[Any, ...]) -> None:
     """Give a new class its attributes; one that is complete keeps those that it has."""
     if _complete is not None and cls in _complete:
         return
     from cloudpickle import cloudpickle as travel  # type: ignore[import-untyped]
 
-    travel._class_setstate(cls, state)
+    travel._class_setstate(cls, state[:2])
+    for name, attributes in state[2].items() if len(state) > 2 else ():
+        vars(cls.__members__[name]).update(attributes)
     note_complete(cls)

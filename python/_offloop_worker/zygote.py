@@ -46,14 +46,12 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     # The first is the line to the program's resource tracker.
     inheritance.give_tracker(descriptors[0])
     inheritance.adopt(descriptors[1:])
-    for name in settings["preload"]:
-        __import__(name)
     _state["main"] = sys.modules["__main__"]
     main_module.make_main()
     # What each worker imports for itself, if anything.
-    _state["start"] = None
-    if settings["main"] is not None:
-        _import_main(settings["main"])
+    _state["imports"] = None
+    if settings["preload"] or settings["main"] is not None:
+        _import_once(settings["preload"], settings["main"])
     _state["initializer"] = settings["initializer"]
     _state["definitions"] = settings["definitions"]
     _state["memory_limit"] = settings["memory_limit"]
@@ -69,16 +67,14 @@ def _prepare(setup: bytes, descriptors: list[int]) -> None:
     gc.enable()
 
 
-def _import_main(start: tuple[str | None, str | None]) -> None:
-    """Import the program's main module, unless that starts threads.
+def _import_once(preload: list[str], start: tuple[str | None, str | None] | None) -> None:
+    """Import what all workers need, unless that starts threads.
 
     A forked worker would lack them, and find their locks held for ever. So a twin is forked before
-    the import, which takes this process's place if there are threads after it; its workers import
-    the main module each for itself, as processes of the standard start methods do.
+    the imports, which takes this process's place if there are threads after them; its workers
+    import the same each for itself, as processes of the standard start methods do.
     """
     from _thread import _count
-
-    from _offloop_worker import main_module
 
     read, write = os.pipe()
     twin = _offloop.fork()
@@ -88,11 +84,11 @@ def _import_main(start: tuple[str | None, str | None]) -> None:
         os.close(read)
         if not is_needed:
             os._exit(0)
-        _state["start"] = start
+        _state["imports"] = (preload, start)
         return
     os.close(read)
     try:
-        main_module.import_main(*start)
+        _import(preload, start)
         if _count():
             os.write(write, b"t")
     finally:
@@ -101,6 +97,15 @@ def _import_main(start: tuple[str | None, str | None]) -> None:
     if _count():
         # The twin has served in our place, and has ended.
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _import(preload: list[str], start: tuple[str | None, str | None] | None) -> None:
+    from _offloop_worker import main_module
+
+    for name in preload:
+        __import__(name)
+    if start is not None:
+        main_module.import_main(*start)
 
 
 def _settle(settings: dict[str, Any]) -> None:
@@ -128,9 +133,9 @@ def _begin() -> None:
         failure.memory_limit = _state["memory_limit"]
     from _offloop_worker import main_module
 
-    if _state["start"] is not None:
+    if _state["imports"] is not None:
         _offloop.set_importing(True)
-        main_module.import_main(*_state["start"])
+        _import(*_state["imports"])
         _offloop.set_importing(False)
     if _state["initializer"] is None:
         return

@@ -342,8 +342,11 @@ class ProcessPool(_Executor):
         traceback: TracebackType | None,
     ) -> None:
         """Shut down and wait. Leaving the block by Ctrl-C stops what runs instead."""
-        self._leave(kind)
-        self._lane.wait_drained()
+        if _is_interrupt(kind):
+            self._lane.close("stop")
+            self._lane.wait_drained()
+        else:
+            self.shutdown(wait=True)
 
     async def __aenter__(self) -> ProcessPool:
         return self
@@ -355,13 +358,12 @@ class ProcessPool(_Executor):
         traceback: TracebackType | None,
     ) -> None:
         """As leaving a ``with`` block, but the loop goes on meanwhile."""
-        self._leave(kind)
+        if _is_interrupt(kind):
+            self._lane.close("stop")
+        else:
+            self.shutdown(wait=False)
         if not self._lane.is_drained():
             await asyncio.to_thread(self._lane.wait_drained)
-
-    def _leave(self, kind: type[BaseException] | None) -> None:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        self._close("stop" if interrupted else "drain")
 
 
 class PoolView(_Executor):
@@ -390,6 +392,10 @@ def _usable_cores() -> int:
 def _check_seconds(limit: float | None) -> None:
     if limit is not None and not 0 <= limit < float("inf"):
         raise ValueError(f"a time limit must be a number of seconds >= 0, not {limit!r}")
+
+
+def _is_interrupt(kind: type[BaseException] | None) -> bool:
+    return kind is not None and issubclass(kind, KeyboardInterrupt)
 
 
 async def _stopped(stopping: asyncio.Future[Any] | None) -> None:

@@ -182,6 +182,27 @@ PROGRAMS = {
             with make_pool(initializer=load) as pool:
                 print([pool.submit(ask, n).result() for n in range(4)])
     """,
+    "classes_that_refer_to_each_other": """
+        class Form:
+            class Meta: pass
+        Form.Meta.form = Form
+        class Owner: child = None
+        class Child: owner = Owner
+        Owner.child = Child
+        class Base:
+            kinds = []
+            def __init_subclass__(cls): Base.latest = cls; Base.kinds.append(cls.__name__)
+        class Impl(Base): parent = Base
+        layer = type("L", (), {})
+        for n in range(20):
+            layer = type("L", (), {"x": layer, "y": layer, "__module__": __name__})
+        def use():
+            return (Form.Meta.form is Form, Owner.child.owner is Owner, Base.latest.parent is Base,
+                    Base.kinds, layer.x is layer.y)
+        if __name__ == "__main__":
+            with make_pool() as pool:
+                print(pool.submit(use).result(30))
+    """,
     "state_of_the_worker": """
         seen = []
         class Counter:
@@ -458,3 +479,61 @@ def test_library_that_starts_threads_as_it_is_imported_warns_nobody(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S)
     assert (done.returncode, done.stdout) == (0, f"{[300.0**3] * 2}\n"), done.stderr
     assert "multi-threaded" not in done.stderr
+
+
+REPLACED = """
+    import functools, sys
+    import offloop
+    def trace(function):
+        @functools.wraps(function)
+        def inner(*arguments): return ("traced", function(*arguments))
+        return inner
+    class Real:
+        def method(self): return "real"
+    class Holder:
+        def __init__(self, held): self.held, self.extra = held, []
+    held = {"n": 1}
+    holder = Holder(held)
+    lock = object()
+    LIMIT = 1
+    def work(n): return n
+    def use(): return Real().method(), work(1), LIMIT
+    def write(n):
+        held["n"] = n
+        return holder.held["n"], holder.held is held, holder.extra
+    if __name__ == "__main__":
+        with offloop.ProcessPool(1) as pool:
+            show = lambda: print(pool.submit(use).result())
+            real, plain = Real.method, work
+            show()
+            Real.method = lambda self: "fake"
+            show()
+            Real.method = real
+            setattr(sys.modules["__main__"], "work", trace(work))
+            show()
+            work = plain
+            LIMIT = 2
+            show()
+            LIMIT = 1
+            show()
+            del work
+            print(type(pool.submit(use).exception()).__name__)
+            work = plain
+            show()
+            holder.extra.append(1)
+            print(pool.submit(write, 9).result())
+"""
+
+
+def test_what_replaces_a_name_counts_and_so_does_its_return(tmp_path):
+    done = run(tmp_path, textwrap.dedent(REPLACED))
+    assert done.splitlines() == [
+        "('real', 1, 1)",
+        "('fake', 1, 1)",
+        "('real', ('traced', 1), 1)",
+        "('real', 1, 2)",
+        "('real', 1, 1)",
+        "NameError",
+        "('real', 1, 1)",
+        "(9, True, [1])",
+    ]

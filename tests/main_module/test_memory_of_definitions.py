@@ -59,6 +59,23 @@ CASES = {
             assert pool.submit(lambda: text[0]).result() == number % 256
     run(100); show(); run(300); show()
     """,
+    "a_class_and_its_function_defined_again": """
+    def run(count):
+        for number in range(count):
+            source = "class Z:\\n    text = bytes(20_000)\\n    def m(self): return 1\\n"
+            exec(source + "def fz(): return Z().m()", globals())
+            assert pool.submit(fz).result() == 1
+    run(500); show(); run(4_000); show()
+    """,
+    "names_that_come_and_go": """
+    def run(begin, end):
+        for number in range(begin, end):
+            globals()[f"name{number}"] = [b"x" * 10_000]
+            exec(f"def use{number}(): return len(name{number}[0])", globals())
+            assert pool.submit(globals()[f"use{number}"]).result() == 10_000
+            del globals()[f"use{number}"], globals()[f"name{number}"]
+    run(0, 5_000); show(); run(5_000, 10_000); show()
+    """,
     "arguments_of_a_local_class": """
     def run(count):
         for number in range(count):
@@ -116,8 +133,8 @@ def test_large_global_is_pickled_once_for_each_object(tmp_path):
 
 
 def test_function_that_needs_more_than_a_ring_holds_is_refused(tmp_path):
-    names = "\n".join(f"    g{n} = [{n}]" for n in range(1_100))
-    uses = ", ".join(f"g{n}" for n in range(1_100))
+    names = "\n".join(f"    g{n} = [{n}]" for n in range(3_200))
+    uses = ", ".join(f"g{n}" for n in range(3_200))
     source = f"""
     import offloop
 {names}
@@ -130,14 +147,14 @@ def test_function_that_needs_more_than_a_ring_holds_is_refused(tmp_path):
     done = run_program(tmp_path, source)
     assert done.returncode == 0, done.stderr
     refusal, few = done.stdout.splitlines()
-    assert "1101 names" in refusal
-    assert "limit 1024" in refusal
+    assert "3201 names" in refusal
+    assert "limit 3072" in refusal
     assert few == "([0], [1])"
 
 
 def test_as_many_definitions_as_a_ring_holds_arrive(tmp_path):
-    names = "\n".join(f"    g{n} = [{n}, {'x' * (n % 400)!r}]" for n in range(1_000))
-    uses = ", ".join(f"g{n}" for n in range(1_000))
+    names = "\n".join(f"    g{n} = [{n}, {'x' * (n % 400)!r}]" for n in range(3_000))
+    uses = ", ".join(f"g{n}" for n in range(3_000))
     source = f"""
     import offloop
 {names}
@@ -149,7 +166,7 @@ def test_as_many_definitions_as_a_ring_holds_arrive(tmp_path):
     """
     done = run_program(tmp_path, source)
     assert done.returncode == 0, done.stderr
-    total = sum(range(1_000))
+    total = sum(range(3_000))
     assert done.stdout.splitlines() == [str([total + t + n for n in range(4)]) for t in range(3)]
 
 

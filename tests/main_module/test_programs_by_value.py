@@ -208,6 +208,103 @@ CASES = {
             "True",
         ],
     ),
+    "globals_keep_their_identity": (
+        """
+        from collections import ChainMap
+        MISSING, cache, base = object(), {}, {"a": 1}
+        chained = ChainMap({}, base)
+        def get(key, default=MISSING): return default is MISSING
+        def remember(key, into=cache):
+            into[key] = key
+            return len(cache)
+        class Counter:
+            def __init__(self): self.n = 0
+            def count(self):
+                self.n += 1
+                return self.n
+        counter = Counter()
+        count = counter.count
+        class Node: pass
+        root = Node(); Node.root = root
+        items = []; items.append(items)
+        def chain():
+            base["b"] = 2
+            return chained["b"]
+        print(pool.submit(get, 1).result(), pool.submit(lambda d=MISSING: d is MISSING).result())
+        print([pool.submit(remember, n).result() for n in range(2)], cache)
+        print(pool.submit(lambda: (count(), count(), counter.n)).result(), counter.n)
+        print(pool.submit(chain).result(), pool.submit(lambda: Node.root is root).result())
+        print(pool.submit(lambda: items[0] is items).result())
+        """,
+        ["True True", "[1, 2] {}", "(1, 2, 2) 0", "2 True", "True"],
+    ),
+    "code_that_runs_while_unpickling_finds_its_globals": (
+        """
+        import threading, zlib
+        class Locked:
+            def __init__(self): self.n, self.lock = 1, threading.Lock()
+            def __getstate__(self): return self.n
+            def __setstate__(self, n): self.n, self.lock = helper(n), threading.Lock()
+        class Key:
+            def __hash__(self): return zlib.crc32(b"")
+            def __eq__(self, other): return True
+        def helper(n): return n + zlib.crc32(b"")
+        locked, keyed = Locked(), {Key(): 1}
+        def use():
+            with locked.lock: return locked.n, keyed[Key()]
+        print(pool.submit(use).result())
+        """,
+        ["(1, 1)"],
+    ),
+    "what_cannot_be_unpickled_is_named_where_it_is_used": (
+        """
+        class Proxy:
+            def __init__(self, target): self._target = target
+            def __getattr__(self, name): return getattr(self._target, name)
+        proxy = Proxy([1])
+        def use(flag): return proxy.count(1) if flag else 0
+        print(pool.submit(use, False).result())
+        error = pool.submit(use, True).exception()
+        print(type(error).__name__, "'proxy'" in str(error), "RecursionError" in str(error))
+        """,
+        ["0", "GlobalNotSent True True"],
+    ),
+    "slots_new_types_and_members_with_attributes": (
+        """
+        from dataclasses import dataclass
+        from enum import Enum
+        from typing import NewType
+        class Point:
+            __slots__ = ("x", "__y")
+            def __init__(self): self.x, self.__y = 1, 2
+            def both(self): return self.x, self.__y
+        class Sub(Point):
+            __slots__ = ("z",)
+        @dataclass(slots=True, weakref_slot=True)
+        class Data:
+            a: int
+        @dataclass(slots=True, frozen=True)
+        class Frozen:
+            a: int
+        class Planet(Enum):
+            EARTH, MARS = (1.5, 2), (3.5, 4)
+            def __init__(self, mass, radius): self.mass, self.radius = mass, radius
+            @property
+            def pull(self): return self.mass / self.radius
+        UserId = NewType("UserId", int)
+        def use(point):
+            sub = Sub(); sub.z = 3
+            here = hasattr(Point(), "__dict__"), Planet.EARTH.pull, Planet.MARS.mass, UserId(3)
+            return point, sub, Data(1), Frozen(2), here
+        point, sub, data, frozen, here = pool.submit(use, Point()).result()
+        print(point.both(), sub.both(), sub.z, data, frozen, here)
+        print(type(point) is Point, type(data) is Data, type(frozen) is Frozen)
+        """,
+        [
+            "(1, 2) (1, 2) 3 Data(a=1) Frozen(a=2) (False, 0.75, 3.5, 3)",
+            "True True True",
+        ],
+    ),
     "threads_change_globals_while_others_submit": (
         """
         import threading

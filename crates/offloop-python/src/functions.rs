@@ -49,8 +49,9 @@ pub(crate) struct KnownFunction {
 
 /// What must hold for a function to be as it was sent.
 struct Checks {
-    /// A dictionary, a class or a cell, a name, and the very object that must stand there.
-    places: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
+    /// A dictionary, a class or a cell, a name, and the very object that must stand there; none
+    /// for the function itself, which its own entry must not keep alive.
+    places: Vec<(Py<PyAny>, Py<PyAny>, Option<Py<PyAny>>)>,
     /// An object, and its pickle or its length.
     probes: Vec<(Py<PyAny>, Py<PyAny>)>,
 }
@@ -119,14 +120,15 @@ pub(crate) fn known(
         }
     };
     let (checks, known) = found;
-    Ok(checks.hold(py)?.then_some(known))
+    Ok(checks.hold(py, callable)?.then_some(known))
 }
 
 impl Checks {
-    fn hold(&self, py: Python<'_>) -> PyResult<bool> {
+    fn hold(&self, py: Python<'_>, itself: &Bound<'_, PyAny>) -> PyResult<bool> {
         let missing = definitions::missing(py)?.as_ptr();
         for (place, name, value) in &self.places {
-            if !stands_at(place, name, value.as_ptr(), missing) {
+            let value = value.as_ref().map_or(itself.as_ptr(), Py::as_ptr);
+            if !stands_at(place, name, value, missing) {
                 return Ok(false);
             }
         }
@@ -211,7 +213,13 @@ pub(crate) fn describe(
     let validity = match places {
         None => Validity::Volatile,
         Some(places) if places.is_empty() => Validity::Name,
-        Some(places) => Validity::Checked(Arc::new(Checks { places, probes })),
+        Some(places) => {
+            let apart = |(place, name, value): (_, _, Py<PyAny>)| {
+                (place, name, (!value.is(callable)).then_some(value))
+            };
+            let places = places.into_iter().map(apart).collect();
+            Validity::Checked(Arc::new(Checks { places, probes }))
+        }
     };
     let contents: Option<Arc<[u8]>> = needs.is_empty().then(|| pickle.as_bytes().into());
     let known = tables()
@@ -294,6 +302,24 @@ fn forget(reference: &Bound<'_, PyAny>) {
         key.and_then(|key| tables.by_object.remove(&key))
     };
     drop(entry);
+}
+
+/// Lets go of all functions, and of what they are checked by; their statistics stay.
+#[pyfunction]
+pub(crate) fn forget_functions() {
+    let (entries, definitions) = {
+        let mut guard = tables();
+        let tables = guard.as_mut().expect("made by `tables`");
+        tables.by_reference.clear();
+        tables.oldest_first.clear();
+        tables.definition_bytes = 0;
+        (
+            std::mem::take(&mut tables.by_object),
+            std::mem::take(&mut tables.by_definition),
+        )
+    };
+    // Only now: dropping an entry may run Python code.
+    drop((entries, definitions));
 }
 
 fn statistics_of(name: String) -> Arc<FunctionStatistics> {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use offloop::{
     Call, CallOptions, Close, Definition, FleetConfig, LaneConfig, Launch, Program, QueuePolicy,
@@ -25,9 +25,13 @@ use crate::owner;
 use crate::pending::{self, Pending, Waiter};
 use crate::processes::WorkerProcess;
 use crate::resolver;
-use crate::resolving::Waiting;
+use crate::resolving::{WAIT_SLICE, Waiting};
 use crate::surroundings;
 use crate::worker;
+
+/// How long somebody who asks for the workers waits for the first one. A zygote that has to import
+/// a main module first may take longer.
+const FORK_BOUND: Duration = Duration::from_secs(10);
 
 /// The runtime of this process and its arena.
 #[derive(Clone)]
@@ -397,7 +401,13 @@ impl Lane {
     }
 
     /// The workers that serve this lane, and perhaps others, by process id.
-    fn processes(&self) -> PyResult<BTreeMap<i32, WorkerProcess>> {
+    ///
+    /// While calls wait for the first worker to be forked, this waits for it, too.
+    fn processes(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, WorkerProcess>> {
+        let begun = Instant::now();
+        while !py.detach(|| self.lane.wait_worker(WAIT_SLICE)) && begun.elapsed() < FORK_BOUND {
+            py.check_signals()?;
+        }
         let workers = self.lane.workers()?;
         let with_key = |(pid, pidfd)| (pid, WorkerProcess::new(pid, pidfd));
         Ok(workers.into_iter().map(with_key).collect())

@@ -48,6 +48,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(lane::worker_pids, module)?)?;
     module.add_function(wrap_pyfunction!(lane::zygote_pids, module)?)?;
     module.add_function(wrap_pyfunction!(functions::function_statistics, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;
     module.add_function(wrap_pyfunction!(lane::open_tracker_line, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
     module.add_function(wrap_pyfunction!(worker::fork, module)?)?;

@@ -5,7 +5,10 @@
 
 use std::time::{Duration, Instant};
 
+use offloop::Close;
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 use crate::lane::existing_home;
 use crate::resolving::{self, WAIT_SLICE};
@@ -16,6 +19,25 @@ const CALLBACKS_BOUND: Duration = Duration::from_secs(10);
 /// How long a thread without work may take to end: it is woken, and returns.
 const THREADS_BOUND: Duration = Duration::from_secs(1);
 
+/// A program that Ctrl-C has ended stops what runs; any other waits for it.
+///
+/// Workers have process groups of their own, so the terminal's signal does not reach them.
+fn how_to_close(py: Python<'_>) -> Close {
+    let ended = py
+        .import("sys")
+        .and_then(|sys| sys.getattr("last_type"))
+        .and_then(|last| last.cast_into::<PyType>().map_err(PyErr::from));
+    let interrupted = ended.is_ok_and(|last| {
+        last.is_subclass_of::<PyKeyboardInterrupt>()
+            .unwrap_or(false)
+    });
+    if interrupted {
+        Close::Stop
+    } else {
+        Close::Drain
+    }
+}
+
 /// Ends everything: waits for what was accepted, then ends the threads and the workers.
 #[pyfunction]
 pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
@@ -23,7 +45,7 @@ pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
         return Ok(());
     };
     let runtime = &home.runtime;
-    runtime.close_lanes();
+    runtime.close_lanes(how_to_close(py));
     let mut interrupted = Ok(());
     while interrupted.is_ok() && !py.detach(|| runtime.wait_drained(WAIT_SLICE)) {
         interrupted = py.check_signals();

@@ -476,7 +476,8 @@ impl Worker {
             self.entered = id;
         }
         let pickle = PyBytes::new(py, &bytes.as_bytes()[skipped..]);
-        let loaded = names::names(py)?.loads.bind(py).call1((pickle,))?;
+        let load = names::function(py, "_offloop_worker.namespace", "load")?;
+        let loaded = load.call1((pickle,))?;
         let definition = Definition::Loaded(loaded.clone().unbind(), needs);
         self.definitions.insert(id, definition);
         Ok(loaded)

@@ -21,9 +21,9 @@
 /// of them, so one large call cannot starve the others of room.
 pub const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// Largest definition that travels inside a ring; so that one call and all that it needs fit.
-pub const DEFINITION_INLINE_BYTES_MAX: usize = 128;
+pub const DEFINITION_INLINE_BYTES_MAX: usize = 32;
 /// Most definitions that a call, or a definition, needs.
-pub const NEEDS_MAX: usize = 1024;
+pub const NEEDS_MAX: usize = 3072;
 /// What `NEEDS_MAX` definitions take of a ring: each its header, one block or the inline bytes, and
 /// the ring's own length word. Two calls' worth of room is left.
 const _: () = assert!(

@@ -259,6 +259,15 @@ impl Lane {
         })
     }
 
+    /// Waits until a worker has been forked for the calls that there are, at most `limit`; false
+    /// when it passed.
+    pub fn wait_worker(&self, limit: Duration) -> bool {
+        self.wait(limit, |lane, fleet| {
+            let forked = fleet.channels().any(|channel| channel.pidfd.is_some());
+            forked || fleet.lane_is_over(lane) || fleet.has_given_up()
+        })
+    }
+
     /// The workers of the lane's fleet, which other lanes may use as well: process ids, each with
     /// a descriptor of the process that is the caller's own.
     ///

@@ -547,7 +547,7 @@ impl Runtime {
     }
 
     /// Every lane takes no more calls; what is queued runs.
-    pub fn close_lanes(&self) {
+    pub fn close_lanes(&self, how: Close) {
         let mut guard = self.0.lock();
         let state = &mut *guard;
         for number in state.fleets.keys().copied().collect::<Vec<_>>() {
@@ -555,7 +555,7 @@ impl Runtime {
                 continue;
             };
             for lane in fleet.lanes.clone() {
-                fleet.pool.close_lane(desk.now, lane, Close::Drain);
+                fleet.pool.close_lane(desk.now, lane, how);
                 fleet.run_actions(&mut desk);
             }
         }

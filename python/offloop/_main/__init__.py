@@ -6,21 +6,32 @@
 
 from __future__ import annotations
 
+import atexit
 import builtins
+import sys
 import types
 from _pickle import dumps
 from collections.abc import Callable
 from pickle import PickleBuffer, PicklingError
 from typing import Any
 
-from _offloop_worker import codec
+from _offloop_worker import _offloop, codec
 from _offloop_worker._offloop import Definition
 from offloop._main.module import examine, main_module
-from offloop._main.pickling import Key, Pickled, is_at_home, pickle_for_worker
+from offloop._main.pickling import (
+    FIXED,
+    Key,
+    Pickled,
+    is_at_home,
+    pickle_for_worker,
+    shared_globals,
+    space_name,
+)
 from offloop._main.places import (
     Check,
     Place,
     Probe,
+    clear,
     is_unbound,
     known,
     look,
@@ -31,7 +42,7 @@ from offloop._main.places import (
 __all__ = ["costs", "describe", "dumps_for_worker", "examine", "main_module"]
 
 
-NEEDS_MAX = 1024
+NEEDS_MAX = 3072
 """As in the runtime: a worker's ring must hold all that one call needs."""
 
 
@@ -40,7 +51,7 @@ class _Needs:
 
     def __init__(self, user: str, pickled: Pickled) -> None:
         self.places: list[Place] = []
-        waiting = list(pickled.uses)
+        waiting = sorted(pickled.uses, key=_is_class)
         seen = set(waiting)
         while waiting:
             key = waiting.pop()
@@ -50,7 +61,7 @@ class _Needs:
             if place is None:
                 continue
             self.places.append(place)
-            fresh = [used for used in place.uses if used not in seen]
+            fresh = sorted((used for used in place.uses if used not in seen), key=_is_class)
             seen.update(fresh)
             waiting.extend(fresh)
         for module, path in pickled.references:
@@ -59,14 +70,31 @@ class _Needs:
                 raise PicklingError(f"{module}.{path} cannot be sent to a worker: {place.unsent}")
 
     def definitions(self) -> tuple[Definition, ...]:
-        """What a worker must have, in no order: each is put in place when it is referred to."""
-        found = tuple(place.definition for place in self.places if place.definition is not None)
+        """What a worker must have, each put in place when it is referred to, or in this order.
+
+        What runs as others are unpickled comes first: modules, then functions and classes.
+        """
+        sent = [place for place in self.places if place.definition is not None]
+        sent.sort(key=_rank)
+        found = tuple(place.definition for place in sent if place.definition is not None)
         if len(found) > NEEDS_MAX:
             raise PicklingError(
                 f"the call uses {len(found)} names of its main module that workers must be sent, "
                 f"limit {NEEDS_MAX}: move them into a module that workers import"
             )
         return found
+
+
+def _is_class(key: Key) -> bool:
+    """Classes are looked at first, that is they come last: instances refer to them in any case."""
+    module, path = key
+    return isinstance(vars(sys.modules[module]).get(path) if module in sys.modules else None, type)
+
+
+def _rank(place: Place) -> int:
+    if isinstance(place.value, FIXED):
+        return 0
+    return 1 if isinstance(place.value, (types.FunctionType, type)) else 2
 
 
 def dumps_for_worker(
@@ -92,7 +120,10 @@ def describe(function: Any) -> Description | None:
     name = f"{function.__module__}.{function.__qualname__}"
     if codec.is_importable(function):
         return name, dumps(function, 5), (), [], []
-    pickled = pickle_for_worker(function, None, None)
+    home = space_name(function) if isinstance(function, types.FunctionType) else None
+    by_value = home is not None and not is_at_home(function)
+    shared = shared_globals(home, lambda _key: True) if home is not None and by_value else None
+    pickled = pickle_for_worker(function, None, None, shared)
     needs = _Needs(name, pickled)
     own = Place(("", ""), {}, "", None)
     own.checks.clear()
@@ -111,6 +142,16 @@ def describe(function: Any) -> Description | None:
     )
     is_volatile = any(place.volatile for place in places)
     return name, pickled.data, needs.definitions(), None if is_volatile else checks, probes
+
+
+def forget() -> None:
+    """Let go of the program's objects, which would otherwise outlive the end of its module."""
+    clear()
+    _offloop.forget_functions()
+
+
+# Registered before the runtime's own end, so that it runs after that.
+atexit.register(forget)
 
 
 def costs() -> dict[tuple[str, Key], float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -11,51 +12,53 @@ from _offloop_worker import codec
 from _offloop_worker.namespace import MAYBE, VALUE
 from _offloop_worker.plain import fingerprint
 from offloop._main.module import MODULE_NAMES, MainModule
-from offloop._main.pickling import content_of
+from offloop._main.pickling import FIXED, content_of
 
-__all__ = ["FIXED", "fate_of", "functions_in", "is_named"]
-
-
-FIXED: tuple[type, ...] = (
-    int,
-    float,
-    complex,
-    bool,
-    str,
-    bytes,
-    type(None),
-    type(...),
-    types.ModuleType,
-    types.BuiltinFunctionType,
-)
+__all__ = ["fate_of", "functions_in", "is_named"]
 
 
 def fate_of(path: str, value: object, changed: bool, main: MainModule) -> tuple[int | None, bytes]:
     """How a name of an imported main module is sent; None: it is as imported."""
-    root, _, attribute = path.partition(".")
+    root = path.partition(".")[0]
+    attribute = path.rpartition(".")[2] if "." in path else ""
     if root not in main.bound and (root in main.rebound or "*" not in main.bound):
         return VALUE, b""
     if path in MODULE_NAMES:
         return None, b""
-    if isinstance(value, types.ModuleType) and root not in main.rebound:
+    is_assigned = attribute in main.stored if attribute else root in main.rebound
+    if isinstance(value, types.ModuleType) and not is_assigned:
         return None, b""
-    named = getattr(value, "__qualname__", None) if is_named(value) else None
-    if named == path and root not in main.rebound:
-        return None, b""
+    if is_named(value) and value.__qualname__ == path:  # type: ignore[attr-defined]
+        return (None if _is_of_the_import(path, value, main) else VALUE), b""
     if attribute and not changed and not _is_data(value):
-        return (VALUE if attribute in main.stored else None), b""
+        return (VALUE if is_assigned else None), b""
     mark = fingerprint(value)
     if path in main.literals:
         same = mark is not None and mark == fingerprint(main.literals[path])
-        return (None if same and not changed else VALUE), b""
+        return (None if same else VALUE), b""
     if changed:
         return VALUE, b""
-    is_assigned = attribute in main.stored if attribute else root in main.rebound
     if mark is not None:
         # What nothing assigns, and what cannot change in place, is as each import makes it: an id
         # of the process, the time.
         return (MAYBE, mark) if is_assigned or not _is_immutable(value) else (None, b"")
     return (VALUE if is_assigned and not attribute else None), b""
+
+
+def _is_of_the_import(path: str, value: Any, main: MainModule) -> bool:
+    """Whether a function or class that bears this name is the one that the import defines."""
+    owner = path
+    while owner not in main.lines and "." in owner:
+        # What a decorator or a base puts into a class has no definition of its own.
+        owner = owner.rpartition(".")[0]
+    line = main.lines.get(owner, 0)
+    if owner != path:
+        return line is None
+    if line is None or not isinstance(value, types.FunctionType):
+        return owner in main.lines or "*" in main.bound
+    code = value.__code__
+    same_file = os.path.basename(code.co_filename) == os.path.basename(main.file)
+    return code.co_firstlineno == line and same_file
 
 
 def _is_immutable(value: object) -> bool:

@@ -15,6 +15,7 @@ import functools
 import io
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,12 +34,16 @@ class MainModule:
     reason: str
     name: str | None = None
     path: str | None = None
+    file: str = ""
+    """Where its source lies."""
     bound: frozenset[str] = frozenset()
     """Names that importing the module binds."""
     rebound: frozenset[str] = frozenset()
     """Names that its guarded part binds, or that a function declares global."""
     stored: frozenset[str] = frozenset()
     """Attributes that its guarded part, or a function, assigns, of whatever object."""
+    lines: dict[str, int | None] = field(default_factory=dict)
+    """Functions and classes that an import defines, by path: the line, or None for no evidence."""
     literals: dict[str, Any] = field(default_factory=dict)
     """Names, and attributes of classes, that an import binds once, to a constant."""
 
@@ -56,18 +61,19 @@ class MainModule:
 def main_module() -> MainModule:
     """How the main module of this process travels; decided at the first call for each module."""
     main = sys.modules.get("__main__")
-    known = getattr(main, "__dict__", {})
-    decided = _decided.get(id(known))
-    if decided is None:
-        _decided.clear()
-        # The alias of the standard start methods: what a worker imported has this name.
-        if main is not None:
-            sys.modules["__mp_main__"] = main
-        decided = _decided[id(known)] = (_decide(main), known)
-    return decided[0]
+    if _decided and _decided[0][0]() is main:
+        return _decided[0][1]
+    if main is None:
+        return _by_value("there is none")
+    # The alias of the standard start methods: what a worker imported has this name.
+    sys.modules["__mp_main__"] = main
+    decided = _decide(main)
+    # Not the module itself: it must end with the program, and its globals with it.
+    _decided[:] = [(weakref.ref(main), decided)]
+    return decided
 
 
-_decided: dict[int, tuple[MainModule, dict[str, Any]]] = {}
+_decided: list[tuple[weakref.ref[Any], MainModule]] = []
 
 
 def _decide(main: Any) -> MainModule:
@@ -138,9 +144,11 @@ def examine(path: str | None, name: str | None) -> MainModule:
         reason=reason,
         name=name,
         path=None if name is not None else os.path.abspath(path),
+        file=os.path.abspath(path),
         bound=frozenset(bound) | MODULE_NAMES,
         rebound=rebound,
         stored=stored,
+        lines=dict(_definitions(imported, "")),
         literals=dict(_literals(imported, once, "")),
     )
 
@@ -240,6 +248,22 @@ def _bindings(body: list[ast.stmt]) -> Iterator[str]:
             if isinstance(bound, str):
                 yield bound
             waiting.extend(ast.iter_child_nodes(node))
+
+
+def _definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, int | None]]:
+    """Functions and classes; decorators, bases and metaclasses may put anything in their place."""
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield f"{prefix}{node.name}", None if node.decorator_list else node.lineno
+        elif isinstance(node, ast.ClassDef):
+            path = f"{prefix}{node.name}"
+            is_plain = not (node.decorator_list or node.bases or node.keywords)
+            yield path, node.lineno if is_plain else None
+            yield from _definitions(node.body, f"{path}.")
+        elif isinstance(node, (ast.If, ast.Try, ast.With)):
+            inner = [*node.body, *getattr(node, "orelse", ()), *getattr(node, "finalbody", ())]
+            inner += [line for handler in getattr(node, "handlers", ()) for line in handler.body]
+            yield from _definitions(inner, prefix)
 
 
 def _declared_global(tree: ast.Module) -> Iterator[str]:

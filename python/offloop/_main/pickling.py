@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from _offloop_worker import codec, namespace, rebuilding
 
 __all__ = [
+    "FIXED",
     "Pickled",
     "Key",
     "content_of",
@@ -33,6 +34,20 @@ __all__ = [
 
 # (module, name); the name may be an attribute of a class: "Class.attribute".
 Key = tuple[str, str]
+FIXED: tuple[type, ...] = (
+    int,
+    float,
+    complex,
+    bool,
+    str,
+    bytes,
+    type(None),
+    type(...),
+    types.ModuleType,
+    types.BuiltinFunctionType,
+)
+"""Objects of these kinds stay what they are."""
+
 _GLOBAL_OPERATIONS = frozenset(
     ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL")
 )
@@ -97,19 +112,59 @@ class _Pickler(codec.ByValue):
         return rebuilding.make_function, make, state, None, None, rebuilding.set_function_state
 
 
+class _SharingPickler(_Pickler):
+    """Keeps the identity of objects that are globals themselves: sentinels, caches, instances."""
+
+    shared: dict[int, Key]
+
+    def persistent_id(self, obj: object) -> Key | None:
+        key = self.shared.get(id(obj))
+        if key is not None:
+            self.uses.append(key)
+            self.references.append(key)
+        return key
+
+
+_SHARING_ITEMS_MAX = 10_000
+"""Larger containers are pickled without a look at each of their items."""
+
+
+def _is_large(value: Any) -> bool:
+    return type(value) in (list, dict, set, tuple) and len(value) > _SHARING_ITEMS_MAX
+
+
+_UNSHARED = (*FIXED, types.FunctionType, type)
+
+
+def shared_globals(module: str, may_refer: Callable[[Key], bool]) -> dict[int, Key]:
+    """The globals of ``module`` that are objects of their own, by their ids."""
+    return {
+        id(value): (module, name)
+        for name, value in list(vars(sys.modules[module]).items())
+        if not isinstance(value, _UNSHARED)
+        and not (type(value) in (tuple, frozenset) and not value)
+        and not name.startswith("__")
+        and may_refer((module, name))
+    }
+
+
 def pickle_for_worker(
     value: object,
     buffer_callback: Callable[[PickleBuffer], Any] | None,
     defining: Key | None,
+    shared: dict[int, Key] | None = None,
 ) -> Pickled:
     """Pickle ``value``; ``defining`` is the place whose value it is, which goes by value.
+
+    Objects in ``shared`` (by their ids) become references to the places that hold them.
 
     Raises whatever the pickling of an object raises. May be called from any thread.
     """
     with io.BytesIO() as file:
-        pickler = codec.pickler_class(_Pickler)(file, protocol=5, buffer_callback=buffer_callback)
+        kind = _SharingPickler if shared and not _is_large(value) else _Pickler
+        pickler = codec.pickler_class(kind)(file, protocol=5, buffer_callback=buffer_callback)
         pickler.uses, pickler.references = [], []
-        pickler.defining = defining
+        pickler.defining, pickler.shared = defining, shared
         pickler.dump(value)
         return Pickled(file.getvalue(), pickler.uses, pickler.references)
 

@@ -21,17 +21,19 @@ import threading
 import time
 import types
 from _pickle import dumps
+from collections.abc import Iterable
 from enum import Enum
 from pickle import PicklingError
 from typing import Any
 
 from _offloop_worker import _offloop, codec
 from _offloop_worker._offloop import Definition
-from _offloop_worker.namespace import DELETED, SOFT, UNSENT, VALUE
+from _offloop_worker.namespace import DELETED, IMPORTED, SOFT, UNSENT, VALUE
 from _offloop_worker.plain import SMALL_BYTES_MAX, is_plain
-from offloop._main.following import FIXED, fate_of, functions_in, is_named
+from offloop._main.following import fate_of, functions_in, is_named
 from offloop._main.module import main_module
 from offloop._main.pickling import (
+    FIXED,
     Key,
     Pickled,
     content_of,
@@ -39,10 +41,21 @@ from offloop._main.pickling import (
     is_at_home,
     names_of,
     pickle_for_worker,
+    shared_globals,
     space_name,
 )
 
-__all__ = ["Check", "Place", "Probe", "is_unbound", "known", "look", "seconds", "watch_function"]
+__all__ = [
+    "Check",
+    "Place",
+    "Probe",
+    "clear",
+    "is_unbound",
+    "known",
+    "look",
+    "seconds",
+    "watch_function",
+]
 
 
 MISSING = _offloop.MISSING
@@ -73,6 +86,7 @@ class Place:
         "key",
         "name",
         "probes",
+        "references",
         "unsent",
         "uses",
         "value",
@@ -87,6 +101,7 @@ class Place:
         self.definition: Definition | None = None
         self.data: bytes | None = None
         self.uses: list[Key] = []
+        self.references: list[Key] = []
         self.checks: list[Check] = [(container, name, value)]
         self.probes: list[Probe] = []
         self.volatile = False
@@ -145,6 +160,11 @@ def _forget_all() -> None:
 os.register_at_fork(after_in_child=_forget_all)
 
 
+def clear() -> None:
+    """Forget every place."""
+    _table.clear()
+
+
 def is_unbound(key: Key) -> bool:
     """Whether a name is bound to nothing here, and was not before: a built-in, as a rule."""
     module, path = key
@@ -190,10 +210,29 @@ def look(key: Key, user: str) -> Place | None:
     fresh = Place(key, container, name, value)
     _fill(fresh, place)
     _table[key] = fresh
+    if len(_table) > _sweep.at:
+        _sweep()
     spent = time.perf_counter() - begun
     if fresh.definition is not None and len(_seconds) < _SECONDS_MAX:
         _seconds[user, key] = _seconds.get((user, key), 0.0) + spent
     return fresh
+
+
+class _Sweep:
+    """Forgets places whose names are gone, whenever the table has doubled."""
+
+    at = 4096
+
+    def __call__(self) -> None:
+        for key in list(_table):
+            module, path = key
+            held = getattr(sys.modules.get(module), "__dict__", {})
+            if path.partition(".")[0] not in held:
+                _table.pop(key, None)
+        self.at = max(4096, 2 * len(_table))
+
+
+_sweep = _Sweep()
 
 
 def _locate_same(place: Place) -> bool:
@@ -218,6 +257,9 @@ def _fill(place: Place, previous: Place | None) -> None:
         fate, mark = fate_of(path, value, previous is not None, main)
         if fate is None:
             _follow(place, value)
+            if previous is not None and previous.definition is not None:
+                # It was another one meanwhile; workers have kept what their import made.
+                _define(place, IMPORTED, b"", b"")
             return
     else:
         fate, mark = VALUE, b""
@@ -233,12 +275,14 @@ def _fill(place: Place, previous: Place | None) -> None:
 
 def _follow(place: Place, value: Any) -> None:
     """Note what a value that workers have by their import uses, and how it may change."""
-    if isinstance(value, type) and codec.home_of(value) is not None:
+    path = place.key[1]
+    if isinstance(value, type) and is_at_home(value):
+        if value.__qualname__ != path:
+            # It has a place of its own.
+            place.uses.extend(_places_of((value,)))
+            return
         _note_attributes(place, value)
-        for base in value.__mro__[1:]:
-            module = codec.home_of(base)
-            if module is not None and is_at(module, base):
-                place.uses.append((module, base.__qualname__.partition(".")[0]))
+        place.uses.extend(_places_of(value.__mro__[1:]))
     for function in functions_in(value, set()):
         module = space_name(function)
         if module is not None and (module == "__main__" or codec.home_of(function) is not None):
@@ -265,8 +309,8 @@ def _send(place: Place, previous: Place | None, kind: int, mark: bytes) -> None:
     module, path = place.key
     value: Any = place.value
     try:
-        data, place.uses, references = _pickle(value, place.key)
-        _require(place.key, references)
+        data, place.uses, place.references = _pickle(value, place.key)
+        _require(place.key, place.references)
     except Exception as error:
         # Its own pickling may raise anything. Where it is used, the text says so.
         main = main_module()
@@ -293,13 +337,31 @@ _ATTEMPTS = 10
 
 def _pickle(value: object, key: Key) -> Pickled:
     """Pickle a value that other threads may be changing meanwhile."""
+    shared = shared_globals(key[0], lambda other: _may_refer(key, other))
+    shared.pop(id(value), None)
     for _ in range(_ATTEMPTS - 1):
         try:
-            return pickle_for_worker(value, None, key)
+            return pickle_for_worker(value, None, key, shared)
         except RuntimeError as error:
             if "changed size during iteration" not in str(error):
                 raise
-    return pickle_for_worker(value, None, key)
+    return pickle_for_worker(value, None, key, shared)
+
+
+def _may_refer(key: Key, other: Key) -> bool:
+    """Whether the pickle of ``key`` may refer to ``other``, which must then be there before it."""
+    if other == key or (threading.get_ident(), other) in _being_sent:
+        return False
+    waiting, seen = [other], {other}
+    while waiting:
+        place = _table.get(waiting.pop())
+        for reference in place.references if place is not None else ():
+            if reference == key:
+                return False
+            if reference not in seen:
+                seen.add(reference)
+                waiting.append(reference)
+    return True
 
 
 _being_sent: set[tuple[int, Key]] = set()
@@ -322,18 +384,20 @@ def _require(key: Key, references: list[Key]) -> None:
 def _define(place: Place, kind: int, mark: bytes, data: bytes) -> None:
     module, path = place.key
     is_class = kind in (VALUE, SOFT) and isinstance(place.value, type)
-    before = _bases(place.value) if is_class else []  # type: ignore[arg-type]
+    value: Any = place.value
+    # The classes that must be there before this one can be made.
+    before = _places_of((*value.__bases__, type(value))) if is_class else []
     place.definition = Definition(dumps((module, path, kind, mark, before, data), 5))
     if place.volatile:
         place.data = data
 
 
-def _bases(cls: type) -> list[Key]:
-    """The classes that must be there before ``cls`` can be made."""
+def _places_of(classes: Iterable[type]) -> list[Key]:
+    """The places of those among some classes that are sent as definitions."""
     return [
-        (module, base.__qualname__.partition(".")[0])
-        for base in (*cls.__bases__, type(cls))
-        if (module := codec.home_of(base)) is not None and is_at(module, base)
+        (module, cls.__qualname__.partition(".")[0])
+        for cls in classes
+        if (module := codec.home_of(cls)) is not None and is_at(module, cls)
     ]
 
 

@@ -15,6 +15,7 @@ import multiprocessing.context
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import offloop
@@ -163,8 +164,28 @@ def make_adopted_class(adoption: Adoption) -> type[StandardPool]:
 
     ProcessPoolExecutor.__module__ = "concurrent.futures.process"
     ProcessPoolExecutor.__qualname__ = "ProcessPoolExecutor"
+    _look_standard(ProcessPoolExecutor)
+    return ProcessPoolExecutor
+
+
+def _look_standard(adopted: Any) -> None:
+    """Give the methods the names and the documentation of those that they stand for."""
+    adopted.__exit__ = _leave
     for method in ("submit", "map", "shutdown"):
-        replaced = getattr(ProcessPoolExecutor, method)
+        replaced = getattr(adopted, method)
         replaced.__doc__ = getattr(StandardPool, method).__doc__
         replaced.__qualname__ = f"ProcessPoolExecutor.{method}"
-    return ProcessPoolExecutor
+
+
+def _leave(
+    self: Any,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+) -> None:
+    """Leave the block of an adopted pool; by Ctrl-C, as ours is left."""
+    interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+    if self._offloop_pool is not None and interrupted:
+        self._offloop_pool.__exit__(kind, error, traceback)
+    else:
+        StandardPool.__exit__(self, kind, error, traceback)

@@ -60,17 +60,24 @@ class Program:
     attributes: Mapping[str, object]
 
 
-def enter_import_root(folder: str) -> None:
+def enter_import_root(folder: str | None) -> None:
     """Make ``folder`` the first place for imports, in place of our own script's folder."""
-    if sys.flags.safe_path:
-        return
-    sys.path[0:1] = [folder]
+    if not sys.flags.safe_path:
+        sys.path[0:1] = [] if folder is None else [folder]
+
+
+def _directory() -> str | None:
+    """The working directory; None when it has been deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def load_script(path: str) -> Program:
     """Read and compile the script at ``path``; a folder or an archive runs its ``__main__``."""
     # As the interpreter makes it: without taking it apart, so not by ``os.path.abspath``.
-    absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    absolute = path if os.path.isabs(path) else os.path.join(_directory() or "", path)
     if pkgutil.get_importer(absolute) is not None:
         return _load_container(absolute, path)
     try:
@@ -145,7 +152,7 @@ def load_stdin(argv0: str) -> Program:
 
 def load_module(name: str) -> Program:
     """Find and compile the module ``name``; a package runs its ``__main__`` submodule."""
-    enter_import_root(os.getcwd())
+    enter_import_root(_directory())
     spec = _find_module(name)
     if spec is not None and spec.submodule_search_locations is not None:
         spec = _find_module(f"{name}.__main__")
@@ -198,6 +205,9 @@ def end_with(error: BaseException, main: CodeType | None = None) -> NoReturn:
     ``main`` is the code of the main program, where it had begun.
     """
     error = error.with_traceback(_program_frames(error.__traceback__, main))
+    # As the interpreter does: debuggers look at it, and so does the end of the runtime.
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    sys.last_exc = error  # type: ignore[attr-defined, unused-ignore]
     sys.excepthook(type(error), error, error.__traceback__)
     interrupted = isinstance(error, KeyboardInterrupt)
     raise SystemExit(EXIT_INTERRUPTED if interrupted else EXIT_ERROR) from None
