@@ -47,11 +47,13 @@ pub(crate) struct KnownFunction {
     pub(crate) statistics: Arc<FunctionStatistics>,
 }
 
+/// A dictionary, a class or a cell, a name, and the very object that must stand there; none for the
+/// function itself, which its own entry must not keep alive.
+type Place = (Py<PyAny>, Py<PyAny>, Option<Py<PyAny>>);
+
 /// What must hold for a function to be as it was sent.
 struct Checks {
-    /// A dictionary, a class or a cell, a name, and the very object that must stand there; none
-    /// for the function itself, which its own entry must not keep alive.
-    places: Vec<(Py<PyAny>, Py<PyAny>, Option<Py<PyAny>>)>,
+    places: Vec<Place>,
     /// An object, and its pickle or its length.
     probes: Vec<(Py<PyAny>, Py<PyAny>)>,
 }
