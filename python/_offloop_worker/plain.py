@@ -71,7 +71,7 @@ def _is_plain_object(item: Any, kind: Any) -> bool:
         and kind.__reduce__ is object.__reduce__
         and getattr(kind, "__getstate__", None) is getattr(object, "__getstate__", None)
         and not hasattr(kind, "__slots__")
-        and not isinstance(item, type)
+        and not issubclass(kind, type)
         and kind.__basicsize__ <= _PLAIN_OBJECT_BYTES
         and type(getattr(item, "__dict__", None)) is dict
     )

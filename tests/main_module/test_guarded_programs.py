@@ -537,3 +537,44 @@ def test_what_replaces_a_name_counts_and_so_does_its_return(tmp_path):
         "('real', 1, 1)",
         "(9, True, [1])",
     ]
+
+
+PROXIES = """
+    import json
+    from unittest import mock
+    import offloop
+    asked = []
+    class Lazy:
+        # Set up by whoever asks what it is, as proxies of web frameworks are.
+        @property
+        def __class__(self):
+            asked.append(1)
+            raise RuntimeError("outside of its context")
+        def __reduce__(self):
+            raise RuntimeError("outside of its context")
+    request, settings = Lazy(), Lazy()
+    class Holder:
+        lazy = Lazy()
+    def work(n): return n
+    def use(flag): return request if flag else (work(1), Holder.__name__, settings is None)
+    def later(flag): return late if flag else json.loads("2")
+    if __name__ == "__main__":
+        late = Lazy()
+        with offloop.ProcessPool(1) as pool:
+            print(pool.submit(use, False).result(), pool.submit(later, False).result(), asked)
+            error = pool.submit(later, True).exception()
+            print(type(error).__name__, "outside of its context" in str(error))
+            with mock.patch("__main__.work", dict(a=5).get):
+                print(type(pool.submit(use, False).result()).__name__)
+            print(pool.submit(use, False).result())
+"""
+
+
+def test_proxies_are_not_asked_what_they_are(tmp_path):
+    done = run(tmp_path, textwrap.dedent(PROXIES))
+    assert done.splitlines() == [
+        "(1, 'Holder', False) 2 []",
+        "GlobalNotSent True",
+        "tuple",
+        "(1, 'Holder', False)",
+    ]

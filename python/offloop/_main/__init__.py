@@ -22,6 +22,7 @@ from offloop._main.pickling import (
     FIXED,
     Key,
     Pickled,
+    is_a,
     is_at_home,
     pickle_for_worker,
     shared_globals,
@@ -88,13 +89,13 @@ class _Needs:
 def _is_class(key: Key) -> bool:
     """Classes are looked at first, that is they come last: instances refer to them in any case."""
     module, path = key
-    return isinstance(vars(sys.modules[module]).get(path) if module in sys.modules else None, type)
+    return is_a(vars(sys.modules[module]).get(path) if module in sys.modules else None, type)
 
 
 def _rank(place: Place) -> int:
-    if isinstance(place.value, FIXED):
+    if is_a(place.value, FIXED):
         return 0
-    return 1 if isinstance(place.value, (types.FunctionType, type)) else 2
+    return 1 if is_a(place.value, (types.FunctionType, type)) else 2
 
 
 def dumps_for_worker(

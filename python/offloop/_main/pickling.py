@@ -24,6 +24,7 @@ __all__ = [
     "Pickled",
     "Key",
     "content_of",
+    "is_a",
     "is_at",
     "is_at_home",
     "names_of",
@@ -51,6 +52,11 @@ FIXED: tuple[type, ...] = (
 _GLOBAL_OPERATIONS = frozenset(
     ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL")
 )
+
+
+def is_a(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    """As `isinstance`, but the program's own code is not run: a proxy would be asked what it is."""
+    return issubclass(type(value), kinds)
 
 
 class Pickled(NamedTuple):
@@ -141,7 +147,7 @@ def shared_globals(module: str, may_refer: Callable[[Key], bool]) -> dict[int, K
     return {
         id(value): (module, name)
         for name, value in list(vars(sys.modules[module]).items())
-        if not isinstance(value, _UNSHARED)
+        if not is_a(value, _UNSHARED)
         and not (type(value) in (tuple, frozenset) and not value)
         and not name.startswith("__")
         and may_refer((module, name))
@@ -207,7 +213,7 @@ def _submodules(values: Iterable[Any], attributes: frozenset[str]) -> list[str]:
     prefixes = [
         f"{value.__name__}."
         for value in values
-        if isinstance(value, types.ModuleType) and getattr(value, "__path__", None) is not None
+        if is_a(value, types.ModuleType) and getattr(value, "__path__", None) is not None
     ]
     if not prefixes:
         return []

@@ -37,6 +37,7 @@ from offloop._main.pickling import (
     Key,
     Pickled,
     content_of,
+    is_a,
     is_at,
     is_at_home,
     names_of,
@@ -276,7 +277,7 @@ def _fill(place: Place, previous: Place | None) -> None:
 def _follow(place: Place, value: Any) -> None:
     """Note what a value that workers have by their import uses, and how it may change."""
     path = place.key[1]
-    if isinstance(value, type) and is_at_home(value):
+    if is_a(value, type) and is_at_home(value):
         if value.__qualname__ != path:
             # It has a place of its own.
             place.uses.extend(_places_of((value,)))
@@ -287,7 +288,7 @@ def _follow(place: Place, value: Any) -> None:
         module = space_name(function)
         if module is not None and (module == "__main__" or codec.home_of(function) is not None):
             place.uses.extend((module, name) for name in names_of(function.__code__)[0])
-    if not is_named(value) and not isinstance(value, FIXED):
+    if not is_named(value) and not is_a(value, FIXED):
         plain = _plain_pickle(value) if is_plain(value) else None
         if plain is not None and len(plain) <= SMALL_BYTES_MAX:
             place.probes.append((value, plain))
@@ -317,11 +318,11 @@ def _send(place: Place, previous: Place | None, kind: int, mark: bytes) -> None:
         if module == "__main__" and main.is_imported and path.partition(".")[0] in main.bound:
             return
         place.unsent = f"{type(error).__name__}: {error}"
-        if isinstance(value, (list, dict, set)):
+        if is_a(value, (list, dict, set)):
             place.probes.append((value, len(value)))
         _define(place, UNSENT, b"", place.unsent.encode())
         return
-    is_class = isinstance(value, type) and codec.home_of(value) is not None
+    is_class = is_a(value, type) and codec.home_of(value) is not None
     if is_class and is_at(module, value) and value.__qualname__ == path:
         _include_attributes(place, value)
     else:
@@ -383,7 +384,7 @@ def _require(key: Key, references: list[Key]) -> None:
 
 def _define(place: Place, kind: int, mark: bytes, data: bytes) -> None:
     module, path = place.key
-    is_class = kind in (VALUE, SOFT) and isinstance(place.value, type)
+    is_class = kind in (VALUE, SOFT) and is_a(place.value, type)
     value: Any = place.value
     # The classes that must be there before this one can be made.
     before = _places_of((*value.__bases__, type(value))) if is_class else []
@@ -414,7 +415,7 @@ def _include_attributes(place: Place, cls: type) -> None:
 
 def _watch(place: Place, value: Any, size: int, seen: set[int]) -> None:
     """Note how a value that was sent may change in place."""
-    if isinstance(value, FIXED) or id(value) in seen:
+    if is_a(value, FIXED) or id(value) in seen:
         return
     seen.add(id(value))
     kind = type(value)
@@ -432,7 +433,7 @@ def _watch(place: Place, value: Any, size: int, seen: set[int]) -> None:
         defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
         for inner in (*defaults, *value.__dict__.values()):
             _watch(place, inner, size, seen)
-    elif isinstance(value, type):
+    elif is_a(value, type):
         # Of a class of the program every attribute is a place; a local one is sent as it was.
         return
     elif size > SMALL_BYTES_MAX:
@@ -448,13 +449,9 @@ def _watch(place: Place, value: Any, size: int, seen: set[int]) -> None:
             _watch(place, value, len(plain), seen - {id(value)})
 
 
-def watch_function(place: Place, value: object, size: int, seen: set[int]) -> None:
+def watch_function(place: Place, value: Any, size: int, seen: set[int]) -> None:
     """As `_watch`; of a function whose globals are no module's, with the globals that it uses."""
-    if (
-        isinstance(value, types.FunctionType)
-        and space_name(value) is None
-        and id(value) not in seen
-    ):
+    if is_a(value, types.FunctionType) and space_name(value) is None and id(value) not in seen:
         space = value.__globals__
         for name in names_of(value.__code__)[0]:
             if name in space:
