@@ -482,7 +482,7 @@ def test_library_that_starts_threads_as_it_is_imported_warns_nobody(tmp_path):
 
 
 REPLACED = """
-    import functools, sys
+    import functools, sys, threading
     import offloop
     def trace(function):
         @functools.wraps(function)
@@ -494,8 +494,11 @@ REPLACED = """
         def __init__(self, held): self.held, self.extra = held, []
     held = {"n": 1}
     holder = Holder(held)
-    lock = object()
+    lock = threading.Lock()
     LIMIT = 1
+    class Node: pass
+    node = Node(); Node.root = node
+    def locked(): return type(lock).__name__, Node.root is node
     def work(n): return n
     def use(): return Real().method(), work(1), LIMIT
     def write(n):
@@ -522,6 +525,10 @@ REPLACED = """
             show()
             holder.extra.append(1)
             print(pool.submit(write, 9).result())
+            own, lock = lock, 5
+            print(pool.submit(locked).result())
+            lock = own
+            print(pool.submit(locked).result())
 """
 
 
@@ -536,6 +543,8 @@ def test_what_replaces_a_name_counts_and_so_does_its_return(tmp_path):
         "NameError",
         "('real', 1, 1)",
         "(9, True, [1])",
+        "('int', True)",
+        "('lock', True)",
     ]
 
 

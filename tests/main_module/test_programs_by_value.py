@@ -248,13 +248,19 @@ CASES = {
         class Key:
             def __hash__(self): return zlib.crc32(b"")
             def __eq__(self, other): return True
-        def helper(n): return n + zlib.crc32(b"")
+        def helper(n): return n + table["zero"] + zlib.crc32(b"")
+        class Meta(type):
+            def __new__(meta, name, bases, space):
+                made.append(name)
+                return super().__new__(meta, name, bases, space)
+        made, table = [], {"zero": 0}
+        class Made(metaclass=Meta): pass
         locked, keyed = Locked(), {Key(): 1}
         def use():
-            with locked.lock: return locked.n, keyed[Key()]
+            with locked.lock: return locked.n, keyed[Key()], Made.__name__
         print(pool.submit(use).result())
         """,
-        ["(1, 1)"],
+        ["(1, 1, 'Made')"],
     ),
     "what_cannot_be_unpickled_is_named_where_it_is_used": (
         """

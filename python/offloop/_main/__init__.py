@@ -73,7 +73,8 @@ class _Needs:
     def definitions(self) -> tuple[Definition, ...]:
         """What a worker must have, each put in place when it is referred to, or in this order.
 
-        What runs as others are unpickled comes first: modules, then functions and classes.
+        What code uses that runs as others are unpickled comes first: modules and constants,
+        containers, functions, classes.
         """
         sent = [place for place in self.places if place.definition is not None]
         sent.sort(key=_rank)
@@ -95,7 +96,12 @@ def _is_class(key: Key) -> bool:
 def _rank(place: Place) -> int:
     if is_a(place.value, FIXED):
         return 0
-    return 1 if is_a(place.value, (types.FunctionType, type)) else 2
+    kind = type(place.value)
+    if kind in (list, dict, set, tuple, frozenset, bytearray):
+        return 1
+    if kind is types.FunctionType:
+        return 2
+    return 3 if issubclass(kind, type) else 4
 
 
 def dumps_for_worker(

@@ -316,6 +316,8 @@ def _send(place: Place, previous: Place | None, kind: int, mark: bytes) -> None:
         # Its own pickling may raise anything. Where it is used, the text says so.
         main = main_module()
         if module == "__main__" and main.is_imported and path.partition(".")[0] in main.bound:
+            if previous is not None and previous.definition is not None:
+                _define(place, IMPORTED, b"", b"")
             return
         place.unsent = f"{type(error).__name__}: {error}"
         if is_a(value, (list, dict, set)):
@@ -339,7 +341,8 @@ _ATTEMPTS = 10
 def _pickle(value: object, key: Key) -> Pickled:
     """Pickle a value that other threads may be changing meanwhile."""
     shared = shared_globals(key[0], lambda other: _may_refer(key, other))
-    shared.pop(id(value), None)
+    if shared.get(id(value)) == key:
+        del shared[id(value)]
     for _ in range(_ATTEMPTS - 1):
         try:
             return pickle_for_worker(value, None, key, shared)
