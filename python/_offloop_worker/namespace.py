@@ -170,11 +170,13 @@ def _bind(number: int) -> None:
 
 
 def _store_unsent(number: int, reason: str) -> None:
-    definition = _definitions[number]
-    module, path = definition.key
-    if "." not in path and definition.kind != MAYBE:
-        space_of(module)[path] = Unsent(path, reason)
-        _current[definition.key] = number
+    key = module, path = _definitions[number].key
+    owner, _, name = path.rpartition(".")
+    if owner:
+        type.__setattr__(find(module, owner), name, Unsent(path, reason))
+    else:
+        space_of(module)[name] = Unsent(path, reason)
+    _current[key] = number
 
 
 class _Unpickler(Unpickler):

@@ -272,8 +272,16 @@ CASES = {
         print(pool.submit(use, False).result())
         error = pool.submit(use, True).exception()
         print(type(error).__name__, "'proxy'" in str(error), "RecursionError" in str(error))
+        class Holder:
+            held, other = 1, 2
+        def held(flag): return Holder.held + 1 if flag else Holder.other
+        print(pool.submit(held, True).result())
+        Holder.held = Proxy([1])
+        print(pool.submit(held, False).result())
+        error = pool.submit(held, True).exception()
+        print(type(error).__name__, "'Holder.held'" in str(error))
         """,
-        ["0", "GlobalNotSent True True"],
+        ["0", "GlobalNotSent True True", "2", "2", "GlobalNotSent True"],
     ),
     "slots_new_types_and_members_with_attributes": (
         """
