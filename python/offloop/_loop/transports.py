@@ -9,6 +9,7 @@ arrives: new memory of that size may be mapped and unmapped at every read.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import socket
 from asyncio import constants, selector_events, trsock
@@ -22,7 +23,7 @@ from typing import Any
 from _offloop_worker._offloop import Stream, add_stream_methods
 from offloop._loop.registry import keep_clients_apart
 
-__all__ = ["DatagramTransport", "StreamTransport"]
+__all__ = ["DatagramTransport", "StreamTransport", "make_stream_transport"]
 
 
 def _of_stream(name: str) -> property:
@@ -183,6 +184,31 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
 
 
 add_stream_methods(StreamTransport)
+
+#: What the native half does by system calls of its own.
+_DONE_HERE = {
+    name: getattr(_socket.socket, name) for name in ("fileno", "recv", "recv_into", "send")
+}
+if hasattr(_socket.socket, "sendmsg"):
+    _DONE_HERE["sendmsg"] = _socket.socket.sendmsg
+
+
+def _is_done_here(sock: Any) -> bool:
+    """Whether the methods of a socket are the system's calls and nothing else."""
+    kind = type(sock)
+    if any(getattr(kind, name, None) is not method for name, method in _DONE_HERE.items()):
+        return False
+    return kind is socket.socket or not _DONE_HERE.keys() & getattr(sock, "__dict__", {}).keys()
+
+
+def make_stream_transport(loop: Any, sock: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Return the transport of a stream: the standard one for a socket with methods of its own.
+
+    Programs override them to go through a proxy, to count or to pretend. The standard transport
+    calls them.
+    """
+    kind = StreamTransport if _is_done_here(sock) else _SelectorSocketTransport
+    return kind(loop, sock, *arguments, **keywords)
 
 
 class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]

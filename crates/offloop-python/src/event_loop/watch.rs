@@ -233,7 +233,9 @@ impl Watches {
         py: Python<'_>,
         fd: i32,
     ) -> (Option<Py<PyAny>>, Option<Py<PyAny>>) {
-        let watch = usize::try_from(fd).ok().and_then(|index| self.watches.get(index));
+        let watch = usize::try_from(fd)
+            .ok()
+            .and_then(|index| self.watches.get(index));
         let object = |watcher: &Watcher| watcher.to_object(py);
         watch.map_or((None, None), |watch| {
             (
