@@ -94,17 +94,15 @@ impl Readiness {
     /// The system's: a number that is no open descriptor, or one that cannot be watched.
     pub fn change(&self, fd: RawFd, before: Interest, after: Interest) -> io::Result<()> {
         if after.is_none() {
-            return self.reduce(fd, after);
+            return self.forget(fd);
         }
         if before.is_none() {
             return match self.control(libc::EPOLL_CTL_ADD, fd, after) {
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-                    self.control(libc::EPOLL_CTL_MOD, fd, after)
-                }
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.modify(fd, after),
                 result => result,
             };
         }
-        match self.control(libc::EPOLL_CTL_MOD, fd, after) {
+        match self.modify(fd, after) {
             // Closed and opened again behind our back.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 self.control(libc::EPOLL_CTL_ADD, fd, after)
@@ -113,18 +111,22 @@ impl Readiness {
         }
     }
 
-    /// Changes what `fd` is watched for to `after`, which is less than before: a descriptor that
-    /// has taken the place of the one that was watched is left alone.
+    /// Changes what `fd` is watched for to `after`, which is something: a descriptor that has taken
+    /// the place of the one that was watched is left alone.
     ///
     /// # Errors
-    /// The system's: `NotFound` or `EBADF` when the descriptor was closed behind our back, unless
-    /// `after` is nothing.
-    pub fn reduce(&self, fd: RawFd, after: Interest) -> io::Result<()> {
-        if !after.is_none() {
-            return self.control(libc::EPOLL_CTL_MOD, fd, after);
-        }
-        match self.control(libc::EPOLL_CTL_DEL, fd, after) {
-            // The kernel has forgotten it by itself.
+    /// The system's: `NotFound` or `EBADF` when the descriptor was closed behind our back.
+    pub fn modify(&self, fd: RawFd, after: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, after)
+    }
+
+    /// Watches `fd` no more.
+    ///
+    /// # Errors
+    /// The system's, but none for a descriptor that was closed behind our back: the kernel has
+    /// forgotten it by itself.
+    pub fn forget(&self, fd: RawFd) -> io::Result<()> {
+        match self.control(libc::EPOLL_CTL_DEL, fd, Interest::NONE) {
             Err(error) if is_gone(&error) => Ok(()),
             result => result,
         }
@@ -329,7 +331,7 @@ mod tests {
         drop(near);
         let (near, far) = UnixStream::pair().unwrap();
         assert_eq!(near.as_raw_fd(), fd);
-        let error = readiness.reduce(fd, READ).unwrap_err();
+        let error = readiness.modify(fd, READ).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         drop(far);
         assert_eq!(ready(&readiness, Some(Duration::ZERO)), []);
