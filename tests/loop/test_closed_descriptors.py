@@ -131,17 +131,20 @@ def test_closed_file_is_watched_again(kind, first, second):
     compare(scenario)
 
 
-def test_file_is_known_by_its_socket_when_the_number_is_given_later():
+@pytest.mark.parametrize("first", ["socket", "number"])
+def test_file_is_known_by_the_name_that_came_first(first):
     async def scenario(seen):
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        number = ours.fileno()
-        loop.add_reader(ours, print)
-        loop.add_writer(number, print)
-        loop.remove_writer(number)
+        names = [ours, ours.fileno()]
+        if first == "number":
+            names.reverse()
+        loop.add_reader(names[0], print)
+        loop.add_writer(names[1], print)
+        loop.remove_writer(names[1])
         ours.close()
-        attempt(seen, loop.remove_reader, ours)
-        attempt(seen, loop.remove_reader, number)
+        for file in names:
+            attempt(seen, loop.remove_reader, file)
         theirs.close()
 
     compare(scenario)

@@ -120,13 +120,6 @@ impl Watch {
             || matches!(self.writer, Some(Watcher::Handle(_)))
     }
 
-    /// Remembers what the program named the descriptor by first.
-    fn keep_file(&mut self, file: Option<Py<PyAny>>) {
-        if self.file.is_none() {
-            self.file = file;
-        }
-    }
-
     fn side(&mut self, side: Side) -> &mut Option<Watcher> {
         match side {
             Side::Reader => &mut self.reader,
@@ -169,8 +162,7 @@ struct Gone {
     watcher: Option<Watcher>,
     /// Others, who waited for a descriptor that was closed.
     others: [Option<Watcher>; 2],
-    file: Option<Py<PyAny>>,
-    displaced: Option<(i32, Py<PyAny>)>,
+    files: Vec<Py<PyAny>>,
 }
 
 /// Why a change was refused, and what has gone with that.
@@ -211,10 +203,9 @@ impl Watches {
         if let Some(watch) = self.table.get_mut(index)
             && !watch.has_handle()
         {
-            gone.file = gone.file.or(watch.file.take());
-            gone.displaced = gone
-                .displaced
-                .or(self.take_displaced(|other, _| other == fd));
+            gone.files.extend(watch.file.take());
+            let displaced = self.take_displaced(|other, _| other == fd);
+            gone.files.extend(displaced);
         }
         match result {
             Ok(()) => Ok(gone),
@@ -230,17 +221,15 @@ impl Watches {
         };
         let watch = std::mem::take(watch);
         gone.others = [watch.reader, watch.writer];
-        gone.displaced = self.take_displaced(|other, _| other == fd);
+        let displaced = self.take_displaced(|other, _| other == fd);
+        gone.files.extend(displaced);
         self.displaced.extend(watch.file.map(|file| (fd, file)));
     }
 
-    fn take_displaced(
-        &mut self,
-        is_it: impl Fn(i32, &Py<PyAny>) -> bool,
-    ) -> Option<(i32, Py<PyAny>)> {
+    fn take_displaced(&mut self, is_it: impl Fn(i32, &Py<PyAny>) -> bool) -> Option<Py<PyAny>> {
         let has_it = |(fd, file): &(i32, Py<PyAny>)| is_it(*fd, file);
         let index = self.displaced.iter().position(has_it)?;
-        Some(self.displaced.swap_remove(index))
+        Some(self.displaced.swap_remove(index).1)
     }
 
     fn put(
@@ -251,7 +240,12 @@ impl Watches {
         gone: &mut Gone,
     ) -> std::io::Result<()> {
         let fd = i32::try_from(index).unwrap_or(-1);
-        let (side, watcher) = (change.side, change.watcher);
+        let Change {
+            side,
+            watcher,
+            mut file,
+            target,
+        } = change;
         if index >= self.table.len() {
             let mut watch = Watch::default();
             *watch.side(side) = watcher;
@@ -260,28 +254,34 @@ impl Watches {
                 gone.others = [watch.reader, watch.writer];
                 return Err(error);
             }
-            watch.keep_file(change.file);
+            watch.file = file;
             self.table.resize_with(index, Watch::default);
             self.table.push(watch);
             return Ok(());
         }
         let watch = &mut self.table[index];
         let before = watch.known();
+        // By what the program has named it first it is known.
+        if !watch.has_handle() {
+            watch.file = file.take();
+        }
         gone.watcher = std::mem::replace(watch.side(side), watcher);
         let after = watch.interest();
         let told = if before.is_none() {
             readiness.change(fd, before, after)
-        } else if change.target == Target::Closed && before == after {
+        } else if target == Target::Closed && before == after {
             Ok(())
         } else {
             // A handle that replaces another tells the kernel again: the number may mean a new
             // descriptor by now.
             match readiness.modify(fd, after) {
-                Err(error) if change.target == Target::Closed => Err(error),
+                Err(error) if target == Target::Closed => Err(error),
                 Err(error) if is_unknown(&error) => {
                     // It does, and who waits at the other side waits for the old one.
                     gone.others[0] = watch.side(side.other()).take();
-                    gone.file = watch.file.take();
+                    if let Some(file) = file.take() {
+                        gone.files.extend(watch.file.replace(file));
+                    }
                     readiness.change(fd, Interest::NONE, watch.interest())
                 }
                 // A number that is closed may be watched for as much as before, as in Python's
@@ -293,11 +293,10 @@ impl Watches {
         if let Err(error) = told {
             let watch = std::mem::take(watch);
             gone.others = [watch.reader, watch.writer];
-            gone.file = gone.file.take().or(watch.file);
+            gone.files.extend(watch.file);
             return Err(error);
         }
         watch.dormant = false;
-        watch.keep_file(change.file);
         Ok(())
     }
 
@@ -324,7 +323,7 @@ impl Watches {
             if let Err(error) = told {
                 let watch = std::mem::take(watch);
                 gone.others = [watch.reader, watch.writer];
-                gone.file = watch.file;
+                gone.files.extend(watch.file);
                 return Err(error);
             }
             watch.dormant = false;
