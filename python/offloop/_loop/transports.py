@@ -9,6 +9,7 @@ arrives: new memory of that size may be mapped and unmapped at every read.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import socket
 from asyncio import constants, selector_events, trsock
@@ -202,8 +203,8 @@ class _Connected:
         return sock.send(data) if address is None else sock.sendto(data, address)
 
 
-_receive_from = socket.socket.recvfrom
-_receive_from_into = socket.socket.recvfrom_into
+_receive_from = _socket.socket.recvfrom
+_receive_from_into: Any = _socket.socket.recvfrom_into
 
 
 def _is_standard_receiver(sock: Any) -> bool:
@@ -216,6 +217,8 @@ def _is_standard_receiver(sock: Any) -> bool:
 
 class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]
     """A datagram endpoint, IP or Unix."""
+
+    _sock: Any
 
     def _is_one_of_a_pair(self) -> bool:
         peername = self._extra["peername"]
