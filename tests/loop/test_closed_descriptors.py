@@ -308,6 +308,49 @@ def test_call_on_a_socket_and_a_stream_take_the_number_of_a_closed_file():
     offloop.run(main())
 
 
+def test_closed_socket_that_is_open_elsewhere_does_not_keep_the_loop_busy():
+    # The kernel tells of it for ever, by a number that means nothing; the standard loop listens.
+    async def main():
+        loop = asyncio.get_running_loop()
+        settling = Settling()
+        ours, theirs = socket.socketpair()
+        # As a child has it that was forked meanwhile.
+        copy = ours.dup()
+        called = asyncio.Event()
+        watched, other = socket.socketpair()
+        loop.add_reader(ours, pytest.fail, "called for a closed socket")
+        loop.add_reader(watched, called.set)
+        copy.setblocking(False)
+        sock_call = asyncio.ensure_future(loop.sock_recv(copy, 9))
+        reader, writer = await asyncio.open_connection(sock=other.dup())
+        await settling.wait()
+        sock_call.cancel()
+        await asyncio.wait([sock_call])
+        ours.close()
+        assert loop.remove_reader(ours)
+        theirs.send(b"data")
+        await settling.wait()
+        before = loop.statistics().polls
+        await asyncio.sleep(0.05)
+        # One that waits for the timer, and what the system wakes it up for.
+        assert loop.statistics().polls - before < 10
+        # Everybody else goes on: watched sockets, calls, streams, other threads.
+        writer.write(b"x")
+        await called.wait()
+        loop.remove_reader(watched)
+        watched.send(b"line\n")
+        assert await reader.readline() == b"line\n"
+        assert await loop.sock_recv(copy, 9) == b"data"
+        assert await loop.run_in_executor(None, str, 1) == "1"
+        writer.close()
+        await writer.wait_closed()
+        settling.close()
+        for each in (theirs, copy, watched, other):
+            each.close()
+
+    offloop.run(main())
+
+
 def test_registration_keeps_its_file_no_longer_than_it_lasts(loop):
     ours, theirs = socket.socketpair()
     before = sys.getrefcount(ours)

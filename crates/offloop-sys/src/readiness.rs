@@ -132,6 +132,21 @@ impl Readiness {
         }
     }
 
+    /// Forgets everything, for the caller to watch anew what it wants. The kernel goes on telling of
+    /// a descriptor that was closed while another name of it is left, and has no way to be told of
+    /// it by that number: only so does it stop.
+    ///
+    /// Nobody may wait here meanwhile.
+    ///
+    /// # Errors
+    /// The system's; then everything is as before.
+    pub fn renew(&self) -> io::Result<()> {
+        let new = Self::new()?;
+        // SAFETY: no pointers; our own number, which stays ours, gets another meaning.
+        check(unsafe { libc::dup3(new.0.as_raw_fd(), self.0.as_raw_fd(), libc::O_CLOEXEC) })?;
+        Ok(())
+    }
+
     /// Watches an event counter that wakes whoever waits here: each signal is reported once, and
     /// nobody needs to clear it.
     ///
@@ -335,6 +350,24 @@ mod tests {
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         drop(far);
         assert_eq!(ready(&readiness, Some(Duration::ZERO)), []);
+    }
+
+    #[test]
+    fn renewing_ends_what_is_told_of_a_closed_number() {
+        let readiness = Readiness::new().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let fd = near.as_raw_fd();
+        let copy = near.try_clone().unwrap();
+        readiness.change(fd, Interest::NONE, READ).unwrap();
+        drop(near);
+        readiness.forget(fd).unwrap();
+        far.write_all(b"x").unwrap();
+        assert_eq!(ready(&readiness, None), [(fd, READ)]);
+        readiness.renew().unwrap();
+        assert_eq!(ready(&readiness, Some(Duration::ZERO)), []);
+        let fd = copy.as_raw_fd();
+        readiness.change(fd, Interest::NONE, READ).unwrap();
+        assert_eq!(ready(&readiness, None), [(fd, READ)]);
     }
 
     #[test]

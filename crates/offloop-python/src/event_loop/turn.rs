@@ -242,14 +242,12 @@ fn poll(
         py.detach(|| (readiness.wait(&mut found, limit), ticks()))
     };
     let outcome = match result {
-        Ok(()) => {
-            queue_found(py, core, &kernel, &found);
-            Ok(!found.is_empty())
-        }
+        Ok(()) => queue_found(py, core, &kernel, &found).map(|()| !found.is_empty()),
         // A signal: its Python handler runs now, and may raise.
         Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
-        Err(error) => Err(os_error(error)),
+        Err(error) => Err(error),
     };
+    let outcome = outcome.map_err(os_error);
     core.state.with(py, |state| {
         state.asleep = false;
         state.meter.polled(answered);
@@ -260,7 +258,13 @@ fn poll(
     Ok((found, answered))
 }
 
-fn queue_found(py: Python<'_>, core: &LoopCore, kernel: &Kernel, found: &Found) {
+fn queue_found(
+    py: Python<'_>,
+    core: &LoopCore,
+    kernel: &Kernel,
+    found: &Found,
+) -> std::io::Result<()> {
+    let mut all_known = true;
     let waker = kernel.waker.as_fd().as_raw_fd();
     for (fd, ready) in (0..found.len()).filter_map(|index| found.get(index)) {
         if fd == waker {
@@ -270,11 +274,17 @@ fn queue_found(py: Python<'_>, core: &LoopCore, kernel: &Kernel, found: &Found) 
             let super::State {
                 schedule, watches, ..
             } = state;
-            watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
+            all_known &= watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
                 schedule.push(entry);
             });
         });
     }
+    if !all_known {
+        core.state
+            .with(py, |state| state.watches.renew(&kernel.readiness))?;
+        kernel.readiness.watch_waker(waker)?;
+    }
+    Ok(())
 }
 
 /// Runs what is ready now, in order.

@@ -344,7 +344,8 @@ impl Watches {
         Some(watch.file.as_ref()?.bind(py).clone())
     }
 
-    /// Queues whoever waits for what `fd` is ready for.
+    /// Queues whoever waits for what `fd` is ready for. False when nobody is there: `fd` was closed,
+    /// and something that it has meant is still open under another number, or in a child.
     pub(super) fn collect(
         &mut self,
         py: Python<'_>,
@@ -352,11 +353,13 @@ impl Watches {
         fd: i32,
         ready: Interest,
         queue: &mut dyn FnMut(Entry),
-    ) {
+    ) -> bool {
         let watch = usize::try_from(fd)
             .ok()
             .and_then(|index| self.table.get_mut(index));
-        let Some(watch) = watch else { return };
+        let Some(watch) = watch.filter(|watch| !watch.known().is_none()) else {
+            return false;
+        };
         let once = watch.interest().once;
         if ready.read {
             watch
@@ -372,6 +375,25 @@ impl Watches {
             // An error means that the descriptor was closed: nobody will be told anything.
             watch.dormant = left.is_none() || readiness.modify(fd, left).is_err();
         }
+        true
+    }
+
+    /// Has the kernel forget everything, and tells it anew of what is watched.
+    pub(super) fn renew(&mut self, readiness: &Readiness) -> std::io::Result<()> {
+        readiness.renew()?;
+        for (fd, watch) in (0..).zip(&mut self.table) {
+            watch.dormant = false;
+            let interest = watch.interest();
+            if interest.is_none() {
+                continue;
+            }
+            match readiness.change(fd, Interest::NONE, interest) {
+                // Closed, and not forgotten yet: the kernel told nothing of it before either.
+                Err(error) if is_closed(&error) => {}
+                result => result?,
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn handles(
