@@ -211,15 +211,78 @@ def make_stream_transport(loop: Any, sock: Any, *arguments: Any, **keywords: Any
     return kind(loop, sock, *arguments, **keywords)
 
 
+class _Connected:
+    """A connected socket whose peer has no name, of a pair: what is sent to nobody goes there.
+
+    The standard transport tells a connected socket by its peer's name.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendto(self, data: Any, address: Any) -> Any:
+        sock = self._sock
+        return sock.send(data) if address is None else sock.sendto(data, address)
+
+
+_receive_from = _socket.socket.recvfrom
+_receive_from_into: Any = _socket.socket.recvfrom_into
+
+
+def _is_standard_receiver(sock: Any) -> bool:
+    """Whether datagrams are received by the system call and nothing else."""
+    kind = type(sock)
+    if getattr(kind, "recvfrom", None) is not _receive_from:
+        return False
+    return kind is socket.socket or "recvfrom" not in getattr(sock, "__dict__", ())
+
+
 class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]
     """A datagram endpoint, IP or Unix."""
 
+    _sock: Any
+
+    def _is_one_of_a_pair(self) -> bool:
+        peername = self._extra["peername"]
+        return peername is not None and not peername
+
+    def _with_peer(self, method: Any, *arguments: Any) -> None:
+        """Call a method of the standard transport that sends to the nameless peer."""
+        sock = self._sock
+        self._sock = _Connected(sock)
+        try:
+            method(*arguments)
+        finally:
+            # Unless the connection is over by now.
+            if self._sock is not None:
+                self._sock = sock
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """Send a datagram; without an address to whom the socket is connected to."""
+        if self._sock is not None and self._is_one_of_a_pair():
+            self._with_peer(super().sendto, data, addr)
+        else:
+            super().sendto(data, addr)
+
+    def _sendto_ready(self) -> None:
+        if self._sock is not None and self._is_one_of_a_pair():
+            self._with_peer(super()._sendto_ready)
+        else:
+            super()._sendto_ready()
+
     def _read_ready(self) -> None:
+        sock = self._sock
+        if not _is_standard_receiver(sock):
+            super()._read_ready()
+            return
         if self._conn_lost:
             return
         memory = self._loop._datagram_memory
         try:
-            size, address = self._sock.recvfrom_into(memory)
+            size, address = _receive_from_into(sock, memory)
         except (BlockingIOError, InterruptedError):
             return
         except (SystemExit, KeyboardInterrupt):
