@@ -306,11 +306,8 @@ def test_datagrams_for_a_nameless_peer_wait_while_there_is_no_room(our_loop):
             transport.sendto(sent[-1])
         # They are sent before it closes.
         transport.close()
-        received = []
-        while len(received) < len(sent):
-            received.append(theirs.recv(9))
-            await asyncio.sleep(0)
-        assert received == sent
+        theirs.setblocking(False)
+        assert [await our_loop.sock_recv(theirs, 9) for _ in sent] == sent
         assert await protocol.lost is None
         theirs.close()
 

@@ -111,8 +111,8 @@ impl Readiness {
         }
     }
 
-    /// Changes what `fd` is watched for to `after`, which is something: a descriptor that has taken
-    /// the place of the one that was watched is left alone.
+    /// Changes what `fd` is watched for to `after`, which is something: a descriptor that has
+    /// taken the place of the one that was watched is left alone.
     ///
     /// # Errors
     /// The system's: `NotFound` or `EBADF` when the descriptor was closed behind our back.

@@ -373,8 +373,8 @@ impl Watches {
         Some(watch.file.as_ref()?.bind(py).clone())
     }
 
-    /// Queues whoever waits for what `fd` is ready for. False when nobody is there: `fd` was closed,
-    /// and something that it has meant is still open under another number, or in a child.
+    /// Queues whoever waits for what `fd` is ready for. False when nobody is there: it was closed,
+    /// and what it has meant is still open under another number, or in a child.
     pub(super) fn collect(
         &mut self,
         py: Python<'_>,
