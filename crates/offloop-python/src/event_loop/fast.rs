@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::calling::{
     Arguments, FastMethod, SimpleMethod, enter, enter_plain, missing, put_fast, put_simple,
 };
-use super::{handle_sharing, making, turn};
+use super::{handle_sharing, making, overrides, turn};
 
 /// Puts the methods on the class.
 pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -78,7 +78,15 @@ const QUESTIONS: [SimpleMethod; 3] = [
 
 unsafe extern "C" fn time(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called by the interpreter.
-    unsafe { enter_plain(slf, |_, _| ffi::PyFloat_FromDouble(turn::monotonic_s())) }
+    unsafe {
+        enter_plain(slf, |py, event_loop| match overrides::time(event_loop) {
+            Ok(time) => time.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        })
+    }
 }
 
 unsafe extern "C" fn get_debug(
@@ -182,13 +190,9 @@ unsafe extern "C" fn call_later(
                 return Err(PyTypeError::new_err("delay must not be None"));
             }
             let delay = seconds(py, *delay)?;
-            let when = turn::clock(call.event_loop)? + delay;
-            if !call
-                .event_loop
-                .get()
-                .state
-                .with(py, |state| state.own_call_at)
-            {
+            let found = overrides::found(call.event_loop)?;
+            let when = turn::clock_as(call.event_loop, found)? + delay;
+            if !found.call_at {
                 return call_overridden(py, call, context, when);
             }
             schedule_at(py, call, context, when, "call_later")

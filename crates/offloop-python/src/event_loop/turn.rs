@@ -10,11 +10,11 @@
 //!             raises goes to the loop's exception handler.
 //! Source:     asyncio/base_events.py (`_run_once`); research on loops, sections A4 and D2.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use offloop_sys::clock::{monotonic_ns, ticks};
-use offloop_sys::readiness::Found;
+use offloop_sys::readiness::{Found, Interest};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -25,7 +25,7 @@ use super::handle_memory::trim;
 use super::running::Mark;
 use super::schedule::Entry;
 use super::watch::Side;
-use super::{Kernel, LoopCore, os_error, reading, sock, writing};
+use super::{Kernel, LoopCore, os_error, overrides, reading, sock, writing};
 use crate::names::function;
 
 /// While callbacks are ready the loop polls this often: 5 to 25 us, so that polls cost below 5 %.
@@ -68,7 +68,7 @@ impl Turn {
     }
 }
 
-/// Runs rounds until the loop is told to stop.
+/// Runs rounds until the loop is told to stop, or they are the program's.
 pub(super) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let run = Run::begin(py, core);
@@ -88,7 +88,7 @@ struct Run<'a, 'py> {
 impl<'a, 'py> Run<'a, 'py> {
     fn begin(py: Python<'py>, core: &'a LoopCore) -> Self {
         let begun = core.state.with(py, |state| {
-            state.running = true;
+            state.running = state.lent.is_none();
             state.meter.begin()
         });
         Self { py, core, begun }
@@ -98,7 +98,7 @@ impl<'a, 'py> Run<'a, 'py> {
 impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         self.core.state.with(self.py, |state| {
-            state.running = !self.begun;
+            state.running = !self.begun && state.lent.is_none();
             state.meter.end(self.begun);
         });
     }
@@ -108,21 +108,28 @@ fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
     loop {
-        let result = round(event_loop, &mut turn);
-        if result.is_err() || core.state.with(py, |state| state.stopping) {
+        let result = match overrides::rounds_are_ours(event_loop) {
+            Ok(true) => round(event_loop, &mut turn).map(|()| true),
+            other => other,
+        };
+        let goes_on = matches!(result, Ok(true));
+        if !goes_on || core.state.with(py, |state| state.stopping) {
             let left = turn.entered.leave(py);
             let flushed = writing::flush_all(py, core);
-            return result.and(left).and(flushed);
+            return result.map(drop).and(left).and(flushed);
         }
     }
 }
 
-/// One round that polls for certain.
+/// One round that polls for certain, or the standard loop's.
 pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
     let run = Run::begin(py, core);
-    let result = round(event_loop, &mut turn);
+    let result = match overrides::standard_round(event_loop) {
+        Ok(false) => round(event_loop, &mut turn),
+        other => other.map(drop),
+    };
     let left = turn.entered.leave(py);
     let flushed = writing::flush_all(py, core);
     drop(run);
@@ -174,12 +181,14 @@ fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, turn: &mut Turn)
         turn.every = POLL_EVERY_TICKS;
     }
     if next.is_some() || core.state.with(py, |state| state.schedule.has_timers()) {
-        let end = clock(event_loop)? + RESOLUTION_S;
+        let found = overrides::found(event_loop)?;
+        let own_clock = overrides::clock_is_ours(py, found)?;
+        let end = clock_as(event_loop, found)? + RESOLUTION_S;
         core.state.with(py, |state| {
             let super::State {
                 schedule, meter, ..
             } = state;
-            meter.release_due(schedule, end, state.own_clock);
+            meter.release_due(schedule, end, own_clock);
         });
     }
     Ok(())
@@ -187,22 +196,29 @@ fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, turn: &mut Turn)
 
 /// How long until `when`, by the loop's clock.
 fn until(event_loop: &Bound<'_, LoopCore>, when: f64) -> PyResult<Duration> {
-    let seconds = (when - clock(event_loop)?).clamp(0.0, WAIT_MAX_S);
-    Ok(Duration::from_secs_f64(if seconds.is_nan() {
-        0.0
-    } else {
-        seconds
-    }))
+    Ok(wait_of(when - clock(event_loop)?))
+}
+
+/// So many seconds as one wait.
+pub(super) fn wait_of(seconds: f64) -> Duration {
+    let seconds = seconds.clamp(0.0, WAIT_MAX_S);
+    Duration::from_secs_f64(if seconds.is_nan() { 0.0 } else { seconds })
 }
 
 /// The loop's time, as its user sees it.
 pub(super) fn clock(event_loop: &Bound<'_, LoopCore>) -> PyResult<f64> {
+    clock_as(event_loop, overrides::found(event_loop)?)
+}
+
+/// The same, for who has looked at what is ours.
+#[inline]
+pub(super) fn clock_as(event_loop: &Bound<'_, LoopCore>, found: overrides::Found) -> PyResult<f64> {
     let py = event_loop.py();
-    if event_loop.get().state.with(py, |state| state.own_clock) {
+    if overrides::clock_is_ours(py, found)? {
         return Ok(monotonic_s());
     }
-    event_loop
-        .call_method0(pyo3::intern!(py, "time"))?
+    function(py, "offloop._loop.handles", "time_of")?
+        .call1((event_loop,))?
         .extract()
 }
 
@@ -215,6 +231,22 @@ fn poll(
     now: u64,
     busy: bool,
 ) -> PyResult<(bool, u64)> {
+    let mut any = false;
+    let answered = wait(event_loop, limit, now, busy, &mut |kernel, found| {
+        any = !found.is_empty();
+        queue_found(event_loop.py(), event_loop.get(), kernel, found);
+    })?;
+    Ok((any, answered))
+}
+
+/// As `poll`; `take` is shown what is ready.
+pub(super) fn wait(
+    event_loop: &Bound<'_, LoopCore>,
+    limit: Option<Duration>,
+    now: u64,
+    busy: bool,
+    take: &mut dyn FnMut(&Kernel, &Found),
+) -> PyResult<u64> {
     let py = event_loop.py();
     let core = event_loop.get();
     if !busy {
@@ -243,11 +275,11 @@ fn poll(
     };
     let outcome = match result {
         Ok(()) => {
-            queue_found(py, core, &kernel, &found);
-            Ok(!found.is_empty())
+            take(&kernel, &found);
+            Ok(())
         }
         // A signal: its Python handler runs now, and may raise.
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
         Err(error) => Err(os_error(error)),
     };
     core.state.with(py, |state| {
@@ -255,26 +287,36 @@ fn poll(
         state.meter.polled(answered);
         state.found = Some(found);
     });
-    let found = outcome?;
+    outcome?;
     py.check_signals()?;
-    Ok((found, answered))
+    Ok(answered)
 }
 
 fn queue_found(py: Python<'_>, core: &LoopCore, kernel: &Kernel, found: &Found) {
     let waker = kernel.waker.as_fd().as_raw_fd();
     for (fd, ready) in (0..found.len()).filter_map(|index| found.get(index)) {
-        if fd == waker {
-            continue;
+        if fd != waker {
+            queue_ready(py, core, kernel, fd, ready);
         }
-        core.state.with(py, |state| {
-            let super::State {
-                schedule, watches, ..
-            } = state;
-            watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
-                schedule.push(entry);
-            });
-        });
     }
+}
+
+/// Queues who waits for what one descriptor is ready for.
+pub(super) fn queue_ready(
+    py: Python<'_>,
+    core: &LoopCore,
+    kernel: &Kernel,
+    fd: RawFd,
+    ready: Interest,
+) {
+    core.state.with(py, |state| {
+        let super::State {
+            schedule, watches, ..
+        } = state;
+        watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
+            schedule.push(entry);
+        });
+    });
 }
 
 /// Runs what is ready now, in order.
@@ -287,7 +329,12 @@ fn run_ready(event_loop: &Bound<'_, LoopCore>, entered: &mut Entered) -> PyResul
         (count, state.debug, state.armed.is_some())
     });
     for _ in 0..count {
-        let Some(entry) = core.state.with(py, |state| state.schedule.pop()) else {
+        // A callback may have got hold of the queue: the rest of it belongs to the next round.
+        let next = |state: &mut super::State| match state.lent {
+            None => state.schedule.pop(),
+            Some(_) => None,
+        };
+        let Some(entry) = core.state.with(py, next) else {
             break;
         };
         let mark = armed.then(|| Mark::begin(core, &entry));
@@ -302,7 +349,7 @@ fn run_ready(event_loop: &Bound<'_, LoopCore>, entered: &mut Entered) -> PyResul
 }
 
 #[inline]
-fn run_entry(
+pub(super) fn run_entry(
     core: &LoopCore,
     py: Python<'_>,
     entry: Entry,
@@ -346,13 +393,13 @@ fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered) -> PyResul
         return Ok(());
     }
     if let Err(error) = entered.switch_to(py, handle) {
-        return report(py, handle, error);
+        return report(handle.to_object(py).bind(py), error);
     }
     let result = handle.call(py);
     if result.is_null() {
         let error = PyErr::fetch(py);
         entered.leave_to(py, handle)?;
-        return report(py, handle, error);
+        return report(handle.to_object(py).bind(py), error);
     }
     // SAFETY: a new reference that nobody wants.
     unsafe { ffi::Py_DECREF(result) };
@@ -404,11 +451,11 @@ fn run_watched(
 }
 
 /// A callback raised: the loop's exception handler hears of it.
-fn report(py: Python<'_>, handle: &Handle, error: PyErr) -> PyResult<()> {
+pub(super) fn report(handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = handle.py();
     if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
         return Err(error);
     }
-    let object = handle.to_object(py);
-    function(py, "offloop._loop.handles", "report")?.call1((object, error.into_value(py)))?;
+    function(py, "offloop._loop.handles", "report")?.call1((handle, error.into_value(py)))?;
     Ok(())
 }
