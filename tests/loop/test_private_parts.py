@@ -105,13 +105,15 @@ def test_many_cancelled_timers_are_swept_also_while_somebody_has_the_heap():
 
 
 def test_streams_and_sockets_go_on_while_somebody_has_the_queue():
-    async def answer(reader, writer):
-        while line := await reader.readline():
-            writer.write(line.upper())
-        writer.close()
-
     async def scenario(seen):
+        async def answer(reader, writer):
+            while line := await reader.readline():
+                writer.write(line.upper())
+            writer.close()
+            answered.set_result(asyncio.current_task())
+
         loop = asyncio.get_running_loop()
+        answered = loop.create_future()
         held = loop._ready, loop._scheduled
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -134,6 +136,7 @@ def test_streams_and_sockets_go_on_while_somebody_has_the_queue():
             seen.append("timeout")
         writer.close()
         await writer.wait_closed()
+        await (await answered)
         server.close()
         await server.wait_closed()
         one.close()
