@@ -606,6 +606,13 @@ impl Stream {
         Ok(())
     }
 
+    /// The context of the stream's callbacks, once it has begun to read.
+    pub(super) fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| {
+            state.context.as_ref().map(|held| held.clone_ref(py))
+        })
+    }
+
     /// Runs what may call the protocol, in the context of the stream's callbacks, which the loop
     /// has left; `callback` is the name for `report`.
     pub(super) fn in_context(
@@ -614,9 +621,7 @@ impl Stream {
         callback: &str,
         body: impl FnOnce() -> PyResult<()>,
     ) -> PyResult<()> {
-        let context = self.state.with(py, |state| {
-            state.context.as_ref().map(|held| held.clone_ref(py))
-        });
+        let context = self.context(py);
         let mut entered = Entered::default();
         if let Some(context) = &context {
             entered.switch(py, context.as_ptr())?;
