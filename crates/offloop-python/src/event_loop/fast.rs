@@ -7,9 +7,9 @@
 
 use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple, PyType};
-use pyo3::ffi;
 
 use super::calling::{
     Arguments, FastMethod, SimpleMethod, enter, enter_plain, missing, put_fast, put_simple,
