@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import sys
 import weakref
 from pathlib import Path
 
@@ -269,6 +270,10 @@ DIFFERENCES = {
 }
 
 
+SINCE = {"a buffer that changes after `write`": (3, 12)}
+"""Before that version the standard loop does as ours."""
+
+
 def test_guide_lists_what_is_tested_here():
     section = GUIDE.read_text().split("### Differences from the standard loop", 1)[1]
     section = section.split("\n### ", 1)[0]
@@ -286,4 +291,4 @@ def test_difference_is_as_the_guide_says(make_loop, name):
         )
     finally:
         loop.close()
-    assert result is is_ours(loop)
+    assert result is (is_ours(loop) or sys.version_info < SINCE.get(name, (3, 11)))
