@@ -246,13 +246,19 @@ impl Watches {
     }
 }
 
+/// What is to be called, its arguments, and the context if the caller names one.
+type Called<'a, 'py> = (
+    &'a Bound<'py, PyAny>,
+    &'a Bound<'py, PyTuple>,
+    Option<&'a Bound<'py, PyAny>>,
+);
+
 /// `add_reader` and `add_writer`: the handle that was there before is cancelled.
 pub(super) fn add(
     event_loop: &Bound<'_, LoopCore>,
     fd: &Bound<'_, PyAny>,
     side: Side,
-    callback: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
+    (callback, args, context): Called<'_, '_>,
 ) -> PyResult<Py<PyAny>> {
     let py = event_loop.py();
     let core = event_loop.get();
@@ -265,7 +271,7 @@ pub(super) fn add(
         py,
         &Callback {
             items: &items,
-            context: std::ptr::null_mut(),
+            context: context.map_or(std::ptr::null_mut(), Bound::as_ptr),
             event_loop: event_loop.as_ptr(),
         },
         None,
