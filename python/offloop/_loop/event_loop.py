@@ -130,10 +130,11 @@ class EventLoop(SocketMethods):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        **further: Any,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
         return make_stream_transport(  # type: ignore[no-any-return]
-            self, sock, protocol, waiter, extra, server
+            self, sock, protocol, waiter, extra, server, **further
         )
 
     def _make_read_pipe_transport(
@@ -142,8 +143,9 @@ class EventLoop(SocketMethods):
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[Any] | None = None,
         extra: dict[str, Any] | None = None,
+        **further: Any,
     ) -> ReadPipeTransport:
-        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra, **further)
 
     async def _make_subprocess_transport(
         self, protocol: asyncio.BaseProtocol, *arguments: Any, **keywords: Any

@@ -277,24 +277,28 @@ impl LoopCore {
         self.wake(py)
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    /// From Python 3.15 on the standard transports name a context, which is then the callback's.
+    #[pyo3(signature = (fd, callback, *args, context=None))]
     fn _add_reader(
         slf: &Bound<'_, Self>,
         fd: &Bound<'_, PyAny>,
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        watch::add(slf, fd, watch::Side::Reader, callback, args)
+        watch::add(slf, fd, watch::Side::Reader, (callback, args, context))
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    /// As `_add_reader`.
+    #[pyo3(signature = (fd, callback, *args, context=None))]
     fn _add_writer(
         slf: &Bound<'_, Self>,
         fd: &Bound<'_, PyAny>,
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        watch::add(slf, fd, watch::Side::Writer, callback, args)
+        watch::add(slf, fd, watch::Side::Writer, (callback, args, context))
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
