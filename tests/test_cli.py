@@ -1,17 +1,25 @@
 """The commands beside `offloop run`: the demo and the doctor work."""
 
-import importlib.util
 import json
 
 import pytest
 from PIL import Image
 
 from offloop import _doctor
+from offloop._demo import work
+
+
+def has_photographs() -> bool:
+    """Whether a scikit-image with photographs is installed here."""
+    try:
+        return bool(work.photographs())
+    except work.PicturesMissing:
+        return False
 
 
 def test_demo_tells_its_story_and_draws_it(offloop_command, tmp_path):
     ended = offloop_command("demo", "--seconds", "0.5", "--out", "drawn")
-    if importlib.util.find_spec("skimage") is None:
+    if not has_photographs():
         # On Python 3.15, see requirements/demo.txt.
         assert ended.returncode == 1
         assert "scikit-image<0.27 (for its photographs)" in ended.stdout + ended.stderr
