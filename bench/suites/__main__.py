@@ -1,4 +1,4 @@
-"""Compare the chosen suites, or all, on both loops: ``python -m bench.suites [--write] [NAME ...]``.
+"""Compare the chosen suites, or all, on both loops: ``python -m bench.suites [NAME ...]``.
 
 The exit status is 1 if a test differs for which `differences.toml` has no reason.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from bench.suites import comparing, report
-from bench.suites.preparing import prepare
-from bench.suites.running import take_in_orphans
-from bench.suites.table import suites
+from bench.suites.preparing import StepFailed, prepare
+from bench.suites.running import NotCompared, take_in_orphans
+from bench.suites.table import Suite, suites
 
 
 def main() -> int:
@@ -22,12 +23,7 @@ def main() -> int:
     parser.add_argument("--no-run", action="store_true", help="only what earlier runs have kept")
     arguments = parser.parse_args()
     chosen = suites(arguments.names)
-    if not arguments.no_run:
-        take_in_orphans()
-        for suite in chosen:
-            say(f"{suite.name} {suite.version}")
-            prepare(suite)
-            comparing.compare(suite, say)
+    failed = [] if arguments.no_run else run_all(chosen)
     if arguments.write:
         report.write(suites())
     results = [result for suite in chosen if (result := comparing.load(suite))]
@@ -35,7 +31,23 @@ def main() -> int:
     unexplained = report.unexplained(results)
     for result, difference in unexplained:
         say(f"\nwithout a reason: {result.suite} {difference.test}\n{difference.text}")
-    return 1 if unexplained else 0
+    for name, problem in failed:
+        say(f"\nno result of {name}: {problem}")
+    return 1 if unexplained or failed else 0
+
+
+def run_all(chosen: Sequence[Suite]) -> list[tuple[str, Exception]]:
+    """Run each suite on both loops; one that cannot be compared does not keep the others back."""
+    take_in_orphans()
+    failed: list[tuple[str, Exception]] = []
+    for suite in chosen:
+        say(f"{suite.name} {suite.version}")
+        try:
+            prepare(suite)
+            comparing.compare(suite, say)
+        except (NotCompared, StepFailed) as problem:
+            failed.append((suite.name, problem))
+    return failed
 
 
 def say(line: str) -> None:

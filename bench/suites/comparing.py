@@ -13,7 +13,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from bench.suites.running import OURS, STANDARD, Outcomes, WrongLoop, run
+from bench.suites.running import OURS, STANDARD, NotCompared, Outcomes, run
 from bench.suites.table import Suite
 
 TRIES_ALONE = 3
@@ -57,7 +57,7 @@ def compare(suite: Suite, say: Callable[[str], None]) -> Result:
         outcomes[loop] = run(suite, loop)
         say(f"{suite.name} on {loop}: {summary(outcomes[loop])}")
         if not outcomes[loop].loops_made:
-            raise WrongLoop(f"{suite.name} made no loop of the kind `{loop}`")
+            raise NotCompared(f"{suite.name} made no loop of the kind `{loop}`")
     standard, ours = outcomes[STANDARD], outcomes[OURS]
     differing = differing_tests(standard.tests, ours.tests)
     differences = []
@@ -67,7 +67,7 @@ def compare(suite: Suite, say: Callable[[str], None]) -> Result:
         verdict = "flaky" if found.is_flaky else "differs"
         say(f"  {verdict}: {test}: {found.standard} on the standard loop, {found.ours} on ours")
     if len(differing) > DIFFERENCES_MAX:
-        raise RuntimeError(f"{suite.name}: {len(differing)} tests differ; see {suite.folder}")
+        raise NotCompared(f"{suite.name}: {len(differing)} tests differ; see {suite.folder}")
     result = Result(
         suite=suite.name,
         version=suite.version,

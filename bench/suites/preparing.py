@@ -5,6 +5,8 @@ Debian's source package. The package comes as a wheel. Our own package is not in
 file leads to it, and makes every interpreter of the environment import `chosen_loop`.
 
 A stamp holds what an environment was made from; it is made again when that has changed.
+
+Errors: `StepFailed` when a download or an installation failed.
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ DISTRIBUTION = "trixie"
 """The Debian release whose source packages are taken; it is no longer changed."""
 
 
+class StepFailed(Exception):
+    """A command that prepares a suite failed; the text has its output."""
+
+
 def prepare(suite: Suite) -> None:
     """Make the suite's environment and folder, unless they are there already."""
     stamp = suite.folder / "stamp"
@@ -50,7 +56,8 @@ def _made_from(suite: Suite) -> str:
 
 def _own_requirements() -> Sequence[str]:
     """What our own package needs."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return list(project["dependencies"])
 
 
 def _source(suite: Suite) -> Path:
@@ -60,10 +67,9 @@ def _source(suite: Suite) -> Path:
     if suite.source:
         _download_from_debian(suite, folder)
     else:
-        _run(
-            [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps", "--dest", folder]
-            + ["--no-binary", suite.name, f"{suite.name}=={suite.version}"]
-        )
+        pip = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps"]
+        pinned = f"{suite.name}=={suite.version}"
+        _run([*pip, "--dest", folder, "--no-binary", suite.name, pinned])
     (archive,) = folder.iterdir()
     return archive
 
@@ -133,5 +139,5 @@ def _run(
         cwd=directory,
     )
     if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout}")
+        raise StepFailed(f"{' '.join(map(str, command))} failed:\n{done.stdout}")
     return done.stdout

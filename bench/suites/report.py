@@ -65,8 +65,10 @@ def table(results: Sequence[Result]) -> str:
         cells = [
             result.suite,
             result.version,
-            *(" / ".join(f"{result.counts[loop][each]:,}" for each in OUTCOMES)
-              for loop in (STANDARD, OURS)),
+            *(
+                " / ".join(f"{result.counts[loop][each]:,}" for each in OUTCOMES)
+                for loop in (STANDARD, OURS)
+            ),
             str(sum(not each.is_flaky for each in result.differences)),
             str(sum(each.is_flaky for each in result.differences)),
             result.date,

@@ -3,7 +3,8 @@
 Whoever runs it takes in the orphans of its tests, and ends every process that is left, by its
 number, when the suite is over.
 
-Errors: `WrongLoop` when the suite did not run on the loop that was asked for.
+Errors: `NotCompared` when a run proves nothing: it ran no test, or not on the loop that was asked
+        for.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ RANK = ["passed", "skipped", "failed"]
 """What becomes of a test with several phases: the last of these that one of them became."""
 
 
-class WrongLoop(Exception):
-    """A suite did not make the loop that it was to run on, or made the other one."""
+class NotCompared(Exception):
+    """A suite ran no test, or made another loop than the one that it was to run on."""
 
 
 @dataclass
@@ -94,7 +95,7 @@ def run(suite: Suite, loop: str, only: str | None = None) -> Outcomes:
     outcomes.seconds = time.monotonic() - started
     outcomes.status = status
     if not outcomes.tests:
-        raise RuntimeError(f"{suite.name} ran no test; see {folder / 'output'}")
+        raise NotCompared(f"{suite.name} ran no test; see {folder / 'output'}")
     return outcomes
 
 
@@ -173,5 +174,5 @@ def read(folder: Path, loop: str) -> Outcomes:
     kinds = collections.Counter(made.read_text().split() if made.is_file() else [])
     outcomes.loops_made = kinds.pop(MODULE_OF[loop], 0)
     if kinds:
-        raise WrongLoop(f"a run on the loop `{loop}` made others as well: {dict(kinds)}")
+        raise NotCompared(f"a run on the loop `{loop}` made others as well: {dict(kinds)}")
     return outcomes
