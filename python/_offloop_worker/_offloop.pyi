@@ -143,6 +143,9 @@ class LoopCore:
     _timer_cancelled_count: int
     _task_factory: Any
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    @property
+    def gather_writes(self) -> bool: ...
+    def _set_gather_writes(self, gather: bool) -> None: ...
     def call_soon(
         self,
         callback: Callable[[*_Ts], object],

@@ -21,6 +21,7 @@ mod ids;
 mod lane;
 pub mod limits;
 mod load;
+mod poll_pace;
 mod pool;
 #[cfg(test)]
 mod random;
@@ -41,6 +42,7 @@ pub use idle_pages::IdlePages;
 pub use ids::{LaneId, TaskId, WorkerId};
 pub use lane::{Close, LaneConfig, LaneStatistics, QueuePolicy};
 pub use load::LoopLoad;
+pub use poll_pace::PollPace;
 pub use pool::{FleetStatistics, Pool, PoolConfig};
 pub use ranges::{FreeError, PAGE_BYTES, RangeAllocator};
 pub use restart::{RestartIntensity, RestartWindow, Verdict};

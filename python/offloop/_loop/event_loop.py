@@ -26,6 +26,10 @@ class EventLoop(SocketMethods):
     Everything of ``asyncio.AbstractEventLoop`` is here, in the form that the running Python version
     has. It may be subclassed. Not thread-safe, but for ``call_soon_threadsafe``.
 
+    With ``gather_writes`` streams send what one round of the loop writes to them at its end, in one
+    system call, instead of within ``write``: faster where a response is written in pieces, later
+    where a callback goes on computing after it has written.
+
     >>> import asyncio, offloop
     >>> with asyncio.Runner(loop_factory=offloop.EventLoop) as runner:
     ...     runner.run(asyncio.sleep(0, "done"))
@@ -58,11 +62,12 @@ class EventLoop(SocketMethods):
         "_watcher",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, gather_writes: bool = False) -> None:
         self._datagram_memory = memoryview(bytearray(0))
         self._last_sockname: object = None
         super().__init__(WatchedSelector(self))  # type: ignore[arg-type]
         self._transports = Transports(self)
+        self._set_gather_writes(gather_writes)
         if type(self).time is not LoopCore.time:
             self._set_own_clock(False)
         if type(self).call_at is not LoopCore.call_at:

@@ -78,8 +78,10 @@ struct State {
     found: Option<Found>,
     /// A thread waits for readiness, and nobody has woken it yet.
     asleep: bool,
-    /// Rounds are run now: what is written is sent at the end of this one.
+    /// Rounds are run now, each of which has an end.
     running: bool,
+    /// What streams write is sent at the end of the round.
+    gather_writes: bool,
     /// The number of forks before the streams' queues were last known to be ours.
     forks: u32,
     closed: bool,
@@ -148,6 +150,7 @@ impl LoopCore {
                 found: Some(Found::default()),
                 asleep: false,
                 running: false,
+                gather_writes: false,
                 forks: offloop_sys::fork::generation(),
                 closed: false,
                 stopping: false,
@@ -218,6 +221,16 @@ impl LoopCore {
     /// Another `call_at` than ours is in use, which `call_later` has to call.
     fn _set_own_call_at(&self, py: Python<'_>, own: bool) {
         self.state.with(py, |state| state.own_call_at = own);
+    }
+
+    /// Whether streams send what a round writes at its end, rather than within `write`.
+    #[getter]
+    fn gather_writes(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.gather_writes)
+    }
+
+    fn _set_gather_writes(&self, py: Python<'_>, gather: bool) {
+        self.state.with(py, |state| state.gather_writes = gather);
     }
 
     /// Begins or ends to mark each callback while it runs, for `_running_callback`.

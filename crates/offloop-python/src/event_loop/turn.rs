@@ -1,9 +1,8 @@
 //! One round of the loop: poll, release the timers that are due, run what is ready.
 //!
 //! As in the standard loop, a round runs what was ready when it began; what those callbacks
-//! schedule runs in the next. While there is work the poll does not wait, and is left out
-//! altogether if the last one was a moment ago: readiness is then at most `POLL_EVERY_TICKS_MAX`
-//! late, and a chain of callbacks does not pay a system call for each link.
+//! schedule runs in the next. While there is work the poll does not wait, and is left out where it
+//! can find nothing (`PollPace`): a chain of callbacks does not pay a system call for each link.
 //!
 //! Units:      seconds of the loop's clock for timers, ticks for polls.
 //! Errors:     `SystemExit` and `KeyboardInterrupt` end the run; everything else that a callback
@@ -13,6 +12,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use offloop_core::PollPace;
 use offloop_sys::clock::{monotonic_ns, ticks};
 use offloop_sys::readiness::Found;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
@@ -28,10 +28,8 @@ use super::watch::Side;
 use super::{Kernel, LoopCore, os_error, reading, sock, writing};
 use crate::names::function;
 
-/// While callbacks are ready the loop polls this often: 5 to 25 us, so that polls cost below 5 %.
-const POLL_EVERY_TICKS: u64 = 25_000;
-/// And this often while polls find nothing: each doubles the time to the next, up to 100 us or so.
-const POLL_EVERY_TICKS_MAX: u64 = 250_000;
+/// What the loop watches for itself: the socket that signals are written to.
+const OWN_DESCRIPTORS: usize = 1;
 /// The standard loop's bound of one wait: a day.
 const WAIT_MAX_S: f64 = 24.0 * 3600.0;
 /// Timers due this soon are due: the resolution of the clock, as in the standard loop.
@@ -49,10 +47,7 @@ pub(super) fn monotonic_s() -> f64 {
 
 /// What is kept from round to round.
 struct Turn {
-    /// When the last poll was, in ticks.
-    polled: u64,
-    /// How long after that the next one is, while callbacks are ready.
-    every: u64,
+    pace: PollPace,
     /// A chain of callbacks mostly runs in one context.
     entered: Entered,
 }
@@ -60,9 +55,7 @@ struct Turn {
 impl Turn {
     fn new() -> Self {
         Self {
-            // Wraps far back, so that the first round polls.
-            polled: ticks().wrapping_sub(POLL_EVERY_TICKS),
-            every: POLL_EVERY_TICKS,
+            pace: PollPace::new(ticks()),
             entered: Entered::default(),
         }
     }
@@ -132,9 +125,10 @@ pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
 fn round(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
     let py = event_loop.py();
     let core = event_loop.get();
-    let (simple, unsent) = core.state.with(py, |state| {
+    let (simple, unsent, watched) = core.state.with(py, |state| {
         let simple = state.schedule.ready_len() > 0 && !state.schedule.has_timers();
-        (simple, !state.unsent.is_empty())
+        let watched = state.watches.len() > OWN_DESCRIPTORS;
+        (simple, !state.unsent.is_empty(), watched)
     });
     if unsent {
         // Also what was written while the loop did not run.
@@ -142,16 +136,21 @@ fn round(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
         writing::flush_all(py, core)?;
     }
     let now = ticks();
-    // A counter that went back counts as a long time.
-    if !simple || now.wrapping_sub(turn.polled) >= turn.every {
+    let due = turn.pace.is_due(now, watched);
+    if due || !simple {
         turn.entered.leave(py)?;
-        poll_and_release(event_loop, now, turn)?;
+        poll_and_release(event_loop, now, due, turn)?;
     }
     run_ready(event_loop, &mut turn.entered)
 }
 
-/// Polls if it is time to, waiting if there is nothing to do, and queues the timers that are due.
-fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, turn: &mut Turn) -> PyResult<()> {
+/// Polls if that is `due`, or there is nothing to do but to wait; queues the timers that are due.
+fn poll_and_release(
+    event_loop: &Bound<'_, LoopCore>,
+    now: u64,
+    due: bool,
+    turn: &mut Turn,
+) -> PyResult<()> {
     let py = event_loop.py();
     let core = event_loop.get();
     let mut dropped = Vec::new();
@@ -160,18 +159,13 @@ fn poll_and_release(event_loop: &Bound<'_, LoopCore>, now: u64, turn: &mut Turn)
         (busy, state.schedule.next_timer(&mut dropped))
     });
     drop(dropped);
-    if busy && now.wrapping_sub(turn.polled) >= turn.every {
-        let (found, _) = poll(event_loop, Some(Duration::ZERO), now, true)?;
-        turn.every = if found {
-            POLL_EVERY_TICKS
-        } else {
-            (turn.every * 2).min(POLL_EVERY_TICKS_MAX)
-        };
-        turn.polled = now;
-    } else if !busy {
+    if !busy {
         let limit = next.map(|when| until(event_loop, when)).transpose()?;
-        (_, turn.polled) = poll(event_loop, limit, now, false)?;
-        turn.every = POLL_EVERY_TICKS;
+        let (found, answered) = poll(event_loop, limit, now, false)?;
+        turn.pace.waited(answered, found);
+    } else if due {
+        let (found, answered) = poll(event_loop, Some(Duration::ZERO), now, true)?;
+        turn.pace.looked(now, answered, found);
     }
     if next.is_some() || core.state.with(py, |state| state.schedule.has_timers()) {
         let end = clock(event_loop)? + RESOLUTION_S;
@@ -235,12 +229,9 @@ fn poll(
         return Err(PyRuntimeError::new_err("Event loop is closed"));
     };
     let readiness = &kernel.readiness;
-    let (result, answered) = if busy {
-        (readiness.wait(&mut found, limit), now)
-    } else {
-        // The clock is read before the interpreter's lock is waited for: that is lag.
-        py.detach(|| (readiness.wait(&mut found, limit), ticks()))
-    };
+    let mut wait = || (readiness.wait(&mut found, limit), ticks());
+    // The clock is read before the interpreter's lock is waited for: that is lag.
+    let (result, answered) = if busy { wait() } else { py.detach(wait) };
     let outcome = match result {
         Ok(()) => {
             queue_found(py, core, &kernel, &found);
@@ -252,7 +243,7 @@ fn poll(
     };
     core.state.with(py, |state| {
         state.asleep = false;
-        state.meter.polled(answered);
+        state.meter.polled(if busy { now } else { answered });
         state.found = Some(found);
     });
     let found = outcome?;

@@ -112,7 +112,11 @@ type Refused = (std::io::Error, [Option<Watcher>; 2]);
 
 /// By descriptor.
 #[derive(Default)]
-pub(super) struct Watches(Vec<Watch>);
+pub(super) struct Watches {
+    watches: Vec<Watch>,
+    /// How many descriptors are watched, for whatever.
+    count: usize,
+}
 
 impl Watches {
     /// Sets or clears one side; returns what was there before, for the caller to cancel. With an
@@ -125,10 +129,37 @@ impl Watches {
         side: Side,
         watcher: Option<Watcher>,
     ) -> Result<Option<Watcher>, Refused> {
+        let before = self.is_watched(fd);
+        let outcome = self.exchange_uncounted(readiness, fd, side, watcher);
+        self.recount(fd, before);
+        outcome
+    }
+
+    fn is_watched(&self, fd: i32) -> bool {
+        let index = usize::try_from(fd).ok();
+        let watch = index.and_then(|index| self.watches.get(index));
+        watch.is_some_and(|watch| !watch.interest().is_none())
+    }
+
+    fn recount(&mut self, fd: i32, before: bool) {
+        match (before, self.is_watched(fd)) {
+            (false, true) => self.count += 1,
+            (true, false) => self.count -= 1,
+            _ => {}
+        }
+    }
+
+    fn exchange_uncounted(
+        &mut self,
+        readiness: &Readiness,
+        fd: i32,
+        side: Side,
+        watcher: Option<Watcher>,
+    ) -> Result<Option<Watcher>, Refused> {
         let Ok(index) = usize::try_from(fd) else {
             return Err((std::io::ErrorKind::InvalidInput.into(), [watcher, None]));
         };
-        if index >= self.0.len() {
+        if index >= self.watches.len() {
             if watcher.is_none() {
                 return Ok(None);
             }
@@ -138,11 +169,11 @@ impl Watches {
             if let Err(error) = readiness.change(fd, Interest::NONE, watch.interest()) {
                 return Err((error, [watch.reader, watch.writer]));
             }
-            self.0.resize_with(index, Watch::default);
-            self.0.push(watch);
+            self.watches.resize_with(index, Watch::default);
+            self.watches.push(watch);
             return Ok(None);
         }
-        let watch = &mut self.0[index];
+        let watch = &mut self.watches[index];
         let before = watch.known();
         let adds = watcher.is_some();
         let old = std::mem::replace(watch.side(side), watcher);
@@ -176,7 +207,7 @@ impl Watches {
     ) {
         let watch = usize::try_from(fd)
             .ok()
-            .and_then(|index| self.0.get_mut(index));
+            .and_then(|index| self.watches.get_mut(index));
         let Some(watch) = watch else { return };
         let once = watch.interest().once;
         if ready.read {
@@ -192,6 +223,8 @@ impl Watches {
             let left = watch.interest();
             // An error means that the descriptor was closed: nobody will be told anything.
             watch.dormant = left.is_none() || readiness.reduce(fd, left).is_err();
+            // It was watched, and a wait is over with that.
+            self.recount(fd, true);
         }
     }
 
@@ -200,7 +233,7 @@ impl Watches {
         py: Python<'_>,
         fd: i32,
     ) -> (Option<Py<PyAny>>, Option<Py<PyAny>>) {
-        let watch = usize::try_from(fd).ok().and_then(|index| self.0.get(index));
+        let watch = usize::try_from(fd).ok().and_then(|index| self.watches.get(index));
         let object = |watcher: &Watcher| watcher.to_object(py);
         watch.map_or((None, None), |watch| {
             (
@@ -212,8 +245,7 @@ impl Watches {
 
     /// How many descriptors are watched, for whatever.
     pub(super) fn len(&self) -> usize {
-        let watched = |watch: &&Watch| watch.reader.is_some() || watch.writer.is_some();
-        self.0.iter().filter(watched).count()
+        self.count
     }
 
     /// Where a wait is: mostly at its descriptor, unless the socket was closed meanwhile.
@@ -227,17 +259,17 @@ impl Watches {
             reader.or_else(|| waits(&watch.writer).map(|fd| (fd, Side::Writer)))
         };
         match usize::try_from(fd) {
-            Ok(index) => self.0.get(index).and_then(side),
-            Err(_) => self.0.iter().find_map(side),
+            Ok(index) => self.watches.get(index).and_then(side),
+            Err(_) => self.watches.iter().find_map(side),
         }
     }
 
     pub(super) fn take_all(&mut self) -> impl Sized + use<> {
-        std::mem::take(&mut self.0)
+        std::mem::take(self)
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for watch in &self.0 {
+        for watch in &self.watches {
             for watcher in watch.reader.iter().chain(&watch.writer) {
                 watcher.traverse(visit)?;
             }

@@ -1,9 +1,12 @@
-//! Writing of streams: collected while a round lasts, sent at its end.
+//! Writing of streams: sent within the call, as far as the kernel has room.
 //!
-//! What a round of the loop writes to a stream goes out in one system call, before the loop looks
-//! whether it may sleep; much at once is sent at once. Bytes are held by reference until they are
-//! sent, and never copied. What can change is copied, but only as far as the kernel did not take it
-//! at once.
+//! When `write` returns, the bytes are in the kernel, unless something waits before them or there
+//! was no room: what is left then goes out when the socket has room again. What waits is held by
+//! reference until it is sent; what can change is copied, but only as far as it has to wait.
+//!
+//! A loop that gathers writes sends at the end of the round instead: what one round writes to a
+//! stream goes out in one system call, before the loop looks whether it may sleep; much at once is
+//! sent at once.
 //!
 //! Units:      bytes.
 //! Invariants: 1. `size` is the sum of what the chunks still hold.
@@ -31,8 +34,53 @@ use super::{LoopCore, os_error};
 const SPARE_QUEUES: usize = 64;
 /// Longer queues are not kept, in chunks.
 const SPARE_QUEUE_MAX: usize = 16;
-/// This much is not kept for the end of the round: it fills a socket's buffer by itself.
+/// So much is not kept for the end of the round: it fills a socket's buffer by itself.
 const SEND_AT_ONCE: usize = 64 * 1024;
+
+/// What a program writes.
+enum Data<'a, 'py> {
+    /// Cannot change, and may be kept.
+    Bytes(&'a Bound<'py, PyBytes>),
+    /// Can change once the view is gone.
+    Memory(View),
+}
+
+impl Data<'_, '_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.as_bytes().len(),
+            Self::Memory(view) => view.len(),
+        }
+    }
+
+    fn send(&self, fd: i32) -> std::io::Result<usize> {
+        match self {
+            Self::Bytes(bytes) => send(fd, bytes.as_bytes()),
+            // SAFETY: the view is valid for reading its length while it is held.
+            Self::Memory(view) => unsafe { send_from(fd, view.pointer(), view.len()) },
+        }
+    }
+
+    /// What comes after the first `sent` bytes, to be kept.
+    fn after(&self, py: Python<'_>, sent: usize) -> PyResult<Chunk> {
+        Ok(match self {
+            Self::Bytes(bytes) => Chunk {
+                bytes: Payload::Object((*bytes).clone().unbind()),
+                sent,
+            },
+            Self::Memory(view) => {
+                // SAFETY: the view is valid for reading its length while it is held, and no Python
+                // code runs meanwhile.
+                let bytes = unsafe { std::slice::from_raw_parts(view.pointer(), view.len()) };
+                let rest = PyBytes::new(py, bytes.get(sent..).unwrap_or_default());
+                Chunk {
+                    bytes: Payload::Object(rest.unbind()),
+                    sent: 0,
+                }
+            }
+        })
+    }
+}
 
 /// As `transport.write`.
 pub(super) fn write(
@@ -40,22 +88,27 @@ pub(super) fn write(
     slf: &Bound<'_, Stream>,
     data: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let py = slf.py();
-    let stream = slf.get();
-    let bytes = if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+    let (py, stream) = (slf.py(), slf.get());
+    if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         stream.check_writable(py, "write")?;
-        bytes.clone()
-    } else {
-        check_type(transport, data)?;
-        stream.check_writable(py, "write")?;
-        let sent = send_some(stream, data);
-        let bytes = copied(data, sent)?;
-        if sent > 0 && bytes.as_bytes().is_empty() {
-            return Ok(());
-        }
-        bytes
-    };
-    let len = bytes.as_bytes().len();
+        return write_data(transport, slf, &Data::Bytes(bytes));
+    }
+    check_type(transport, data)?;
+    stream.check_writable(py, "write")?;
+    match View::of(data, ffi::PyBUF_SIMPLE) {
+        Some(view) => write_data(transport, slf, &Data::Memory(view)),
+        // Not in one piece.
+        None => write_data(transport, slf, &Data::Bytes(&copied(data)?)),
+    }
+}
+
+fn write_data(
+    transport: &Bound<'_, PyAny>,
+    slf: &Bound<'_, Stream>,
+    data: &Data<'_, '_>,
+) -> PyResult<()> {
+    let (py, stream) = (slf.py(), slf.get());
+    let len = data.len();
     if len == 0 {
         return Ok(());
     }
@@ -63,7 +116,26 @@ pub(super) fn write(
         transport.call_method0(intern!(py, "_write_after_loss"))?;
         return Ok(());
     }
-    push(py, stream, Payload::Object(bytes.unbind()), len);
+    let sent = if stream.sends_now(py, len) {
+        match data.send(stream.fd(py)) {
+            Ok(count) => {
+                stream.count(py, |meter| meter.bytes_sent += count as u64);
+                if count == len {
+                    return Ok(());
+                }
+                Some(count)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Some(0),
+            Err(error) => return write_failed(slf, os_error(error)),
+        }
+    } else {
+        None
+    };
+    push(py, stream, data.after(py, sent.unwrap_or(0))?);
+    if sent.is_some() {
+        wait_for_room(slf)?;
+        return maybe_pause(py, stream);
+    }
     sent_soon(slf)
 }
 
@@ -88,9 +160,9 @@ pub(super) fn writelines(
         return Ok(());
     }
     for bytes in lines {
-        let len = bytes.as_bytes().len();
-        if len > 0 {
-            push(py, stream, Payload::Object(bytes.unbind()), len);
+        if !bytes.as_bytes().is_empty() {
+            let bytes = Payload::Object(bytes.unbind());
+            push(py, stream, Chunk { bytes, sent: 0 });
         }
     }
     sent_soon(slf)
@@ -111,6 +183,35 @@ impl Stream {
             return Err(PyRuntimeError::new_err(text));
         }
         Ok(())
+    }
+
+    /// Whether `len` bytes are sent within the call that writes them: nothing waits before them,
+    /// and the loop does not gather. One that gathers sends at once while no round is run, whose
+    /// end would come, and what is much.
+    fn sends_now(&self, py: Python<'_>, len: usize) -> bool {
+        let (gathers, running) = self.gathers(py);
+        self.state.with(py, |state| {
+            let idle = !state.blocked && state.chunks.is_empty();
+            idle && (!gathers || (state.takes_now() && (!running || len >= state.much())))
+        })
+    }
+
+    /// Whether the loop gathers writes, and whether it runs rounds now.
+    fn gathers(&self, py: Python<'_>) -> (bool, bool) {
+        let state = &self.event_loop(py).get().state;
+        state.with(py, |state| (state.gather_writes, state.running))
+    }
+}
+
+impl StreamState {
+    /// Whether sending calls no method of the protocol, which expects none inside `write`.
+    fn takes_now(&self) -> bool {
+        !self.blocked && !self.closing && !self.protocol_paused
+    }
+
+    /// So many bytes do not wait for the end of a round.
+    fn much(&self) -> usize {
+        SEND_AT_ONCE.min(self.high_water.saturating_add(1))
     }
 }
 
@@ -137,14 +238,14 @@ pub(super) fn write_records(slf: &Bound<'_, Stream>, records: Vec<u8>) -> PyResu
     if stream.lost(py) > 0 {
         return stream.call_transport(py, "_write_after_loss");
     }
-    let len = records.len();
-    push(py, stream, Payload::Records(records), len);
+    let bytes = Payload::Records(records);
+    push(py, stream, Chunk { bytes, sent: 0 });
     sent_soon(slf)
 }
 
-fn push(py: Python<'_>, stream: &Stream, bytes: Payload, len: usize) {
-    let chunk = Chunk { bytes, sent: 0 };
+fn push(py: Python<'_>, stream: &Stream, chunk: Chunk) {
     let core = stream.event_loop(py).get();
+    let len = chunk.unsent(py).len();
     stream.state.with(py, |state| {
         if state.chunks.capacity() == 0 {
             let spare = core.state.with(py, |state| state.spare_queues.pop());
@@ -155,18 +256,17 @@ fn push(py: Python<'_>, stream: &Stream, bytes: Payload, len: usize) {
     });
 }
 
-/// Sends at the end of the round, or at once what is much; then the protocol may have to pause.
-/// At once only while that calls no method of the protocol, which expects none inside `write`.
+/// Sends what was queued: at once, or at the end of the round if the loop gathers writes; then the
+/// protocol may have to pause.
 fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
-    let py = slf.py();
-    let stream = slf.get();
-    let core = stream.event_loop(py).get();
-    // At once as well while no round is run, whose end would come.
-    let running = core.state.with(py, |state| state.running);
+    let (py, stream) = (slf.py(), slf.get());
+    let (gathers, running) = stream.gathers(py);
     let (at_once, schedule) = stream.state.with(py, |state| {
-        let free = !state.blocked && !state.closing && !state.protocol_paused;
-        let much = SEND_AT_ONCE.min(state.high_water.saturating_add(1));
-        let at_once = free && (state.size >= much || !running);
+        let at_once = if gathers {
+            state.takes_now() && (state.size >= state.much() || !running)
+        } else {
+            !state.blocked
+        };
         let schedule = !state.blocked && !at_once && !state.scheduled;
         state.scheduled |= schedule;
         (at_once, schedule)
@@ -175,8 +275,13 @@ fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
         flush(slf)?;
     } else if schedule {
         let unsent = slf.clone().unbind();
+        let core = stream.event_loop(py).get();
         core.state.with(py, |state| state.unsent.push(unsent));
     }
+    maybe_pause(py, stream)
+}
+
+fn maybe_pause(py: Python<'_>, stream: &Stream) -> PyResult<()> {
     let pause = stream.state.with(py, |state| {
         state.size > state.high_water && !state.protocol_paused
     });
@@ -218,43 +323,14 @@ fn as_bytes<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     }
     // Says what is wrong with others than buffers.
     PyMemoryView::from(data)?;
-    copied(data, 0)
+    copied(data)
 }
 
-/// A copy of what comes after the first `sent` bytes.
-fn copied<'py>(data: &Bound<'py, PyAny>, sent: usize) -> PyResult<Bound<'py, PyBytes>> {
+fn copied<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let py = data.py();
-    if sent > 0
-        && let Some(view) = View::of(data, ffi::PyBUF_SIMPLE)
-    {
-        // SAFETY: the view is valid for reading its length while it is held, and no Python code
-        // runs meanwhile.
-        let bytes = unsafe { std::slice::from_raw_parts(view.pointer(), view.len()) };
-        return Ok(PyBytes::new(py, &bytes[sent.min(bytes.len())..]));
-    }
     // SAFETY: attached; a new reference or an error that is set.
     let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromObject(data.as_ptr()))? };
     Ok(copy.cast_into::<PyBytes>()?)
-}
-
-/// Sends much that can change while nothing waits before it, as far as there is room. An error is
-/// left to whoever sends the rest.
-fn send_some(stream: &Stream, data: &Bound<'_, PyAny>) -> usize {
-    let py = data.py();
-    let Some(view) = View::of(data, ffi::PyBUF_SIMPLE).filter(|view| view.len() >= SEND_AT_ONCE)
-    else {
-        return 0;
-    };
-    let idle = stream.state.with(py, |state| {
-        state.lost == 0 && !state.blocked && state.chunks.is_empty()
-    });
-    if !idle {
-        return 0;
-    }
-    // SAFETY: the view is valid for reading its length while it is held.
-    let sent = unsafe { send_from(stream.fd(py), view.pointer(), view.len()) }.unwrap_or(0);
-    stream.count(py, |meter| meter.bytes_sent += sent as u64);
-    sent
 }
 
 /// What one attempt to send came to.
@@ -385,16 +461,20 @@ fn settle(slf: &Bound<'_, Stream>, sent: Sent) -> PyResult<()> {
         Sent::Lost | Sent::More | Sent::All(false) => Ok(()),
         Sent::All(true) => emptied(slf),
         Sent::Some => {
-            if !stream
-                .state
-                .with(py, |state| std::mem::replace(&mut state.blocked, true))
-            {
-                add_stream(slf, Side::Writer)?;
-            }
+            wait_for_room(slf)?;
             maybe_resume(py, stream)
         }
         Sent::Failed(error) => write_failed(slf, os_error(error)),
     }
+}
+
+/// Has the loop watch for room.
+fn wait_for_room(slf: &Bound<'_, Stream>) -> PyResult<()> {
+    let blocked = |state: &mut StreamState| std::mem::replace(&mut state.blocked, true);
+    if !slf.get().state.with(slf.py(), blocked) {
+        add_stream(slf, Side::Writer)?;
+    }
+    Ok(())
 }
 
 fn maybe_resume(py: Python<'_>, stream: &Stream) -> PyResult<()> {
@@ -469,9 +549,12 @@ fn write_failed(slf: &Bound<'_, Stream>, error: PyErr) -> PyResult<()> {
     Ok(())
 }
 
-/// In a child that the program has forked: what waited to be sent then is its parent's to send.
-/// Done before anything else is written, which is the child's own.
+/// In a child that the program has forked: what was gathered then is its parent's to send. Done
+/// before anything else is written, which is the child's own.
 fn leave_to_parent(py: Python<'_>, core: &LoopCore) {
+    if !core.state.with(py, |state| state.gather_writes) {
+        return;
+    }
     let forks = fork::generation();
     let unsent = core.state.with(py, |state| {
         let forked = std::mem::replace(&mut state.forks, forks) != forks;
