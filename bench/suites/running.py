@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -65,13 +66,26 @@ def run(suite: Suite, loop: str, only: str | None = None) -> Outcomes:
     folder = suite.folder / "runs" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (folder / "tmp").mkdir()
+    # Not below our folder: the paths of UNIX sockets have a limit.
+    with tempfile.TemporaryDirectory(prefix="suite-", ignore_cleanup_errors=True) as temporary:
+        seconds, status = _run_in(suite, loop, folder, only, temporary)
+    outcomes = read(folder, loop)
+    outcomes.seconds, outcomes.status = seconds, status
+    if not outcomes.tests:
+        raise NotCompared(f"{suite.name} ran no test; see {folder / 'output'}")
+    return outcomes
+
+
+def _run_in(
+    suite: Suite, loop: str, folder: Path, only: str | None, temporary: str
+) -> tuple[float, int | None]:
+    """Start the suite and wait for its end; how long it took, and its exit status."""
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
         **suite.environment,
         "PATH": f"{suite.python.parent}:{os.environ['PATH']}",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "TMPDIR": str(folder / "tmp"),
+        "TMPDIR": temporary,
         "OFFLOOP_SUITES_LOOP": loop,
         "OFFLOOP_SUITES_LOOPS_MADE": str(folder / "loops"),
         "OFFLOOP_SUITES_OUTCOMES": str(folder / "outcomes"),
@@ -91,12 +105,7 @@ def run(suite: Suite, loop: str, only: str | None = None) -> Outcomes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = process.wait(suite.test_s * 2 if only else suite.bound_s)
         end_all_children()
-    outcomes = read(folder, loop)
-    outcomes.seconds = time.monotonic() - started
-    outcomes.status = status
-    if not outcomes.tests:
-        raise NotCompared(f"{suite.name} ran no test; see {folder / 'output'}")
-    return outcomes
+    return time.monotonic() - started, status
 
 
 def command(suite: Suite, folder: Path, only: str | None) -> Sequence[str]:
