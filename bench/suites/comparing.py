@@ -81,16 +81,16 @@ def compare(suite: Suite, say: Callable[[str], None]) -> Result:
         ),
         differences=differences,
     )
-    (suite.folder / "result.json").write_text(json.dumps(asdict(result), indent=1))
+    suite.result.parent.mkdir(exist_ok=True)
+    suite.result.write_text(json.dumps(asdict(result), indent=1))
     return result
 
 
 def load(suite: Suite) -> Result | None:
     """The result that is kept of this version of a suite."""
-    kept = suite.folder / "result.json"
-    if not kept.is_file():
+    if not suite.result.is_file():
         return None
-    result = Result(**json.loads(kept.read_text()))
+    result = Result(**json.loads(suite.result.read_text()))
     result.differences = [Difference(**each) for each in result.differences]  # type: ignore[arg-type]
     return result if result.version == suite.version else None
 

@@ -118,6 +118,7 @@ def command(suite: Suite, folder: Path, only: str | None) -> Sequence[str]:
         return [python, "-m", "twisted.trial", "--reporter=outcomes", *work, *options, *chosen]
     options = ["-p", "outcome_log", "-p", "no:cacheprovider", "-o", "addopts=", "-o"]
     options += ["faulthandler_timeout=0", "--timeout", str(suite.test_s), "-q", "--tb=short"]
+    options.append("--continue-on-collection-errors")
     # Settings of a module that was chosen by `--pyargs` stand in its own distribution.
     options += ["--rootdir", str(suite.tests)]
     return [python, "-m", "pytest", *options, *(alone(suite, only) if only else suite.arguments)]
@@ -129,7 +130,7 @@ def alone(suite: Suite, only: str) -> Sequence[str]:
     arguments = list(suite.arguments)
     while arguments:
         argument = arguments.pop(0)
-        if argument in ("-p", "-o"):
+        if argument in ("-p", "-o", "-W"):
             kept += [argument, arguments.pop(0)]
         elif argument in ("-k", "-m", "--ignore"):
             arguments.pop(0)

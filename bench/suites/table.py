@@ -43,6 +43,11 @@ class Suite:
         return WORK / self.name
 
     @property
+    def result(self) -> Path:
+        """What is kept of its last comparison, also when its folder is made again."""
+        return WORK / "results" / f"{self.name}.json"
+
+    @property
     def python(self) -> Path:
         """The interpreter of its environment."""
         return self.folder / "venv" / "bin" / "python"
