@@ -27,6 +27,9 @@ STEP_S = 600
 """The time for one step: a download, or an installation."""
 
 LOCK = HERE / "lock.txt"
+SETTINGS = ("pytest.ini", "pyproject.toml", "setup.cfg")
+"""Files that hold a suite's settings of pytest."""
+
 DISTRIBUTION = "trixie"
 """The Debian release whose source packages are taken; it is no longer changed."""
 
@@ -111,6 +114,9 @@ def _take_files(suite: Suite, archive: Path) -> None:
     for name in suite.files:
         (top / name).rename(suite.tests / name)
     shutil.rmtree(unpacked)
+    if not any((suite.tests / name).exists() for name in SETTINGS):
+        # Or pytest would take those of a folder above, which are our own.
+        (suite.tests / "pytest.ini").write_text("[pytest]\n")
 
 
 def _make_environment(suite: Suite) -> None:

@@ -132,7 +132,7 @@ def alone(suite: Suite, only: str) -> Sequence[str]:
         argument = arguments.pop(0)
         if argument in ("-p", "-o", "-W"):
             kept += [argument, arguments.pop(0)]
-        elif argument in ("-k", "-m", "--ignore"):
+        elif argument in ("-k", "-m", "--ignore", "--ignore-glob"):
             arguments.pop(0)
         elif argument.startswith("--import-mode"):
             kept.append(argument)
