@@ -96,6 +96,12 @@ def test_one_test_is_chosen_in_place_of_the_others():
     (suite,) = table.suites(["uvloop"])
     chosen = running.alone(suite, "tests/test_tcp.py::Test::test_x")
     assert chosen == ["-p", "uvloop_on_chosen_loop", "tests/test_tcp.py::Test::test_x"]
+    (suite,) = table.suites(["aiosmtpd"])
+    assert running.alone(suite, "test_smtp.py::test_x") == [
+        "--pyargs",
+        "aiosmtpd.tests.test_smtp::test_x",
+    ]
+    assert running.alone(suite, "test_smtp.py") == ["--pyargs", "aiosmtpd.tests.test_smtp"]
 
 
 def test_left_over_processes_of_a_suite_are_found():

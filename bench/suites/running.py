@@ -136,6 +136,11 @@ def alone(suite: Suite, only: str) -> Sequence[str]:
             arguments.pop(0)
         elif argument.startswith("--import-mode"):
             kept.append(argument)
+        elif argument == "--pyargs":
+            # Ids are then those of files in the package.
+            module, colons, test = only.partition("::")
+            module = module.removesuffix(".py").replace("/", ".")
+            return [*kept, argument, f"{arguments[-1]}.{module}{colons}{test}"]
     return [*kept, only]
 
 
