@@ -15,6 +15,9 @@ from dataclasses import dataclass
 #: The bare floor, in C.
 FLOOR = "C"
 
+#: Our loop with its option of that name.
+GATHERING = "offloop-gather"
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -49,6 +52,12 @@ def _from(module: str) -> LoopFactory:
     return new_loop
 
 
+def _gathering() -> asyncio.AbstractEventLoop:
+    import offloop
+
+    return offloop.EventLoop(gather_writes=True)
+
+
 def _aiofastnet() -> asyncio.AbstractEventLoop:
     import aiofastnet
     import uvloop
@@ -64,6 +73,8 @@ def _aiofastnet_asyncio() -> asyncio.AbstractEventLoop:
 
 _ALL = (
     Contender("offloop", "offloop", _from("offloop")),
+    # The same with its option: what a round writes to a stream is sent at its end.
+    Contender(GATHERING, "offloop", _gathering),
     Contender("asyncio", None, asyncio.new_event_loop),
     Contender("uvloop", "uvloop", _from("uvloop")),
     Contender("rloop", "rloop", _from("rloop")),
@@ -83,9 +94,12 @@ CONTENDERS = {contender.name: contender for contender in _ALL}
 
 #: The event loops that every row is put to.
 LOOPS = ("offloop", "asyncio", "uvloop", "rloop", "zuvloop", "rsloop")
+#: Where streams are written to, ours in both modes.
+WRITING_LOOPS = ("offloop", GATHERING, *LOOPS[1:])
 #: Those that speak TLS: rloop does not.
 TLS_LOOPS = (
     "offloop",
+    GATHERING,
     "asyncio",
     "uvloop",
     "zuvloop",

@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.loop.contenders import FLOOR
+from bench.loop.contenders import FLOOR, GATHERING
 from bench.loop.report import Line, contenders, lines
 from bench.results import Run
 
@@ -24,6 +24,7 @@ _MISSED = "#c0392b"
 _BASE = "#57606a"
 _SIGNS = {
     FLOOR: ("D", "black"),
+    GATHERING: ("o", "#7fbf9f"),
     "asyncio": ("s", "#57606a"),
     "uvloop": ("^", "#0969da"),
     "rloop": ("v", "#8250df"),

@@ -40,7 +40,7 @@ def main() -> None:
     "run",
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
-    options_metavar="[--loop NAME] [--no-adopt] [--no-report]",
+    options_metavar="[--loop NAME] [--gather-writes] [--no-adopt] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(
@@ -49,6 +49,11 @@ def main() -> None:
     default="offloop",
     show_default=True,
     help="The event loop of programs that choose none.",
+)
+@click.option(
+    "--gather-writes",
+    is_flag=True,
+    help="Streams send what a round of offloop's loop writes at its end, in one piece.",
 )
 @click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
 @click.option("--no-report", is_flag=True, help="Print no report at exit.")
@@ -60,6 +65,7 @@ def run_command(
     module: str | None,
     code: str | None,
     loop: str,
+    gather_writes: bool,
     no_adopt: bool,
     no_report: bool,
 ) -> None:
@@ -76,7 +82,11 @@ def run_command(
     """
     from offloop import _run
 
-    settings = _run.Settings(adopt=not no_adopt, report=not no_report, loop=loop)
+    if gather_writes and loop != "offloop":
+        raise click.UsageError(f"--gather-writes is for offloop's loop, not for {loop}'s")
+    settings = _run.Settings(
+        adopt=not no_adopt, report=not no_report, loop=loop, gather_writes=gather_writes
+    )
     if module is not None:
         _run.run_module(module, list(arguments), settings)
     elif code is not None:

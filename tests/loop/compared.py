@@ -33,6 +33,7 @@ def plain(value: object) -> str:
     text = re.sub(r"0x[0-9a-f]+", "0x", repr(value))
     text = re.sub(r"\b(fd=|_add_reader\()-?\d+", r"\1", text)
     text = re.sub(r"\b\d{4,}\b", "N", text)
+    text = re.sub(r"\b_write_send(msg)?\(", "_write_ready(", text)
     text = re.sub(r"<(StreamTransp|_SelectorSoc)\.\.\.", "<Transport...", text)
     return re.sub(r"(Stream|_SelectorSocket|_Selector)Transport", "Transport", text)
 

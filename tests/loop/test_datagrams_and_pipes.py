@@ -14,6 +14,8 @@ import threading
 
 import pytest
 
+from compared import compare
+
 SIZES = [1, 0, 1_400, 60_000, 3, 60_000, 0]
 
 
@@ -240,3 +242,111 @@ def test_reading_asks_for_no_memory_that_the_system_must_map(kind, size):
     )
     assert result.stderr == ""
     assert float(result.stdout) < 0.5
+
+
+class Answers(asyncio.DatagramProtocol):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told = []
+        self.paused = False
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data, addr):
+        self.told.append((data, addr))
+
+    def error_received(self, exc):
+        self.told.append(type(exc))
+
+    def pause_writing(self):
+        self.paused = True
+
+    def resume_writing(self):
+        self.paused = False
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+async def one_of_a_pair():
+    """An endpoint whose peer has no name, its protocol, and the peer."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    loop = asyncio.get_running_loop()
+    return *await loop.create_datagram_endpoint(Answers, sock=ours), theirs
+
+
+@pytest.mark.parametrize("library", ["offloop", "uvloop"])
+def test_datagrams_without_address_go_to_the_peer_that_has_no_name(library):
+    # The standard transport ends with TypeError: it takes the socket for one without a peer.
+    make = pytest.importorskip(library).new_event_loop
+
+    async def main():
+        transport, protocol, theirs = await one_of_a_pair()
+        transport.sendto(b"one")
+        transport.sendto(b"two", None)
+        assert [theirs.recv(9), theirs.recv(9)] == [b"one", b"two"]
+        theirs.send(b"answer")
+        await until(lambda: protocol.told)
+        assert protocol.told[0][0] == b"answer"
+        theirs.close()
+        transport.close()
+        assert await protocol.lost is None
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        runner.run(main())
+
+
+def test_datagrams_for_a_nameless_peer_wait_while_there_is_no_room(our_loop):
+    async def main():
+        transport, protocol, theirs = await one_of_a_pair()
+        transport.set_write_buffer_limits(100)
+        sent = []
+        while not protocol.paused:
+            sent.append(b"%d" % len(sent))
+            transport.sendto(sent[-1])
+        # They are sent before it closes.
+        transport.close()
+        theirs.setblocking(False)
+        assert [await our_loop.sock_recv(theirs, 9) for _ in sent] == sent
+        assert await protocol.lost is None
+        theirs.close()
+
+    our_loop.run_until_complete(main())
+
+
+def test_pair_of_datagram_sockets_behaves_as_the_standard_transport_otherwise(tmp_path):
+    path = str(tmp_path / "other")
+
+    async def scenario(seen):
+        transport, protocol, theirs = await one_of_a_pair()
+        seen.append(transport.get_extra_info("peername"))
+        with pytest.raises(TypeError) as caught:
+            transport.sendto("text")
+        seen.append(str(caught.value))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.bind(path)
+            transport.sendto(b"named", path)
+            seen.append(other.recv(9))
+        os.unlink(path)
+        transport.sendto(b"gone", path)
+        transport.sendto(bytes(1 << 22), path)
+        seen.append(protocol.told)
+        theirs.close()
+        transport.close()
+        seen.append(await protocol.lost)
+        transport.abort()
+
+    compare(scenario)
+
+
+def test_nameless_peer_that_is_gone_is_an_error_of_the_endpoint(our_loop):
+    async def main():
+        transport, protocol, theirs = await one_of_a_pair()
+        theirs.close()
+        transport.sendto(b"to nobody")
+        assert protocol.told == [ConnectionRefusedError]
+        assert not transport.is_closing()
+        transport.close()
+        await protocol.lost
+
+    our_loop.run_until_complete(main())

@@ -179,6 +179,36 @@ def test_programs_own_choice_wins(run_source):
     assert ended.stdout == "asyncio.unix_events 5\n", ended.stderr
 
 
+GATHERS = """
+import asyncio
+
+async def main():
+    print(asyncio.get_running_loop().gather_writes)
+
+asyncio.run(main())
+"""
+
+
+def test_option_to_gather_writes_reaches_the_programs_loop(offloop_command, run_source):
+    assert run_source(GATHERS, options=("--no-report",)).stdout == "False\n"
+    ended = run_source(GATHERS, options=("--gather-writes", "--no-report"))
+    assert ended.stdout == "True\n", ended.stderr
+    ended = offloop_command("run", "--loop", "asyncio", "--gather-writes", "app.py")
+    assert ended.returncode == 2
+    assert "--gather-writes is for offloop's loop, not for asyncio's" in ended.stderr
+
+
+def test_policy_and_factory_gather_writes_if_they_are_told_to():
+    made = [
+        offloop.EventLoopPolicy(gather_writes=True).new_event_loop(),
+        offloop.new_event_loop(gather_writes=True),
+        offloop.EventLoopPolicy().new_event_loop(),
+    ]
+    assert [loop.gather_writes for loop in made] == [True, True, False]
+    for loop in made:
+        loop.close()
+
+
 def test_value_of_the_option_is_not_taken_for_the_program(offloop_command):
     ended = offloop_command("run", "--no-report", "--loop", "asyncio", "-m", "json.tool", "--help")
     assert ended.returncode == 0

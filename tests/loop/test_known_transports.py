@@ -260,11 +260,11 @@ def test_transport_of_an_impossible_descriptor_costs_no_memory(our_loop):
     sock = Impossible()
     transport = our_loop._make_socket_transport(sock, asyncio.Protocol())
     assert our_loop._transports[2**31 - 1] is transport
-    assert our_loop._streams() == [transport]
+    # The native half does without sockets whose methods are their own.
+    assert our_loop._streams() == []
     our_loop.run_until_complete(rounds())
     transport.abort()
     our_loop.run_until_complete(rounds())
-    assert our_loop._streams() == []
 
 
 @pytest.mark.parametrize("end", ["close_clients", "abort_clients"])

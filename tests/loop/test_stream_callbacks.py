@@ -120,27 +120,6 @@ def test_error_when_the_connection_is_over_is_reported_and_the_loop_goes_on(run)
     assert run(main()) == [ValueError]
 
 
-def test_small_write_before_closing_ends_in_the_same_way():
-    # The standard loop has sent it when `close` is called, and reports another callback.
-    class Failing(Protocol):
-        def connection_lost(self, exc):
-            super().connection_lost(exc)
-            raise ValueError("in connection_lost")
-
-    async def main():
-        errors = told()
-        transport, protocol, theirs = await connected(Failing)
-        transport.write(b"small")
-        transport.close()
-        await protocol.lost
-        await asyncio.sleep(0)
-        theirs.close()
-        return errors
-
-    message = "Exception in callback StreamTransport._write_ready"
-    assert offloop.run(main()) == [(message, ValueError)]
-
-
 def test_exit_in_connection_lost_ends_the_run(make_loop):
     class Exiting(Protocol):
         def connection_lost(self, exc):

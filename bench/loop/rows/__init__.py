@@ -1,6 +1,6 @@
 """The rows of the table by name, in the order in which they are measured and shown."""
 
-from bench.loop.rows import callbacks, echo, files, http, idle, subprocesses, tasks
+from bench.loop.rows import callbacks, echo, files, http, idle, ready, subprocesses, tasks
 from bench.loop.rows.base import Row
 
 _ALL: tuple[Row, ...] = (
@@ -9,6 +9,7 @@ _ALL: tuple[Row, ...] = (
     *echo.ROWS,
     *subprocesses.ROWS,
     *http.ROWS,
+    *ready.ROWS,
     *files.ROWS,
     *idle.ROWS,
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.loop.contenders import FLOOR, LOOPS, Contender
+from bench.loop.contenders import FLOOR, GATHERING, LOOPS, Contender
 from bench.reach import Against, Goal, Limit, Ratio
 from bench.results import Metric, ScenarioResults
 
@@ -33,11 +33,11 @@ class Unavailable(Exception):
 
 
 class RowResults(ScenarioResults):
-    """The results of all contenders in one row; the floor is nobody's peer."""
+    """The results of all contenders in one row; the floor is nobody's peer, nor are we ours."""
 
     def peers(self) -> list[str]:
         """Return the measured peers, ours and the floor left out."""
-        return [name for name in super().peers() if name != FLOOR]
+        return [name for name in super().peers() if name not in (FLOOR, GATHERING)]
 
 
 @dataclass(frozen=True)

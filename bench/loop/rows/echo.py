@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.loop.contenders import TLS_LOOPS, Contender
+from bench.loop.contenders import LOOPS, TLS_LOOPS, WRITING_LOOPS, Contender
 from bench.loop.rows.base import C, Load, Row, beside, goal
 from bench.loop.rows.running import run_on, say, serve_forever
 from bench.reach import Against, Goal
@@ -49,6 +49,25 @@ class Echo(asyncio.Protocol):
         self._write(data)
 
 
+class BufferedEcho(asyncio.BufferedProtocol):
+    """Send back what comes, from memory of its own."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(bytearray(_RECEIVE_BYTES))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport's write method."""
+        self._write = transport.write  # type: ignore[attr-defined]
+
+    def get_buffer(self, _hint: int) -> memoryview:
+        """Lend the memory."""
+        return self._memory
+
+    def buffer_updated(self, count: int) -> None:
+        """Write back what came."""
+        self._write(self._memory[:count])
+
+
 def listening_socket() -> tuple[socket.socket, int]:
     """Return a nonblocking listening socket of the loopback address, and its port.
 
@@ -70,12 +89,16 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-async def _serve_protocol(tls: bool) -> None:
+async def _serve_protocol(tls: bool, make: type[asyncio.BaseProtocol] = Echo) -> None:
     loop = asyncio.get_running_loop()
     listener, port = listening_socket()
-    await loop.create_server(Echo, sock=listener, ssl=_context() if tls else None)
+    await loop.create_server(make, sock=listener, ssl=_context() if tls else None)
     say(port=port)
     await serve_forever()
+
+
+async def _serve_buffered(tls: bool) -> None:
+    await _serve_protocol(tls, BufferedEcho)
 
 
 async def _serve_streams(tls: bool) -> None:
@@ -114,7 +137,12 @@ async def _serve_sockets(_tls: bool) -> None:
         tasks.add(loop.create_task(answer(connection)))
 
 
-_SERVERS = {"protocol": _serve_protocol, "streams": _serve_streams, "sock": _serve_sockets}
+_SERVERS = {
+    "protocol": _serve_protocol,
+    "buffered": _serve_buffered,
+    "streams": _serve_streams,
+    "sock": _serve_sockets,
+}
 
 
 def _serving(kind: str, *, tls: bool) -> Callable[[Contender, bool], None]:
@@ -138,6 +166,7 @@ def _plain(kind: str, kib: int, heap: str, rate: float, *, judge_cpu: bool = Fal
         metrics=SERVED,
         goals=goals,
         run=_serving(kind, tls=False),
+        contenders=LOOPS if kind == "sock" else WRITING_LOOPS,
         load=Load("echo", CONNECTIONS, kib * KIB),
         floor=("echo",),
         heap=heap,
@@ -172,7 +201,12 @@ def _streams_goals(title: str) -> tuple[Goal, ...]:
     return (goal(title, RATE, 0.95, C), goal(f"{title}: CPU", CPU, 1.0, _AIOFASTNET))
 
 
-_TITLES = {"protocol": "protocol", "streams": "streams", "sock": "sock_recv, sock_sendall"}
+_TITLES = {
+    "protocol": "protocol",
+    "buffered": "buffered protocol",
+    "streams": "streams",
+    "sock": "sock_recv, sock_sendall",
+}
 
 ROWS = (
     *(
@@ -180,6 +214,8 @@ ROWS = (
         for kib in (1, 100)
         for heap in ("warm", "cold")
     ),
+    *(_plain("protocol", 10, heap, 0.95) for heap in ("warm", "cold")),
+    *(_plain("buffered", kib, "warm", 0.95) for kib in (1, 10, 100)),
     *(
         _plain("streams", kib, heap, rate)
         for kib, rate in ((1, 0.85), (100, 0.80))

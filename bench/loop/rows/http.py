@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bench.loop.contenders import Contender
+from bench.loop.contenders import WRITING_LOOPS, Contender
 from bench.loop.rows.base import BEST, Load, Row, goal
 from bench.loop.rows.echo import CPU, RATE, SERVED, listening_socket
 from bench.loop.rows.running import run_on, say, serve_forever
@@ -71,6 +71,7 @@ def _row(name: str, title: str, serve: Serve, heap: str) -> Row:
         metrics=SERVED,
         goals=(goal(title, RATE, 1.05, BEST), goal(f"{title}: CPU", CPU, 1.0, BEST)),
         run=_serving(serve),
+        contenders=WRITING_LOOPS,
         load=Load("http", CONNECTIONS),
         heap=heap,
         bound_s=30,

@@ -94,17 +94,15 @@ impl Readiness {
     /// The system's: a number that is no open descriptor, or one that cannot be watched.
     pub fn change(&self, fd: RawFd, before: Interest, after: Interest) -> io::Result<()> {
         if after.is_none() {
-            return self.reduce(fd, after);
+            return self.forget(fd);
         }
         if before.is_none() {
             return match self.control(libc::EPOLL_CTL_ADD, fd, after) {
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-                    self.control(libc::EPOLL_CTL_MOD, fd, after)
-                }
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.modify(fd, after),
                 result => result,
             };
         }
-        match self.control(libc::EPOLL_CTL_MOD, fd, after) {
+        match self.modify(fd, after) {
             // Closed and opened again behind our back.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 self.control(libc::EPOLL_CTL_ADD, fd, after)
@@ -113,21 +111,40 @@ impl Readiness {
         }
     }
 
-    /// Changes what `fd` is watched for to `after`, which is less than before: a descriptor that
-    /// has taken the place of the one that was watched is left alone.
+    /// Changes what `fd` is watched for to `after`, which is something: a descriptor that has
+    /// taken the place of the one that was watched is left alone.
     ///
     /// # Errors
-    /// The system's: `NotFound` or `EBADF` when the descriptor was closed behind our back, unless
-    /// `after` is nothing.
-    pub fn reduce(&self, fd: RawFd, after: Interest) -> io::Result<()> {
-        if !after.is_none() {
-            return self.control(libc::EPOLL_CTL_MOD, fd, after);
-        }
-        match self.control(libc::EPOLL_CTL_DEL, fd, after) {
-            // The kernel has forgotten it by itself.
+    /// The system's: `NotFound` or `EBADF` when the descriptor was closed behind our back.
+    pub fn modify(&self, fd: RawFd, after: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, after)
+    }
+
+    /// Watches `fd` no more.
+    ///
+    /// # Errors
+    /// The system's, but none for a descriptor that was closed behind our back: the kernel has
+    /// forgotten it by itself.
+    pub fn forget(&self, fd: RawFd) -> io::Result<()> {
+        match self.control(libc::EPOLL_CTL_DEL, fd, Interest::NONE) {
             Err(error) if is_gone(&error) => Ok(()),
             result => result,
         }
+    }
+
+    /// Forgets everything, for the caller to watch anew what it wants. The kernel goes on telling
+    /// of a descriptor that was closed while another name of it is left, and has no way to be told
+    /// of it by that number: only so does it stop.
+    ///
+    /// Nobody may wait here meanwhile.
+    ///
+    /// # Errors
+    /// The system's; then everything is as before.
+    pub fn renew(&self) -> io::Result<()> {
+        let new = Self::new()?;
+        // SAFETY: no pointers; our own number, which stays ours, gets another meaning.
+        check(unsafe { libc::dup3(new.0.as_raw_fd(), self.0.as_raw_fd(), libc::O_CLOEXEC) })?;
+        Ok(())
     }
 
     /// Watches an event counter that wakes whoever waits here: each signal is reported once, and
@@ -329,10 +346,28 @@ mod tests {
         drop(near);
         let (near, far) = UnixStream::pair().unwrap();
         assert_eq!(near.as_raw_fd(), fd);
-        let error = readiness.reduce(fd, READ).unwrap_err();
+        let error = readiness.modify(fd, READ).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         drop(far);
         assert_eq!(ready(&readiness, Some(Duration::ZERO)), []);
+    }
+
+    #[test]
+    fn renewing_ends_what_is_told_of_a_closed_number() {
+        let readiness = Readiness::new().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let fd = near.as_raw_fd();
+        let copy = near.try_clone().unwrap();
+        readiness.change(fd, Interest::NONE, READ).unwrap();
+        drop(near);
+        readiness.forget(fd).unwrap();
+        far.write_all(b"x").unwrap();
+        assert_eq!(ready(&readiness, None), [(fd, READ)]);
+        readiness.renew().unwrap();
+        assert_eq!(ready(&readiness, Some(Duration::ZERO)), []);
+        let fd = copy.as_raw_fd();
+        readiness.change(fd, Interest::NONE, READ).unwrap();
+        assert_eq!(ready(&readiness, None), [(fd, READ)]);
     }
 
     #[test]

@@ -53,6 +53,39 @@ pub unsafe fn receive_into(fd: RawFd, buffer: *mut u8, len: usize) -> io::Result
     })
 }
 
+/// Receives into `first`, and what does not fit there into `rest`; how many bytes in all.
+///
+/// # Errors
+/// As [`receive`].
+///
+/// # Safety
+/// `first` is valid for writing `len` bytes for the time of the call.
+pub unsafe fn receive_both(
+    fd: RawFd,
+    first: *mut u8,
+    len: usize,
+    rest: &mut [u8],
+) -> io::Result<usize> {
+    let mut buffers = [
+        libc::iovec {
+            iov_base: first.cast(),
+            iov_len: len,
+        },
+        libc::iovec {
+            iov_base: rest.as_mut_ptr().cast(),
+            iov_len: rest.len(),
+        },
+    ];
+    // SAFETY: all fields may be zero.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = buffers.as_mut_ptr();
+    message.msg_iovlen = buffers.len();
+    retry(|| {
+        // SAFETY: both buffers are valid for writing their lengths.
+        check_size(unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) })
+    })
+}
+
 /// Reads at most `buffer.len()` bytes from a descriptor of any kind; 0 is the end.
 ///
 /// It waits if the descriptor does, that is, unless somebody has set it not to.

@@ -15,7 +15,7 @@ from offloop._loop.sockets import SocketMethods
 from offloop._loop.statistics import LagHistogram, LoopStatistics
 from offloop._loop.subprocesses import ChildTransport, ReadPipeTransport, are_watched_here
 from offloop._loop.tls import make_ssl_transport, start_tls
-from offloop._loop.transports import DatagramTransport, StreamTransport
+from offloop._loop.transports import DatagramTransport, make_stream_transport
 
 __all__ = ["EventLoop", "new_event_loop"]
 
@@ -127,9 +127,11 @@ class EventLoop(SocketMethods):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
-    ) -> StreamTransport:
+    ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
-        return StreamTransport(self, sock, protocol, waiter, extra, server)
+        return make_stream_transport(  # type: ignore[no-any-return]
+            self, sock, protocol, waiter, extra, server
+        )
 
     def _make_read_pipe_transport(
         self,
@@ -196,6 +198,6 @@ class EventLoop(SocketMethods):
         self._clear_schedule()
 
 
-def new_event_loop() -> EventLoop:
+def new_event_loop(*, gather_writes: bool = False) -> EventLoop:
     """Return a new event loop; what runners, servers and test plug-ins take as a factory."""
-    return EventLoop()
+    return EventLoop(gather_writes=gather_writes)

@@ -16,14 +16,21 @@ with warnings.catch_warnings():
 
 
 class EventLoopPolicy(_Policy):
-    """Makes ``asyncio.new_event_loop`` return our loop."""
+    """Makes ``asyncio.new_event_loop`` return our loop, with the options of ``EventLoop``."""
+
+    def __init__(self, *, gather_writes: bool = False) -> None:
+        super().__init__()
+        self._gather_writes = gather_writes
 
     def _loop_factory(self) -> EventLoop:
-        return new_event_loop()
+        return new_event_loop(gather_writes=self._gather_writes)
 
 
-def install() -> None:
-    """Make our loop the one that asyncio makes from now on, in every thread of this process."""
+def install(*, gather_writes: bool = False) -> None:
+    """Make our loop the one that asyncio makes from now on, in every thread of this process.
+
+    With ``gather_writes`` its loops are made with that option of ``EventLoop``.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        asyncio.set_event_loop_policy(EventLoopPolicy())
+        asyncio.set_event_loop_policy(EventLoopPolicy(gather_writes=gather_writes))

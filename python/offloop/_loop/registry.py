@@ -25,18 +25,23 @@ class Transports(MutableMapping[int, Any]):
     """Descriptor -> transport, in place of the standard loop's weak dictionary."""
 
     def __init__(self, loop: LoopCore) -> None:
-        self._loop = loop
+        # The loop has us, and is to be freed without the collector.
+        self._loop = weakref.ref(loop)
         self._others: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         # What calls on sockets look at, under the name that it has in the standard one.
         self.data = self._others.data  # type: ignore[attr-defined]
 
+    def _stream_at(self, fd: int) -> Any:
+        loop = self._loop()
+        return None if loop is None else loop._stream_at(fd)
+
     def __getitem__(self, fd: int) -> Any:
-        transport = self._loop._stream_at(fd)
+        transport = self._stream_at(fd)
         return self._others[fd] if transport is None else transport
 
     def get(self, fd: int, default: Any = None) -> Any:
         """Return the transport that has a descriptor."""
-        transport = self._loop._stream_at(fd)
+        transport = self._stream_at(fd)
         return self._others.get(fd, default) if transport is None else transport
 
     def __setitem__(self, fd: int, transport: Any) -> None:
@@ -45,20 +50,21 @@ class Transports(MutableMapping[int, Any]):
             stream.listed = True
             self._others.pop(fd, None)
             return
-        before = self._loop._stream_at(fd)
+        before = self._stream_at(fd)
         if before is not None:
             before._native.listed = False
         self._others[fd] = transport
 
     def __delitem__(self, fd: int) -> None:
-        transport = self._loop._stream_at(fd)
+        transport = self._stream_at(fd)
         if transport is None:
             del self._others[fd]
         else:
             transport._native.listed = False
 
     def __iter__(self) -> Iterator[int]:
-        streams = (t for t in self._loop._streams() if t._native.listed)
+        loop = self._loop()
+        streams = (t for t in (loop._streams() if loop else ()) if t._native.listed)
         return iter([*(transport._sock_fd for transport in streams), *self._others])
 
     def __len__(self) -> int:

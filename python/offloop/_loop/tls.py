@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from _offloop_worker._offloop import Tls, add_tls_methods, register_tls_protocol
-from offloop._loop.transports import StreamTransport
+from offloop._loop.transports import StreamTransport, make_stream_transport
 
 __all__ = ["TlsProtocol", "SSLTransport", "make_ssl_transport", "start_tls"]
 
@@ -165,7 +165,7 @@ def _with_our_classes(function: Callable[..., Any]) -> Any:
     names = {
         **function.__globals__,
         "sslproto": ours,
-        "_SelectorSocketTransport": StreamTransport,
+        "_SelectorSocketTransport": make_stream_transport,
     }
     method = types.FunctionType(
         function.__code__, names, function.__name__, function.__defaults__, function.__closure__

@@ -9,6 +9,7 @@ arrives: new memory of that size may be mapped and unmapped at every read.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import socket
 from asyncio import constants, selector_events, trsock
@@ -22,7 +23,7 @@ from typing import Any
 from _offloop_worker._offloop import Stream, add_stream_methods
 from offloop._loop.registry import keep_clients_apart
 
-__all__ = ["DatagramTransport", "StreamTransport"]
+__all__ = ["DatagramTransport", "StreamTransport", "make_stream_transport"]
 
 
 def _of_stream(name: str) -> property:
@@ -192,16 +193,104 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
 
 add_stream_methods(StreamTransport)
 
+#: What the native half does by system calls of its own.
+_DONE_HERE = {
+    name: getattr(_socket.socket, name) for name in ("fileno", "recv", "recv_into", "send")
+}
+if hasattr(_socket.socket, "sendmsg"):
+    _DONE_HERE["sendmsg"] = _socket.socket.sendmsg
+
+
+def _is_done_here(sock: Any) -> bool:
+    """Whether the methods of a socket are the system's calls and nothing else."""
+    kind = type(sock)
+    if any(getattr(kind, name, None) is not method for name, method in _DONE_HERE.items()):
+        return False
+    return kind is socket.socket or not _DONE_HERE.keys() & getattr(sock, "__dict__", {}).keys()
+
+
+def make_stream_transport(loop: Any, sock: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Return the transport of a stream: the standard one for a socket with methods of its own.
+
+    Programs override them to go through a proxy, to count or to pretend. The standard transport
+    calls them.
+    """
+    kind = StreamTransport if _is_done_here(sock) else _SelectorSocketTransport
+    return kind(loop, sock, *arguments, **keywords)
+
+
+class _Connected:
+    """A connected socket whose peer has no name, of a pair: what is sent to nobody goes there.
+
+    The standard transport tells a connected socket by its peer's name.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendto(self, data: Any, address: Any) -> Any:
+        sock = self._sock
+        return sock.send(data) if address is None else sock.sendto(data, address)
+
+
+_receive_from = _socket.socket.recvfrom
+_receive_from_into: Any = _socket.socket.recvfrom_into
+
+
+def _is_standard_receiver(sock: Any) -> bool:
+    """Whether datagrams are received by the system call and nothing else."""
+    kind = type(sock)
+    if getattr(kind, "recvfrom", None) is not _receive_from:
+        return False
+    return kind is socket.socket or "recvfrom" not in getattr(sock, "__dict__", ())
+
 
 class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]
     """A datagram endpoint, IP or Unix."""
 
+    _sock: Any
+
+    def _is_one_of_a_pair(self) -> bool:
+        peername = self._extra["peername"]
+        return peername is not None and not peername
+
+    def _with_peer(self, method: Any, *arguments: Any) -> None:
+        """Call a method of the standard transport that sends to the nameless peer."""
+        sock = self._sock
+        self._sock = _Connected(sock)
+        try:
+            method(*arguments)
+        finally:
+            # Unless the connection is over by now.
+            if self._sock is not None:
+                self._sock = sock
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """Send a datagram; without an address to whom the socket is connected to."""
+        if self._sock is not None and self._is_one_of_a_pair():
+            self._with_peer(super().sendto, data, addr)
+        else:
+            super().sendto(data, addr)
+
+    def _sendto_ready(self) -> None:
+        if self._sock is not None and self._is_one_of_a_pair():
+            self._with_peer(super()._sendto_ready)
+        else:
+            super()._sendto_ready()
+
     def _read_ready(self) -> None:
+        sock = self._sock
+        if not _is_standard_receiver(sock):
+            super()._read_ready()
+            return
         if self._conn_lost:
             return
         memory = self._loop._datagram_memory
         try:
-            size, address = self._sock.recvfrom_into(memory)
+            size, address = _receive_from_into(sock, memory)
         except (BlockingIOError, InterruptedError):
             return
         except (SystemExit, KeyboardInterrupt):

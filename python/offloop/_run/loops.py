@@ -17,10 +17,10 @@ class LoopMissing(Exception):
     """The loop that was asked for is not installed."""
 
 
-def install(name: str) -> None:
+def install(name: str, *, gather_writes: bool = False) -> None:
     """Make asyncio create the loop of this name from now on."""
     if name == "offloop":
-        offloop.install()
+        offloop.install(gather_writes=gather_writes)
     elif name == "uvloop":
         try:
             import uvloop

@@ -26,6 +26,7 @@ class Settings:
     adopt: bool = True
     report: bool = True
     loop: str = "offloop"
+    gather_writes: bool = False
 
 
 class Session:
@@ -45,7 +46,7 @@ class Session:
         if settings.report:
             # Before uvloop is imported: it keeps what it finds there.
             self.lag.install()
-        loops.install(settings.loop)
+        loops.install(settings.loop, gather_writes=settings.gather_writes)
         executors: list[type[Executor]] = [
             Executor,
             ThreadPoolExecutor,

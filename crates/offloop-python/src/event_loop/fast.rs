@@ -6,15 +6,15 @@
 //! Source:     asyncio/base_events.py for the meaning.
 
 use pyo3::IntoPyObjectExt as _;
-use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple, PyType};
+use pyo3::{ffi, intern};
 
 use super::calling::{
     Arguments, FastMethod, SimpleMethod, enter, enter_plain, missing, put_fast, put_simple,
 };
-use super::{handle_sharing, making, turn};
+use super::{ffi_bound, handle_sharing, making, turn};
 
 /// Puts the methods on the class.
 pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -181,8 +181,7 @@ unsafe extern "C" fn call_later(
             if *delay == ffi::Py_None() {
                 return Err(PyTypeError::new_err("delay must not be None"));
             }
-            let delay = seconds(py, *delay)?;
-            let when = turn::clock(call.event_loop)? + delay;
+            let when = later(call, ffi_bound(py, delay))?;
             if !call
                 .event_loop
                 .get()
@@ -194,6 +193,42 @@ unsafe extern "C" fn call_later(
             schedule_at(py, call, context, when, "call_later")
         })
     }
+}
+
+/// When a timer is due.
+struct When {
+    seconds: f64,
+    /// What was given, if it was no float.
+    given: Option<Py<PyAny>>,
+}
+
+impl When {
+    fn of(when: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let given = !when.is_exact_instance_of::<PyFloat>();
+        Ok(Self {
+            seconds: seconds(when)?,
+            given: given.then(|| when.clone().unbind()),
+        })
+    }
+}
+
+/// The time after a delay. Plain numbers are added here; what is none says itself what its sum with
+/// a time is, and so does the time of a clock of the program's.
+fn later(call: &Arguments<'_, '_>, delay: &Bound<'_, PyAny>) -> PyResult<When> {
+    let py = delay.py();
+    let own = call
+        .event_loop
+        .get()
+        .state
+        .with(py, |state| state.own_clock);
+    if own && (delay.is_exact_instance_of::<PyFloat>() || delay.is_exact_instance_of::<PyInt>()) {
+        return Ok(When {
+            seconds: turn::monotonic_s() + delay.extract::<f64>()?,
+            given: None,
+        });
+    }
+    let now = call.event_loop.call_method0(intern!(py, "time"))?;
+    When::of(&now.add(delay)?)
 }
 
 unsafe extern "C" fn call_at(
@@ -211,7 +246,7 @@ unsafe extern "C" fn call_at(
             if *when == ffi::Py_None() {
                 return Err(PyTypeError::new_err("when cannot be None"));
             }
-            let when = seconds(py, *when)?;
+            let when = When::of(ffi_bound(py, when))?;
             schedule_at(py, call, context, when, "call_at")
         })
     }
@@ -222,7 +257,7 @@ fn call_overridden(
     py: Python<'_>,
     call: &Arguments<'_, '_>,
     context: *mut ffi::PyObject,
-    when: f64,
+    when: When,
 ) -> PyResult<*mut ffi::PyObject> {
     let Some((_, items)) = call
         .positional
@@ -236,7 +271,11 @@ fn call_overridden(
         let items = items.iter().map(|item| Bound::from_borrowed_ptr(py, *item));
         (items, Bound::from_borrowed_ptr_or_opt(py, context))
     };
-    let mut arguments = vec![when.into_bound_py_any(py)?];
+    let when = match when.given {
+        Some(given) => given.into_bound(py),
+        None => when.seconds.into_bound_py_any(py)?,
+    };
+    let mut arguments = vec![when];
     arguments.extend(items);
     let arguments = PyTuple::new(py, arguments)?;
     let keywords = PyDict::new(py);
@@ -247,27 +286,26 @@ fn call_overridden(
     Ok(handle.into_ptr())
 }
 
-/// A number as seconds.
-unsafe fn seconds(py: Python<'_>, number: *mut ffi::PyObject) -> PyResult<f64> {
-    // SAFETY: a borrowed object; attached.
-    let seconds = unsafe { ffi::PyFloat_AsDouble(number) };
-    #[expect(
-        clippy::float_cmp,
-        reason = "the value that C's interface uses for an error"
-    )]
-    if seconds == -1.0
-        && let Some(error) = PyErr::take(py)
-    {
-        return Err(error);
+/// A number as seconds; an integer that is too large for that is a time that never comes, or one
+/// that has passed.
+fn seconds(number: &Bound<'_, PyAny>) -> PyResult<f64> {
+    match number.extract::<f64>() {
+        Err(error) if error.is_instance_of::<PyOverflowError>(number.py()) => {
+            Ok(if number.lt(0)? {
+                f64::NEG_INFINITY
+            } else {
+                f64::INFINITY
+            })
+        }
+        result => result,
     }
-    Ok(seconds)
 }
 
 fn schedule_at(
     py: Python<'_>,
     call: &Arguments<'_, '_>,
     context: *mut ffi::PyObject,
-    when: f64,
+    when: When,
     method: &str,
 ) -> PyResult<*mut ffi::PyObject> {
     let debug = call.check(py)?;
@@ -275,7 +313,10 @@ fn schedule_at(
     if items.is_empty() {
         return Err(missing(method, "callback"));
     }
-    let handle = call.handle(py, items, context, Some(when))?;
+    let handle = call.handle(py, items, context, Some(when.seconds))?;
+    if let Some(given) = when.given {
+        handle.set_when(given);
+    }
     if debug {
         // The standard `call_later` calls `call_at`, whose name is in the text of what it refuses.
         call.inspect(py, &handle, "call_at", true)?;

@@ -57,17 +57,19 @@ pub(super) struct RawHandle {
     pub(super) context: *mut ffi::PyObject,
     pub(super) event_loop: *mut ffi::PyObject,
     pub(super) weak_references: *mut ffi::PyObject,
-    /// Null unless in debug mode.
+    /// Null for all but few: those of debug mode, and timers whose time was given as no float.
     pub(super) origin: *mut Origin,
     /// Only a timer has this.
     pub(super) when: f64,
 }
 
-/// In debug mode: where the handle was made, and how one looked that was cancelled or has run.
+/// In debug mode: where the handle was made, and how one looked that was cancelled or has run. Of a
+/// timer: its time as it was given, if that was no float.
 #[derive(Default)]
 pub(super) struct Origin {
     pub(super) traceback: Option<Py<PyAny>>,
     pub(super) text: Option<Py<PyAny>>,
+    pub(super) when: Option<Py<PyAny>>,
 }
 
 /// An owned reference to a handle of ours, as cheap to move as a pointer.
@@ -202,6 +204,12 @@ impl Handle {
     /// When a timer is due.
     pub(super) fn when(&self) -> f64 {
         self.raw().when
+    }
+
+    /// The time of a new timer, as it was given.
+    pub(super) fn set_when(&self, when: Py<PyAny>) {
+        // SAFETY: alive, attached; what is replaced is that of a new handle: nothing.
+        unsafe { origin(self.0.as_ptr()).when = Some(when) };
     }
 
     pub(super) fn set_scheduled(&self, scheduled: bool) {

@@ -140,6 +140,7 @@ pub(super) unsafe extern "C" fn traverse(
         let [first, second] = (*raw).args;
         let origin = (*raw).origin.as_ref();
         let traceback = origin.and_then(|origin| origin.traceback.as_ref());
+        let when = origin.and_then(|origin| origin.when.as_ref());
         let held = [
             (*raw).callback,
             first,
@@ -147,6 +148,7 @@ pub(super) unsafe extern "C" fn traverse(
             (*raw).context,
             (*raw).event_loop,
             traceback.map_or(null_mut(), Py::as_ptr),
+            when.map_or(null_mut(), Py::as_ptr),
             ffi::Py_TYPE(object).cast(),
         ];
         for object in held.into_iter().filter(|object| !object.is_null()) {

@@ -95,7 +95,14 @@ unsafe extern "C" fn get_context(
 
 unsafe extern "C" fn when(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: a method of our type, attached.
-    unsafe { ffi::PyFloat_FromDouble((*object.cast::<RawHandle>()).when) }
+    unsafe {
+        let raw = object.cast::<RawHandle>();
+        let origin = (*raw).origin.as_ref();
+        match origin.and_then(|origin| origin.when.as_ref()) {
+            Some(when) => ffi::Py_NewRef(when.as_ptr()),
+            None => ffi::PyFloat_FromDouble((*raw).when),
+        }
+    }
 }
 
 /// `_run()`, for foreign loops and for those who take handles out of the queue themselves.
@@ -267,7 +274,7 @@ unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
 unsafe extern "C" fn hash(object: *mut ffi::PyObject) -> ffi::Py_hash_t {
     // SAFETY: a slot of the timers' type, attached.
     unsafe {
-        let when = ffi::PyFloat_FromDouble((*object.cast::<RawHandle>()).when);
+        let when = when(object, null_mut());
         if when.is_null() {
             return -1;
         }
@@ -295,12 +302,14 @@ unsafe extern "C" fn compare(
         }
         let (one, two) = (left.cast::<RawHandle>(), right.cast::<RawHandle>());
         let equal = || same(one, two);
-        let (earlier, later) = ((*one).when < (*two).when, (*one).when > (*two).when);
+        let or_equal = |result| match result {
+            Ok(false) => equal(),
+            result => result,
+        };
         let result = match operation {
-            ffi::Py_LT => Ok(earlier),
-            ffi::Py_GT => Ok(later),
-            ffi::Py_LE if earlier => Ok(true),
-            ffi::Py_GE if later => Ok(true),
+            ffi::Py_LT | ffi::Py_GT => compare_times(one, two, operation),
+            ffi::Py_LE => or_equal(compare_times(one, two, ffi::Py_LT)),
+            ffi::Py_GE => or_equal(compare_times(one, two, ffi::Py_GT)),
             ffi::Py_NE => equal().map(|equal| !equal),
             _ => equal(),
         };
@@ -311,32 +320,61 @@ unsafe extern "C" fn compare(
     }
 }
 
-/// Whether two timers are equal; `Err` is an error that is set.
-unsafe fn same(one: *mut RawHandle, two: *mut RawHandle) -> Result<bool, ()> {
+/// Compares the times of two timers as floats, or by what was given; `Err` is an error that is set.
+unsafe fn compare_times(
+    one: *mut RawHandle,
+    two: *mut RawHandle,
+    operation: c_int,
+) -> Result<bool, ()> {
+    // SAFETY: two live handles, attached.
+    unsafe {
+        if !(*one).origin.is_null() || !(*two).origin.is_null() {
+            return compare_attributes(one, two, get_when, operation);
+        }
+        let (left, right) = ((*one).when, (*two).when);
+        Ok(match operation {
+            ffi::Py_LT => left < right,
+            ffi::Py_GT => left > right,
+            _ => left == right,
+        })
+    }
+}
+
+/// Compares what a method or a getter says of two handles; `Err` is an error that is set.
+unsafe fn compare_attributes(
+    one: *mut RawHandle,
+    two: *mut RawHandle,
+    getter: unsafe extern "C" fn(*mut ffi::PyObject, *mut c_void) -> *mut ffi::PyObject,
+    operation: c_int,
+) -> Result<bool, ()> {
     // SAFETY: two live handles, attached; getters make new references, which are dropped here.
     unsafe {
-        if (*one).when != (*two).when || ((*one).flags ^ (*two).flags) & CANCELLED != 0 {
-            return Ok(false);
+        let (left, right) = (
+            getter(one.cast(), null_mut()),
+            getter(two.cast(), null_mut()),
+        );
+        let result = if left.is_null() || right.is_null() {
+            -1
+        } else {
+            ffi::PyObject_RichCompareBool(left, right, operation)
+        };
+        ffi::Py_XDECREF(left);
+        ffi::Py_XDECREF(right);
+        match result {
+            -1 => Err(()),
+            result => Ok(result != 0),
         }
-        for getter in [get_callback, get_args] {
-            let (left, right) = (
-                getter(one.cast(), null_mut()),
-                getter(two.cast(), null_mut()),
-            );
-            let result = if left.is_null() || right.is_null() {
-                -1
-            } else {
-                ffi::PyObject_RichCompareBool(left, right, ffi::Py_EQ)
-            };
-            ffi::Py_XDECREF(left);
-            ffi::Py_XDECREF(right);
-            match result {
-                1 => {}
-                0 => return Ok(false),
-                _ => return Err(()),
-            }
-        }
-        Ok(true)
+    }
+}
+
+/// Whether two timers are equal; `Err` is an error that is set.
+unsafe fn same(one: *mut RawHandle, two: *mut RawHandle) -> Result<bool, ()> {
+    // SAFETY: two live handles, attached.
+    unsafe {
+        Ok(((*one).flags ^ (*two).flags) & CANCELLED == 0
+            && compare_times(one, two, ffi::Py_EQ)?
+            && compare_attributes(one, two, get_callback, ffi::Py_EQ)?
+            && compare_attributes(one, two, get_args, ffi::Py_EQ)?)
     }
 }
 

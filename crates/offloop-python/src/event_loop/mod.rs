@@ -189,7 +189,7 @@ impl LoopCore {
     fn __clear__(&self, py: Python<'_>) {
         let factory = self.state.with(py, |state| state.task_factory.take());
         drop(factory);
-        self._clear_schedule(py);
+        self.clear(py);
     }
 
     /// Runs until `stop`, once the loop has been made the running one.
@@ -404,7 +404,17 @@ impl LoopCore {
     fn set_timer_cancelled_count(&self, _count: &Bound<'_, PyAny>) {}
 
     /// Drops every handle, and what the loop waits with: it is being closed.
-    fn _clear_schedule(&self, py: Python<'_>) {
+    fn _clear_schedule(&self, py: Python<'_>) -> PyResult<()> {
+        self.clear(py);
+        let streams = self.streams.with(py, |streams| streams.all(py));
+        streams
+            .iter()
+            .try_for_each(|stream| stream.get().loosen(py))
+    }
+}
+
+impl LoopCore {
+    fn clear(&self, py: Python<'_>) {
         let held = self.state.with(py, |state| {
             (
                 state.kernel.take(),
@@ -418,9 +428,7 @@ impl LoopCore {
         });
         drop(held);
     }
-}
 
-impl LoopCore {
     /// Lends the memory for reading, of which there is one unless reading nests.
     fn with_read_memory<R>(&self, py: Python<'_>, read: impl FnOnce(&mut ReadMemory) -> R) -> R {
         let memory = self.state.with(py, |state| state.read_memory.take());

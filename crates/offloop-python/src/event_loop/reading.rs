@@ -1,9 +1,10 @@
 //! Reading of streams: from the kernel to the protocol with as few copies as it allows.
 //!
 //! Short reads go through one buffer of the loop's, so no memory is asked for that is not handed
-//! on. Once a stream has brought much at once, the kernel is asked how much waits, and writes
-//! straight into the bytes that the protocol gets. Those are kept, and used again as soon as nobody
-//! else has them: memory of this size would otherwise be mapped and unmapped for each read,
+//! on. Once a stream has brought some kilobytes, the kernel writes as many as the last read brought
+//! straight into the bytes that the protocol gets, and only what is beyond that into the buffer;
+//! after much at once it is asked how much waits. Those bytes are kept, and used again as soon as
+//! nobody else has them: memory of this size would otherwise be mapped and unmapped for each read,
 //! whenever the allocator's mood is so.
 //!
 //! Units:      bytes.
@@ -17,7 +18,7 @@
 use std::io::ErrorKind;
 use std::ptr::{self, null_mut};
 
-use offloop_sys::stream::{read, receive, receive_into, waiting};
+use offloop_sys::stream::{read, receive, receive_both, receive_into, waiting};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -34,8 +35,10 @@ use super::view::View;
 pub(super) const READ_BYTES: usize = 256 * 1024;
 /// Reads of one stream before the others get their turn.
 const READS_MAX: usize = 4;
-/// After a read of this size the next one goes straight into its final place: below, a system call
-/// to learn the size costs more than the copy that it saves.
+/// After a read of this size as much is expected of the next one, and goes straight into its final
+/// place: below, the copy costs less than two buffers in one call.
+const SOME: usize = 6 * 1024;
+/// After a read of this size a system call to learn the size of the next one is worth its while.
 pub(super) const LARGE: usize = 32 * 1024;
 /// Large bytes that are kept for reuse: one for each connection that is in the middle of something.
 const KEPT_MAX: usize = 16;
@@ -50,6 +53,23 @@ struct Page([u8; PAGE]);
 pub(super) struct Kept {
     pub(super) bytes: Py<PyBytes>,
     pub(super) capacity: usize,
+}
+
+impl Kept {
+    /// The first `count` bytes, as an object to be handed on: itself, unless it is much too large.
+    ///
+    /// # Safety
+    /// Nobody else has the bytes, and so many of them were filled.
+    unsafe fn filled<'py>(&self, py: Python<'py>, count: usize) -> Bound<'py, PyBytes> {
+        if count * 2 < self.capacity || count < 2 {
+            // SAFETY: as above.
+            let filled = unsafe { std::slice::from_raw_parts(contents(&self.bytes), count) };
+            return PyBytes::new(py, filled);
+        }
+        // SAFETY: as above, and they have held more.
+        unsafe { set_len(&self.bytes, count) };
+        self.bytes.bind(py).clone()
+    }
 }
 
 /// Pages one after the other.
@@ -159,6 +179,8 @@ impl ReadMemory {
             if len >= LARGE {
                 return self.receive_large(py, fd, len);
             }
+        } else if last >= SOME && max == READ_BYTES {
+            return self.receive_expected(py, fd, last);
         }
         let buffer = &mut self.buffer()[..max];
         Ok(receive(fd, buffer).map(|count| PyBytes::new(py, &buffer[..count])))
@@ -184,19 +206,44 @@ impl ReadMemory {
         let kept = self.large(py, len)?;
         // SAFETY: nobody else has the bytes (invariant 1), which hold no less than `len`.
         let answer = unsafe { receive_into(fd, contents(&kept.bytes), len) };
-        let data = answer.map(|count| {
-            if count * 2 < kept.capacity || count < 2 {
-                // Somebody else has read from the socket too.
-                // SAFETY: so many bytes were received just now.
-                let filled = unsafe { std::slice::from_raw_parts(contents(&kept.bytes), count) };
-                return PyBytes::new(py, filled);
-            }
-            // SAFETY: nobody else has the bytes (invariant 1), and they have held more.
-            unsafe { set_len(&kept.bytes, count) };
-            kept.bytes.bind(py).clone()
-        });
+        // SAFETY: so many bytes were received just now.
+        let data = answer.map(|count| unsafe { kept.filled(py, count) });
         self.keep(kept);
         Ok(data)
+    }
+
+    /// Receives what is probably about as much as the last time.
+    fn receive_expected<'py>(
+        &mut self,
+        py: Python<'py>,
+        fd: i32,
+        last: usize,
+    ) -> PyResult<std::io::Result<Bound<'py, PyBytes>>> {
+        // An eighth more, so that sizes may vary a little.
+        let len = (last + last / 8).next_multiple_of(1024);
+        let kept = self.large(py, len)?;
+        let max = READ_BYTES - len;
+        // SAFETY: nobody else has the bytes (invariant 1), which hold no less than `len`.
+        let answer =
+            unsafe { receive_both(fd, contents(&kept.bytes), len, &mut self.buffer()[..max]) };
+        let data = match answer {
+            // SAFETY: `len` bytes were received there just now, and the others into the buffer.
+            Ok(count) if count > len => unsafe {
+                let first = std::slice::from_raw_parts(contents(&kept.bytes), len);
+                let rest = &self.buffer()[..count - len];
+                PyBytes::new_with(py, count, |both| {
+                    both[..len].copy_from_slice(first);
+                    both[len..].copy_from_slice(rest);
+                    Ok(())
+                })
+                .map(Ok)
+            },
+            // SAFETY: so many bytes were received just now.
+            Ok(count) => Ok(Ok(unsafe { kept.filled(py, count) })),
+            Err(error) => Ok(Err(error)),
+        };
+        self.keep(kept);
+        data
     }
 }
 

@@ -11,7 +11,9 @@
 use std::ptr;
 
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::stream::Stream;
 
@@ -82,6 +84,30 @@ impl Registry {
         let entries = self.last.iter().flatten().chain(&self.displaced);
         // SAFETY: invariant 1.
         entries.map(|entry| unsafe { entry.stream(py) }).collect()
+    }
+}
+
+/// The transport of a stream, which has the stream. While the loop goes on they keep each other
+/// alive; once it is closed, a transport that nobody has is to be freed without the collector.
+pub(super) enum Owner {
+    Kept(Py<PyAny>),
+    Known(Py<PyWeakrefReference>),
+}
+
+impl Owner {
+    /// The transport, unless it is gone.
+    pub(super) fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match self {
+            Self::Kept(transport) => Some(transport.bind(py).clone()),
+            Self::Known(reference) => reference.bind(py).upgrade(),
+        }
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Kept(transport) => visit.call(transport),
+            Self::Known(reference) => visit.call(reference),
+        }
     }
 }
 

@@ -5,8 +5,9 @@
 //! for a number that may mean something else tomorrow. When the event comes, the call is made
 //! again, and its outcome set on the future.
 //!
-//! Only sockets of exactly the standard class are handled here, and not in debug mode; for all
-//! others the methods return `None`, and the coroutine takes the standard way.
+//! Only sockets of exactly the standard class are handled here, as long as nobody has put another
+//! method in the place of the class's, and not in debug mode; for all others the methods return
+//! `None`, and the coroutine takes the standard way, which calls the methods of the socket.
 //!
 //! Invariants: 1. A wait is in one place: the table of watched descriptors, or the queue.
 //! Errors:     the system's, as the socket's own methods raise them.
@@ -20,7 +21,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{ffi, intern};
 
 use super::calling::{Arguments, enter, put_fast};
@@ -39,6 +40,15 @@ enum Work {
 }
 
 impl Work {
+    /// The method of a socket that does it.
+    fn method<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        match self {
+            Self::Receive(_) => intern!(py, "recv"),
+            Self::ReceiveInto(_) => intern!(py, "recv_into"),
+            Self::Send(..) => intern!(py, "send"),
+        }
+    }
+
     /// Whether a part of it is done, so that it cannot be done again from the start.
     fn has_begun(&self) -> bool {
         matches!(self, Self::Send(_, sent) if *sent > 0)
@@ -112,18 +122,42 @@ pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
     )
 }
 
-/// The descriptor of a socket that we may call ourselves.
+/// The class of a program's sockets, and the one that has the methods.
+struct Classes {
+    socket: Py<PyType>,
+    native: Py<PyType>,
+}
+
+impl Classes {
+    fn get(py: Python<'_>) -> PyResult<&Self> {
+        static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
+        CLASSES.get_or_try_init(py, || {
+            let socket = py.import("socket")?.getattr("socket")?;
+            let native = py.import("_socket")?.getattr("socket")?;
+            Ok(Self {
+                socket: socket.cast_into::<PyType>()?.unbind(),
+                native: native.cast_into::<PyType>()?.unbind(),
+            })
+        })
+    }
+}
+
+/// The descriptor of a socket on which we may do ourselves what its method does.
 fn plain_socket(
     py: Python<'_>,
     call: &Arguments<'_, '_>,
     socket: &Bound<'_, PyAny>,
+    method: &Bound<'_, PyString>,
 ) -> PyResult<Option<i32>> {
-    static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let class = SOCKET.get_or_try_init(py, || {
-        let class = py.import("socket")?.getattr("socket")?;
-        Ok::<_, PyErr>(class.cast_into::<PyType>()?.unbind())
-    })?;
+    let classes = Classes::get(py)?;
+    let class = classes.socket.bind(py);
     if !socket.get_type().is(class) || call.event_loop.get().state.with(py, |state| state.debug) {
+        return Ok(None);
+    }
+    if !class
+        .getattr(method)?
+        .is(classes.native.bind(py).getattr(method)?)
+    {
         return Ok(None);
     }
     let fd: i32 = socket.call_method0(intern!(py, "fileno"))?.extract()?;
@@ -203,7 +237,7 @@ fn begin(
     mut work: Work,
 ) -> PyResult<*mut ffi::PyObject> {
     let core = call.event_loop.get();
-    let Some(fd) = plain_socket(py, call, socket)? else {
+    let Some(fd) = plain_socket(py, call, socket, work.method(py))? else {
         return Ok(py.None().into_ptr());
     };
     match attempt(py, core, fd, &mut work)? {

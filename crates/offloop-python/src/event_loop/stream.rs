@@ -17,11 +17,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyType};
+use pyo3::types::{PyBytes, PyDict, PyType, PyWeakrefReference};
 
 use super::address::Address;
 use super::cell::GilCell;
 use super::context::Entered;
+use super::registry::Owner;
 use super::statistics::Meter;
 use super::tls::Tls;
 use super::{LoopCore, feeding};
@@ -115,7 +116,7 @@ impl Chunk {
 
 /// What a stream knows.
 pub(super) struct StreamState {
-    pub(super) transport: Option<Py<PyAny>>,
+    pub(super) transport: Option<Owner>,
     pub(super) context: Option<Py<PyAny>>,
     pub(super) receiver: Receiver,
     pub(super) chunks: VecDeque<Chunk>,
@@ -220,7 +221,7 @@ impl Stream {
             is_standard,
             event_loop,
             state: GilCell::new(StreamState {
-                transport: Some(transport),
+                transport: Some(Owner::Kept(transport)),
                 context: None,
                 receiver: Receiver::None,
                 chunks: VecDeque::new(),
@@ -251,9 +252,10 @@ impl Stream {
         // SAFETY: the collector runs attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
-            let (one, two) = (&state.transport, &state.context);
-            for object in [one, two, &state.empty_waiter, &state.socket] {
-                visit.call(object)?;
+            let held = [&state.context, &state.empty_waiter, &state.socket];
+            held.iter().try_for_each(|object| visit.call(*object))?;
+            if let Some(transport) = &state.transport {
+                transport.traverse(&visit)?;
             }
             state.receiver.traverse(&visit)
         })
@@ -579,16 +581,29 @@ impl Stream {
     /// The transport, if it is to be found by the descriptor.
     pub(super) fn listed_transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let transport = |state: &mut StreamState| {
-            let held = state.transport.as_ref().filter(|_| !state.hidden)?;
-            Some(held.bind(py).clone())
+            let owner = state.transport.as_ref().filter(|_| !state.hidden)?;
+            owner.get(py)
         };
         self.state.with(py, transport)
     }
 
     pub(super) fn transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.state.with(py, |state| {
-            state.transport.as_ref().map(|held| held.bind(py).clone())
-        })
+        self.state
+            .with(py, |state| state.transport.as_ref()?.get(py))
+    }
+
+    /// The loop is closed, and nothing will be called any more: the transport is not kept.
+    pub(super) fn loosen(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(transport) = self.transport(py) else {
+            return Ok(());
+        };
+        let reference = PyWeakrefReference::new(&transport)?.unbind();
+        let old = self.state.with(py, |state| {
+            let owner = state.transport.as_mut()?;
+            Some(std::mem::replace(owner, Owner::Known(reference)))
+        });
+        drop(old);
+        Ok(())
     }
 
     /// Runs what may call the protocol, in the context of the stream's callbacks, which the loop

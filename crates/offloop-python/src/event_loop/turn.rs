@@ -233,14 +233,12 @@ fn poll(
     // The clock is read before the interpreter's lock is waited for: that is lag.
     let (result, answered) = if busy { wait() } else { py.detach(wait) };
     let outcome = match result {
-        Ok(()) => {
-            queue_found(py, core, &kernel, &found);
-            Ok(!found.is_empty())
-        }
+        Ok(()) => queue_found(py, core, &kernel, &found).map(|()| !found.is_empty()),
         // A signal: its Python handler runs now, and may raise.
         Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
-        Err(error) => Err(os_error(error)),
+        Err(error) => Err(error),
     };
+    let outcome = outcome.map_err(os_error);
     core.state.with(py, |state| {
         state.asleep = false;
         state.meter.polled(if busy { now } else { answered });
@@ -251,7 +249,13 @@ fn poll(
     Ok((found, answered))
 }
 
-fn queue_found(py: Python<'_>, core: &LoopCore, kernel: &Kernel, found: &Found) {
+fn queue_found(
+    py: Python<'_>,
+    core: &LoopCore,
+    kernel: &Kernel,
+    found: &Found,
+) -> std::io::Result<()> {
+    let mut all_known = true;
     let waker = kernel.waker.as_fd().as_raw_fd();
     for (fd, ready) in (0..found.len()).filter_map(|index| found.get(index)) {
         if fd == waker {
@@ -261,11 +265,17 @@ fn queue_found(py: Python<'_>, core: &LoopCore, kernel: &Kernel, found: &Found) 
             let super::State {
                 schedule, watches, ..
             } = state;
-            watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
+            all_known &= watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
                 schedule.push(entry);
             });
         });
     }
+    if !all_known {
+        core.state
+            .with(py, |state| state.watches.renew(&kernel.readiness))?;
+        kernel.readiness.watch_waker(waker)?;
+    }
+    Ok(())
 }
 
 /// Runs what is ready now, in order.
