@@ -90,8 +90,9 @@ def load(suite: Suite) -> Result | None:
     """The result that is kept of this version of a suite."""
     if not suite.result.is_file():
         return None
-    result = Result(**json.loads(suite.result.read_text()))
-    result.differences = [Difference(**each) for each in result.differences]  # type: ignore[arg-type]
+    fields = json.loads(suite.result.read_text())
+    fields["differences"] = [Difference(**each) for each in fields["differences"]]
+    result = Result(**fields)
     return result if result.version == suite.version else None
 
 

@@ -136,8 +136,10 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known of the connection: ``peername``, ``socket``, ``sockname``."""
         if asyncio.BaseTransport.get_extra_info is not _get_extra_info:
-            # A test or a tool has exchanged the method that the standard transports have.
-            return super().get_extra_info(name, default)
+            # A test or a tool has exchanged the method that the standard transports have, and may
+            # look at what it is called with.
+            given = (name,) if default is None else (name, default)
+            return super().get_extra_info(*given)
         extra = _get_extra(self)
         if extra is not None:
             return extra.get(name, default)
