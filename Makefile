@@ -62,6 +62,10 @@ test-python: $(VENV)/.built ## Run the Python tests in full: fast ones first, ch
 test-quick: $(VENV)/.built ## Run the short form of the Python tests
 	$(BIN)/python -m pytest tests -m quick $(PYTEST_ARGS)
 
+.PHONY: test-executors
+test-executors: $(VENV)/.built ## Run the interpreter's own tests of executors on our pool
+	$(BIN)/python -m pytest tests/conformance/test_standard_suite.py $(PYTEST_ARGS)
+
 .PHONY: test-loop
 test-loop: $(VENV)/.built ## Run the tests of the event loop, the interpreter's own included
 	$(BIN)/python -m pytest tests/loop tests/conformance/test_event_loop.py $(PYTEST_ARGS)
@@ -158,7 +162,7 @@ wheel: $(VENV)/.installed ## Build the wheel into target/wheels/
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf target .venv .venv-3.* .venv-debug out bench/out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf target .venv .venv-3.* .venv-chroot-3.* .venv-debug out bench/out .mypy_cache .ruff_cache .pytest_cache
 	find python -name '*.so' -delete
 	find python tests examples bench -name __pycache__ -prune -exec rm -rf {} +
 

@@ -10,14 +10,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import uvloop
 
 import calls
 import offloop
 from gates import OpenGate
+from peers import is_installed
 
 WORKERS = 2
 COMMAND_SECONDS_MAX = 50
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that are marked to need a package which is not installed here."""
+    missing = [item for item in items if not all(map(is_installed, needed_by(item)))]
+    config.hook.pytest_deselected(items=missing)
+    items[:] = [item for item in items if item not in missing]
+
+
+def needed_by(item: pytest.Item) -> Iterator[str]:
+    """The packages that a test is marked to need."""
+    for mark in item.iter_markers("needs"):
+        yield from mark.args
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -60,7 +73,11 @@ def held(gate):
         pool.shutdown()
 
 
-LOOPS = {"asyncio": asyncio.run, "uvloop": uvloop.run, "offloop": offloop.run}
+LOOPS = {"asyncio": asyncio.run, "offloop": offloop.run}
+if is_installed("uvloop"):
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.run
 
 
 @pytest.fixture(params=LOOPS)

@@ -409,6 +409,8 @@ def test_signal_handler_closes_a_pool_that_its_thread_waits_to_submit_to(held, g
     assert queued.result(0) == 1
 
 
+# Python 3.15 warns of it, 3.12 to 3.14 in some releases.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_child_that_is_forked_in_a_callback_has_pools_of_its_own(gate):
     def fork(_):
         child = os.fork()

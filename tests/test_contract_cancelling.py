@@ -11,6 +11,7 @@ import pytest
 import calls
 import offloop
 from gates import PATIENCE_SECONDS, OpenGate
+from peers import NEEDS_UVLOOP
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_shielded_call_goes_on_when_its_waiter_is_cancelled(run, single, gate):
     run(main())
 
 
-@pytest.mark.parametrize("uses_uvloop", [False, True])
+@pytest.mark.parametrize("uses_uvloop", [False, pytest.param(True, marks=NEEDS_UVLOOP)])
 def test_cancel_scope_of_anyio_stops_the_call(single, gate, uses_uvloop):
     async def main():
         async with anyio.create_task_group() as group:

@@ -6,6 +6,7 @@ was one object is one object.
 
 import dataclasses
 import itertools
+import sys
 import time
 import traceback
 
@@ -180,8 +181,10 @@ def test_nested_groups_arrive_as_deep_as_they_were_up_to_the_limit(pool, depth):
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
         reached += 1
-    assert reached == min(depth, 1000)
-    assert type(error) is (ValueError if depth < 1000 else offloop.DecodeError)
+    # From Python 3.14 on pickle goes as deep as the stack of C allows.
+    whole = depth < 1000 or sys.version_info >= (3, 14)
+    assert reached == (depth if whole else 1000)
+    assert type(error) is (ValueError if whole else offloop.DecodeError)
 
 
 def test_cause_and_context_that_are_two_arrive_as_two(pool):

@@ -10,6 +10,7 @@ import textwrap
 import pytest
 
 from gates import Watched
+from peers import NEEDS_UVLOOP
 
 
 def test_script_runs_as_the_main_program_with_its_own_arguments(run_source, tmp_path):
@@ -165,6 +166,7 @@ if sys.version_info >= (3, 12):
     STARTS_UNDER_UVLOOP.append("asyncio.run(main(), loop_factory=uvloop.new_event_loop)")
 
 
+@NEEDS_UVLOOP
 @pytest.mark.parametrize("start", STARTS_UNDER_UVLOOP)
 def test_uvloop_serves_the_program_however_it_is_chosen(run_source, start):
     ended = run_source(

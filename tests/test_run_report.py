@@ -11,6 +11,7 @@ from offloop._run import loop_block
 from offloop._run.calls import PROCESSES, CallTable
 from offloop._run.lag import LagHistogram
 from offloop._run.loops_seen import LOOPS_KEPT, LoopsSeen
+from peers import NEEDS_UVLOOP
 
 
 def squeezed(text: str) -> str:
@@ -97,7 +98,11 @@ def test_no_adopt_and_an_explicit_fork_context_keep_the_standard_pool(run_source
 
 
 @pytest.mark.parametrize(
-    "loop", ["asyncio.new_event_loop()", "__import__('uvloop').new_event_loop()"]
+    "loop",
+    [
+        "asyncio.new_event_loop()",
+        pytest.param("__import__('uvloop').new_event_loop()", marks=NEEDS_UVLOOP),
+    ],
 )
 def test_loop_made_at_module_level_is_measured(run_source, loop):
     ended = run_source(
@@ -280,7 +285,7 @@ def test_loop_of_ours_tells_its_load_traffic_and_lag(run_source):
     assert "1 us " in report
 
 
-@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("name", ["asyncio", pytest.param("uvloop", marks=NEEDS_UVLOOP)])
 def test_other_loops_tell_their_lag_alone(run_source, name):
     report = run_source(ECHO, options=("--loop", name)).stderr
     assert f", {name}" in squeezed(report)

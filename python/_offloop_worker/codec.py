@@ -8,6 +8,7 @@ its code as the interpreter's own bytes, so that its file and its lines stay kno
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import marshal
@@ -107,6 +108,7 @@ class ByValue:
 
     def reduce_class(self, cls: type) -> Any:
         """A class; one that travels by value is made once in each process, and kept as it is."""
+        _evaluate_annotations(cls)
         reduced = super().reducer_override(cls)  # type: ignore[misc]
         if not isinstance(reduced, tuple) or len(reduced) != 6:
             return reduced
@@ -134,6 +136,16 @@ class ByValue:
 
 _ARRAYS_BECOME_WRITABLE = sys.version_info < (3, 14)
 """Pickle's protocols before 5, the standard pool's until then, have no word for a read-only one."""
+
+
+def _evaluate_annotations(cls: type) -> None:
+    """Let the annotations be there: from Python 3.14 on they are evaluated when asked for.
+
+    Annotations that cannot be evaluated stay behind; the class works without.
+    """
+    if "__annotate_func__" in vars(cls):
+        with contextlib.suppress(Exception):
+            _ = cls.__annotations__
 
 
 def _complete_reduction(cls: Any, make: Any, arguments: Any, state: Any) -> Reduction:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "InheritedFd",
     "adopt",
+    "become_worker",
     "give_key",
     "give_parent",
     "give_tracker",
@@ -67,8 +68,32 @@ def give_tracker(descriptor: int) -> None:
 
     def give(module: types.ModuleType) -> None:
         module._resource_tracker._fd = descriptor
+        _keep_tracker(module, _forks_workers)
 
     when_imported("multiprocessing.resource_tracker", give)
+
+
+_forks_workers = True
+"""Workers are forked from this process."""
+
+
+def _keep_tracker(module: types.ModuleType, keep: bool) -> None:
+    """Say whether what this thread forks has this process's tracker, as multiprocessing says it.
+
+    The latest versions of Python let go of it at any other fork; earlier ones always keep it.
+    """
+    intent = getattr(module, "_fork_intent", None)
+    if intent is not None:
+        intent.preserve_fd = keep
+
+
+def become_worker() -> None:
+    """What is forked from now on is the program's own, and no worker."""
+    global _forks_workers
+    _forks_workers = False
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    if module is not None:
+        _keep_tracker(module, False)
 
 
 def give_parent(pid: int, name: str, sentinel: int) -> None:

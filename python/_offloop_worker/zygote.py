@@ -121,6 +121,7 @@ def _begin() -> None:
     from _offloop_worker import inheritance, surroundings
 
     surroundings.ignore_signals(_state["facts"])
+    inheritance.become_worker()
     pid, name = _state["parent"]
     inheritance.give_parent(pid, name, _offloop.lifeline())
     inheritance.name_process()

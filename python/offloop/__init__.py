@@ -33,7 +33,13 @@ from offloop._loop import (
 from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
 from offloop._thread_pool import ThreadPool
-from offloop.exceptions import DeadlineExceeded, DecodeError, TaskDropped, WorkerCrashed
+from offloop.exceptions import (
+    BypassedWarning,
+    DeadlineExceeded,
+    DecodeError,
+    TaskDropped,
+    WorkerCrashed,
+)
 
 __all__ = [
     "run",
@@ -62,6 +68,7 @@ __all__ = [
     "MemoryLimitExceeded",
     "QueueFull",
     "TaskDropped",
+    "BypassedWarning",
     "TaskInterrupted",
 ]
 

@@ -13,7 +13,11 @@ from offloop.exceptions import DeadlineExceeded, DecodeError, TaskDropped, Worke
 _STDERR_LINES_SHOWN = 12
 
 # What the unpicklers of all versions say of a name that is not in its module.
-_MISSING_NAME = re.compile(r"'(?P<name>[^']+)' on (?:module )?<module '(?P<module>[^']+)'")
+_MISSING_NAME = re.compile(
+    r"'(?P<name>[^']+)' on (?:module )?<module '(?P<module>[^']+)'"
+    # From Python 3.14 on, unless it is a dotted name.
+    r"|^module '(?P<module_of_attribute>[^']+)' has no attribute '(?P<attribute>[^']+)'$"
+)
 
 
 def raised(table: tuple[Any, ...]) -> BaseException:
@@ -63,7 +67,8 @@ def _advice(cause: BaseException, where: str) -> str:
     missing = _MISSING_NAME.search(str(cause)) if isinstance(cause, AttributeError) else None
     if missing is None:
         return ""
-    name, module = missing["name"], missing["module"]
+    name = missing["name"] or missing["attribute"]
+    module = missing["module"] or missing["module_of_attribute"]
     return (
         f"\nThe module `{module}` has no `{name}` when it is imported {where}: define it at the "
         "top level of the module, not while the program runs or under "

@@ -18,6 +18,7 @@ from _offloop_worker.exceptions import (
 
 __all__ = [
     "OffloopError",
+    "BypassedWarning",
     "WorkerCrashed",
     "DecodeError",
     "DeadlineExceeded",
@@ -27,6 +28,13 @@ __all__ = [
     "TaskDropped",
     "TaskInterrupted",
 ]
+
+
+class BypassedWarning(RuntimeWarning):
+    """The program has replaced something in asyncio that our event loop does not call.
+
+    Told once in a process; silence it with ``warnings.filterwarnings``.
+    """
 
 
 class WorkerCrashed(OffloopError, BrokenProcessPool):

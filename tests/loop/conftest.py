@@ -4,7 +4,8 @@ What the standard library defines is asserted on both loops, so that a test that
 else than asyncio's own behaviour fails as well.
 
 Tests of database drivers are collected only where their servers are installed, unless
-``OFFLOOP_TEST_SERVERS=required`` says that they must be; what is left out is named at the end.
+``OFFLOOP_TEST_SERVERS=required`` says that they must be, and those of frameworks only where these
+are; what is left out is named at the end.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import offloop
+from peers import is_installed
 from servers import what_is_missing
 
 NEEDED_SERVERS = {"test_postgresql.py": "postgres", "test_redis.py": "redis-server"}
@@ -24,6 +26,15 @@ LEFT_OUT = {
     for test, server in NEEDED_SERVERS.items()
     if what_is_missing(server) and os.environ.get("OFFLOOP_TEST_SERVERS") != "required"
 }
+NEEDED_PACKAGES = {
+    "test_frameworks.py": ("aiohttp", "fastapi", "httpx", "websockets"),
+    "test_postgresql.py": ("asyncpg", "psycopg"),
+    "test_redis.py": ("redis",),
+}
+for test, packages in NEEDED_PACKAGES.items():
+    absent = [package for package in packages if not is_installed(package)]
+    if absent:
+        LEFT_OUT[test] = f"{' and '.join(absent)} cannot be imported here"
 collect_ignore = list(LEFT_OUT)
 
 

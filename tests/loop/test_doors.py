@@ -9,6 +9,7 @@ import warnings
 import pytest
 
 import offloop
+from peers import NEEDS_UVLOOP
 
 pytestmark = pytest.mark.quick
 
@@ -160,8 +161,8 @@ def test_program_under_offloop_run_gets_our_loop_however_it_starts(run_source, s
     [
         (("--loop", "offloop"), OUR_LOOP),
         (("--loop", "asyncio"), "asyncio.unix_events"),
-        (("--loop=uvloop",), "uvloop"),
-        (("--no-adopt", "--loop", "uvloop"), "uvloop"),
+        pytest.param(("--loop=uvloop",), "uvloop", marks=NEEDS_UVLOOP),
+        pytest.param(("--no-adopt", "--loop", "uvloop"), "uvloop", marks=NEEDS_UVLOOP),
     ],
 )
 def test_loop_of_offloop_run_can_be_chosen(run_source, options, expected):
@@ -169,6 +170,7 @@ def test_loop_of_offloop_run_can_be_chosen(run_source, options, expected):
     assert (ended.returncode, ended.stdout) == (0, f"{expected} 5\n"), ended.stderr
 
 
+@NEEDS_UVLOOP
 def test_programs_own_choice_wins(run_source):
     chosen = "import uvloop; asyncio.set_event_loop_policy(uvloop.EventLoopPolicy()); "
     ended = run_source(PROGRAM.format(start=chosen + "asyncio.run(main())"))

@@ -262,6 +262,29 @@ PLUGINS = {
             return {"offloop": offloop.new_event_loop}
         """,
     ),
+    "looptime": (
+        """
+        import asyncio, pytest, offloop
+
+        @pytest.mark.asyncio
+        @pytest.mark.looptime(start=100)
+        async def test_on_our_loop(looptime):
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, offloop.EventLoop)
+            assert loop.looptime_on
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.sleep(10_000), 5_000)
+            assert loop.time() == 5_100
+            assert looptime == 5_100
+            assert await offloop.to_process(abs, -3) == 3
+        """,
+        """
+        import offloop
+
+        def pytest_asyncio_loop_factories(config, item):
+            return {"offloop": offloop.new_event_loop}
+        """,
+    ),
 }
 
 
@@ -270,8 +293,8 @@ def test_test_plugins_run_coroutines_on_our_loop(name, tmp_path):
     test, configuration = PLUGINS[name]
     (tmp_path / "test_plugin.py").write_text(textwrap.dedent(test))
     (tmp_path / "conftest.py").write_text(textwrap.dedent(configuration))
-    settings = "addopts = -p no:asyncio"
-    if name == "pytest-asyncio":
+    settings = "addopts = -p no:asyncio -p no:looptime_plugin"
+    if name in {"pytest-asyncio", "looptime"}:
         settings = "asyncio_default_fixture_loop_scope = function"
     (tmp_path / "pytest.ini").write_text(f"[pytest]\nfilterwarnings = error\n{settings}\n")
     done = subprocess.run(

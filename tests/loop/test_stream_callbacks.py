@@ -257,12 +257,12 @@ def test_wrong_data_is_the_standard_error(data):
             with pytest.raises(TypeError) as caught:
                 getattr(transport, method)(argument)
             texts.append(str(caught.value))
-        assert transport.get_write_buffer_size() == 0
+        held.append(transport.get_write_buffer_size())
         transport.abort()
         theirs.close()
         return texts
 
-    texts = []
+    texts, held = [], []
     for factory in (asyncio.SelectorEventLoop, offloop.EventLoop):
         with asyncio.Runner(loop_factory=factory) as runner:
             texts.append(runner.run(main()))
@@ -270,6 +270,8 @@ def test_wrong_data_is_the_standard_error(data):
         # There the standard loop joins the lines, and tells what that says.
         del texts[0][1], texts[1][1]
     assert texts[0] == texts[1]
+    # From Python 3.15 on the standard loop keeps the good line, and sends it with the next write.
+    assert held == [held[0] if sys.version_info >= (3, 15) else 0, 0]
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])

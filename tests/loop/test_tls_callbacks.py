@@ -181,15 +181,20 @@ def test_buffer_of_a_reader_stays_where_it_is_while_the_library_fills_it():
                 await asyncio.sleep(0)
             messages.begin(lambda: reader._buffer.extend(bytes(1 << 20)))
             writer.transport.resume_reading()
-            arrived = await reader.readexactly(len(data))
+            try:
+                arrived = await reader.readexactly(len(data)) == data
+            except BufferError:
+                arrived = False
             writer.transport.abort()
         client.socket.close()
         server.close()
-        return arrived == data, [type(error) for error in messages.errors]
+        return arrived, [type(error) for error in messages.errors]
 
     with asyncio.Runner(loop_factory=offloop.new_event_loop) as runner:
         expected = [BufferError] if LIBRARY_IS_SHARED else []
-        assert runner.run(main()) == (True, expected)
+        # What a callback raises ends the connection from Python 3.15 on, as on the standard loop.
+        arrives = not expected or sys.version_info < (3, 15)
+        assert runner.run(main()) == (arrives, expected)
 
 
 def test_other_threads_run_while_much_is_encrypted(run):

@@ -13,10 +13,10 @@ import sys
 import threading
 
 import pytest
+from test_stream_callbacks import BIG, Protocol, connected, reader_of, told
 
 import offloop
 from compared import compare
-from test_stream_callbacks import BIG, Protocol, connected, reader_of, told
 from tls_by_hand import Pair
 
 WAIT_MAX_S = 30.0

@@ -464,6 +464,18 @@ CASES = {
         """,
         ["True {'x': <class 'int'>}", "(True, True)"],
     ),
+    "a_class_arrives_without_annotations_that_cannot_be_evaluated": (
+        """
+        import sys, typing
+        class Point:
+            if sys.version_info >= (3, 14):
+                x: typing.Nothing = 1
+                y: Unknown = 2
+            z = 3
+        print(pool.submit(lambda: Point().z).result())
+        """,
+        ["3"],
+    ),
     "a_traceback_names_file_and_line": (
         """
         def fail(): raise ValueError("in a function")

@@ -10,6 +10,7 @@ from sources import ROOT
 
 CHECK = ROOT / ".ci" / "check-tools"
 FIND = ROOT / ".ci" / "find-python"
+MAKE_CHROOT = ROOT / ".ci" / "make-chroot"
 SERVERS = ROOT / ".ci" / "check-servers"
 NEEDED_BY_THE_SCRIPT = ("bash", "env", "sed", "dirname", "cut", "sort", "head", "ls", "tail")
 
@@ -126,13 +127,36 @@ def test_shim_that_fails_is_passed_over(bare_path):
     assert (done.returncode, done.stdout) == (0, "/found/it\n")
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize(
+    ("command", "answer", "status", "reason"),
+    [
+        ("id", "1000", 0, "only root can make a chroot"),
+        ("unshare", "Operation not permitted", 1, "nothing can be mounted here"),
+    ],
+)
+def test_chroot_that_cannot_be_made_is_a_line_and_no_folder(
+    bare_path, tmp_path, command, answer, status, reason
+):
+    pretend(bare_path, "id", "0")
+    pretend(bare_path, command, answer, status)
+    done = subprocess.run(
+        [MAKE_CHROOT],
+        env={"PATH": str(bare_path), "OFFLOOP_CHROOT": str(tmp_path / "chroot")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{reason}\n")
+    assert not (tmp_path / "chroot").exists()
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14", "3.15"])
 def test_each_supported_python_is_found_when_it_is_the_only_one(bare_path, version):
     python = bare_path / f"python{version}"
     answer = f'[[ "$2" == *executable* ]] && echo /found/{version} || echo {version}'
     python.write_text(f"#!/usr/bin/env bash\n{answer}\n")
     python.chmod(0o755)
-    for shim in {"3.11", "3.12", "3.13", "3.14"} - {version}:
+    for shim in {"3.11", "3.12", "3.13", "3.14", "3.15"} - {version}:
         pretend(bare_path, f"python{shim}", "not installed", 127)
     script = FIND.read_text().replace("/usr/bin/python", "/nowhere/python")
     script = script.replace("/usr/local/bin/python", "/nowhere/python")

@@ -27,6 +27,7 @@ mod resolver;
 mod resolving;
 mod stopping;
 mod surroundings;
+mod watching;
 mod worker;
 
 use pyo3::prelude::*;

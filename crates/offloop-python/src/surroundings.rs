@@ -22,6 +22,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use crate::codec;
 use crate::lane::Home;
 use crate::names;
+use crate::watching::{self, ENVIRONMENT};
 
 /// The objects behind `sys.path` and `os.environ` at one time.
 struct Seen {
@@ -116,7 +117,7 @@ impl Seen {
             .unwrap_or_else(|_| environ.clone());
         let data = data.cast_into::<PyDict>().ok();
         // Before it is looked at, so that no change is missed.
-        let watched = data.as_ref().is_some_and(watching::begin);
+        let watched = data.as_ref().is_some_and(watching::begin::<ENVIRONMENT>);
         let pairs = data.as_ref().map(|data| {
             let pairs = data.iter();
             pairs.map(|(name, value)| (name.unbind(), value.unbind()))
@@ -158,7 +159,7 @@ impl Seen {
             return true;
         };
         if self.watched {
-            return !watching::has_changed();
+            return !watching::has_changed(ENVIRONMENT);
         }
         let data = data.bind(py);
         if data.len() != self.pairs.len() {
@@ -186,81 +187,6 @@ fn is_in(module: &Py<PyDict>, name: &Bound<'_, PyAny>, value: &Py<PyAny>) -> boo
     // SAFETY: attached, for `name` is bound; the result is borrowed, and only its address is used.
     // A name that is missing sets no error.
     unsafe { ffi::PyDict_GetItem(module.as_ptr(), name.as_ptr()) == value.as_ptr() }
-}
-
-/// Being told of changes of a dictionary.
-///
-/// Source: `PyDict_AddWatcher` and `PyDict_Watch` of the C API.
-#[cfg(Py_3_12)]
-mod watching {
-    use std::ffi::c_int;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use pyo3::ffi::{PyDict_Watch, PyObject};
-    use pyo3::prelude::*;
-    use pyo3::sync::PyOnceLock;
-    use pyo3::types::PyDict;
-
-    type Callback =
-        unsafe extern "C" fn(c_int, *mut PyObject, *mut PyObject, *mut PyObject) -> c_int;
-
-    unsafe extern "C" {
-        fn PyDict_AddWatcher(callback: Callback) -> c_int;
-    }
-
-    static CHANGED: AtomicBool = AtomicBool::new(false);
-    static WATCHER: PyOnceLock<Option<c_int>> = PyOnceLock::new();
-
-    unsafe extern "C" fn note(
-        _event: c_int,
-        _dictionary: *mut PyObject,
-        _key: *mut PyObject,
-        _value: *mut PyObject,
-    ) -> c_int {
-        CHANGED.store(true, Ordering::Relaxed);
-        0
-    }
-
-    /// Notices changes from now on; false when an interpreter has no watcher left to give.
-    pub(super) fn begin(dictionary: &Bound<'_, PyDict>) -> bool {
-        let py = dictionary.py();
-        let watcher = WATCHER.get_or_init(py, || {
-            // SAFETY: attached; `note` touches nothing of the interpreter's, and lives for ever.
-            let watcher = unsafe { PyDict_AddWatcher(note) };
-            if watcher < 0 {
-                PyErr::take(py);
-            }
-            (watcher >= 0).then_some(watcher)
-        });
-        let Some(watcher) = *watcher else {
-            return false;
-        };
-        CHANGED.store(false, Ordering::Relaxed);
-        // SAFETY: attached, with a watcher of ours and a live dictionary.
-        let watched = unsafe { PyDict_Watch(watcher, dictionary.as_ptr()) } == 0;
-        if !watched {
-            PyErr::take(py);
-        }
-        watched
-    }
-
-    pub(super) fn has_changed() -> bool {
-        CHANGED.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(not(Py_3_12))]
-mod watching {
-    use pyo3::prelude::*;
-    use pyo3::types::PyDict;
-
-    pub(super) fn begin(_dictionary: &Bound<'_, PyDict>) -> bool {
-        false
-    }
-
-    pub(super) fn has_changed() -> bool {
-        true
-    }
 }
 
 /// Counts how often this process has become somebody else, from 1. Workers that began as who it was

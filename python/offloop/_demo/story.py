@@ -79,7 +79,7 @@ def missing_packages() -> list[str]:
     try:
         work.photographs()
     except work.PicturesMissing:
-        missing.append("scikit-image (for its photographs)")
+        missing.append("scikit-image<0.27 (for its photographs)")
     return missing
 
 

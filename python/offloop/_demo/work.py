@@ -43,12 +43,15 @@ class PicturesMissing(Exception):
 
 @functools.cache
 def photographs() -> list[Path]:
-    """The photographs on this machine."""
+    """The photographs on this machine; releases of scikit-image from 0.27 on have none."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise PicturesMissing
     folder = Path(spec.origin).parent / "data"
-    return [folder / name for name in PHOTOGRAPHS if (folder / name).is_file()]
+    found = [folder / name for name in PHOTOGRAPHS if (folder / name).is_file()]
+    if not found:
+        raise PicturesMissing
+    return found
 
 
 @functools.cache

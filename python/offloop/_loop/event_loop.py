@@ -8,9 +8,8 @@ import sys
 import threading
 from typing import Any
 
-from _offloop_worker._offloop import LoopCore
 from offloop._loop.registry import Transports
-from offloop._loop.selector import WatchedSelector
+from offloop._loop.selector import WatchedSelector, is_ours
 from offloop._loop.sockets import SocketMethods
 from offloop._loop.statistics import LagHistogram, LoopStatistics
 from offloop._loop.subprocesses import ChildTransport, ReadPipeTransport, are_watched_here
@@ -18,6 +17,9 @@ from offloop._loop.tls import make_ssl_transport, start_tls
 from offloop._loop.transports import DatagramTransport, make_stream_transport
 
 __all__ = ["EventLoop", "new_event_loop"]
+
+REPLACEABLE = frozenset({"time", "call_at", "_run_once"})
+"""What a round does differently when it is an attribute of one loop."""
 
 
 class EventLoop(SocketMethods):
@@ -68,17 +70,20 @@ class EventLoop(SocketMethods):
         super().__init__(WatchedSelector(self))  # type: ignore[arg-type]
         self._transports = Transports(self)
         self._set_gather_writes(gather_writes)
-        if type(self).time is not LoopCore.time:
-            self._set_own_clock(False)
-        if type(self).call_at is not LoopCore.call_at:
-            self._set_own_call_at(False)
+
+    # What tests and tools put into the loop itself, and take away again.
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name == "time":
-            self._set_own_clock(False)
-        elif name == "call_at":
-            self._set_own_call_at(False)
+        if name in REPLACEABLE:
+            self._set_replaced(name, True)
+        elif name == "_selector" and value is not None:
+            self._set_replaced("select", not is_ours(value))
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if name in REPLACEABLE:
+            self._set_replaced(name, False)
 
     def run_forever(self) -> None:
         """Run until ``stop`` is called."""
@@ -86,18 +91,16 @@ class EventLoop(SocketMethods):
         self._check_running()  # type: ignore[attr-defined]
         self._run_forever_setup()
         try:
-            if type(self)._run_once is LoopCore._run_once:
-                self._run()
-            else:
-                self._run_in_rounds()
+            while True:
+                if self._rounds_are_ours():
+                    self._run()
+                else:
+                    # A subclass, or whoever has replaced it, has rounds of its own.
+                    self._run_once()
+                if self._stopping:
+                    break
         finally:
             self._run_forever_cleanup()
-
-    def _run_in_rounds(self) -> None:
-        """Run as the standard loop does, for a subclass with rounds of its own."""
-        self._run_once()
-        while not self._stopping:
-            self._run_once()
 
     if sys.version_info < (3, 13):
         # From 3.13 on the standard loop has these two, for subclasses to extend.
@@ -127,10 +130,11 @@ class EventLoop(SocketMethods):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        **further: Any,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
         return make_stream_transport(  # type: ignore[no-any-return]
-            self, sock, protocol, waiter, extra, server
+            self, sock, protocol, waiter, extra, server, **further
         )
 
     def _make_read_pipe_transport(
@@ -139,8 +143,9 @@ class EventLoop(SocketMethods):
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[Any] | None = None,
         extra: dict[str, Any] | None = None,
+        **further: Any,
     ) -> ReadPipeTransport:
-        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra, **further)
 
     async def _make_subprocess_transport(
         self, protocol: asyncio.BaseProtocol, *arguments: Any, **keywords: Any

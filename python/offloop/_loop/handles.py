@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import base_events, format_helpers
+import warnings
+from asyncio import base_events, events, format_helpers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from offloop.exceptions import BypassedWarning
 
 if TYPE_CHECKING:
     import traceback
@@ -18,11 +21,16 @@ __all__ = [
     "call_later",
     "call_soon",
     "call_soon_threadsafe",
+    "check_run",
     "describe",
     "inspect",
     "log_slow",
     "report",
+    "time_of",
 ]
+
+
+_STANDARD_FILE = events.Handle.__init__.__code__.co_filename
 
 
 def describe(handle: Any) -> str:
@@ -79,6 +87,34 @@ def inspect(
         loop._check_thread()  # type: ignore[attr-defined]
     loop._check_callback(handle._callback, method)  # type: ignore[attr-defined]
     return format_helpers.extract_stack(sys._getframe(1))
+
+
+def time_of(loop: EventLoop) -> float:
+    """Ask a clock that is not ours, from as deep a stack as the standard loop's rounds have.
+
+    freezegun tells by the callers whether it answers with the real time.
+    """
+    return loop.time()
+
+
+_told = False
+
+
+def check_run(run: Any) -> None:
+    """Warn once if ``run`` is not the ``Handle._run`` of the standard library."""
+    global _told
+    code = getattr(run, "__code__", None)
+    if _told or (code is not None and code.co_filename == _STANDARD_FILE):
+        return
+    _told = True
+    place = f"{getattr(run, '__module__', '?')}.{getattr(run, '__qualname__', run)}"
+    warnings.warn(
+        f"{place} was put in the place of asyncio.events.Handle._run, which offloop's event loop "
+        "does not call: how late and how busy it is, loop.statistics() tells; which callback runs, "
+        "its watch does (loop._arm_watch() and loop._running_callback())",
+        BypassedWarning,
+        stacklevel=2,
+    )
 
 
 def _rearranged(

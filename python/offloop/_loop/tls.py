@@ -25,8 +25,8 @@ _State: Any = sslproto.SSLProtocolState
 class SSLTransport(sslproto._SSLProtocolTransport):
     """What the program writes to. Programs look for the letters of its name, and tests do."""
 
-    def __init__(self, loop: Any, ssl_protocol: TlsProtocol) -> None:
-        super().__init__(loop, ssl_protocol)
+    def __init__(self, loop: Any, ssl_protocol: TlsProtocol, *further: Any, **named: Any) -> None:
+        super().__init__(loop, ssl_protocol, *further, **named)
         self._tls = ssl_protocol._tls
 
     _write_standard = sslproto._SSLProtocolTransport.write

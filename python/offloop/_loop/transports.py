@@ -84,6 +84,8 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     _high_water = _of_stream("high_water")
     _low_water = _of_stream("low_water")
     _empty_waiter = _of_stream("empty_waiter")
+    # From Python 3.15 on: where the protocol's methods are called.
+    _context = _of_stream("context")
 
     def __init__(
         self,
@@ -93,13 +95,15 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         waiter: asyncio.Future[Any] | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        *further: Any,
+        **named: Any,
     ) -> None:
         self._sock = None
         self._native = Stream(loop, sock, self)
         self._native.enter_registry()
         _set_nodelay(sock)
         keep_clients_apart(server, loop)
-        super().__init__(loop, sock, protocol, waiter, extra, server)
+        super().__init__(loop, sock, protocol, waiter, extra, server, *further, **named)
         self._pack_extra(sock)
         if "_write_ready" in StreamTransport.__slots__:
             # Not called here. The standard class lets go of it when it is closed.
@@ -165,6 +169,15 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     @_buffer.setter
     def _buffer(self, _queue: Any) -> None:
         """Take no notice: the queue that the standard constructor makes is not used."""
+
+    @property
+    def _buffer_size(self) -> int:
+        """How much waits to be sent; from Python 3.15 on the standard class counts it here."""
+        return self._native.size()
+
+    @_buffer_size.setter
+    def _buffer_size(self, _size: int) -> None:
+        """Take no notice: it is the queue's, which is cleared by itself."""
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand what arrives to another protocol from now on."""

@@ -8,7 +8,7 @@ own in ``sys.modules["__main__"]``, which stays there to the end, so that pickli
 
 Errors: `ProgramMissing` when there is nothing to run; what the program raises is shown without
         the frames of this package, and ends in the exit status that the interpreter would use.
-Source: pymain_run_python of main.c and _PyRun_SimpleFile of pythonrun.c, 3.11 to 3.14.
+Source: pymain_run_python of main.c and _PyRun_SimpleFile of pythonrun.c, 3.11 to 3.15.
 """
 
 from __future__ import annotations

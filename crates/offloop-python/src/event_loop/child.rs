@@ -8,7 +8,7 @@
 //!             reach another process that got the number since.
 //! Errors:     those of `Popen`: what the system answered, and the file that it was about.
 //! Threads:    the loop's; a signal may be sent from any.
-//! Source:     subprocess.py and _posixsubprocess.c of 3.11 to 3.14.
+//! Source:     subprocess.py and _posixsubprocess.c of 3.11 to 3.15.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -10,7 +10,7 @@
 //!             have the same one, or we do not know. Its place in the object is no public
 //!             interface; it is tried out when the module is imported, and where it is not as
 //!             expected nothing is shared.
-//! Source:     PEP 567; Python/context.c of CPython 3.11 to 3.14.
+//! Source:     PEP 567; Python/context.c of CPython 3.11 to 3.15.
 
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicIsize, Ordering};
@@ -33,7 +33,7 @@ pub(super) fn learn_layout(py: Python<'_>) -> PyResult<()> {
     let (context, variable);
     // SAFETY: attached; new references, or null for an error that is set.
     unsafe {
-        if py.version_info() >= (3, 15) || ffi::PyContext_Type.tp_basicsize as usize != SIZE {
+        if py.version_info() >= (3, 16) || ffi::PyContext_Type.tp_basicsize as usize != SIZE {
             return Ok(());
         }
         context = Bound::from_owned_ptr_or_err(py, ffi::PyContext_New())?;

@@ -7,14 +7,14 @@
 
 use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple, PyType};
-use pyo3::{ffi, intern};
 
 use super::calling::{
     Arguments, FastMethod, SimpleMethod, enter, enter_plain, missing, put_fast, put_simple,
 };
-use super::{ffi_bound, handle_sharing, making, turn};
+use super::{ffi_bound, handle_sharing, making, overrides, turn};
 
 /// Puts the methods on the class.
 pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -78,7 +78,15 @@ const QUESTIONS: [SimpleMethod; 3] = [
 
 unsafe extern "C" fn time(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called by the interpreter.
-    unsafe { enter_plain(slf, |_, _| ffi::PyFloat_FromDouble(turn::monotonic_s())) }
+    unsafe {
+        enter_plain(slf, |py, event_loop| match overrides::time(event_loop) {
+            Ok(time) => time.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        })
+    }
 }
 
 unsafe extern "C" fn get_debug(
@@ -181,13 +189,9 @@ unsafe extern "C" fn call_later(
             if *delay == ffi::Py_None() {
                 return Err(PyTypeError::new_err("delay must not be None"));
             }
-            let when = later(call, ffi_bound(py, delay))?;
-            if !call
-                .event_loop
-                .get()
-                .state
-                .with(py, |state| state.own_call_at)
-            {
+            let found = overrides::found(call.event_loop)?;
+            let when = later(call, found, ffi_bound(py, delay))?;
+            if !found.call_at {
                 return call_overridden(py, call, context, when);
             }
             schedule_at(py, call, context, when, "call_later")
@@ -214,20 +218,20 @@ impl When {
 
 /// The time after a delay. Plain numbers are added here; what is none says itself what its sum with
 /// a time is, and so does the time of a clock of the program's.
-fn later(call: &Arguments<'_, '_>, delay: &Bound<'_, PyAny>) -> PyResult<When> {
+fn later(
+    call: &Arguments<'_, '_>,
+    found: overrides::Found,
+    delay: &Bound<'_, PyAny>,
+) -> PyResult<When> {
     let py = delay.py();
-    let own = call
-        .event_loop
-        .get()
-        .state
-        .with(py, |state| state.own_clock);
+    let own = overrides::clock_is_ours(py, found)?;
     if own && (delay.is_exact_instance_of::<PyFloat>() || delay.is_exact_instance_of::<PyInt>()) {
         return Ok(When {
             seconds: turn::monotonic_s() + delay.extract::<f64>()?,
             given: None,
         });
     }
-    let now = call.event_loop.call_method0(intern!(py, "time"))?;
+    let now = turn::time_object(call.event_loop)?;
     When::of(&now.add(delay)?)
 }
 

@@ -12,7 +12,7 @@
 //!                it has not numbered.
 //!             2. No code of the program's runs before the reader's waiter is woken, but what the
 //!                TLS library calls back, which finds the buffer held.
-//! Source:     asyncio/streams.py of 3.11 to 3.14, whose methods agree in all of this;
+//! Source:     asyncio/streams.py of 3.11 to 3.15, whose methods agree in all of this;
 //!             Objects/typeobject.c (`tp_version_tag`).
 
 use std::ptr::fn_addr_eq;

@@ -165,6 +165,30 @@ impl Handle {
         unsafe { Bound::from_owned_ptr(py, pointer).unbind() }
     }
 
+    /// The handle that an object is; the object again when it is none of ours.
+    pub(super) fn from_object(object: Bound<'_, PyAny>) -> Result<Self, Bound<'_, PyAny>> {
+        let class = object.get_type_ptr();
+        let is_ours =
+            types(object.py()).is_ok_and(|types| [types.handle, types.timer].contains(&class));
+        match ptr::NonNull::new(object.as_ptr().cast()) {
+            Some(raw) if is_ours => {
+                // The reference is the handle's from now on.
+                std::mem::forget(object);
+                Ok(Self(raw))
+            }
+            _ => Err(object),
+        }
+    }
+
+    /// The object, which the collector knows: others keep it from now on, and it has yet to run.
+    pub(super) fn into_known_object(self, py: Python<'_>) -> Py<PyAny> {
+        // SAFETY: alive, attached; the reference is the object's from now on.
+        unsafe {
+            track(self.0.as_ptr());
+            Bound::from_owned_ptr(py, self.into_ptr()).unbind()
+        }
+    }
+
     /// Another reference; attached threads only.
     pub(super) fn clone_ref(&self, _py: Python<'_>) -> Self {
         // SAFETY: attached, a live object.

@@ -176,6 +176,31 @@ unsafe extern "C" fn get_scheduled(
     }
 }
 
+/// For the standard loop's rounds, which take timers out of the heap.
+unsafe extern "C" fn set_scheduled(
+    object: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    _: *mut c_void,
+) -> c_int {
+    if value.is_null() {
+        // SAFETY: attached; a text that ends with null.
+        unsafe {
+            let text = c"_scheduled cannot be deleted".as_ptr();
+            ffi::PyErr_SetString(ffi::PyExc_AttributeError, text);
+        }
+        return -1;
+    }
+    // SAFETY: a setter of our type, attached; a new reference for the time of the call.
+    unsafe {
+        let scheduled = ffi::PyObject_IsTrue(value);
+        if scheduled >= 0 {
+            ffi::Py_INCREF(object);
+            Handle(ptr::NonNull::new_unchecked(object.cast())).set_scheduled(scheduled != 0);
+        }
+        scheduled.min(0)
+    }
+}
+
 unsafe extern "C" fn get_loop(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     // SAFETY: a getter of our type, attached.
     unsafe { or_none((*object.cast::<RawHandle>()).event_loop) }
@@ -388,6 +413,16 @@ const fn getter(name: &'static std::ffi::CStr, get: ffi::getter) -> ffi::PyGetSe
     }
 }
 
+const fn changeable(
+    name: &'static std::ffi::CStr,
+    get: ffi::getter,
+    set: ffi::setter,
+) -> ffi::PyGetSetDef {
+    let mut attribute = getter(name, get);
+    attribute.set = Some(set);
+    attribute
+}
+
 const fn method(name: &'static std::ffi::CStr, call: ffi::PyCFunction) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
@@ -454,7 +489,7 @@ pub(super) fn types(py: Python<'_>) -> PyResult<&'static Types> {
         )?;
         let getters = vec![
             getter(c"_when", get_when),
-            getter(c"_scheduled", get_scheduled),
+            changeable(c"_scheduled", get_scheduled, set_scheduled),
             ffi::PyGetSetDef::default(),
         ];
         let methods = vec![method(c"when", when), ffi::PyMethodDef::zeroed()];

@@ -12,7 +12,8 @@
 //!             too often for anything but C's calling convention · `stream.rs` a connection, with
 //!             `reading.rs`, `feeding.rs` and `writing.rs` · `sock.rs` calls on the program's own
 //!             sockets · `child.rs`, `child_pipe.rs` child processes and pipes · `tls/` encrypted
-//!             connections · `statistics.rs` what is counted of all that.
+//!             connections · `statistics.rs` what is counted of all that · `lending.rs`,
+//!             `overrides.rs` what programs take hold of, and what they replace.
 //! Invariants: 1. The state is looked at only between calls into Python (`cell.rs`).
 //!             2. Handles leave the state before they are dropped, since that may run any code.
 //! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.
@@ -30,7 +31,9 @@ mod handle;
 mod handle_memory;
 mod handle_sharing;
 mod handle_type;
+mod lending;
 mod making;
+mod overrides;
 mod reading;
 mod registry;
 mod running;
@@ -61,6 +64,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use cell::GilCell;
+use lending::Lent;
+use overrides::Overrides;
 use reading::ReadMemory;
 use registry::Registry;
 use schedule::{Entry, Schedule};
@@ -87,10 +92,8 @@ struct State {
     closed: bool,
     stopping: bool,
     debug: bool,
-    /// `time` is ours: no subclass or test has put another there.
-    own_clock: bool,
-    /// `call_at` is ours.
-    own_call_at: bool,
+    overrides: Overrides,
+    lent: Option<Lent>,
     slow_callback_s: f64,
     task_factory: Option<Py<PyAny>>,
     /// What futures and tasks are made with: `{"loop": self}`. Made when it is first needed.
@@ -155,8 +158,8 @@ impl LoopCore {
                 closed: false,
                 stopping: false,
                 debug: false,
-                own_clock: true,
-                own_call_at: true,
+                overrides: Overrides::default(),
+                lent: None,
                 slow_callback_s: 0.1,
                 task_factory: None,
                 keywords: None,
@@ -179,6 +182,9 @@ impl LoopCore {
             state.watches.traverse(&visit)?;
             visit.call(&state.task_factory)?;
             visit.call(&state.keywords)?;
+            if let Some(lent) = &state.lent {
+                lent.traverse(&visit)?;
+            }
             state
                 .unsent
                 .iter()
@@ -187,9 +193,11 @@ impl LoopCore {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        let factory = self.state.with(py, |state| state.task_factory.take());
-        drop(factory);
-        self.clear(py);
+        let held = self
+            .state
+            .with(py, |state| (state.task_factory.take(), state.lent.take()));
+        drop(held);
+        self.drop_schedule(py);
     }
 
     /// Runs until `stop`, once the loop has been made the running one.
@@ -213,14 +221,25 @@ impl LoopCore {
         Ok(())
     }
 
-    /// Another clock than ours is, or is no more, in use.
-    fn _set_own_clock(&self, py: Python<'_>, own: bool) {
-        self.state.with(py, |state| state.own_clock = own);
+    /// The loop itself has, or has no more, an attribute in the place of one of ours.
+    fn _set_replaced(&self, py: Python<'_>, name: &str, replaced: bool) {
+        overrides::replace(self, py, name, replaced);
     }
 
-    /// Another `call_at` than ours is in use, which `call_later` has to call.
-    fn _set_own_call_at(&self, py: Python<'_>, own: bool) {
-        self.state.with(py, |state| state.own_call_at = own);
+    /// Whether `_run` does what `_run_once` again and again would do.
+    fn _rounds_are_ours(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        overrides::rounds_are_ours(slf)
+    }
+
+    /// What is ready, for `_selector`: descriptors, and masks as in `selectors`.
+    #[pyo3(signature = (timeout=None))]
+    fn _select(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Vec<(i32, u8)>> {
+        lending::select(slf, timeout)
+    }
+
+    /// Queues who waits for what the selector has found.
+    fn _process_events(slf: &Bound<'_, Self>, event_list: &Bound<'_, PyAny>) -> PyResult<()> {
+        lending::process_events(slf, event_list)
     }
 
     /// Whether streams send what a round writes at its end, rather than within `write`.
@@ -258,24 +277,28 @@ impl LoopCore {
         self.wake(py)
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    /// From Python 3.15 on the standard transports name a context, which is then the callback's.
+    #[pyo3(signature = (fd, callback, *args, context=None))]
     fn _add_reader(
         slf: &Bound<'_, Self>,
         fd: &Bound<'_, PyAny>,
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        watch::add(slf, fd, watch::Side::Reader, callback, args)
+        watch::add(slf, fd, watch::Side::Reader, (callback, args, context))
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    /// As `_add_reader`.
+    #[pyo3(signature = (fd, callback, *args, context=None))]
     fn _add_writer(
         slf: &Bound<'_, Self>,
         fd: &Bound<'_, PyAny>,
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        watch::add(slf, fd, watch::Side::Writer, callback, args)
+        watch::add(slf, fd, watch::Side::Writer, (callback, args, context))
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -371,27 +394,27 @@ impl LoopCore {
         statistics::fields(self, py)
     }
 
-    /// The handles that are ready, in their order. A list of its own: changing it changes nothing.
+    /// The handles that are ready, in their order: a deque that may be changed.
     #[getter(_ready)]
-    fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let handles = self.state.with(py, |state| state.schedule.ready(py));
-        PyList::new(py, handles)
+    fn ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        lending::ready(slf)
     }
 
     /// Assigned by the standard library's constructor; ours is here already.
     #[setter(_ready)]
     fn set_ready(&self, _ready: &Bound<'_, PyAny>) {}
 
-    /// The timers that wait, in no order, cancelled ones included.
+    /// The timers that wait, cancelled ones included: a heap that may be changed.
     #[getter(_scheduled)]
-    fn scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let handles = self.state.with(py, |state| state.schedule.timers(py));
-        PyList::new(py, handles)
+    fn scheduled<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        lending::timers(slf)
     }
 
-    /// As `_ready`.
+    /// The standard loop's rounds do this when most timers are cancelled.
     #[setter(_scheduled)]
-    fn set_scheduled(&self, _scheduled: &Bound<'_, PyAny>) {}
+    fn set_scheduled(slf: &Bound<'_, Self>, scheduled: &Bound<'_, PyAny>) -> PyResult<()> {
+        lending::set_timers(slf, scheduled)
+    }
 
     #[getter(_timer_cancelled_count)]
     fn timer_cancelled_count(&self, py: Python<'_>) -> usize {
@@ -399,13 +422,19 @@ impl LoopCore {
             .with(py, |state| state.schedule.cancelled_timers())
     }
 
-    /// As `_ready`.
+    /// As `_scheduled`.
     #[setter(_timer_cancelled_count)]
-    fn set_timer_cancelled_count(&self, _count: &Bound<'_, PyAny>) {}
+    fn set_timer_cancelled_count(&self, py: Python<'_>, count: isize) {
+        let count = usize::try_from(count).unwrap_or(0);
+        self.state
+            .with(py, |state| state.schedule.set_cancelled_timers(count));
+    }
 
     /// Drops every handle, and what the loop waits with: it is being closed.
     fn _clear_schedule(&self, py: Python<'_>) -> PyResult<()> {
-        self.clear(py);
+        let lent = self.state.with(py, |state| state.lent.take());
+        self.drop_schedule(py);
+        lent.map_or(Ok(()), |lent| lent.clear(py))?;
         let streams = self.streams.with(py, |streams| streams.all(py));
         streams
             .iter()
@@ -414,7 +443,7 @@ impl LoopCore {
 }
 
 impl LoopCore {
-    fn clear(&self, py: Python<'_>) {
+    fn drop_schedule(&self, py: Python<'_>) {
         let held = self.state.with(py, |state| {
             (
                 state.kernel.take(),
@@ -443,7 +472,8 @@ impl LoopCore {
 
     fn wake(&self, py: Python<'_>) -> PyResult<()> {
         let kernel = self.state.with(py, |state| {
-            if !std::mem::take(&mut state.asleep) {
+            // Whoever waits in our place looks at nothing but what the selector finds.
+            if !std::mem::take(&mut state.asleep) && state.lent.is_none() {
                 return None;
             }
             state.meter.wakeups += 1;
@@ -473,7 +503,9 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     )?)?;
     let class = module.py().get_type::<LoopCore>();
     sock::add_to(&class)?;
-    fast::add_to(&class)
+    fast::add_to(&class)?;
+    lending::learn(module.py())?;
+    overrides::learn(&class)
 }
 
 /// Looks at the state of the loop behind a pointer that a handle holds.

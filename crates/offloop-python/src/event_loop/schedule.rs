@@ -48,6 +48,14 @@ impl Entry {
         }
     }
 
+    /// The context in which a stream calls its protocol.
+    pub(super) fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self {
+            Self::Stream(stream, _) => stream.get().context(py),
+            _ => None,
+        }
+    }
+
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Ours(handle) => handle.traverse(visit),
@@ -127,15 +135,25 @@ impl Schedule {
         !self.timers.is_empty()
     }
 
-    pub(super) fn ready(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        self.ready.iter().map(|entry| entry.to_object(py)).collect()
+    /// All timers, in their order, which others keep from now on.
+    pub(super) fn take_timers(&mut self) -> Vec<Handle> {
+        self.timers.take()
     }
 
-    pub(super) fn timers(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        self.timers
-            .handles()
-            .map(|handle| handle.to_object(py))
-            .collect()
+    pub(super) fn set_cancelled_timers(&mut self, count: usize) {
+        self.timers.set_cancelled(count);
+    }
+
+    /// Takes back what others have kept: before what has come since, and all timers.
+    #[must_use]
+    pub(super) fn put_back(&mut self, ready: Vec<Entry>, timers: Vec<Handle>) -> Vec<Handle> {
+        for entry in ready.into_iter().rev() {
+            if let Entry::Ours(handle) = &entry {
+                handle.set_scheduled(false);
+            }
+            self.ready.push_front(entry);
+        }
+        self.timers.put_back(timers)
     }
 
     /// Everything, for the caller to drop. None of it will run, whoever else has it.

@@ -13,8 +13,8 @@ use offloop_core::{Histogram, LoopLoad};
 use offloop_sys::clock::{TickScale, ticks};
 use pyo3::prelude::*;
 
-use super::LoopCore;
 use super::schedule::Schedule;
+use super::{LoopCore, lending};
 
 /// What a loop has counted since it was made.
 pub(super) struct Meter {
@@ -163,6 +163,7 @@ fn lag(histogram: &Histogram) -> Lag {
 
 /// What `loop.statistics()` tells.
 pub(super) fn fields(core: &LoopCore, py: Python<'_>) -> Fields {
+    let (lent_ready, lent_timers) = lending::sizes(core, py);
     core.state.with(py, |state| {
         let meter = &state.meter;
         let load = meter.times.load.at(meter.scale.nanoseconds(ticks()));
@@ -187,9 +188,9 @@ pub(super) fn fields(core: &LoopCore, py: Python<'_>) -> Fields {
                 meter.bytes_sent,
             ),
             (
-                state.schedule.ready_len(),
+                state.schedule.ready_len() + lent_ready,
                 meter.ready_max,
-                state.schedule.timers_len(),
+                state.schedule.timers_len() + lent_timers,
                 state.watches.len(),
                 Arc::strong_count(&meter.connection) - 1,
             ),

@@ -118,6 +118,8 @@ impl Chunk {
 pub(super) struct StreamState {
     pub(super) transport: Option<Owner>,
     pub(super) context: Option<Py<PyAny>>,
+    /// The context is one that the transport was given, and stays.
+    context_given: bool,
     pub(super) receiver: Receiver,
     pub(super) chunks: VecDeque<Chunk>,
     pub(super) size: usize,
@@ -223,6 +225,7 @@ impl Stream {
             state: GilCell::new(StreamState {
                 transport: Some(Owner::Kept(transport)),
                 context: None,
+                context_given: false,
                 receiver: Receiver::None,
                 chunks: VecDeque::new(),
                 size: 0,
@@ -352,16 +355,35 @@ impl Stream {
         Ok(())
     }
 
-    /// Begins to read, in a copy of the current context, as a callback would.
-    fn start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        // SAFETY: attached; a new reference or an error.
-        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-        let old = slf
-            .get()
-            .state
-            .with(py, |state| state.context.replace(context.unbind()));
+    /// The context that the transport was given, from Python 3.15 on.
+    #[getter(context)]
+    fn given_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let given = |state: &mut StreamState| {
+            let given = state.context.as_ref().filter(|_| state.context_given);
+            given.map(|context| context.clone_ref(py))
+        };
+        self.state.with(py, given)
+    }
+
+    #[setter(context)]
+    fn set_given_context(&self, py: Python<'_>, context: Option<Py<PyAny>>) {
+        let old = self.state.with(py, |state| {
+            state.context_given = context.is_some();
+            std::mem::replace(&mut state.context, context)
+        });
         drop(old);
+    }
+
+    /// Begins to read, in the context that was given, or else in a copy of the current one, as a
+    /// callback would.
+    fn start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, state) = (slf.py(), &slf.get().state);
+        if !state.with(py, |state| state.context_given) {
+            // SAFETY: attached; a new reference or an error.
+            let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
+            let old = state.with(py, |state| state.context.replace(copy.unbind()));
+            drop(old);
+        }
         super::watch::add_stream(slf, super::watch::Side::Reader)
     }
 
@@ -606,6 +628,13 @@ impl Stream {
         Ok(())
     }
 
+    /// The context of the stream's callbacks, once it has begun to read.
+    pub(super) fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| {
+            state.context.as_ref().map(|held| held.clone_ref(py))
+        })
+    }
+
     /// Runs what may call the protocol, in the context of the stream's callbacks, which the loop
     /// has left; `callback` is the name for `report`.
     pub(super) fn in_context(
@@ -614,9 +643,7 @@ impl Stream {
         callback: &str,
         body: impl FnOnce() -> PyResult<()>,
     ) -> PyResult<()> {
-        let context = self.state.with(py, |state| {
-            state.context.as_ref().map(|held| held.clone_ref(py))
-        });
+        let context = self.context(py);
         let mut entered = Entered::default();
         if let Some(context) = &context {
             entered.switch(py, context.as_ptr())?;

@@ -98,6 +98,38 @@ impl Timers {
         self.cancelled
     }
 
+    /// For who keeps the timers meanwhile.
+    pub(super) fn set_cancelled(&mut self, count: usize) {
+        self.cancelled = count;
+    }
+
+    /// Takes all out, in their order; their count of cancelled ones stays.
+    pub(super) fn take(&mut self) -> Vec<Handle> {
+        let mut timers = std::mem::take(&mut self.heap).into_vec();
+        self.queues
+            .iter_mut()
+            .for_each(|queue| timers.extend(queue.drain(..)));
+        // The earliest is the greatest.
+        timers.sort_unstable_by(|one, two| two.cmp(one));
+        (self.count, self.taken) = (0, 0);
+        timers.into_iter().map(|timer| timer.handle).collect()
+    }
+
+    /// Adds many that were taken out before; returns what `push` does.
+    #[must_use]
+    pub(super) fn put_back(&mut self, mut handles: Vec<Handle>) -> Vec<Handle> {
+        handles.sort_by(|one, two| one.when().total_cmp(&two.when()));
+        let mut swept: Vec<Handle> = Vec::new();
+        handles
+            .into_iter()
+            .for_each(|handle| swept.extend(self.push(handle)));
+        self.cancelled = self
+            .handles()
+            .filter(|handle| handle.is_cancelled())
+            .count();
+        swept
+    }
+
     /// Adds a timer; when most of them are cancelled, those are swept out and returned.
     #[must_use]
     pub(super) fn push(&mut self, handle: Handle) -> Vec<Handle> {

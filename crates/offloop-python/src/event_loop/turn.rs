@@ -9,12 +9,12 @@
 //!             raises goes to the loop's exception handler.
 //! Source:     asyncio/base_events.py (`_run_once`); research on loops, sections A4 and D2.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use offloop_core::PollPace;
 use offloop_sys::clock::{monotonic_ns, ticks};
-use offloop_sys::readiness::Found;
+use offloop_sys::readiness::{Found, Interest};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -25,7 +25,7 @@ use super::handle_memory::trim;
 use super::running::Mark;
 use super::schedule::Entry;
 use super::watch::Side;
-use super::{Kernel, LoopCore, os_error, reading, sock, writing};
+use super::{Kernel, LoopCore, os_error, overrides, reading, sock, writing};
 use crate::names::function;
 
 /// What the loop watches for itself: the socket that signals are written to.
@@ -61,7 +61,7 @@ impl Turn {
     }
 }
 
-/// Runs rounds until the loop is told to stop.
+/// Runs rounds until the loop is told to stop, or they are the program's.
 pub(super) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let run = Run::begin(py, core);
@@ -81,7 +81,7 @@ struct Run<'a, 'py> {
 impl<'a, 'py> Run<'a, 'py> {
     fn begin(py: Python<'py>, core: &'a LoopCore) -> Self {
         let begun = core.state.with(py, |state| {
-            state.running = true;
+            state.running = state.lent.is_none();
             state.meter.begin()
         });
         Self { py, core, begun }
@@ -91,7 +91,7 @@ impl<'a, 'py> Run<'a, 'py> {
 impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         self.core.state.with(self.py, |state| {
-            state.running = !self.begun;
+            state.running = !self.begun && state.lent.is_none();
             state.meter.end(self.begun);
         });
     }
@@ -101,21 +101,28 @@ fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
     loop {
-        let result = round(event_loop, &mut turn);
-        if result.is_err() || core.state.with(py, |state| state.stopping) {
+        let result = match overrides::rounds_are_ours(event_loop) {
+            Ok(true) => round(event_loop, &mut turn).map(|()| true),
+            other => other,
+        };
+        let goes_on = matches!(result, Ok(true));
+        if !goes_on || core.state.with(py, |state| state.stopping) {
             let left = turn.entered.leave(py);
             let flushed = writing::flush_all(py, core);
-            return result.and(left).and(flushed);
+            return result.map(drop).and(left).and(flushed);
         }
     }
 }
 
-/// One round that polls for certain.
+/// One round that polls for certain, or the standard loop's.
 pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
     let run = Run::begin(py, core);
-    let result = round(event_loop, &mut turn);
+    let result = match overrides::standard_round(event_loop) {
+        Ok(false) => round(event_loop, &mut turn),
+        other => other.map(drop),
+    };
     let left = turn.entered.leave(py);
     let flushed = writing::flush_all(py, core);
     drop(run);
@@ -168,12 +175,14 @@ fn poll_and_release(
         turn.pace.looked(now, answered, found);
     }
     if next.is_some() || core.state.with(py, |state| state.schedule.has_timers()) {
-        let end = clock(event_loop)? + RESOLUTION_S;
+        let found = overrides::found(event_loop)?;
+        let own_clock = overrides::clock_is_ours(py, found)?;
+        let end = clock_as(event_loop, found)? + RESOLUTION_S;
         core.state.with(py, |state| {
             let super::State {
                 schedule, meter, ..
             } = state;
-            meter.release_due(schedule, end, state.own_clock);
+            meter.release_due(schedule, end, own_clock);
         });
     }
     Ok(())
@@ -181,23 +190,33 @@ fn poll_and_release(
 
 /// How long until `when`, by the loop's clock.
 fn until(event_loop: &Bound<'_, LoopCore>, when: f64) -> PyResult<Duration> {
-    let seconds = (when - clock(event_loop)?).clamp(0.0, WAIT_MAX_S);
-    Ok(Duration::from_secs_f64(if seconds.is_nan() {
-        0.0
-    } else {
-        seconds
-    }))
+    Ok(wait_of(when - clock(event_loop)?))
+}
+
+/// So many seconds as one wait.
+pub(super) fn wait_of(seconds: f64) -> Duration {
+    let seconds = seconds.clamp(0.0, WAIT_MAX_S);
+    Duration::from_secs_f64(if seconds.is_nan() { 0.0 } else { seconds })
 }
 
 /// The loop's time, as its user sees it.
 pub(super) fn clock(event_loop: &Bound<'_, LoopCore>) -> PyResult<f64> {
+    clock_as(event_loop, overrides::found(event_loop)?)
+}
+
+/// The same, for who has looked at what is ours.
+#[inline]
+pub(super) fn clock_as(event_loop: &Bound<'_, LoopCore>, found: overrides::Found) -> PyResult<f64> {
     let py = event_loop.py();
-    if event_loop.get().state.with(py, |state| state.own_clock) {
+    if overrides::clock_is_ours(py, found)? {
         return Ok(monotonic_s());
     }
-    event_loop
-        .call_method0(pyo3::intern!(py, "time"))?
-        .extract()
+    time_object(event_loop)?.extract()
+}
+
+/// The loop's time as an object, asked from as deep a stack as the standard loop has.
+pub(super) fn time_object<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+    function(event_loop.py(), "offloop._loop.handles", "time_of")?.call1((event_loop,))
 }
 
 /// Takes what is ready from the kernel, and queues who waits for it. Returns whether there was
@@ -209,6 +228,22 @@ fn poll(
     now: u64,
     busy: bool,
 ) -> PyResult<(bool, u64)> {
+    let mut any = false;
+    let answered = wait(event_loop, limit, now, busy, &mut |kernel, found| {
+        any = !found.is_empty();
+        queue_found(event_loop.py(), event_loop.get(), kernel, found)
+    })?;
+    Ok((any, answered))
+}
+
+/// As `poll`; `take` is shown what is ready.
+pub(super) fn wait(
+    event_loop: &Bound<'_, LoopCore>,
+    limit: Option<Duration>,
+    now: u64,
+    busy: bool,
+    take: &mut dyn FnMut(&Kernel, &Found) -> std::io::Result<()>,
+) -> PyResult<u64> {
     let py = event_loop.py();
     let core = event_loop.get();
     if !busy {
@@ -233,9 +268,9 @@ fn poll(
     // The clock is read before the interpreter's lock is waited for: that is lag.
     let (result, answered) = if busy { wait() } else { py.detach(wait) };
     let outcome = match result {
-        Ok(()) => queue_found(py, core, &kernel, &found).map(|()| !found.is_empty()),
+        Ok(()) => take(&kernel, &found),
         // A signal: its Python handler runs now, and may raise.
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
         Err(error) => Err(error),
     };
     let outcome = outcome.map_err(os_error);
@@ -244,9 +279,9 @@ fn poll(
         state.meter.polled(if busy { now } else { answered });
         state.found = Some(found);
     });
-    let found = outcome?;
+    outcome?;
     py.check_signals()?;
-    Ok((found, answered))
+    Ok(answered)
 }
 
 fn queue_found(
@@ -258,24 +293,42 @@ fn queue_found(
     let mut all_known = true;
     let waker = kernel.waker.as_fd().as_raw_fd();
     for (fd, ready) in (0..found.len()).filter_map(|index| found.get(index)) {
-        if fd == waker {
-            continue;
+        if fd != waker {
+            all_known &= queue_ready(py, core, kernel, fd, ready);
         }
-        core.state.with(py, |state| {
-            let super::State {
-                schedule, watches, ..
-            } = state;
-            all_known &= watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
-                schedule.push(entry);
-            });
-        });
     }
-    if !all_known {
-        core.state
-            .with(py, |state| state.watches.renew(&kernel.readiness))?;
-        kernel.readiness.watch_waker(waker)?;
+    if all_known {
+        Ok(())
+    } else {
+        renew(py, core, kernel)
     }
-    Ok(())
+}
+
+/// Has the kernel forget the descriptors that nobody watches any more.
+pub(super) fn renew(py: Python<'_>, core: &LoopCore, kernel: &Kernel) -> std::io::Result<()> {
+    core.state
+        .with(py, |state| state.watches.renew(&kernel.readiness))?;
+    kernel
+        .readiness
+        .watch_waker(kernel.waker.as_fd().as_raw_fd())
+}
+
+/// Queues who waits for what one descriptor is ready for; false when nobody knows it.
+pub(super) fn queue_ready(
+    py: Python<'_>,
+    core: &LoopCore,
+    kernel: &Kernel,
+    fd: RawFd,
+    ready: Interest,
+) -> bool {
+    core.state.with(py, |state| {
+        let super::State {
+            schedule, watches, ..
+        } = state;
+        watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
+            schedule.push(entry);
+        })
+    })
 }
 
 /// Runs what is ready now, in order.
@@ -288,7 +341,12 @@ fn run_ready(event_loop: &Bound<'_, LoopCore>, entered: &mut Entered) -> PyResul
         (count, state.debug, state.armed.is_some())
     });
     for _ in 0..count {
-        let Some(entry) = core.state.with(py, |state| state.schedule.pop()) else {
+        // A callback may have got hold of the queue: the rest of it belongs to the next round.
+        let next = |state: &mut super::State| match state.lent {
+            None => state.schedule.pop(),
+            Some(_) => None,
+        };
+        let Some(entry) = core.state.with(py, next) else {
             break;
         };
         let mark = armed.then(|| Mark::begin(core, &entry));
@@ -303,7 +361,7 @@ fn run_ready(event_loop: &Bound<'_, LoopCore>, entered: &mut Entered) -> PyResul
 }
 
 #[inline]
-fn run_entry(
+pub(super) fn run_entry(
     core: &LoopCore,
     py: Python<'_>,
     entry: Entry,
@@ -347,13 +405,13 @@ fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered) -> PyResul
         return Ok(());
     }
     if let Err(error) = entered.switch_to(py, handle) {
-        return report(py, handle, error);
+        return report(handle.to_object(py).bind(py), error);
     }
     let result = handle.call(py);
     if result.is_null() {
         let error = PyErr::fetch(py);
         entered.leave_to(py, handle)?;
-        return report(py, handle, error);
+        return report(handle.to_object(py).bind(py), error);
     }
     // SAFETY: a new reference that nobody wants.
     unsafe { ffi::Py_DECREF(result) };
@@ -405,11 +463,11 @@ fn run_watched(
 }
 
 /// A callback raised: the loop's exception handler hears of it.
-fn report(py: Python<'_>, handle: &Handle, error: PyErr) -> PyResult<()> {
+pub(super) fn report(handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = handle.py();
     if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
         return Err(error);
     }
-    let object = handle.to_object(py);
-    function(py, "offloop._loop.handles", "report")?.call1((object, error.into_value(py)))?;
+    function(py, "offloop._loop.handles", "report")?.call1((handle, error.into_value(py)))?;
     Ok(())
 }

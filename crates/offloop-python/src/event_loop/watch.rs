@@ -492,13 +492,19 @@ fn is_closed(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(offloop_sys::stream::BAD_DESCRIPTOR)
 }
 
+/// What is to be called, its arguments, and the context if the caller names one.
+type Called<'a, 'py> = (
+    &'a Bound<'py, PyAny>,
+    &'a Bound<'py, PyTuple>,
+    Option<&'a Bound<'py, PyAny>>,
+);
+
 /// `add_reader` and `add_writer`: the handle that was there before is cancelled.
 pub(super) fn add(
     event_loop: &Bound<'_, LoopCore>,
     file: &Bound<'_, PyAny>,
     side: Side,
-    callback: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
+    (callback, args, context): Called<'_, '_>,
 ) -> PyResult<Py<PyAny>> {
     let py = event_loop.py();
     let core = event_loop.get();
@@ -514,7 +520,7 @@ pub(super) fn add(
         py,
         &Callback {
             items: &items,
-            context: std::ptr::null_mut(),
+            context: context.map_or(std::ptr::null_mut(), Bound::as_ptr),
             event_loop: event_loop.as_ptr(),
         },
         None,

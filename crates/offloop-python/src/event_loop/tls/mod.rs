@@ -401,14 +401,24 @@ impl Tls {
     }
 
     /// Has the library work on the connection, which is not in the state meanwhile. `None` if it
-    /// was not taken over, is over, or is worked on already.
-    fn with_connection<R>(&self, py: Python<'_>, work: impl FnOnce(&mut Taken) -> R) -> Option<R> {
-        let mut taken = self.state.with(py, |state| {
+    /// was not taken over, is over, or is worked on already. What a callback of the program's has
+    /// raised meanwhile comes out here from Python 3.15 on; earlier versions keep it for a read of
+    /// their own.
+    fn with_connection<R>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Taken) -> R,
+    ) -> PyResult<Option<R>> {
+        let taken = self.state.with(py, |state| {
             let taken = state.taken.take()?;
             state.in_use = true;
             Some(taken)
-        })?;
+        });
+        let Some(mut taken) = taken else {
+            return Ok(None);
+        };
         let result = work(&mut taken);
+        let raised = PyErr::take(py);
         let over = self.state.with(py, |state| {
             if std::mem::take(&mut state.in_use) {
                 state.taken.replace(taken)
@@ -417,7 +427,7 @@ impl Tls {
             }
         });
         drop(over);
-        Some(result)
+        raised.map_or(Ok(Some(result)), Err)
     }
 
     fn keep(&self, py: Python<'_>, received: &[u8]) -> PyResult<()> {

@@ -158,13 +158,16 @@ unsafe fn decrypt(
     let read = tls.with_connection(py, |taken| {
         // SAFETY: as above.
         let read = unsafe { taken.connection.read_into(received, room, len) };
-        let read = read.map_err(|failure| taken.error(py, failure))?;
+        let read = read.map_err(|failure| {
+            let raised = PyErr::take(py);
+            raised.unwrap_or_else(|| taken.error(py, failure))
+        })?;
         let kept = taken.connection.keep(std::mem::take(received));
         kept.map_err(|_| PyMemoryError::new_err(()))?;
         Ok(read)
     });
     let end = End::Again;
-    read.unwrap_or(Ok(Read { count: 0, end }))
+    read?.unwrap_or(Ok(Read { count: 0, end }))
 }
 
 /// Hands the protocol what waits in one piece, as the standard protocol does, or as much as the

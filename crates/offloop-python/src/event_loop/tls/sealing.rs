@@ -142,11 +142,15 @@ fn seal(tls: &Tls, transport: &Bound<'_, PyAny>, pointer: *const u8, len: usize)
         return Ok(false);
     }
     let (count, send) = match tls.encrypt(py, pointer, len) {
-        None => return Ok(false),
-        Some(Ok(written)) => written,
-        Some(Err(_)) => {
+        Ok(None) => return Ok(false),
+        Ok(Some(Ok(written))) => written,
+        Ok(Some(Err(_))) => {
             // Others than that for memory are left to the standard method.
             tls.fail(py, PyMemoryError::new_err(()))?;
+            return Ok(true);
+        }
+        Err(error) => {
+            tls.fail(py, error)?;
             return Ok(true);
         }
     };
@@ -189,8 +193,8 @@ impl Tls {
         py: Python<'_>,
         pointer: *const u8,
         len: usize,
-    ) -> Option<Result<(usize, bool), Failure>> {
-        let (send, append) = self.state.with(py, |state| {
+    ) -> PyResult<Option<Result<(usize, bool), Failure>>> {
+        let ready = self.state.with(py, |state| {
             let (Some(connection), Some(stream)) = (state.connection(), &state.stream) else {
                 return None;
             };
@@ -200,7 +204,10 @@ impl Tls {
             let send = !state.ssl_writing_paused;
             let append = (send && connection.output_len() == 0).then(|| stream.clone_ref(py));
             Some((send, append))
-        })?;
+        });
+        let Some((send, append)) = ready else {
+            return Ok(None);
+        };
         let records = append.and_then(|stream| take_unsent_records(py, stream.get()));
         self.with_connection(py, |taken| {
             let connection = &mut taken.connection;

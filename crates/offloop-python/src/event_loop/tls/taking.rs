@@ -1,7 +1,7 @@
 //! The `SSL` of an object of the interpreter's, once it is certain that it is one.
 //!
 //! The interpreter does not say where its objects keep what they got from OpenSSL, but where that
-//! stands has not changed from 3.11 to 3.14. It is looked at in versions that are known, in objects
+//! stands has not changed from 3.11 to 3.15. It is looked at in versions that are known, in objects
 //! of exactly the classes that are known, and believed when everything fits: the object's context
 //! stands where it is expected, and the library, asked about the `SSL`, names that context, that
 //! object as the owner, and the buffers that Python's own two objects hold.
@@ -12,7 +12,7 @@
 //! and all of them where OpenSSL is not a library of its own, or not known. A callback that is set
 //! later, or that cannot be asked for, is called all the same, while the library reads or writes.
 //!
-//! Source:     Modules/_ssl.c of 3.11 to 3.14.
+//! Source:     Modules/_ssl.c of 3.11 to 3.15.
 
 use std::ffi::{CString, c_ulong, c_void};
 use std::ptr::NonNull;
@@ -59,7 +59,7 @@ fn look_up(py: Python<'_>) -> PyResult<Option<Known>> {
     let python = py.version_info();
     let familiar = version.starts_with("OpenSSL 3.")
         && (python.major, python.minor) >= (3, 11)
-        && (python.major, python.minor) <= (3, 14);
+        && (python.major, python.minor) <= (3, 15);
     let file = native.getattr_opt("__file__")?;
     let (true, Some(file)) = (familiar, file) else {
         return Ok(None);

@@ -1,0 +1,13 @@
+"""Packages that not every version of Python has yet: what needs them runs only where they are."""
+
+import importlib.util
+
+import pytest
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported here."""
+    return importlib.util.find_spec(package) is not None
+
+
+NEEDS_UVLOOP = pytest.mark.needs("uvloop")
