@@ -96,12 +96,11 @@ def test_one_test_is_chosen_in_place_of_the_others():
     (suite,) = table.suites(["uvloop"])
     chosen = running.alone(suite, "tests/test_tcp.py::Test::test_x")
     assert chosen == ["-p", "uvloop_on_chosen_loop", "tests/test_tcp.py::Test::test_x"]
-    (suite,) = table.suites(["aiosmtpd"])
-    assert running.alone(suite, "test_smtp.py::test_x") == [
-        "--pyargs",
-        "aiosmtpd.tests.test_smtp::test_x",
-    ]
-    assert running.alone(suite, "test_smtp.py") == ["--pyargs", "aiosmtpd.tests.test_smtp"]
+    (suite,) = table.suites(["tornado"])
+    beginning = ["-p", "tornado_as_its_runner", "-o", "python_files=*_test.py", "--pyargs"]
+    chosen = running.alone(suite, "web_test.py::Test::test_x")
+    assert chosen == [*beginning, "tornado.test.web_test::Test::test_x"]
+    assert running.alone(suite, "web_test.py") == [*beginning, "tornado.test.web_test"]
 
 
 def test_left_over_processes_of_a_suite_are_found():
