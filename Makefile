@@ -127,6 +127,12 @@ bench: $(VENV)/.bench ## Measure offloop beside its peers, as ratios, into bench
 bench-loop: $(VENV)/.bench ## Measure the event loop beside its peers and a floor in C
 	$(BIN)/python -m bench.loop $(BENCH_ARGS)
 
+# Other people's suites, from the package index: minutes to half an hour, and not part of CI.
+# SUITES="anyio uvloop" chooses some; SUITES_ARGS=--write writes docs/suites.md.
+.PHONY: suites
+suites: $(VENV)/.built ## Run the suites of other projects on the standard loop and on ours
+	$(BIN)/python -m bench.suites $(SUITES_ARGS) $(SUITES)
+
 .PHONY: docs
 docs: ## Build the documentation of the Rust crates
 	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --workspace --no-deps

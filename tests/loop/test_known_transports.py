@@ -58,6 +58,29 @@ FAMILIES = {
 }
 
 
+def test_a_patched_get_extra_info_of_the_base_class_is_asked(run, monkeypatch):
+    async def main():
+        transport, theirs = await open_pair()
+        sock = transport.get_extra_info("socket")
+        asked = []
+
+        def patched(self, *given):
+            asked.append((self is transport, *given))
+            return whole(self, *given)
+
+        whole = asyncio.BaseTransport.get_extra_info
+        with monkeypatch.context() as patching:
+            patching.setattr(asyncio.BaseTransport, "get_extra_info", patched)
+            assert transport.get_extra_info("socket") is sock
+            assert transport.get_extra_info("nothing", 7) == 7
+        assert transport.get_extra_info("nothing", 8) == 8
+        assert asked == [(True, "socket"), (True, "nothing", 7)]
+        transport.abort()
+        theirs.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("moment", ["open", "closing", "closed"])
 def test_names_of_both_ends_are_those_of_the_sockets(run, family, moment):

@@ -9,6 +9,8 @@ import contextlib
 import functools
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -17,6 +19,32 @@ import offloop
 
 BIG = 4 << 20
 """Far more than a socket's buffers hold."""
+
+
+PATCHED = """
+import asyncio, socket, sys
+import offloop
+
+def patched(*arguments, **keywords):
+    return real(*arguments, **keywords)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    ours.setblocking(False)
+    await loop.sock_sendall(ours, b"there")
+    theirs.send(b"back")
+    return theirs.recv(5) + await loop.sock_recv(ours, 4)
+
+ours, theirs = socket.socketpair()
+kind = asyncio.SelectorEventLoop if sys.argv[1] == "asyncio" else offloop.EventLoop
+with asyncio.Runner(loop_factory=kind) as runner:
+    runner.get_loop()
+    real, socket.socket = socket.socket, patched
+    print(runner.run(main()))
+    socket.socket = real
+    print(runner.run(main()))
+"""
+"""The name of the class is patched when the loop meets the first socket of the process."""
 
 
 @contextlib.contextmanager
@@ -451,3 +479,14 @@ def test_descriptor_may_be_watched_between_calls(run):
                 assert await loop.sock_recv(ours, 10) == b"watched"
 
     run(main())
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "offloop"])
+def test_the_name_of_the_class_may_be_patched_with_a_function(kind):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", PATCHED, kind],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.stdout.split() == ["b'thereback'"] * 2, done.stderr

@@ -132,13 +132,25 @@ impl Classes {
     fn get(py: Python<'_>) -> PyResult<&Self> {
         static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
         CLASSES.get_or_try_init(py, || {
-            let socket = py.import("socket")?.getattr("socket")?;
             let native = py.import("_socket")?.getattr("socket")?;
             Ok(Self {
-                socket: socket.cast_into::<PyType>()?.unbind(),
+                socket: Self::real_socket(&native)?.unbind(),
                 native: native.cast_into::<PyType>()?.unbind(),
             })
         })
+    }
+
+    /// `socket.socket`, also while a test has put something else there.
+    fn real_socket<'py>(native: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyType>> {
+        let py = native.py();
+        let module = py.import("socket")?;
+        for class in native.call_method0("__subclasses__")?.try_iter()? {
+            let class = class?.cast_into::<PyType>()?;
+            if class.module()? == "socket" && class.qualname()? == "socket" {
+                return Ok(class);
+            }
+        }
+        Ok(module.getattr("socket")?.cast_into::<PyType>()?)
     }
 }
 
