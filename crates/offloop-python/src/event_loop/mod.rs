@@ -488,6 +488,13 @@ impl LoopCore {
     }
 }
 
+/// Remembers what the standard loop is, before anybody replaces a part of it. Once the class of the
+/// loop is made: workers have the extension too, and do without asyncio.
+#[pyfunction]
+fn learn_standard_loop(py: Python<'_>) -> PyResult<()> {
+    overrides::learn(&py.get_type::<LoopCore>())
+}
+
 /// Finishes the class: its methods in C's calling convention.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     context::learn_layout(module.py())?;
@@ -496,6 +503,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Stream>()?;
     module.add_class::<child::Child>()?;
     module.add_function(wrap_pyfunction!(child_pipe::add_pipe_methods, module)?)?;
+    module.add_function(wrap_pyfunction!(learn_standard_loop, module)?)?;
     tls::add_to(module)?;
     module.add_function(wrap_pyfunction!(
         transport_calls::add_stream_methods,
@@ -504,8 +512,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = module.py().get_type::<LoopCore>();
     sock::add_to(&class)?;
     fast::add_to(&class)?;
-    lending::learn(module.py())?;
-    overrides::learn(&class)
+    lending::learn(module.py())
 }
 
 /// Looks at the state of the loop behind a pointer that a handle holds.

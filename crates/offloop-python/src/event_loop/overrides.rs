@@ -184,10 +184,17 @@ pub(super) fn replace(core: &LoopCore, py: Python<'_>, name: &str, replaced: boo
 pub(super) fn rounds_are_ours(event_loop: &Bound<'_, LoopCore>) -> PyResult<bool> {
     let py = event_loop.py();
     let core = event_loop.get();
+    let class = version(event_loop.get_type_ptr());
     let handles = version(originals(py)?.handle.as_ptr().cast());
-    let (seen, lent) = core
-        .state
-        .with(py, |state| (state.overrides.handles, state.lent.is_some()));
+    let (ours, seen, lent) = core.state.with(py, |state| {
+        let overrides = &state.overrides;
+        let is_same = class != 0 && class == overrides.class;
+        let ours = is_same && overrides.found.rounds;
+        (ours, overrides.handles, state.lent.is_some())
+    });
+    if ours && !lent && handles != 0 && handles == seen {
+        return Ok(true);
+    }
     if handles == 0 || handles != seen {
         look_at_handles(event_loop)?;
     }
