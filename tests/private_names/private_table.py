@@ -445,6 +445,7 @@ COINCIDENCES = {
     "_count": "of a class of ours; and a function of `_thread`",
     "_encoding": "of a class of ours",
     "_enter": "of a class of ours",
+    "_get_extra_info": "a name of ours for a method of `BaseTransport`",
     "_handle": "of a class of ours",
     "_index": "of a class of ours",
     "_key": "of a class of ours",

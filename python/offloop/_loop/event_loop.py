@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import Any
 
+from _offloop_worker._offloop import learn_standard_loop
 from offloop._loop.registry import Transports
 from offloop._loop.selector import WatchedSelector, is_ours
 from offloop._loop.sockets import SocketMethods
@@ -201,6 +202,9 @@ class EventLoop(SocketMethods):
         """Close the loop: it must not be running, and cannot be used afterwards."""
         super().close()
         self._clear_schedule()
+
+
+learn_standard_loop()
 
 
 def new_event_loop(*, gather_writes: bool = False) -> EventLoop:
