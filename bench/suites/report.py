@@ -91,7 +91,8 @@ def flaky(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         for difference in result.differences:
             if difference.is_flaky:
-                yield f"- {shown(result, difference)}"
+                reason = reason_for(result, difference)
+                yield f"- {shown(result, difference)}" + (f": {reason}" if reason else "")
 
 
 def failing_on_both(results: Sequence[Result]) -> Iterator[str]:
