@@ -47,8 +47,8 @@ def page(suites: Sequence[Suite], results: Sequence[Result]) -> str:
         "\n## Flaky tests\n",
         "\n".join(flaky(results)) or "None.",
         "\n## Tests that fail on both loops\n",
-        "They need what the machine or its closed network does not have, or newer packages break"
-        " them.\n",
+        "They need what the machine or its closed network does not have, are not made for root,\n"
+        "are broken by newer packages, or, in uvloop's suite, are about uvloop alone.\n",
         "\n".join(failing_on_both(results)) or "None.",
     ]
     return "\n".join(part for part in parts if part) + "\n"
