@@ -27,29 +27,28 @@ its module, on each loop. It differs if it does so each time; the others are fla
 
 def write(suites: Sequence[Suite]) -> None:
     """Write the page, of all results that are kept."""
-    results = [result for suite in suites if (result := load(suite))]
-    missing = [suite.name for suite in suites if load(suite) is None]
-    if missing:
-        raise RuntimeError(f"there is no result yet of {', '.join(missing)}")
-    PAGE.write_text(page(suites, results))
+    PAGE.write_text(page(suites, [result for suite in suites if (result := load(suite))]))
 
 
 def page(suites: Sequence[Suite], results: Sequence[Result]) -> str:
     """The text of the page."""
     notes = [f"- **{suite.name}**: {suite.notes}." for suite in suites if suite.notes]
+    named = {result.suite for result in results}
+    missing = [f"`{suite.name}`" for suite in suites if suite.name not in named]
     parts = [
         HEAD,
         f"Passed, failed and skipped tests on CPython {results[0].python}:\n",
         table(results),
-        "What is left out:\n" if notes else "",
+        f"There is no result yet of {', '.join(missing)}.\n" if missing else "",
+        "What to know of some:\n" if notes else "",
         "\n".join(notes),
         "\n## Tests that differ\n",
         "\n".join(differing(results)) or "None.",
         "\n## Flaky tests\n",
         "\n".join(flaky(results)) or "None.",
         "\n## Tests that fail on both loops\n",
-        "They need what the machine or its closed network does not have, or newer packages break"
-        " them.\n",
+        "They need what the machine or its closed network does not have, are not made for root,\n"
+        "are broken by newer packages, or, in uvloop's suite, are about uvloop alone.\n",
         "\n".join(failing_on_both(results)) or "None.",
     ]
     return "\n".join(part for part in parts if part) + "\n"
@@ -91,7 +90,8 @@ def flaky(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         for difference in result.differences:
             if difference.is_flaky:
-                yield f"- {shown(result, difference)}"
+                reason = reason_for(result, difference)
+                yield f"- {shown(result, difference)}" + (f": {reason}" if reason else "")
 
 
 def failing_on_both(results: Sequence[Result]) -> Iterator[str]:
