@@ -16,7 +16,7 @@ import pytest
 from test_stream_callbacks import BIG, Protocol, connected, reader_of, told
 
 import offloop
-from compared import compare
+from compared import compare, seen_on
 from tls_by_hand import Pair
 
 WAIT_MAX_S = 30.0
@@ -100,6 +100,27 @@ def test_what_has_to_wait_is_sent_as_it_was(run, change):
     received, wanted = run(main())
     # The standard loop keeps no copy of what can change.
     assert received in (wanted, wanted[:-4] + b"gone")
+
+
+def test_buffer_may_be_cleared_when_the_protocol_is_told_to_pause():
+    class Clearing(Protocol):
+        def pause_writing(self):
+            try:
+                self.data.clear()
+            except BufferError:
+                self.note("held")
+
+    async def scenario(seen):
+        transport, protocol, theirs = await connected(Clearing)
+        protocol.data = bytearray(BIG)
+        transport.write(protocol.data)
+        waits = transport.get_write_buffer_size()
+        seen.append((len(protocol.data), list(protocol.events), waits > 0))
+        transport.abort()
+        theirs.close()
+
+    # From Python 3.12 on the standard loop keeps a view of it, which the guide tells.
+    assert seen_on(offloop.new_event_loop, scenario) == [(0, [], True)]
 
 
 def test_tokens_reach_the_client_while_the_next_is_computed(run):

@@ -210,10 +210,9 @@ add_stream_methods(StreamTransport)
 
 #: What the native half does by system calls of its own.
 _DONE_HERE = {
-    name: getattr(_socket.socket, name) for name in ("fileno", "recv", "recv_into", "send")
+    name: getattr(_socket.socket, name)
+    for name in ("fileno", "recv", "recv_into", "send", "sendmsg")
 }
-if hasattr(_socket.socket, "sendmsg"):
-    _DONE_HERE["sendmsg"] = _socket.socket.sendmsg
 
 
 def _is_done_here(sock: Any) -> bool:

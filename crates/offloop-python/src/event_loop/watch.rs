@@ -115,6 +115,17 @@ impl Watch {
         }
     }
 
+    /// The kernel has been told of a change. If it refused, nobody waits here any more.
+    fn settle(&mut self, told: std::io::Result<()>, gone: &mut Gone) -> std::io::Result<()> {
+        if told.is_err() {
+            let watch = std::mem::take(self);
+            gone.others = [watch.reader, watch.writer];
+            gone.files.extend(watch.file);
+        }
+        self.dormant = false;
+        told
+    }
+
     fn has_handle(&self) -> bool {
         matches!(self.reader, Some(Watcher::Handle(_)))
             || matches!(self.writer, Some(Watcher::Handle(_)))
@@ -319,14 +330,7 @@ impl Watches {
                 result => result,
             }
         };
-        if let Err(error) = told {
-            let watch = std::mem::take(watch);
-            gone.others = [watch.reader, watch.writer];
-            gone.files.extend(watch.file);
-            return Err(error);
-        }
-        watch.dormant = false;
-        Ok(())
+        watch.settle(told, gone)
     }
 
     fn clear(
@@ -349,13 +353,7 @@ impl Watches {
             } else {
                 readiness.modify(fd, after)
             };
-            if let Err(error) = told {
-                let watch = std::mem::take(watch);
-                gone.others = [watch.reader, watch.writer];
-                gone.files.extend(watch.file);
-                return Err(error);
-            }
-            watch.dormant = false;
+            return watch.settle(told, gone);
         }
         Ok(())
     }

@@ -62,8 +62,8 @@ impl Data<'_, '_> {
     }
 
     /// What comes after the first `sent` bytes, to be kept.
-    fn after(&self, py: Python<'_>, sent: usize) -> PyResult<Chunk> {
-        Ok(match self {
+    fn after(&self, py: Python<'_>, sent: usize) -> Chunk {
+        match self {
             Self::Bytes(bytes) => Chunk {
                 bytes: Payload::Object((*bytes).clone().unbind()),
                 sent,
@@ -78,7 +78,7 @@ impl Data<'_, '_> {
                     sent: 0,
                 }
             }
-        })
+        }
     }
 }
 
@@ -91,21 +91,22 @@ pub(super) fn write(
     let (py, stream) = (slf.py(), slf.get());
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         stream.check_writable(py, "write")?;
-        return write_data(transport, slf, &Data::Bytes(bytes));
+        return write_data(transport, slf, Data::Bytes(bytes));
     }
     check_type(transport, data)?;
     stream.check_writable(py, "write")?;
     match View::of(data, ffi::PyBUF_SIMPLE) {
-        Some(view) => write_data(transport, slf, &Data::Memory(view)),
+        Some(view) => write_data(transport, slf, Data::Memory(view)),
         // Not in one piece.
-        None => write_data(transport, slf, &Data::Bytes(&copied(data)?)),
+        None => write_data(transport, slf, Data::Bytes(&copied(data)?)),
     }
 }
 
+/// Nothing of the program's is called while the data is held: it may change its buffer there.
 fn write_data(
     transport: &Bound<'_, PyAny>,
     slf: &Bound<'_, Stream>,
-    data: &Data<'_, '_>,
+    data: Data<'_, '_>,
 ) -> PyResult<()> {
     let (py, stream) = (slf.py(), slf.get());
     let len = data.len();
@@ -113,6 +114,7 @@ fn write_data(
         return Ok(());
     }
     if stream.lost(py) > 0 {
+        drop(data);
         transport.call_method0(intern!(py, "_write_after_loss"))?;
         return Ok(());
     }
@@ -126,12 +128,17 @@ fn write_data(
                 Some(count)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Some(0),
-            Err(error) => return write_failed(slf, os_error(error)),
+            Err(error) => {
+                drop(data);
+                return write_failed(slf, os_error(error));
+            }
         }
     } else {
         None
     };
-    push(py, stream, data.after(py, sent.unwrap_or(0))?);
+    let chunk = data.after(py, sent.unwrap_or(0));
+    drop(data);
+    push(py, stream, chunk);
     if sent.is_some() {
         wait_for_room(slf)?;
         return maybe_pause(py, stream);
