@@ -47,11 +47,7 @@ class Noting(asyncio.Protocol):
         self.note("pause_writing")
 
     def resume_writing(self):
-        if ONE_CONTEXT:
-            self.note("resume_writing")
-        else:
-            # Before, the standard loop runs it in a copy of the context that wrote.
-            self.seen.append((self.name, "resume_writing"))
+        self.note("resume_writing")
 
     def eof_received(self):
         self.note("eof_received")

@@ -61,6 +61,19 @@ async def a_buffer_that_changes_after_write():
     return received[-1:] == b"x"
 
 
+async def writelines_with_a_wrong_item():
+    ours, theirs = pair()
+    theirs.setblocking(False)
+    transport, _ = await asyncio.get_running_loop().create_connection(Own, sock=ours)
+    with pytest.raises(TypeError):
+        transport.writelines([b"good", 7])
+    transport.write(b"next")
+    received = await asyncio.get_running_loop().sock_recv(theirs, 100)
+    transport.abort()
+    theirs.close()
+    return received == b"next"
+
+
 async def a_reused_descriptor():
     loop = asyncio.get_running_loop()
     ours, theirs = pair()
@@ -262,6 +275,7 @@ def overridden_add_reader_and_its_kin(loop):
 DIFFERENCES = {
     "timers of the same time": timers_of_the_same_time,
     "a buffer that changes after `write`": a_buffer_that_changes_after_write,
+    "`writelines` with a wrong item": writelines_with_a_wrong_item,
     "a reused descriptor": a_reused_descriptor,
     "datagrams of a nameless pair": datagrams_of_a_nameless_pair,
     "times that are none": times_that_are_none,
@@ -277,7 +291,10 @@ DIFFERENCES = {
 }
 
 
-SINCE = {"a buffer that changes after `write`": (3, 12)}
+SINCE = {
+    "a buffer that changes after `write`": (3, 12),
+    "`writelines` with a wrong item": (3, 15),
+}
 """Before that version the standard loop does as ours."""
 
 

@@ -48,7 +48,7 @@ pub(super) fn learn_layout(py: Python<'_>) -> PyResult<()> {
         // One of the three is that of `context`.
         let references = ffi::Py_REFCNT(pointer) - 1;
         let before = variables(pointer);
-        let copy = Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())?;
+        let copy = copy_of_context(py)?;
         let token = ffi::PyContextVar_Set(variable.as_ptr(), variable.as_ptr());
         drop(Bound::from_owned_ptr_or_err(py, token)?);
         (
@@ -62,6 +62,13 @@ pub(super) fn learn_layout(py: Python<'_>) -> PyResult<()> {
         ALONE.store(references, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// A copy of the current context.
+pub(super) fn copy_of_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // SAFETY: attached; a new reference, or an error that is set.
+    let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
+    Ok(copy.unbind())
 }
 
 /// The map of a context.

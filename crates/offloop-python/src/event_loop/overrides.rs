@@ -177,25 +177,48 @@ pub(super) fn replace(core: &LoopCore, py: Python<'_>, name: &str, replaced: boo
     });
 }
 
+/// The numbers of the classes that rounds depend on, as they are now; 0 where there is none.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    class: u32,
+    handles: u32,
+}
+
+impl Seen {
+    #[inline]
+    pub(super) fn of(event_loop: &Bound<'_, LoopCore>) -> Self {
+        let handles = ORIGINALS.get(event_loop.py());
+        Self {
+            class: version(event_loop.get_type_ptr()),
+            handles: handles.map_or(0, |originals| version(originals.handle.as_ptr().cast())),
+        }
+    }
+}
+
+impl Overrides {
+    /// Whether rounds were ours when these numbers were seen, and nobody has to be told anything.
+    #[inline]
+    pub(super) fn rounds_were_ours(&self, seen: Seen) -> bool {
+        self.found.rounds
+            && seen.class != 0
+            && seen.class == self.class
+            && seen.handles != 0
+            && seen.handles == self.handles
+    }
+}
+
 /// Whether the next round is ours: neither the program's, nor one over what it has been lent.
 ///
 /// It is also the place where a program hears that it has changed something in vain.
-#[inline]
+#[cold]
 pub(super) fn rounds_are_ours(event_loop: &Bound<'_, LoopCore>) -> PyResult<bool> {
     let py = event_loop.py();
-    let core = event_loop.get();
-    let class = version(event_loop.get_type_ptr());
-    let handles = version(originals(py)?.handle.as_ptr().cast());
-    let (ours, seen, lent) = core.state.with(py, |state| {
-        let overrides = &state.overrides;
-        let is_same = class != 0 && class == overrides.class;
-        let ours = is_same && overrides.found.rounds;
-        (ours, overrides.handles, state.lent.is_some())
-    });
-    if ours && !lent && handles != 0 && handles == seen {
-        return Ok(true);
-    }
-    if handles == 0 || handles != seen {
+    let seen = Seen::of(event_loop);
+    let (known, lent) = event_loop
+        .get()
+        .state
+        .with(py, |state| (state.overrides.handles, state.lent.is_some()));
+    if seen.handles == 0 || seen.handles != known {
         look_at_handles(event_loop)?;
     }
     Ok(found(event_loop)?.rounds && (!lent || lending::take_back(event_loop)?))

@@ -51,7 +51,7 @@ impl Entry {
     /// The context in which a stream calls its protocol.
     pub(super) fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self {
-            Self::Stream(stream, _) => stream.get().context(py),
+            Self::Stream(stream, side) => stream.get().context(py, *side),
             _ => None,
         }
     }

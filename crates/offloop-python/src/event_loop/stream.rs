@@ -21,10 +21,11 @@ use pyo3::types::{PyBytes, PyDict, PyType, PyWeakrefReference};
 
 use super::address::Address;
 use super::cell::GilCell;
-use super::context::Entered;
+use super::context::{Entered, copy_of_context};
 use super::registry::Owner;
 use super::statistics::Meter;
 use super::tls::Tls;
+use super::watch::Side;
 use super::{LoopCore, feeding};
 
 /// The protocol, by what it wants to be called. Its methods are looked up at each call, as in the
@@ -118,6 +119,8 @@ impl Chunk {
 pub(super) struct StreamState {
     pub(super) transport: Option<Owner>,
     pub(super) context: Option<Py<PyAny>>,
+    /// That of who wrote what waits for room, unless the transport was given one.
+    writing_context: Option<Py<PyAny>>,
     /// The context is one that the transport was given, and stays.
     context_given: bool,
     pub(super) receiver: Receiver,
@@ -225,6 +228,7 @@ impl Stream {
             state: GilCell::new(StreamState {
                 transport: Some(Owner::Kept(transport)),
                 context: None,
+                writing_context: None,
                 context_given: false,
                 receiver: Receiver::None,
                 chunks: VecDeque::new(),
@@ -255,8 +259,11 @@ impl Stream {
         // SAFETY: the collector runs attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
-            let held = [&state.context, &state.empty_waiter, &state.socket];
-            held.iter().try_for_each(|object| visit.call(*object))?;
+            let contexts = [&state.context, &state.writing_context];
+            let held = contexts
+                .into_iter()
+                .chain([&state.empty_waiter, &state.socket]);
+            held.into_iter().try_for_each(|object| visit.call(object))?;
             if let Some(transport) = &state.transport {
                 transport.traverse(&visit)?;
             }
@@ -333,7 +340,7 @@ impl Stream {
             (
                 state.transport.take(),
                 state.socket.take(),
-                state.context.take(),
+                (state.context.take(), state.writing_context.take()),
                 state.empty_waiter.take(),
                 std::mem::replace(&mut state.receiver, Receiver::None),
                 std::mem::take(&mut state.chunks),
@@ -379,12 +386,11 @@ impl Stream {
     fn start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, state) = (slf.py(), &slf.get().state);
         if !state.with(py, |state| state.context_given) {
-            // SAFETY: attached; a new reference or an error.
-            let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-            let old = state.with(py, |state| state.context.replace(copy.unbind()));
+            let copy = copy_of_context(py)?;
+            let old = state.with(py, |state| state.context.replace(copy));
             drop(old);
         }
-        super::watch::add_stream(slf, super::watch::Side::Reader)
+        super::watch::add_stream(slf, Side::Reader)
     }
 
     /// Drops what was not sent.
@@ -628,22 +634,48 @@ impl Stream {
         Ok(())
     }
 
-    /// The context of the stream's callbacks, once it has begun to read.
-    pub(super) fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    /// Keeps the current context for what is called once there is room, as a callback would, unless
+    /// the transport was given one.
+    pub(super) fn keep_writing_context(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.state.with(py, |state| state.context_given) {
+            let copy = copy_of_context(py)?;
+            let old = self
+                .state
+                .with(py, |state| state.writing_context.replace(copy));
+            drop(old);
+        }
+        Ok(())
+    }
+
+    /// There is room, or nobody needs any; whether somebody did until now.
+    pub(super) fn unblock(&self, py: Python<'_>) -> bool {
+        let (blocked, context) = self.state.with(py, |state| {
+            let blocked = std::mem::take(&mut state.blocked);
+            (blocked, state.writing_context.take())
+        });
+        drop(context);
+        blocked
+    }
+
+    /// The context of the stream's callbacks on one side, once it has begun to read.
+    pub(super) fn context(&self, py: Python<'_>, side: Side) -> Option<Py<PyAny>> {
         self.state.with(py, |state| {
-            state.context.as_ref().map(|held| held.clone_ref(py))
+            let writing = state.writing_context.as_ref();
+            let writing = writing.filter(|_| matches!(side, Side::Writer));
+            let context = writing.or(state.context.as_ref());
+            context.map(|held| held.clone_ref(py))
         })
     }
 
-    /// Runs what may call the protocol, in the context of the stream's callbacks, which the loop
-    /// has left; `callback` is the name for `report`.
+    /// Runs what may call the protocol once there is room, in the context of who wrote, or else of
+    /// the stream's callbacks. The loop has left them. `callback` is the name for `report`.
     pub(super) fn in_context(
         &self,
         py: Python<'_>,
         callback: &str,
         body: impl FnOnce() -> PyResult<()>,
     ) -> PyResult<()> {
-        let context = self.context(py);
+        let context = self.context(py, Side::Writer);
         let mut entered = Entered::default();
         if let Some(context) = &context {
             entered.switch(py, context.as_ptr())?;

@@ -101,10 +101,7 @@ fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
     loop {
-        let result = match overrides::rounds_are_ours(event_loop) {
-            Ok(true) => round(event_loop, &mut turn).map(|()| true),
-            other => other,
-        };
+        let result = round_if_ours(event_loop, &mut turn);
         let goes_on = matches!(result, Ok(true));
         if !goes_on || core.state.with(py, |state| state.stopping) {
             let left = turn.entered.leave(py);
@@ -120,7 +117,7 @@ pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let mut turn = Turn::new();
     let run = Run::begin(py, core);
     let result = match overrides::standard_round(event_loop) {
-        Ok(false) => round(event_loop, &mut turn),
+        Ok(false) => round(event_loop, &Outlook::of(event_loop), &mut turn),
         other => other.map(drop),
     };
     let left = turn.entered.leave(py);
@@ -129,22 +126,57 @@ pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     result.and(left).and(flushed)
 }
 
-fn round(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
+/// What a round begins with, read in one look.
+struct Outlook {
+    /// The round is ours, for all that is known.
+    ours: bool,
+    /// Something is ready, and no timer is set.
+    simple: bool,
+    /// Writes were gathered.
+    unsent: bool,
+    /// Descriptors of the program's are watched.
+    watched: bool,
+}
+
+impl Outlook {
+    #[inline]
+    fn of(event_loop: &Bound<'_, LoopCore>) -> Self {
+        let seen = overrides::Seen::of(event_loop);
+        let state = &event_loop.get().state;
+        state.with(event_loop.py(), |state| Self {
+            ours: state.lent.is_none() && state.overrides.rounds_were_ours(seen),
+            simple: state.schedule.ready_len() > 0 && !state.schedule.has_timers(),
+            unsent: !state.unsent.is_empty(),
+            watched: state.watches.len() > OWN_DESCRIPTORS,
+        })
+    }
+}
+
+/// Runs a round, unless rounds are the program's: then it returns false.
+fn round_if_ours(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<bool> {
+    let mut outlook = Outlook::of(event_loop);
+    if !outlook.ours {
+        if !overrides::rounds_are_ours(event_loop)? {
+            return Ok(false);
+        }
+        outlook = Outlook::of(event_loop);
+    }
+    round(event_loop, &outlook, turn)?;
+    Ok(true)
+}
+
+#[inline]
+fn round(event_loop: &Bound<'_, LoopCore>, outlook: &Outlook, turn: &mut Turn) -> PyResult<()> {
     let py = event_loop.py();
     let core = event_loop.get();
-    let (simple, unsent, watched) = core.state.with(py, |state| {
-        let simple = state.schedule.ready_len() > 0 && !state.schedule.has_timers();
-        let watched = state.watches.len() > OWN_DESCRIPTORS;
-        (simple, !state.unsent.is_empty(), watched)
-    });
-    if unsent {
+    if outlook.unsent {
         // Also what was written while the loop did not run.
         turn.entered.leave(py)?;
         writing::flush_all(py, core)?;
     }
     let now = ticks();
-    let due = turn.pace.is_due(now, watched);
-    if due || !simple {
+    let due = turn.pace.is_due(now, outlook.watched);
+    if due || !outlook.simple {
         turn.entered.leave(py)?;
         poll_and_release(event_loop, now, due, turn)?;
     }

@@ -478,7 +478,9 @@ fn settle(slf: &Bound<'_, Stream>, sent: Sent) -> PyResult<()> {
 /// Has the loop watch for room.
 fn wait_for_room(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let blocked = |state: &mut StreamState| std::mem::replace(&mut state.blocked, true);
-    if !slf.get().state.with(slf.py(), blocked) {
+    let (py, stream) = (slf.py(), slf.get());
+    if !stream.state.with(py, blocked) {
+        stream.keep_writing_context(py)?;
         add_stream(slf, Side::Writer)?;
     }
     Ok(())
@@ -496,11 +498,8 @@ fn maybe_resume(py: Python<'_>, stream: &Stream) -> PyResult<()> {
 
 /// Watches no more for room.
 fn unblock(slf: &Bound<'_, Stream>) -> PyResult<()> {
-    let stream = slf.get();
-    let blocked = stream
-        .state
-        .with(slf.py(), |state| std::mem::take(&mut state.blocked));
-    if blocked {
+    let (py, stream) = (slf.py(), slf.get());
+    if stream.unblock(py) {
         remove_stream(slf, Side::Writer)?;
     }
     Ok(())
