@@ -1,10 +1,12 @@
 //! The methods of a stream transport that are called for each packet.
 //!
-//! They belong to the Python class, whose instances keep their stream in `_native`.
+//! They belong to the Python class, whose instances keep their stream in `_native`: a slot, whose
+//! place in them is learned once.
 //!
-//! Source:     asyncio/selector_events.py.
+//! Source:     asyncio/selector_events.py; Include/cpython/descrobject.h for the slot.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -18,6 +20,7 @@ use super::{ffi_bound, writing};
 /// The hot methods of a transport class whose instances keep their stream in `_native`.
 #[pyfunction]
 pub(crate) fn add_stream_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    learn_place(class)?;
     put_fast(
         class,
         &[
@@ -52,6 +55,44 @@ pub(crate) fn add_stream_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     )
 }
 
+/// Where instances have `_native`, in bytes from their beginning; 0 while that is not known.
+static PLACE: AtomicIsize = AtomicIsize::new(0);
+
+fn learn_place(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let slot = class.getattr(intern!(class.py(), "_native"))?;
+    // SAFETY: attached; a live object, which is read as what its type says that it is.
+    unsafe {
+        if ffi::Py_TYPE(slot.as_ptr()) == &raw mut ffi::PyMemberDescr_Type {
+            let member = (*slot.as_ptr().cast::<ffi::PyMemberDescrObject>()).d_member;
+            if (*member).type_code == ffi::Py_T_OBJECT_EX {
+                PLACE.store((*member).offset, Ordering::Relaxed);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The attribute `_native` of a transport.
+///
+/// # Safety
+/// It is an instance of the class that `learn_place` was asked about.
+unsafe fn native<'py>(transport: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = transport.py();
+    let place = PLACE.load(Ordering::Relaxed);
+    if place > 0 {
+        // SAFETY: as above: there is a reference, or null.
+        let native = unsafe {
+            let slot = transport.as_ptr().byte_offset(place);
+            Bound::from_borrowed_ptr_or_opt(py, *slot.cast::<*mut ffi::PyObject>())
+        };
+        if let Some(native) = native {
+            return Ok(native);
+        }
+    }
+    // Says that it is missing.
+    transport.getattr(intern!(py, "_native"))
+}
+
 /// Runs a method of a transport on its stream, with panics turned into exceptions.
 ///
 /// # Safety
@@ -66,7 +107,8 @@ unsafe fn enter_stream(
         (py, ffi_bound(py, &slf))
     };
     let run = || {
-        let native = transport.getattr(intern!(py, "_native"))?;
+        // SAFETY: the descriptor of the method has checked the class.
+        let native = unsafe { native(transport)? };
         body(transport, native.cast::<Stream>()?)
     };
     outcome(py, catch_unwind(AssertUnwindSafe(run)))
