@@ -4,6 +4,7 @@
 
 So no suite reaches anybody, and two that run at once cannot take each other's ports. The names of
 this network are its own as well: ``/etc/hosts`` is exchanged for the command and its children.
+Nor can a suite that runs as root change the mode of ``/dev/null`` for everybody.
 """
 
 import ctypes
@@ -17,7 +18,7 @@ import tempfile
 SIOCSIFFLAGS = 0x8914
 SIOCSIFADDR = 0x8916
 IFF_UP = 1
-MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 0x20, 0x1000, 0x4000, 0x40000
 NAMESPACES = os.CLONE_NEWNET | os.CLONE_NEWNS
 
 OWN_ADDRESS, OWN_ADDRESS_6 = "192.0.2.1", "2001:db8::1"
@@ -58,6 +59,8 @@ with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
     request = struct.pack("16sIi", address, 128, socket.if_nametoindex("lo"))
     fcntl.ioctl(any_socket, SIOCSIFADDR, request)
 mount(None, "/", MS_REC | MS_PRIVATE)
+mount(os.devnull, os.devnull, MS_BIND)
+mount(None, os.devnull, MS_BIND | MS_REMOUNT | MS_RDONLY)
 with tempfile.NamedTemporaryFile("w") as hosts:
     hosts.write(HOSTS)
     hosts.flush()
