@@ -38,7 +38,8 @@ def mount(source, target, flags):
 
 
 libc = ctypes.CDLL(None, use_errno=True)
-if os.geteuid() != 0:
+is_root = os.geteuid() == 0
+if not is_root:
     identity = os.getuid(), os.getgid()
     os.unshare(os.CLONE_NEWUSER | NAMESPACES)
     for file, text in (
@@ -59,8 +60,9 @@ with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
     request = struct.pack("16sIi", address, 128, socket.if_nametoindex("lo"))
     fcntl.ioctl(any_socket, SIOCSIFADDR, request)
 mount(None, "/", MS_REC | MS_PRIVATE)
-mount(os.devnull, os.devnull, MS_BIND)
-mount(None, os.devnull, MS_BIND | MS_REMOUNT | MS_RDONLY)
+if is_root:
+    mount(os.devnull, os.devnull, MS_BIND)
+    mount(None, os.devnull, MS_BIND | MS_REMOUNT | MS_RDONLY)
 with tempfile.NamedTemporaryFile("w") as hosts:
     hosts.write(HOSTS)
     hosts.flush()
