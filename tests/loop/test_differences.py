@@ -6,6 +6,7 @@ the standard loop comes to behave as ours, the guide's row is to go.
 
 import asyncio
 import contextlib
+import inspect
 import re
 import socket
 import sys
@@ -310,9 +311,8 @@ def test_difference_is_as_the_guide_says(make_loop, name):
     show = DIFFERENCES[name]
     loop = make_loop()
     try:
-        result = (
-            loop.run_until_complete(show()) if asyncio.iscoroutinefunction(show) else show(loop)
-        )
+        is_coroutine = inspect.iscoroutinefunction(show)
+        result = loop.run_until_complete(show()) if is_coroutine else show(loop)
     finally:
         loop.close()
     assert result is (is_ours(loop) or sys.version_info < SINCE.get(name, (3, 11)))
