@@ -7,15 +7,17 @@ for each record. On the standard loop, the same is the measure, unless the test 
 
 import asyncio
 import gc
+import ssl
 import sys
 import threading
 
 import pytest
 
 import offloop
+from compared import compare
 from gates import PATIENCE_SECONDS
 from tls_by_hand import Filling, Pair, Told
-from tls_ends import LIBRARY_IS_SHARED, server_context
+from tls_ends import LIBRARY_IS_SHARED, client_context, server_context
 
 TIMES = 3
 
@@ -226,3 +228,44 @@ def test_other_threads_run_while_much_is_encrypted(run):
             return in_time
 
     assert run(main()) == [True]
+
+
+@pytest.mark.parametrize("on", ["class", "object"])
+def test_replaced_methods_of_ssl_objects_are_called(monkeypatch, on):
+    async def scenario(seen):
+        def watch(owner, name):
+            real = getattr(owner, name)
+
+            def watched(*arguments):
+                if name not in seen:
+                    seen.append(name)
+                return real(*arguments)
+
+            monkeypatch.setattr(owner, name, watched)
+
+        def watch_object(ssl_object, name, context):
+            for method in ("read", "write"):
+                watch(ssl_object, method)
+
+        async def serve(reader, writer):
+            writer.write(await reader.readline())
+            writer.close()
+
+        server_side, client_side = server_context(), client_context()
+        if on == "class":
+            for method in ("read", "write"):
+                watch(ssl.SSLObject, method)
+        else:
+            server_side.sni_callback = watch_object
+        async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_side) as server:
+            reader, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=client_side, server_hostname="localhost"
+            )
+            writer.write(b"line\n")
+            assert await reader.read() == b"line\n"
+            writer.close()
+            await writer.wait_closed()
+        monkeypatch.undo()
+        seen.sort()
+
+    assert compare(scenario) == ["read", "write"]

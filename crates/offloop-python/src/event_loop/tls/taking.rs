@@ -6,11 +6,12 @@
 //! stands where it is expected, and the library, asked about the `SSL`, names that context, that
 //! object as the owner, and the buffers that Python's own two objects hold.
 //!
-//! What is not taken over: connections of a subclass of `ssl.SSLObject`, since its methods would
-//! not be called; those whose context has a message callback or a log of keys, and those before TLS
-//! 1.3 with a callback for server names, since what these raise comes out of Python's own `read`;
-//! and all of them where OpenSSL is not a library of its own, or not known. A callback that is set
-//! later, or that cannot be asked for, is called all the same, while the library reads or writes.
+//! What is not taken over: connections of a subclass of `ssl.SSLObject`, or of an object whose
+//! methods a program has replaced, since these would not be called; those whose context has a
+//! message callback or a log of keys, and those before TLS 1.3 with a callback for server names,
+//! since what these raise comes out of Python's own `read`; and all of them where OpenSSL is not a
+//! library of its own, or not known. A callback that is set later, or that cannot be asked for, is
+//! called all the same, while the library reads or writes.
 //!
 //! Source:     Modules/_ssl.c of 3.11 to 3.15.
 
@@ -23,7 +24,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 /// Words of an object that come before its own: what `PyObject_HEAD` is.
 const HEAD: usize = size_of::<ffi::PyObject>() / size_of::<usize>();
@@ -141,6 +142,8 @@ fn find<'py>(
 ) -> PyResult<Option<(NonNull<c_void>, Bound<'py, PyAny>)>> {
     let py = ssl_object.py();
     let expected = ssl_object.get_type().is(&known.ssl_object)
+        && is_standard(ssl_object, intern!(py, "read"))?
+        && is_standard(ssl_object, intern!(py, "write"))?
         && incoming.get_type().is(&known.memory)
         && outgoing.get_type().is(&known.memory);
     if !expected || may_call_python(known, ssl_object, context)? {
@@ -175,6 +178,17 @@ fn find<'py>(
         && found.reads_from == reads_from
         && found.writes_to == writes_to;
     Ok(fits.then_some((ssl, socket)))
+}
+
+/// Whether a method is the one that `ssl` has for it, and nothing that was put in its place.
+fn is_standard(ssl_object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    let py = ssl_object.py();
+    let function = ssl_object.getattr(name)?.getattr(intern!(py, "__func__"))?;
+    let names = py.import("ssl")?.dict();
+    let code = function.getattr(intern!(py, "__code__"))?;
+    let full_name: String = code.getattr(intern!(py, "co_qualname"))?.extract()?;
+    Ok(function.getattr(intern!(py, "__globals__"))?.is(&names)
+        && full_name.strip_prefix("SSLObject.") == Some(name.to_str()?))
 }
 
 /// Whether the library is known to call Python code while it reads or writes. A callback for names
