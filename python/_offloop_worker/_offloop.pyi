@@ -243,6 +243,7 @@ class Stream:
     eof: bool
     lost: int
     protocol_paused: bool
+    read_max: int
     high_water: int
     low_water: int
     empty_waiter: AsyncioFuture[None] | None

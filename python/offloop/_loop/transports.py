@@ -49,6 +49,17 @@ def _set_nodelay(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+class _MaxSize:
+    """``max_size`` of a stream: what one read brings at most, unless the protocol has a buffer."""
+
+    def __get__(self, stream: StreamTransport | None, kind: type | None = None) -> int:
+        size = _SelectorSocketTransport.max_size if stream is None else stream._native.read_max
+        return int(size)
+
+    def __set__(self, stream: StreamTransport, size: int) -> None:
+        stream._native.read_max = size
+
+
 _get_extra = asyncio.BaseTransport._extra.__get__  # type: ignore[attr-defined]
 _set_extra = asyncio.BaseTransport._extra.__set__  # type: ignore[attr-defined]
 _get_extra_info = asyncio.BaseTransport.get_extra_info
@@ -76,6 +87,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     _sock: Any
     _own_socket: Any
 
+    max_size: int = _MaxSize()  # type: ignore[assignment]
     _closing = _of_stream("closing")
     _paused = _of_stream("paused")
     _eof = _of_stream("eof")
@@ -100,6 +112,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     ) -> None:
         self._sock = None
         self._native = Stream(loop, sock, self)
+        self.max_size = _SelectorSocketTransport.max_size
         self._native.enter_registry()
         _set_nodelay(sock)
         keep_clients_apart(server, loop)
@@ -297,12 +310,12 @@ class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]
 
     def _read_ready(self) -> None:
         sock = self._sock
-        if not _is_standard_receiver(sock):
+        memory = self._loop._datagram_memory
+        if not _is_standard_receiver(sock) or self.max_size != len(memory):
             super()._read_ready()
             return
         if self._conn_lost:
             return
-        memory = self._loop._datagram_memory
         try:
             size, address = _receive_from_into(sock, memory)
         except (BlockingIOError, InterruptedError):

@@ -7,6 +7,10 @@
 //! nobody else has them: memory of this size would otherwise be mapped and unmapped for each read,
 //! whenever the allocator's mood is so.
 //!
+//! A stream is read once in each round, also when it has brought as much as it could: what the
+//! protocol has scheduled comes before what it gets next. A program may empty its only buffer
+//! there, or pause.
+//!
 //! Units:      bytes.
 //! Invariants: 1. Kept bytes are written to only while ours is the only reference.
 //!             2. `capacity` of kept bytes is the size that they were made with; the object may
@@ -33,8 +37,6 @@ use super::view::View;
 
 /// Read at once, as in the standard loop.
 pub(super) const READ_BYTES: usize = 256 * 1024;
-/// Reads of one stream before the others get their turn.
-const READS_MAX: usize = 4;
 /// After a read of this size as much is expected of the next one, and goes straight into its final
 /// place: below, the copy costs less than two buffers in one call.
 const SOME: usize = 6 * 1024;
@@ -173,8 +175,7 @@ impl ReadMemory {
         max: usize,
         last: usize,
     ) -> PyResult<std::io::Result<Bound<'py, PyBytes>>> {
-        let max = max.min(READ_BYTES);
-        if last >= LARGE {
+        if last >= LARGE || max > READ_BYTES {
             let len = waiting(fd).unwrap_or(0).min(max);
             if len >= LARGE {
                 return self.receive_large(py, fd, len);
@@ -182,7 +183,7 @@ impl ReadMemory {
         } else if last >= SOME && max == READ_BYTES {
             return self.receive_expected(py, fd, last);
         }
-        let buffer = &mut self.buffer()[..max];
+        let buffer = &mut self.buffer()[..max.min(READ_BYTES)];
         Ok(receive(fd, buffer).map(|count| PyBytes::new(py, &buffer[..count])))
     }
 
@@ -247,14 +248,6 @@ impl ReadMemory {
     }
 }
 
-/// What came of one attempt to read.
-pub(super) enum Got {
-    /// This many bytes; whether there may be more.
-    Bytes(usize, bool),
-    /// Nothing, or an error that was reported.
-    Nothing,
-}
-
 /// The loop says that a stream is readable.
 pub(super) fn read_ready(
     slf: &Bound<'_, Stream>,
@@ -270,40 +263,40 @@ pub(super) fn read_ready(
         return Ok(());
     }
     entered.switch(py, context)?;
-    let result = read_some(slf, memory);
+    let result = read_once(stream, py, memory);
     stream.report(py, "_read_ready", result)
 }
 
-/// Reads until nothing more is expected, or others want their turn.
-fn read_some(slf: &Bound<'_, Stream>, memory: &mut ReadMemory) -> PyResult<()> {
-    let py = slf.py();
-    let stream = slf.get();
-    for _ in 0..READS_MAX {
-        let (stop, receiver, last) = stream.state.with(py, |state| {
-            let stop = state.lost > 0 || state.paused || state.closing;
-            (stop, state.receiver.clone_ref(py), state.last_read)
-        });
-        if stop {
-            return Ok(());
-        }
-        let got = match receiver {
-            Receiver::Data(protocol) => read_data(stream, protocol.bind(py), memory, last)?,
-            Receiver::Reader(protocol) => read_feeding(stream, protocol.bind(py), memory, last)?,
-            Receiver::Buffered(protocol) => read_buffered(stream, protocol.bind(py))?,
-            Receiver::Tls(tls) => tls::read_ready(stream, tls.bind(py), memory)?,
-            Receiver::None => Got::Nothing,
+fn read_once(stream: &Stream, py: Python<'_>, memory: &mut ReadMemory) -> PyResult<()> {
+    let (stop, receiver, sizes) = stream.state.with(py, |state| {
+        let stop = state.lost > 0 || state.paused || state.closing;
+        let sizes = Sizes {
+            last: state.last_read,
+            max: state.read_max,
         };
-        match got {
-            Got::Bytes(count, more) => {
-                stream.state.with(py, |state| state.last_read = count);
-                if !more {
-                    return Ok(());
-                }
-            }
-            Got::Nothing => return Ok(()),
-        }
+        (stop, state.receiver.clone_ref(py), sizes)
+    });
+    if stop {
+        return Ok(());
+    }
+    let got = match receiver {
+        Receiver::Data(protocol) => read_data(stream, protocol.bind(py), memory, sizes)?,
+        Receiver::Reader(protocol) => read_feeding(stream, protocol.bind(py), memory, sizes)?,
+        Receiver::Buffered(protocol) => read_buffered(stream, protocol.bind(py))?,
+        Receiver::Tls(tls) => tls::read_ready(stream, tls.bind(py), memory)?,
+        Receiver::None => None,
+    };
+    if let Some(count) = got {
+        stream.state.with(py, |state| state.last_read = count);
     }
     Ok(())
+}
+
+/// What a stream's last read brought, and what its next one may bring at most.
+#[derive(Clone, Copy)]
+struct Sizes {
+    last: usize,
+    max: usize,
 }
 
 /// Sorts out what the system answered: a count above zero is for the protocol.
@@ -327,29 +320,29 @@ pub(super) fn received(
     Ok(None)
 }
 
-fn data_failed(py: Python<'_>, stream: &Stream, error: PyErr) -> PyResult<Got> {
+fn data_failed(py: Python<'_>, stream: &Stream, error: PyErr) -> PyResult<Option<usize>> {
     let message = "Fatal error: protocol.data_received() call failed.";
     stream.fail(py, error, message)?;
-    Ok(Got::Nothing)
+    Ok(None)
 }
 
-/// Reads once for `data_received`.
+/// Reads for `data_received`; how much the protocol got, as from all of these.
 fn read_data(
     stream: &Stream,
     protocol: &Bound<'_, PyAny>,
     memory: &mut ReadMemory,
-    last: usize,
-) -> PyResult<Got> {
+    sizes: Sizes,
+) -> PyResult<Option<usize>> {
     let py = protocol.py();
-    let (answer, data) = match memory.receive(py, stream.fd(py), READ_BYTES, last)? {
+    let (answer, data) = match memory.receive(py, stream.fd(py), sizes.max, sizes.last)? {
         Ok(data) => (Ok(data.as_bytes().len()), Some(data)),
         Err(error) => (Err(error), None),
     };
     let Some(count) = received(py, stream, answer)? else {
-        return Ok(Got::Nothing);
+        return Ok(None);
     };
     match protocol.call_method1(intern!(py, "data_received"), (data,)) {
-        Ok(_) => Ok(Got::Bytes(count, count == READ_BYTES)),
+        Ok(_) => Ok(Some(count)),
         Err(error) => data_failed(py, stream, error),
     }
 }
@@ -377,25 +370,26 @@ pub(super) unsafe fn set_len(bytes: &Py<PyBytes>, len: usize) {
     }
 }
 
-/// Reads once for a stream reader of the standard library's; much straight into its buffer.
+/// Reads for a stream reader of the standard library's; much straight into its buffer.
 fn read_feeding(
     stream: &Stream,
     protocol: &Bound<'_, PyAny>,
     memory: &mut ReadMemory,
-    last: usize,
-) -> PyResult<Got> {
+    sizes: Sizes,
+) -> PyResult<Option<usize>> {
     let py = protocol.py();
     let Some(feed) = Feed::begin(protocol) else {
-        return read_data(stream, protocol, memory, last);
+        return read_data(stream, protocol, memory, sizes);
     };
     let fd = stream.fd(py);
-    let len = if last < LARGE {
+    let len = if sizes.last < LARGE {
         0
     } else {
-        waiting(fd).unwrap_or(0).min(READ_BYTES)
+        waiting(fd).unwrap_or(0).min(sizes.max)
     };
     let (answer, in_place) = if len < LARGE {
-        (receive(fd, memory.buffer()), false)
+        let buffer = &mut memory.buffer()[..sizes.max.min(READ_BYTES)];
+        (receive(fd, buffer), false)
     } else {
         match feed.extend_with(len, |room| receive(fd, room)) {
             Ok(answer) => (answer, true),
@@ -403,7 +397,7 @@ fn read_feeding(
         }
     };
     let Some(count) = received(py, stream, answer)? else {
-        return Ok(Got::Nothing);
+        return Ok(None);
     };
     let fed = if in_place {
         feed.finish()
@@ -412,20 +406,20 @@ fn read_feeding(
             .and_then(|()| feed.finish())
     };
     match fed {
-        Ok(()) => Ok(Got::Bytes(count, count == READ_BYTES)),
+        Ok(()) => Ok(Some(count)),
         Err(error) => data_failed(py, stream, error),
     }
 }
 
-/// Reads once for `buffer_updated`.
-fn read_buffered(stream: &Stream, protocol: &Bound<'_, PyAny>) -> PyResult<Got> {
+/// Reads for `buffer_updated`.
+fn read_buffered(stream: &Stream, protocol: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     let py = protocol.py();
     let buffer = match buffer_of(protocol, -1) {
         Ok(buffer) => buffer,
         Err(error) => {
             let message = "Fatal error: protocol.get_buffer() call failed.";
             stream.fail(py, error, message)?;
-            return Ok(Got::Nothing);
+            return Ok(None);
         }
     };
     let Some(view) = View::of(&buffer, ffi::PyBUF_WRITABLE) else {
@@ -433,17 +427,16 @@ fn read_buffered(stream: &Stream, protocol: &Bound<'_, PyAny>) -> PyResult<Got> 
     };
     // SAFETY: the view is valid for writing its length until it is released below.
     let answer = unsafe { receive_into(stream.fd(py), view.pointer(), view.len()) };
-    let len = view.len();
     drop(view);
     let Some(count) = received(py, stream, answer)? else {
-        return Ok(Got::Nothing);
+        return Ok(None);
     };
     if let Err(error) = protocol.call_method1(intern!(py, "buffer_updated"), (count,)) {
         let message = "Fatal error: protocol.buffer_updated() call failed.";
         stream.fail(py, error, message)?;
-        return Ok(Got::Nothing);
+        return Ok(None);
     }
-    Ok(Got::Bytes(count, count == len))
+    Ok(Some(count))
 }
 
 /// What `get_buffer` returns, asked with the standard transport's hint, which must have a size.
@@ -461,17 +454,17 @@ pub(super) fn buffer_of<'py>(
 }
 
 /// The socket's own method says what is wrong with a buffer.
-fn unwritable(stream: &Stream, buffer: &Bound<'_, PyAny>) -> PyResult<Got> {
+fn unwritable(stream: &Stream, buffer: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     let py = buffer.py();
     let Some(transport) = stream.transport(py) else {
-        return Ok(Got::Nothing);
+        return Ok(None);
     };
     let socket = transport.getattr(intern!(py, "_sock"))?;
     match socket.call_method1(intern!(py, "recv_into"), (buffer,)) {
-        Ok(_) => Ok(Got::Nothing),
+        Ok(_) => Ok(None),
         Err(error) => {
             stream.fail(py, error, "Fatal read error on socket transport")?;
-            Ok(Got::Nothing)
+            Ok(None)
         }
     }
 }

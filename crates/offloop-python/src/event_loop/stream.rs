@@ -22,6 +22,7 @@ use pyo3::types::{PyBytes, PyDict, PyType, PyWeakrefReference};
 use super::address::Address;
 use super::cell::GilCell;
 use super::context::{Entered, copy_of_context};
+use super::reading::READ_BYTES;
 use super::registry::Owner;
 use super::statistics::Meter;
 use super::tls::Tls;
@@ -128,6 +129,8 @@ pub(super) struct StreamState {
     pub(super) size: usize,
     /// What the last read brought.
     pub(super) last_read: usize,
+    /// What one read brings at most, but for a protocol with a buffer of its own.
+    pub(super) read_max: usize,
     pub(super) high_water: usize,
     pub(super) low_water: usize,
     /// In the loop's list of streams to send at the end of the round.
@@ -234,6 +237,7 @@ impl Stream {
                 chunks: VecDeque::new(),
                 size: 0,
                 last_read: 0,
+                read_max: READ_BYTES,
                 high_water: 64 * 1024,
                 low_water: 16 * 1024,
                 scheduled: false,
@@ -460,6 +464,18 @@ impl Stream {
     #[setter]
     fn set_protocol_paused(&self, py: Python<'_>, paused: bool) {
         self.state.with(py, |state| state.protocol_paused = paused);
+    }
+
+    #[getter]
+    fn read_max(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.read_max)
+    }
+
+    #[setter]
+    fn set_read_max(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
+        let limit = limit(bytes)?;
+        self.state.with(bytes.py(), |state| state.read_max = limit);
+        Ok(())
     }
 
     #[getter]

@@ -455,6 +455,19 @@ impl Tls {
         })
     }
 
+    /// Has the standard protocol go on with what was received, once it is its turn.
+    fn read_soon(&self, py: Python<'_>) -> PyResult<()> {
+        let stream = self
+            .state
+            .with(py, |state| Some(state.stream.as_ref()?.clone_ref(py)));
+        if let (Some(protocol), Some(stream)) = (self.protocol(py), stream) {
+            let read = protocol.getattr(intern!(py, "_do_read"))?;
+            let event_loop = stream.get().event_loop(py);
+            event_loop.call_method1(intern!(py, "call_soon"), (read,))?;
+        }
+        Ok(())
+    }
+
     /// Calls a method of the standard protocol, unless that is gone.
     fn call_protocol(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<()> {
         if let Some(protocol) = self.protocol(py) {

@@ -19,9 +19,7 @@ use pyo3::types::PyBytes;
 use pyo3::{ffi, intern};
 
 use super::super::feeding::Feed;
-use super::super::reading::{
-    Got, LARGE, READ_BYTES, ReadMemory, buffer_of, contents, received, set_len,
-};
+use super::super::reading::{LARGE, ReadMemory, buffer_of, contents, received, set_len};
 use super::super::stream::{Receiver, Stream};
 use super::super::view::View;
 use super::{Phase, Tls, sealing};
@@ -34,21 +32,21 @@ pub(in super::super) fn read_ready(
     stream: &Stream,
     tls: &Bound<'_, Tls>,
     memory: &mut ReadMemory,
-) -> PyResult<Got> {
+) -> PyResult<Option<usize>> {
     let py = tls.py();
     let answer = receive(stream.fd(py), memory.buffer());
     let Some(count) = received(py, stream, answer)? else {
-        return Ok(Got::Nothing);
+        return Ok(None);
     };
     let buffer = memory.take_buffer();
     let result = hand_over(py, tls.get(), &buffer.as_slice()[..count], memory);
     memory.put_buffer(buffer);
     match result {
-        Ok(()) => Ok(Got::Bytes(count, count == READ_BYTES)),
+        Ok(()) => Ok(Some(count)),
         Err(error) => {
             let message = "Fatal error: protocol.buffer_updated() call failed.";
             stream.fail(py, error, message)?;
-            Ok(Got::Nothing)
+            Ok(None)
         }
     }
 }
@@ -188,10 +186,15 @@ fn deliver_once(
             // SAFETY: the view is valid for writing its length until it is released.
             let read = unsafe { decrypt(tls, py, received, view.pointer(), view.len())? };
             drop(view);
+            let full = matches!(read.end, End::Full);
+            if full {
+                // What the protocol schedules now comes before what it gets next.
+                tls.read_soon(py)?;
+            }
             if read.count > 0 {
                 protocol.call_method1(intern!(py, "buffer_updated"), (read.count,))?;
             }
-            Ok(read.end)
+            Ok(if full { End::Again } else { read.end })
         }
         Receiver::Reader(protocol) => match Feed::begin(protocol.bind(py)) {
             Some(feed) => deliver_feeding(tls, py, feed, received, waiting, memory),
