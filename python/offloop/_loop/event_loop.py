@@ -10,6 +10,7 @@ from typing import Any
 
 from _offloop_worker._offloop import learn_standard_loop
 from offloop._loop.registry import Transports
+from offloop._loop.replaced import learn_class, make_way
 from offloop._loop.selector import WatchedSelector, is_ours
 from offloop._loop.sockets import SocketMethods
 from offloop._loop.statistics import LagHistogram, LoopStatistics
@@ -66,6 +67,7 @@ class EventLoop(SocketMethods):
     )
 
     def __init__(self, *, gather_writes: bool = False) -> None:
+        make_way()
         self._datagram_memory = memoryview(bytearray(0))
         self._last_sockname: object = None
         super().__init__(WatchedSelector(self))  # type: ignore[arg-type]
@@ -205,6 +207,7 @@ class EventLoop(SocketMethods):
 
 
 learn_standard_loop()
+learn_class(EventLoop)
 
 
 def new_event_loop(*, gather_writes: bool = False) -> EventLoop:

@@ -140,6 +140,8 @@ pub(super) fn found(event_loop: &Bound<'_, LoopCore>) -> PyResult<Found> {
 fn look(event_loop: &Bound<'_, LoopCore>) -> PyResult<Found> {
     let py = event_loop.py();
     let originals = originals(py)?;
+    // What was replaced in the standard classes is put into ours, which this looks at.
+    function(py, "offloop._loop.replaced", "make_way")?.call0()?;
     let class = event_loop.get_type();
     let mut ours = [true; 3];
     for ((ours, name), method) in ours.iter_mut().zip(NAMES).zip(&originals.methods) {

@@ -1,0 +1,78 @@
+"""Methods of the standard loop that a program has replaced for every loop: ours make way for them.
+
+Programs put functions of their own into ``asyncio.BaseEventLoop``, to trace tasks, to count
+callbacks or to be silent about a closed loop. These are called for loops of ours too, and what they
+call of the standard class does the rest, at that class's speed. A program that replaces our own
+method has the last word, as one that does so in the standard loop's last class has.
+"""
+
+from __future__ import annotations
+
+import types
+from asyncio import base_events, selector_events, unix_events
+from typing import Any
+
+__all__ = ["learn_class", "make_way"]
+
+NAMES = (
+    "call_at",
+    "call_later",
+    "call_soon",
+    "call_soon_threadsafe",
+    "create_future",
+    "create_task",
+    "get_debug",
+    "is_closed",
+    "run_forever",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_sendall",
+    "start_tls",
+    "stop",
+    "_run_once",
+)
+"""What the standard loop and ours have both; ``close`` and ``time`` call the standard method."""
+
+_Standard = unix_events._UnixSelectorEventLoop
+_STANDARD_NAMES = [vars(module) for module in (base_events, selector_events, unix_events)]
+
+_classes: list[type] = []
+_own: dict[str, Any] = {}
+"""What our class has itself, and does not inherit."""
+_put: dict[str, Any] = {}
+"""What stands there instead."""
+
+
+def learn_class(kind: type) -> None:
+    """Take the class of our loop, and see whether anything was replaced before."""
+    _classes.append(kind)
+    _own.update({name: vars(kind)[name] for name in NAMES if name in vars(kind)})
+    make_way()
+
+
+def make_way() -> None:
+    """Put what the program has put into the standard classes into ours, and take it out again."""
+    kind = _classes[0]
+    for name in NAMES:
+        method = getattr(_Standard, name)
+        put = _put.get(name)
+        if vars(kind).get(name) is not (_own.get(name) if put is None else put):
+            # The program's.
+            continue
+        if not _is_of_standard_library(method):
+            if method is not put:
+                _put[name] = method
+                setattr(kind, name, method)
+        elif put is not None:
+            del _put[name]
+            if name in _own:
+                setattr(kind, name, _own[name])
+            else:
+                delattr(kind, name)
+
+
+def _is_of_standard_library(method: Any) -> bool:
+    # A wrapper may say of itself what it knows of the function in it.
+    return type(method) is types.FunctionType and any(
+        method.__globals__ is names for names in _STANDARD_NAMES
+    )
