@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import inspect
 import re
+import signal
 import socket
 import sys
 import warnings
@@ -18,6 +19,7 @@ import pytest
 
 import offloop
 from gates import PATIENCE_SECONDS
+from tls_ends import client_context, server_context
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 
@@ -139,6 +141,45 @@ async def views_of_wide_items():
     return not waiting
 
 
+async def views_in_pieces():
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    ours, theirs = pair()
+    transport, _ = await loop.create_connection(Own, sock=ours)
+    transport.write(memoryview(b"a.b.")[::2])
+    sent = not transport.is_closing()
+    assert not sent or theirs.recv(9) == b"ab"
+    transport.abort()
+    theirs.close()
+    return sent
+
+
+async def limits_that_are_no_integers():
+    ours, theirs = pair()
+    transport, _ = await asyncio.get_running_loop().create_connection(Own, sock=ours)
+    transport.set_write_buffer_limits(high=10.5, low=0)
+    limits = transport.get_write_buffer_limits()
+    transport.abort()
+    theirs.close()
+    return limits == (0, 11)
+
+
+def a_signals_own_handler(loop):
+    seen = []
+    before = signal.signal(signal.SIGALRM, lambda *_: (seen.append("signal"), loop.stop()))
+    loop.call_later(PATIENCE_SECONDS if is_ours(loop) else 0.1, seen.append, "timer")
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    try:
+        loop.run_forever()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    return seen == ["signal"]
+
+
+def a_selector_of_your_own(loop):
+    return "selector" not in inspect.signature(type(loop)).parameters
+
+
 async def small_packets():
     loop = asyncio.get_running_loop()
     # Of no protocol, as one that is inherited may be.
@@ -176,9 +217,15 @@ async def a_handle_that_has_run():
     held = Own()
     gone = weakref.ref(held)
     handle = asyncio.get_running_loop().call_soon(str, held)
-    del held
+    other = type(asyncio.get_running_loop())()
+    waiting = Own()
+    gone_too = weakref.ref(waiting)
+    timer = other.call_later(9, str, waiting)
+    other.close()
+    del held, waiting
     await asyncio.sleep(0)
-    free = gone() is None
+    free = gone() is None and gone_too() is None
+    assert not timer.cancelled()
     try:
         handle._callback = str
     except AttributeError:
@@ -232,6 +279,25 @@ async def internal_callbacks_of_a_stream():
     return callback is None
 
 
+async def a_method_of_a_connections_ssl_object():
+    loop = asyncio.get_running_loop()
+    called = []
+    ours, theirs = pair()
+    theirs.setblocking(False)
+    sides = await asyncio.gather(
+        loop.connect_accepted_socket(Own, theirs, ssl=server_context()),
+        loop.create_connection(Own, sock=ours, ssl=client_context(), server_hostname="localhost"),
+    )
+    transport = sides[1][0]
+    ssl_object = transport.get_extra_info("ssl_object")
+    write = ssl_object.write
+    ssl_object.write = lambda data: called.append(data) or write(data)
+    transport.write(b"x")
+    for side, _ in sides:
+        side.abort()
+    return not called
+
+
 async def tables_of_transports():
     loop = asyncio.get_running_loop()
     ours, theirs = pair()
@@ -281,12 +347,17 @@ DIFFERENCES = {
     "datagrams of a nameless pair": datagrams_of_a_nameless_pair,
     "times that are none": times_that_are_none,
     "views of wide items": views_of_wide_items,
+    "views in pieces": views_in_pieces,
+    "limits that are no integers": limits_that_are_no_integers,
+    "a signal's own handler": a_signals_own_handler,
+    "a selector of your own": a_selector_of_your_own,
     "small packets": small_packets,
     "names of classes": names_of_classes,
     "a handle that has run": a_handle_that_has_run,
     "a replaced `Handle._run`": a_replaced_handle_run,
     "the buffer of a stream": the_buffer_of_a_stream,
     "internal callbacks of a stream": internal_callbacks_of_a_stream,
+    "a method of a connection's `ssl_object`": a_method_of_a_connections_ssl_object,
     "tables of transports": tables_of_transports,
     "overridden `_add_reader` and its kin": overridden_add_reader_and_its_kin,
 }
