@@ -295,8 +295,11 @@ def test_what_a_program_holds_of_a_closed_loop_is_empty(make_loop):
 
 
 def test_loop_goes_back_to_its_own_rounds(our_loop):
-    counted = mock.Mock(wraps=asyncio.BaseEventLoop._run_once)
-    with mock.patch.object(asyncio.SelectorEventLoop, "_run_once", counted):
+    # Which do not ask the selector.
+    selector = type(our_loop._selector)
+    with mock.patch.object(
+        selector, "select", autospec=True, side_effect=selector.select
+    ) as counted:
         ready = our_loop._ready
         our_loop.run_until_complete(rounds(3))
         held = counted.call_count

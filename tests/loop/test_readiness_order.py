@@ -158,3 +158,30 @@ def test_output_of_a_child_comes_before_what_is_scheduled_when_it_was_waited_for
         os.close(writing)
 
     assert compare(scenario) == [0, b"output\n", 1, 2]
+
+
+def test_all_that_is_ready_is_called_in_one_round():
+    many = 400
+
+    async def scenario(seen):
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        called = []
+
+        def arrived(fd):
+            if not called:
+                loop.call_soon(after)
+            called.append(fd)
+            loop.remove_reader(fd)
+            os.close(fd)
+
+        def after():
+            seen.append(called == watched)
+            done.set_result(None)
+
+        watched = [os.eventfd(1) for _ in range(many)]
+        for fd in watched:
+            loop.add_reader(fd, arrived, fd)
+        await done
+
+    assert compare(scenario) == [True]

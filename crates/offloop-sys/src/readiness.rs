@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use crate::check;
 
-/// Events taken from the kernel in one wait; more stay for the next.
-const EVENTS_MAX: usize = 256;
+/// Events taken from the kernel in one wait, unless more are asked for; the others stay for the next.
+const EVENTS: usize = 256;
 
 /// What a descriptor is watched for, or is ready for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,8 +70,8 @@ pub struct Readiness(OwnedFd);
 
 /// What one wait found; kept between waits for its memory.
 pub struct Found {
-    events: Box<[libc::epoll_event; EVENTS_MAX]>,
-    count: usize,
+    /// Those of the last wait; the next one fills the capacity.
+    events: Vec<libc::epoll_event>,
     /// False once the kernel has refused `epoll_pwait2`; then timeouts are rounded up.
     precise: bool,
 }
@@ -176,7 +176,7 @@ impl Readiness {
     /// # Errors
     /// The system's; `Interrupted` when a signal ended the wait. Then nothing was found.
     pub fn wait(&self, found: &mut Found, limit: Option<Duration>) -> io::Result<()> {
-        found.count = 0;
+        found.events.clear();
         let count = match limit {
             Some(limit) if found.precise && !limit.is_zero() => {
                 match self.wait_precisely(found, limit) {
@@ -192,7 +192,9 @@ impl Readiness {
             }
             _ => self.wait_roundly(found, limit),
         };
-        found.count = usize::try_from(count?).unwrap_or(0);
+        let count = usize::try_from(count?).unwrap_or(0);
+        // SAFETY: the kernel has filled so many, which are no more than it was given room for.
+        unsafe { found.events.set_len(count) };
         Ok(())
     }
 
@@ -201,9 +203,9 @@ impl Readiness {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(limit.subsec_nanos()),
         };
-        let room = i32::try_from(EVENTS_MAX).expect("a small constant");
+        let room = found.room();
         // By its number: C libraries before 2.35 have no function for it.
-        // SAFETY: `events` has room for EVENTS_MAX entries, `timeout` is valid for reading, and
+        // SAFETY: `events` has that much room, `timeout` is valid for reading, and
         // no mask is given.
         let count = unsafe {
             libc::syscall(
@@ -224,9 +226,9 @@ impl Readiness {
         let limit_ms = limit.map_or(-1, |limit| {
             i32::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
         });
-        let room = i32::try_from(EVENTS_MAX).expect("a small constant");
+        let room = found.room();
         let events = found.events.as_mut_ptr();
-        // SAFETY: `events` has room for EVENTS_MAX entries.
+        // SAFETY: `events` has that much room.
         check(unsafe { libc::epoll_wait(self.0.as_raw_fd(), events, room, limit_ms) })
     }
 }
@@ -234,30 +236,42 @@ impl Readiness {
 impl Default for Found {
     fn default() -> Self {
         Self {
-            events: Box::new([libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX]),
-            count: 0,
+            events: Vec::with_capacity(EVENTS),
             precise: true,
         }
     }
 }
 
 impl Found {
+    /// Has the next wait find so many descriptors at once, if so many are ready. Pages are used only
+    /// for what is found.
+    pub fn make_room(&mut self, count: usize) {
+        if self.events.capacity() < count {
+            self.events.clear();
+            self.events.reserve(count);
+        }
+    }
+
+    fn room(&self) -> i32 {
+        i32::try_from(self.events.capacity()).unwrap_or(i32::MAX)
+    }
+
     /// How many descriptors are ready.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.count
+        self.events.len()
     }
 
     /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.events.is_empty()
     }
 
     /// Descriptor number `index` of them, and what it is ready for.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<(RawFd, Interest)> {
-        let event = self.events[..self.count].get(index)?;
+        let event = self.events.get(index)?;
         let fd = RawFd::try_from(event.u64).ok()?;
         Some((fd, Interest::from_events(event.events)))
     }
@@ -368,6 +382,25 @@ mod tests {
         let fd = copy.as_raw_fd();
         readiness.change(fd, Interest::NONE, READ).unwrap();
         assert_eq!(ready(&readiness, None), [(fd, READ)]);
+    }
+
+    #[test]
+    fn one_wait_finds_as_many_as_there_is_room_for() {
+        let readiness = Readiness::new().unwrap();
+        let watched: Vec<_> = (0..EVENTS + 10)
+            .map(|_| crate::event::Event::new().unwrap())
+            .collect();
+        for event in &watched {
+            let fd = event.as_fd().as_raw_fd();
+            readiness.change(fd, Interest::NONE, READ).unwrap();
+            event.signal().unwrap();
+        }
+        let mut found = Found::default();
+        readiness.wait(&mut found, Some(Duration::ZERO)).unwrap();
+        assert_eq!(found.len(), EVENTS);
+        found.make_room(watched.len());
+        readiness.wait(&mut found, Some(Duration::ZERO)).unwrap();
+        assert_eq!(found.len(), watched.len());
     }
 
     #[test]

@@ -289,7 +289,9 @@ pub(super) fn wait(
         let limit = if idle { limit } else { Some(Duration::ZERO) };
         state.asleep = limit != Some(Duration::ZERO);
         state.meter.poll(now, state.asleep);
-        let found = state.found.take().unwrap_or_default();
+        let mut found = state.found.take().unwrap_or_default();
+        // All that is ready belongs to one round. One more wakes the loop.
+        found.make_room(state.watches.len() + 1);
         (found, state.kernel.clone(), limit)
     });
     let Some(kernel) = kernel else {
