@@ -5,11 +5,14 @@ import errno
 import hashlib
 import os
 import socket
+import sys
 import tracemalloc
 from asyncio.subprocess import PIPE
 
 import pytest
 
+import offloop
+from compared import compare, seen_on
 from offloop._loop.subprocesses import ReadPipeTransport
 
 LARGE = 5_000_003
@@ -243,3 +246,39 @@ def test_text_of_a_transport_names_its_state(run):
         return texts
 
     assert run(main()) == ["polling>", "idle>", "closed"]
+
+
+def test_end_of_a_child_is_told_after_the_end_of_its_pipes():
+    async def scenario(seen):
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+
+        class Noting(asyncio.SubprocessProtocol):
+            def pipe_connection_lost(self, fd, exc):
+                seen.append((fd, exc))
+
+            def process_exited(self):
+                seen.append("exited")
+
+            def connection_lost(self, exc):
+                over.set_result(None)
+
+        reading, writing = os.pipe()
+        transport, _ = await loop.subprocess_exec(
+            Noting, "/bin/sh", "-c", "read line", stdin=reading
+        )
+        os.close(reading)
+        # Everything has happened when the loop looks.
+        os.write(writing, b"go on\n")
+        os.close(writing)
+        os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
+        await over
+        transport.close()
+
+    if sys.version_info >= (3, 12):
+        seen = compare(scenario)
+    else:
+        # A thread tells the standard loop, at any time.
+        seen = seen_on(offloop.new_event_loop, scenario)
+    # From Python 3.14 on the transport is told in the same round.
+    assert (seen[-1] == "exited") == (sys.version_info < (3, 14))

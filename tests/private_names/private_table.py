@@ -139,6 +139,7 @@ LOOP: dict[str, dict[str, What]] = {
     },
     "asyncio.unix_events._UnixSelectorEventLoop": {
         "__init__": {"3.11": "(self, selector=None)"},
+        "_child_watcher_callback": {"3.11": "(self, pid, returncode, transp)"},
         "_make_read_pipe_transport": {"3.11": "(self, pipe, protocol, waiter=None, extra=None)"},
         "_make_subprocess_transport": {
             "3.11": (
@@ -296,7 +297,6 @@ CHILDREN: dict[str, dict[str, What]] = {
         "_check_proc": {"3.11": "(self)"},
         "_loop": ALWAYS,
         "_proc": ALWAYS,
-        "_process_exited": {"3.11": "(self, returncode)"},
         "_wait": {"3.11": "async (self)"},
     },
     "asyncio.unix_events": {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::check;
 
-/// Events taken from the kernel in one wait, unless more are asked for; the others stay for the next.
+/// Events taken from the kernel in one wait, unless more are asked for; others stay for the next.
 const EVENTS: usize = 256;
 
 /// What a descriptor is watched for, or is ready for.
@@ -243,8 +243,8 @@ impl Default for Found {
 }
 
 impl Found {
-    /// Has the next wait find so many descriptors at once, if so many are ready. Pages are used only
-    /// for what is found.
+    /// Has the next wait find so many descriptors at once, if so many are ready. Pages are used
+    /// only for what is found.
     pub fn make_room(&mut self, count: usize) {
         if self.events.capacity() < count {
             self.events.clear();

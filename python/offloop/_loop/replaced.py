@@ -8,6 +8,7 @@ method has the last word, as one that does so in the standard loop's last class 
 
 from __future__ import annotations
 
+import asyncio
 import types
 from asyncio import base_events, selector_events, unix_events
 from typing import Any
@@ -33,13 +34,13 @@ NAMES = (
 )
 """What the standard loop and ours have both; ``close`` and ``time`` call the standard method."""
 
-_Standard = unix_events._UnixSelectorEventLoop
+_Standard = asyncio.SelectorEventLoop
 _STANDARD_NAMES = [vars(module) for module in (base_events, selector_events, unix_events)]
 
 _classes: list[type] = []
 _own: dict[str, Any] = {}
 """What our class has itself, and does not inherit."""
-_put: dict[str, Any] = {}
+_put_there: dict[str, Any] = {}
 """What stands there instead."""
 
 
@@ -55,16 +56,16 @@ def make_way() -> None:
     kind = _classes[0]
     for name in NAMES:
         method = getattr(_Standard, name)
-        put = _put.get(name)
+        put = _put_there.get(name)
         if vars(kind).get(name) is not (_own.get(name) if put is None else put):
             # The program's.
             continue
         if not _is_of_standard_library(method):
             if method is not put:
-                _put[name] = method
+                _put_there[name] = method
                 setattr(kind, name, method)
         elif put is not None:
-            del _put[name]
+            del _put_there[name]
             if name in _own:
                 setattr(kind, name, _own[name])
             else:

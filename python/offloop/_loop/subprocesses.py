@@ -141,7 +141,8 @@ class ChildTransport(_StandardChild):  # type: ignore[misc]
             # readable.
             self._loop.call_later(TRACED_SECONDS, self._loop._add_reader, fd, self._child_ended)
         else:
-            self._process_exited(returncode)
+            # As from the standard watchers: after what the pipes have brought.
+            self._loop._child_watcher_callback(child.pid, returncode, self)
 
     def send_signal(self, signal: int) -> None:
         """Send a signal to the child, unless it has ended."""
