@@ -475,12 +475,15 @@ fn settle(slf: &Bound<'_, Stream>, sent: Sent) -> PyResult<()> {
     }
 }
 
-/// Has the loop watch for room.
+/// Has the loop watch for room. What a round has gathered was perhaps written by several, none of
+/// whose contexts is entered at its end.
 fn wait_for_room(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let blocked = |state: &mut StreamState| std::mem::replace(&mut state.blocked, true);
     let (py, stream) = (slf.py(), slf.get());
     if !stream.state.with(py, blocked) {
-        stream.keep_writing_context(py)?;
+        if !stream.gathers(py).0 {
+            stream.keep_writing_context(py)?;
+        }
         add_stream(slf, Side::Writer)?;
     }
     Ok(())
