@@ -6,6 +6,7 @@ the standard loop comes to behave as ours, the guide's row is to go.
 
 import asyncio
 import contextlib
+import copy
 import inspect
 import re
 import signal
@@ -65,13 +66,16 @@ async def a_buffer_that_changes_after_write():
 
 
 async def writelines_with_a_wrong_item():
+    loop = asyncio.get_running_loop()
     ours, theirs = pair()
     theirs.setblocking(False)
-    transport, _ = await asyncio.get_running_loop().create_connection(Own, sock=ours)
+    transport, _ = await loop.create_connection(Own, sock=ours)
     with pytest.raises(TypeError):
         transport.writelines([b"good", 7])
     transport.write(b"next")
-    received = await asyncio.get_running_loop().sock_recv(theirs, 100)
+    received = None
+    with contextlib.suppress(BlockingIOError):
+        received = theirs.recv(100)
     transport.abort()
     theirs.close()
     return received == b"next"
@@ -311,6 +315,34 @@ async def tables_of_transports():
     return not isinstance(loop._transports, weakref.WeakValueDictionary)
 
 
+def methods_of_the_loop(loop):
+    return not inspect.ismethod(loop.call_soon) and not hasattr(loop.call_soon, "__func__")
+
+
+def a_copy_of_a_handle(loop):
+    try:
+        copy.copy(loop.call_soon(print))
+    except TypeError:
+        return True
+    return False
+
+
+def replaced_private_methods(loop):
+    called = []
+    real = asyncio.BaseEventLoop._check_closed
+
+    def check_closed(loop):
+        called.append(loop)
+        return real(loop)
+
+    asyncio.BaseEventLoop._check_closed = check_closed
+    try:
+        loop.call_soon(print).cancel()
+    finally:
+        asyncio.BaseEventLoop._check_closed = real
+    return called == []
+
+
 def overridden_add_reader_and_its_kin(loop):
     asked = []
 
@@ -355,6 +387,9 @@ DIFFERENCES = {
     "names of classes": names_of_classes,
     "a handle that has run": a_handle_that_has_run,
     "a replaced `Handle._run`": a_replaced_handle_run,
+    "methods of the loop": methods_of_the_loop,
+    "a copy of a handle": a_copy_of_a_handle,
+    "replaced private methods": replaced_private_methods,
     "the buffer of a stream": the_buffer_of_a_stream,
     "internal callbacks of a stream": internal_callbacks_of_a_stream,
     "a method of a connection's `ssl_object`": a_method_of_a_connections_ssl_object,

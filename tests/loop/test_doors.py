@@ -1,6 +1,7 @@
 """Every way to choose our loop: functions, runners, policy, and the command line."""
 
 import asyncio
+import gc
 import inspect
 import sys
 import threading
@@ -226,3 +227,10 @@ def test_loop_that_is_not_installed_is_named_in_one_line(offloop_command, tmp_pa
     ended = offloop_command("run", "--loop", "uvloop", "app.py")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "offloop run: uvloop is not installed here\n"
+
+
+def test_loop_that_was_never_made_has_nothing_to_close():
+    # What its end would raise, pytest reports.
+    with pytest.raises(TypeError, match="positional"):
+        offloop.EventLoop(1)
+    gc.collect()

@@ -299,6 +299,7 @@ def test_gathering_is_an_option_and_off():
     loop.close()
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_child_that_the_program_forks_sends_what_it_writes_itself(run):
     async def main():
         transport, protocol, theirs = await connected()

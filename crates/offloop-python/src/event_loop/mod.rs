@@ -155,7 +155,8 @@ impl LoopCore {
                 running: false,
                 gather_writes: false,
                 forks: offloop_sys::fork::generation(),
-                closed: false,
+                // Until the standard constructor says otherwise: there is nothing to close before.
+                closed: true,
                 stopping: false,
                 debug: false,
                 overrides: Overrides::default(),
