@@ -247,8 +247,8 @@ impl Found {
     /// only for what is found.
     pub fn make_room(&mut self, count: usize) {
         if self.events.capacity() < count {
-            self.events.clear();
-            self.events.reserve(count);
+            // Another one, for nothing of the old one is to be copied.
+            self.events = Vec::with_capacity(count.next_power_of_two());
         }
     }
 

@@ -45,6 +45,7 @@ mod timers;
 mod tls;
 mod transport_calls;
 mod turn;
+mod uncommon;
 mod view;
 mod watch;
 mod writing;

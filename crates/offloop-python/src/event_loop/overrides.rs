@@ -116,7 +116,7 @@ fn originals(py: Python<'_>) -> PyResult<&'static Originals> {
 
 /// The number of a class; 0 when it has none.
 #[inline]
-fn version(class: *mut ffi::PyTypeObject) -> u32 {
+pub(super) fn version(class: *mut ffi::PyTypeObject) -> u32 {
     // SAFETY: the caller has the class, or an object of it, and is attached; a plain field.
     unsafe { (*class).tp_version_tag }
 }

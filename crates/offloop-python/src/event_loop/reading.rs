@@ -272,7 +272,7 @@ fn read_once(stream: &Stream, py: Python<'_>, memory: &mut ReadMemory) -> PyResu
         let stop = state.lost > 0 || state.paused || state.closing;
         let sizes = Sizes {
             last: state.last_read,
-            max: state.read_max,
+            max: state.uncommon.limits().read_max,
         };
         (stop, state.receiver.clone_ref(py), sizes)
     });

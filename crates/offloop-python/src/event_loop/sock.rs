@@ -14,6 +14,7 @@
 //! Source:     asyncio/selector_events.py.
 
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use offloop_sys::stream::{STREAM, receive_into, send_from};
 use pyo3::IntoPyObjectExt;
@@ -21,10 +22,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyType};
 use pyo3::{ffi, intern};
 
 use super::calling::{Arguments, enter, put_fast};
+use super::overrides::version;
 use super::reading::READ_BYTES;
 use super::view::View;
 use super::watch::{Side, add_wait, remove_wait};
@@ -40,15 +42,6 @@ enum Work {
 }
 
 impl Work {
-    /// The method of a socket that does it.
-    fn method<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
-        match self {
-            Self::Receive(_) => intern!(py, "recv"),
-            Self::ReceiveInto(_) => intern!(py, "recv_into"),
-            Self::Send(..) => intern!(py, "send"),
-        }
-    }
-
     /// Whether a part of it is done, so that it cannot be done again from the start.
     fn has_begun(&self) -> bool {
         matches!(self, Self::Send(_, sent) if *sent > 0)
@@ -126,6 +119,8 @@ pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
 struct Classes {
     socket: Py<PyType>,
     native: Py<PyType>,
+    /// The number of the first when its methods were last seen to be those of the second.
+    same: AtomicU32,
 }
 
 impl Classes {
@@ -136,8 +131,29 @@ impl Classes {
             Ok(Self {
                 socket: Self::real_socket(&native)?.unbind(),
                 native: native.cast_into::<PyType>()?.unbind(),
+                same: AtomicU32::new(0),
             })
         })
+    }
+
+    /// Whether the methods that are done here are still the system's calls.
+    #[inline]
+    fn are_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
+        let class = self.socket.bind(py);
+        let number = version(class.as_type_ptr());
+        if number != 0 && number == self.same.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let native = self.native.bind(py);
+        for name in ["recv", "recv_into", "send"] {
+            if !class.getattr(name)?.is(native.getattr(name)?) {
+                return Ok(false);
+            }
+        }
+        // Looking has given the class its number.
+        self.same
+            .store(version(class.as_type_ptr()), Ordering::Relaxed);
+        Ok(true)
     }
 
     /// `socket.socket`, also while a test has put something else there.
@@ -159,17 +175,13 @@ fn plain_socket(
     py: Python<'_>,
     call: &Arguments<'_, '_>,
     socket: &Bound<'_, PyAny>,
-    method: &Bound<'_, PyString>,
 ) -> PyResult<Option<i32>> {
     let classes = Classes::get(py)?;
     let class = classes.socket.bind(py);
     if !socket.get_type().is(class) || call.event_loop.get().state.with(py, |state| state.debug) {
         return Ok(None);
     }
-    if !class
-        .getattr(method)?
-        .is(classes.native.bind(py).getattr(method)?)
-    {
+    if !classes.are_unchanged(py)? {
         return Ok(None);
     }
     let fd: i32 = socket.call_method0(intern!(py, "fileno"))?.extract()?;
@@ -249,7 +261,7 @@ fn begin(
     mut work: Work,
 ) -> PyResult<*mut ffi::PyObject> {
     let core = call.event_loop.get();
-    let Some(fd) = plain_socket(py, call, socket, work.method(py))? else {
+    let Some(fd) = plain_socket(py, call, socket)? else {
         return Ok(py.None().into_ptr());
     };
     match attempt(py, core, fd, &mut work)? {

@@ -22,10 +22,10 @@ use pyo3::types::{PyBytes, PyDict, PyType, PyWeakrefReference};
 use super::address::Address;
 use super::cell::GilCell;
 use super::context::{Entered, copy_of_context};
-use super::reading::READ_BYTES;
 use super::registry::Owner;
 use super::statistics::Meter;
 use super::tls::Tls;
+use super::uncommon::{Limits, Uncommon};
 use super::watch::Side;
 use super::{LoopCore, feeding};
 
@@ -120,8 +120,6 @@ impl Chunk {
 pub(super) struct StreamState {
     pub(super) transport: Option<Owner>,
     pub(super) context: Option<Py<PyAny>>,
-    /// That of who wrote what waits for room, unless the transport was given one.
-    writing_context: Option<Py<PyAny>>,
     /// The context is one that the transport was given, and stays.
     context_given: bool,
     pub(super) receiver: Receiver,
@@ -129,10 +127,6 @@ pub(super) struct StreamState {
     pub(super) size: usize,
     /// What the last read brought.
     pub(super) last_read: usize,
-    /// What one read brings at most, but for a protocol with a buffer of its own.
-    pub(super) read_max: usize,
-    pub(super) high_water: usize,
-    pub(super) low_water: usize,
     /// In the loop's list of streams to send at the end of the round.
     pub(super) scheduled: bool,
     /// The kernel had no room: the loop watches for it.
@@ -143,8 +137,7 @@ pub(super) struct StreamState {
     pub(super) eof: bool,
     /// How often somebody wrote, or it was lost, after the connection was.
     pub(super) lost: u32,
-    /// `sendfile` waits for the queue to be empty.
-    pub(super) empty_waiter: Option<Py<PyAny>>,
+    pub(super) uncommon: Uncommon,
     /// Not to be found by its descriptor: `sendfile` does with that as it likes.
     hidden: bool,
     /// Counted by its server.
@@ -231,15 +224,11 @@ impl Stream {
             state: GilCell::new(StreamState {
                 transport: Some(Owner::Kept(transport)),
                 context: None,
-                writing_context: None,
                 context_given: false,
                 receiver: Receiver::None,
                 chunks: VecDeque::new(),
                 size: 0,
                 last_read: 0,
-                read_max: READ_BYTES,
-                high_water: 64 * 1024,
-                low_water: 16 * 1024,
                 scheduled: false,
                 blocked: false,
                 protocol_paused: false,
@@ -247,7 +236,7 @@ impl Stream {
                 paused: false,
                 eof: false,
                 lost: 0,
-                empty_waiter: None,
+                uncommon: Uncommon::default(),
                 hidden: true,
                 attached: false,
                 peername: Address::Other(py.None()),
@@ -263,10 +252,8 @@ impl Stream {
         // SAFETY: the collector runs attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
-            let contexts = [&state.context, &state.writing_context];
-            let held = contexts
-                .into_iter()
-                .chain([&state.empty_waiter, &state.socket]);
+            state.uncommon.traverse(&visit)?;
+            let held = [&state.context, &state.socket];
             held.into_iter().try_for_each(|object| visit.call(object))?;
             if let Some(transport) = &state.transport {
                 transport.traverse(&visit)?;
@@ -344,8 +331,9 @@ impl Stream {
             (
                 state.transport.take(),
                 state.socket.take(),
-                (state.context.take(), state.writing_context.take()),
-                state.empty_waiter.take(),
+                state.context.take(),
+                state.uncommon.set_writing_context(None),
+                state.uncommon.set_empty_waiter(None),
                 std::mem::replace(&mut state.receiver, Receiver::None),
                 std::mem::take(&mut state.chunks),
             )
@@ -468,56 +456,56 @@ impl Stream {
 
     #[getter]
     fn read_max(&self, py: Python<'_>) -> usize {
-        self.state.with(py, |state| state.read_max)
+        self.state
+            .with(py, |state| state.uncommon.limits().read_max)
     }
 
     #[setter]
     fn set_read_max(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
         let limit = limit(bytes)?;
-        self.state.with(bytes.py(), |state| state.read_max = limit);
+        self.change_limits(bytes.py(), |limits| limits.read_max = limit);
         Ok(())
     }
 
     #[getter]
     fn high_water(&self, py: Python<'_>) -> usize {
-        self.state.with(py, |state| state.high_water)
+        self.state
+            .with(py, |state| state.uncommon.limits().high_water)
     }
 
     #[setter]
     fn set_high_water(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
         let limit = limit(bytes)?;
-        self.state
-            .with(bytes.py(), |state| state.high_water = limit);
+        self.change_limits(bytes.py(), |limits| limits.high_water = limit);
         Ok(())
     }
 
     #[getter]
     fn low_water(&self, py: Python<'_>) -> usize {
-        self.state.with(py, |state| state.low_water)
+        self.state
+            .with(py, |state| state.uncommon.limits().low_water)
     }
 
     #[setter]
     fn set_low_water(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
         let limit = limit(bytes)?;
-        self.state.with(bytes.py(), |state| state.low_water = limit);
+        self.change_limits(bytes.py(), |limits| limits.low_water = limit);
         Ok(())
     }
 
     #[getter]
     pub(super) fn empty_waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| {
-            state
-                .empty_waiter
-                .as_ref()
-                .map(|waiter| waiter.clone_ref(py))
+            let waiter = state.uncommon.empty_waiter();
+            waiter.map(|waiter| waiter.clone_ref(py))
         })
     }
 
     #[setter]
     fn set_empty_waiter(&self, py: Python<'_>, waiter: Option<Py<PyAny>>) {
-        let old = self.state.with(py, |state| {
-            std::mem::replace(&mut state.empty_waiter, waiter)
-        });
+        let old = self
+            .state
+            .with(py, |state| state.uncommon.set_empty_waiter(waiter));
         drop(old);
     }
 
@@ -650,6 +638,11 @@ impl Stream {
         Ok(())
     }
 
+    fn change_limits(&self, py: Python<'_>, change: impl FnOnce(&mut Limits)) {
+        self.state
+            .with(py, |state| state.uncommon.change_limits(change));
+    }
+
     /// Keeps the current context for what is called once there is room, as a callback would, unless
     /// the transport was given one.
     pub(super) fn keep_writing_context(&self, py: Python<'_>) -> PyResult<()> {
@@ -657,7 +650,7 @@ impl Stream {
             let copy = copy_of_context(py)?;
             let old = self
                 .state
-                .with(py, |state| state.writing_context.replace(copy));
+                .with(py, |state| state.uncommon.set_writing_context(Some(copy)));
             drop(old);
         }
         Ok(())
@@ -667,7 +660,7 @@ impl Stream {
     pub(super) fn unblock(&self, py: Python<'_>) -> bool {
         let (blocked, context) = self.state.with(py, |state| {
             let blocked = std::mem::take(&mut state.blocked);
-            (blocked, state.writing_context.take())
+            (blocked, state.uncommon.set_writing_context(None))
         });
         drop(context);
         blocked
@@ -676,7 +669,7 @@ impl Stream {
     /// The context of the stream's callbacks on one side, once it has begun to read.
     pub(super) fn context(&self, py: Python<'_>, side: Side) -> Option<Py<PyAny>> {
         self.state.with(py, |state| {
-            let writing = state.writing_context.as_ref();
+            let writing = state.uncommon.writing_context();
             let writing = writing.filter(|_| matches!(side, Side::Writer));
             let context = writing.or(state.context.as_ref());
             context.map(|held| held.clone_ref(py))

@@ -8,9 +8,11 @@
 //! found by what it is. Once another socket with its number is watched, the closed one is out of
 //! use, with all who waited for it: they would be called for the other one.
 //!
-//! Invariants: 1. `file` is there only while a handle of the program's waits.
+//! Invariants: 1. `files` has one only while a handle of the program's waits.
 //!             2. What leaves the table is cancelled and dropped outside of the state.
 //! Source:     selectors.py (`_fileobj_lookup`), asyncio/selector_events.py, epoll(7).
+
+use std::collections::HashMap;
 
 use offloop_sys::readiness::{Interest, Readiness};
 use pyo3::exceptions::{
@@ -75,8 +77,6 @@ impl Watcher {
 struct Watch {
     reader: Option<Watcher>,
     writer: Option<Watcher>,
-    /// What the program gave in place of the number.
-    file: Option<Py<PyAny>>,
     /// The kernel knows the descriptor, but reports nothing until it is told again: a wait has
     /// ended.
     dormant: bool,
@@ -120,7 +120,6 @@ impl Watch {
         if told.is_err() {
             let watch = std::mem::take(self);
             gone.others = [watch.reader, watch.writer];
-            gone.files.extend(watch.file);
         }
         self.dormant = false;
         told
@@ -185,6 +184,8 @@ pub(super) struct Watches {
     table: Vec<Watch>,
     /// How many descriptors are watched, for whatever.
     count: usize,
+    /// What the program gave in place of a number.
+    files: HashMap<i32, Py<PyAny>>,
     /// Closed file objects whose number is watched for another one; one for each number at most.
     displaced: Vec<(i32, Py<PyAny>)>,
 }
@@ -240,10 +241,12 @@ impl Watches {
         } else {
             self.put(readiness, index, change, &mut gone)
         };
-        if let Some(watch) = self.table.get_mut(index)
+        let has_files = !self.files.is_empty() || !self.displaced.is_empty();
+        if has_files
+            && let Some(watch) = self.table.get(index)
             && !watch.has_handle()
         {
-            gone.files.extend(watch.file.take());
+            gone.files.extend(self.files.remove(&fd));
             let displaced = self.take_displaced(|other, _| other == fd);
             gone.files.extend(displaced);
         }
@@ -263,7 +266,8 @@ impl Watches {
         gone.others = [watch.reader, watch.writer];
         let displaced = self.take_displaced(|other, _| other == fd);
         gone.files.extend(displaced);
-        self.displaced.extend(watch.file.map(|file| (fd, file)));
+        let file = self.files.remove(&fd);
+        self.displaced.extend(file.map(|file| (fd, file)));
     }
 
     fn take_displaced(&mut self, is_it: impl Fn(i32, &Py<PyAny>) -> bool) -> Option<Py<PyAny>> {
@@ -294,7 +298,9 @@ impl Watches {
                 gone.others = [watch.reader, watch.writer];
                 return Err(error);
             }
-            watch.file = file;
+            if let Some(file) = file {
+                self.files.insert(fd, file);
+            }
             self.table.resize_with(index, Watch::default);
             self.table.push(watch);
             return Ok(());
@@ -302,8 +308,10 @@ impl Watches {
         let watch = &mut self.table[index];
         let before = watch.known();
         // By what the program has named it first it is known.
-        if !watch.has_handle() {
-            watch.file = file.take();
+        if !watch.has_handle()
+            && let Some(file) = file.take()
+        {
+            self.files.insert(fd, file);
         }
         gone.watcher = std::mem::replace(watch.side(side), watcher);
         let after = watch.interest();
@@ -320,7 +328,7 @@ impl Watches {
                     // It does, and who waits at the other side waits for the old one.
                     gone.others[0] = watch.side(side.other()).take();
                     if let Some(file) = file.take() {
-                        gone.files.extend(watch.file.replace(file));
+                        gone.files.extend(self.files.insert(fd, file));
                     }
                     readiness.change(fd, Interest::NONE, watch.interest())
                 }
@@ -360,15 +368,13 @@ impl Watches {
 
     /// The number under which a file object is watched that has none any more.
     fn find_file(&self, file: &Bound<'_, PyAny>) -> Option<i32> {
-        let is_it = |watch: &Watch| watch.file.as_ref().is_some_and(|held| held.is(file));
-        let index = self.table.iter().position(is_it)?;
-        i32::try_from(index).ok()
+        let found = self.files.iter().filter(|(_, held)| held.is(file));
+        found.map(|(fd, _)| *fd).min()
     }
 
     /// What the program named a watched descriptor by.
     fn file_at<'py>(&self, py: Python<'py>, fd: i32) -> Option<Bound<'py, PyAny>> {
-        let watch = self.table.get(usize::try_from(fd).ok()?)?;
-        Some(watch.file.as_ref()?.bind(py).clone())
+        Some(self.files.get(&fd)?.bind(py).clone())
     }
 
     /// Queues whoever waits for what `fd` is ready for. False when nobody is there: it was closed,
@@ -467,11 +473,11 @@ impl Watches {
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for (_, file) in &self.displaced {
+        let displaced = self.displaced.iter().map(|(_, file)| file);
+        for file in self.files.values().chain(displaced) {
             visit.call(file)?;
         }
         for watch in &self.table {
-            visit.call(&watch.file)?;
             for watcher in watch.reader.iter().chain(&watch.writer) {
                 watcher.traverse(visit)?;
             }

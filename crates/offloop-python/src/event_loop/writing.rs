@@ -178,9 +178,9 @@ pub(super) fn writelines(
 impl Stream {
     fn check_writable(&self, py: Python<'_>, method: &str) -> PyResult<()> {
         leave_to_parent(py, self.event_loop(py).get());
-        let (eof, sending_file) = self
-            .state
-            .with(py, |state| (state.eof, state.empty_waiter.is_some()));
+        let (eof, sending_file) = self.state.with(py, |state| {
+            (state.eof, state.uncommon.empty_waiter().is_some())
+        });
         if eof {
             let text = format!("Cannot call {method}() after write_eof()");
             return Err(PyRuntimeError::new_err(text));
@@ -218,7 +218,7 @@ impl StreamState {
 
     /// So many bytes do not wait for the end of a round.
     fn much(&self) -> usize {
-        SEND_AT_ONCE.min(self.high_water.saturating_add(1))
+        SEND_AT_ONCE.min(self.uncommon.limits().high_water.saturating_add(1))
     }
 }
 
@@ -290,7 +290,7 @@ fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
 
 fn maybe_pause(py: Python<'_>, stream: &Stream) -> PyResult<()> {
     let pause = stream.state.with(py, |state| {
-        state.size > state.high_water && !state.protocol_paused
+        state.size > state.uncommon.limits().high_water && !state.protocol_paused
     });
     if pause {
         stream.call_transport(py, "_maybe_pause_protocol")?;
@@ -391,7 +391,7 @@ fn offer(py: Python<'_>, fd: i32, state: &mut StreamState) -> Sent {
                     || state.protocol_paused
                     || state.closing
                     || state.eof
-                    || state.empty_waiter.is_some(),
+                    || state.uncommon.empty_waiter().is_some(),
             )
         }
         Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Some,
@@ -491,7 +491,7 @@ fn wait_for_room(slf: &Bound<'_, Stream>) -> PyResult<()> {
 
 fn maybe_resume(py: Python<'_>, stream: &Stream) -> PyResult<()> {
     let resume = stream.state.with(py, |state| {
-        state.protocol_paused && state.size <= state.low_water
+        state.protocol_paused && state.size <= state.uncommon.limits().low_water
     });
     if resume {
         stream.call_transport(py, "_maybe_resume_protocol")?;
@@ -515,7 +515,7 @@ fn emptied(slf: &Bound<'_, Stream>) -> PyResult<()> {
     unblock(slf)?;
     maybe_resume(py, stream)?;
     let (waits, waiter, closing, eof) = stream.state.with(py, |state| {
-        let waiter = state.empty_waiter.as_ref();
+        let waiter = state.uncommon.empty_waiter();
         let waiter = waiter.map(|waiter| waiter.clone_ref(py));
         // Whoever resumed may have aborted it, or written more for the end of this round.
         let waits = state.chunks.is_empty() && state.lost == 0;
