@@ -1,7 +1,7 @@
 //! Futures and tasks of the loop: the standard library's C classes, made without a detour.
 //!
 //! `create_task` does here what it mostly is asked for: no task factory, not in debug mode, and no
-//! other keywords than every Python version has. Anything else is the standard method's.
+//! other keywords than the class is known to have. Anything else is the standard method's.
 //!
 //! Source:     asyncio/base_events.py.
 
@@ -22,7 +22,12 @@ struct Classes {
     task: Py<PyType>,
     /// `create_task` of the standard loop.
     standard: Py<PyAny>,
+    /// That passes on to the class what it does not know, as from Python 3.14 on.
+    passes_on: bool,
 }
+
+/// Of a function that takes any keywords (`inspect.CO_VARKEYWORDS`).
+const ANY_KEYWORDS: u32 = 8;
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
 
@@ -30,12 +35,18 @@ fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
     CLASSES.get_or_try_init(py, || {
         let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
         let native = py.import("_asyncio")?;
+        let standard = base.getattr("create_task")?;
+        let flags = match standard.getattr_opt("__code__")? {
+            Some(code) => code.getattr("co_flags")?.extract()?,
+            None => 0,
+        };
         Ok(Classes {
             futures: py.import("asyncio.futures")?.dict().unbind(),
             tasks: py.import("asyncio.tasks")?.dict().unbind(),
             future: native.getattr("Future")?.cast_into::<PyType>()?.unbind(),
             task: native.getattr("Task")?.cast_into::<PyType>()?.unbind(),
-            standard: base.getattr("create_task")?.unbind(),
+            standard: standard.unbind(),
+            passes_on: flags & ANY_KEYWORDS != 0,
         })
     })
 }
@@ -135,6 +146,8 @@ fn plain_task(py: Python<'_>, call: &Arguments<'_, '_>) -> PyResult<Option<*mut 
         return Ok(Some(task.into_ptr()));
     }
     let (name, context) = (intern!(py, "name"), intern!(py, "context"));
+    let eager = intern!(py, "eager_start");
+    let eager = classes.passes_on.then_some(eager);
     let mut arguments = vec![*coroutine, call.event_loop.as_ptr()];
     let mut names = vec![intern!(py, "loop").clone()];
     for (index, value) in call.keywords.iter().enumerate() {
@@ -142,6 +155,7 @@ fn plain_task(py: Python<'_>, call: &Arguments<'_, '_>) -> PyResult<Option<*mut 
         let given = unsafe { ffi::PyTuple_GET_ITEM(call.names, index as ffi::Py_ssize_t) };
         let Some(known) = [name, context]
             .into_iter()
+            .chain(eager)
             .find(|known| is_named(py, given, known))
         else {
             return Ok(None);
