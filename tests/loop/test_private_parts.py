@@ -52,7 +52,8 @@ def test_queue_may_be_read_reordered_and_added_to():
 def test_timers_are_a_heap_that_may_be_changed():
     async def scenario(seen):
         loop = asyncio.get_running_loop()
-        now = loop.time()
+        # A whole number, so that what is added can be subtracted again.
+        now = float(int(loop.time()))
         timers = [loop.call_at(now + late, seen.append, late) for late in (60, 30, 90, 45)]
         heap = loop._scheduled
         seen.append((type(heap), len(heap), heap[0] is timers[1], heap[0]._when - now))
