@@ -209,3 +209,25 @@ def test_datagrams_are_cut_to_max_size():
         transport.close()
 
     assert compare(scenario) == [SENT, SENT[:16]]
+
+
+def test_negative_max_size_is_refused_and_loses_nothing(our_loop):
+    async def main():
+        received = asyncio.get_running_loop().create_future()
+
+        class Whole(asyncio.Protocol):
+            def __init__(self):
+                self.data = b""
+
+            def data_received(self, data):
+                self.data += data
+
+            def eof_received(self):
+                received.set_result(self.data)
+
+        transport, _ = await asyncio.get_running_loop().create_connection(Whole, sock=filled_pair())
+        with pytest.raises(ValueError, match="max_size must not be negative: -1"):
+            transport.max_size = -1
+        return await received
+
+    assert our_loop.run_until_complete(main()) == SENT

@@ -57,6 +57,8 @@ class _MaxSize:
         return int(size)
 
     def __set__(self, stream: StreamTransport, size: int) -> None:
+        if size < 0:
+            raise ValueError(f"max_size must not be negative: {size!r}")
         stream._native.read_max = size
 
 
