@@ -29,6 +29,7 @@ async def use_everything():
     await loop.create_task(asyncio.sleep(0))
     assert not loop.is_closed()
     assert not loop.get_debug()
+    assert loop.is_running()
     with pair() as (ours, theirs):
         await loop.sock_sendall(ours, b"xy")
         assert await loop.sock_recv(theirs, 1) == b"x"
@@ -69,6 +70,7 @@ METHODS = {
         "create_task",
         "get_debug",
         "is_closed",
+        "is_running",
         "run_forever",
         "stop",
         "time",

@@ -24,6 +24,7 @@ NAMES = (
     "create_task",
     "get_debug",
     "is_closed",
+    "is_running",
     "run_forever",
     "sock_recv",
     "sock_recv_into",

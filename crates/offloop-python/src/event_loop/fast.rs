@@ -7,9 +7,9 @@
 
 use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple, PyType};
+use pyo3::{ffi, intern};
 
 use super::calling::{
     Arguments, FastMethod, SimpleMethod, enter, enter_plain, missing, put_fast, put_simple,
@@ -55,7 +55,7 @@ const CALLS: [FastMethod; 6] = [
     ),
 ];
 
-const QUESTIONS: [SimpleMethod; 3] = [
+const QUESTIONS: [SimpleMethod; 4] = [
     (
         c"time",
         c"time($self)\n--\n\nReturn the loop's time: seconds of the monotonic clock.",
@@ -72,6 +72,12 @@ const QUESTIONS: [SimpleMethod; 3] = [
         c"is_closed",
         c"is_closed($self)\n--\n\nReturn whether the loop was closed.",
         is_closed,
+        ffi::METH_NOARGS,
+    ),
+    (
+        c"is_running",
+        c"is_running($self)\n--\n\nReturn whether the loop runs; asked for each eager task.",
+        is_running,
         ffi::METH_NOARGS,
     ),
 ];
@@ -110,6 +116,25 @@ unsafe extern "C" fn is_closed(
     unsafe {
         enter_plain(slf, |py, event_loop| {
             ffi::PyBool_FromLong(event_loop.get().closed(py).into())
+        })
+    }
+}
+
+unsafe extern "C" fn is_running(
+    slf: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter.
+    unsafe {
+        enter_plain(slf, |py, event_loop| {
+            // Where the standard loop has it, and programs that nest loops change it.
+            match event_loop.getattr(intern!(py, "_thread_id")) {
+                Ok(thread) => ffi::PyBool_FromLong((!thread.is_none()).into()),
+                Err(error) => {
+                    error.restore(py);
+                    std::ptr::null_mut()
+                }
+            }
         })
     }
 }

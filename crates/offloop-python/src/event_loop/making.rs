@@ -5,10 +5,12 @@
 //!
 //! Source:     asyncio/base_events.py.
 
+use std::ptr::null_mut;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use super::calling::{Arguments, enter, is_named};
@@ -22,12 +24,15 @@ struct Classes {
     task: Py<PyType>,
     /// `create_task` of the standard loop.
     standard: Py<PyAny>,
-    /// That passes on to the class what it does not know, as from Python 3.14 on.
-    passes_on: bool,
+    /// The keywords that a task's class is known to have, each with the names of a call that
+    /// gives it and the loop.
+    keywords: Vec<(Py<PyString>, Py<PyTuple>)>,
 }
 
 /// Of a function that takes any keywords (`inspect.CO_VARKEYWORDS`).
 const ANY_KEYWORDS: u32 = 8;
+/// `name`, `context` and `eager_start`.
+const KEYWORDS: usize = 3;
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
 
@@ -40,15 +45,57 @@ fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
             Some(code) => code.getattr("co_flags")?.extract()?,
             None => 0,
         };
+        let mut keywords = vec![intern!(py, "name"), intern!(py, "context")];
+        // From Python 3.14 on it passes on to the class what it does not know.
+        if flags & ANY_KEYWORDS != 0 {
+            keywords.push(intern!(py, "eager_start"));
+        }
+        let with_loop = |name: &Bound<'_, PyString>| {
+            let names = PyTuple::new(py, [intern!(py, "loop"), name])?;
+            PyResult::Ok((name.clone().unbind(), names.unbind()))
+        };
         Ok(Classes {
             futures: py.import("asyncio.futures")?.dict().unbind(),
             tasks: py.import("asyncio.tasks")?.dict().unbind(),
             future: native.getattr("Future")?.cast_into::<PyType>()?.unbind(),
             task: native.getattr("Task")?.cast_into::<PyType>()?.unbind(),
             standard: standard.unbind(),
-            passes_on: flags & ANY_KEYWORDS != 0,
+            keywords: keywords
+                .into_iter()
+                .map(with_loop)
+                .collect::<PyResult<_>>()?,
         })
     })
+}
+
+impl Classes {
+    /// The keywords' names of a call of the class: `loop`, and those given to `create_task`.
+    ///
+    /// `None` when one is not known.
+    fn names<'py>(
+        &self,
+        py: Python<'py>,
+        call: &Arguments<'_, '_>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let mut known = (0..call.keywords.len()).map(|index| {
+            // SAFETY: a tuple with as many names as there are keywords.
+            let given = unsafe { ffi::PyTuple_GET_ITEM(call.names, index as ffi::Py_ssize_t) };
+            let mut keywords = self.keywords.iter();
+            // Mostly it is one of these very strings.
+            let known = keywords.clone().find(|(name, _)| name.as_ptr() == given);
+            known.or_else(|| keywords.find(|(name, _)| is_named(py, given, name.bind(py))))
+        });
+        if call.keywords.len() == 1 {
+            let with_loop = known.next().flatten();
+            return Ok(with_loop.map(|(_, names)| names.bind(py).clone()));
+        }
+        let Some(known) = known.collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        let names = std::iter::once(intern!(py, "loop").as_unbound());
+        let names: Vec<_> = names.chain(known.iter().map(|(name, _)| name)).collect();
+        PyTuple::new(py, names).map(Some)
+    }
 }
 
 /// `{"loop": event_loop}`, for C classes, which take it apart and do not keep it.
@@ -145,25 +192,17 @@ fn plain_task(py: Python<'_>, call: &Arguments<'_, '_>) -> PyResult<Option<*mut 
         let task = task.call((coroutine,), Some(keywords.bind(py)))?;
         return Ok(Some(task.into_ptr()));
     }
-    let (name, context) = (intern!(py, "name"), intern!(py, "context"));
-    let eager = intern!(py, "eager_start");
-    let eager = classes.passes_on.then_some(eager);
-    let mut arguments = vec![*coroutine, call.event_loop.as_ptr()];
-    let mut names = vec![intern!(py, "loop").clone()];
-    for (index, value) in call.keywords.iter().enumerate() {
-        // SAFETY: there are as many names as there are keywords.
-        let given = unsafe { ffi::PyTuple_GET_ITEM(call.names, index as ffi::Py_ssize_t) };
-        let Some(known) = [name, context]
-            .into_iter()
-            .chain(eager)
-            .find(|known| is_named(py, given, known))
-        else {
-            return Ok(None);
-        };
-        arguments.push(*value);
-        names.push(known.clone());
-    }
-    let names = PyTuple::new(py, names)?;
+    let Some(names) = classes.names(py, call)? else {
+        return Ok(None);
+    };
+    let mut arguments = [null_mut(); 2 + KEYWORDS];
+    arguments[..2].copy_from_slice(&[*coroutine, call.event_loop.as_ptr()]);
+    let given = 2..2 + call.keywords.len();
+    // Each is known, so there are not more unless one stands twice.
+    let Some(places) = arguments.get_mut(given) else {
+        return Ok(None);
+    };
+    places.copy_from_slice(call.keywords);
     make(py, classes, &arguments, names.as_ptr()).map(Some)
 }
 

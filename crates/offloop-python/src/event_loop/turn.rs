@@ -100,13 +100,25 @@ impl Drop for Run<'_, '_> {
 fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, core) = (event_loop.py(), event_loop.get());
     let mut turn = Turn::new();
+    let result = rounds(event_loop, &mut turn);
+    let left = turn.entered.leave(py);
+    let flushed = writing::flush_all(py, core);
+    result.and(left).and(flushed)
+}
+
+fn rounds(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
+    let mut outlook = Outlook::of(event_loop);
     loop {
-        let result = round_if_ours(event_loop, &mut turn);
-        let goes_on = matches!(result, Ok(true));
-        if !goes_on || core.state.with(py, |state| state.stopping) {
-            let left = turn.entered.leave(py);
-            let flushed = writing::flush_all(py, core);
-            return result.map(drop).and(left).and(flushed);
+        if !outlook.ours {
+            if !overrides::rounds_are_ours(event_loop)? {
+                return Ok(());
+            }
+            outlook = Outlook::of(event_loop);
+        }
+        round(event_loop, &outlook, turn)?;
+        outlook = Outlook::of(event_loop);
+        if outlook.stopping {
+            return Ok(());
         }
     }
 }
@@ -128,6 +140,8 @@ pub(super) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
 
 /// What a round begins with, read in one look.
 struct Outlook {
+    /// The loop was told to stop.
+    stopping: bool,
     /// The round is ours, for all that is known.
     ours: bool,
     /// Something is ready, and no timer is set.
@@ -144,25 +158,13 @@ impl Outlook {
         let seen = overrides::Seen::of(event_loop);
         let state = &event_loop.get().state;
         state.with(event_loop.py(), |state| Self {
+            stopping: state.stopping,
             ours: state.lent.is_none() && state.overrides.rounds_were_ours(seen),
             simple: state.schedule.ready_len() > 0 && !state.schedule.has_timers(),
             unsent: !state.unsent.is_empty(),
             watched: state.watches.len() > OWN_DESCRIPTORS,
         })
     }
-}
-
-/// Runs a round, unless rounds are the program's: then it returns false.
-fn round_if_ours(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<bool> {
-    let mut outlook = Outlook::of(event_loop);
-    if !outlook.ours {
-        if !overrides::rounds_are_ours(event_loop)? {
-            return Ok(false);
-        }
-        outlook = Outlook::of(event_loop);
-    }
-    round(event_loop, &outlook, turn)?;
-    Ok(true)
 }
 
 #[inline]
