@@ -120,8 +120,8 @@ format: $(VENV)/.installed ## Rewrite the sources in the checked format
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.bench ## Measure offloop beside its peers, as ratios, into bench/out/
-	$(BIN)/python bench/run.py $(BENCH_ARGS)
+bench: $(VENV)/.bench ## Measure the pools beside their peers, as ratios, into bench/out/
+	$(BIN)/python -m bench.pools $(BENCH_ARGS)
 
 .PHONY: bench-loop
 bench-loop: $(VENV)/.bench ## Measure the event loop beside its peers and a floor in C

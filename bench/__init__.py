@@ -1,1 +1,5 @@
-"""offloop measured beside its peers and beside the bare floor; start with ``bench/run.py``."""
+"""offloop measured beside its peers: ``python -m bench.pools`` and ``python -m bench.loop``.
+
+What both share stands in ``harness``. ``work`` and ``child`` stand beside it, for workers import
+them: each import of theirs is part of what is measured, and one package is all that they pay for.
+"""

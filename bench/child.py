@@ -1,4 +1,4 @@
-"""One measuring process: one peer in one scenario, in an interpreter of its own.
+"""One measuring process: one contender in one row, in an interpreter of its own.
 
 The standard pool imports this module again in its workers, as it would any main program: it
 imports nothing heavy before it measures.
@@ -24,33 +24,35 @@ def echo(value: Any) -> Any:
 def main() -> None:
     """Run the case named on the command line, and end without waiting for anybody."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("scenario")
-    parser.add_argument("peer")
-    parser.add_argument("output", type=Path)
+    parser.add_argument("benchmark")
+    parser.add_argument("row")
+    parser.add_argument("contender")
+    parser.add_argument("--samples", type=Path, default=None)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     status = 0
     try:
-        measure(arguments.scenario, arguments.peer, arguments.output, quick=arguments.quick)
+        measure(arguments)
     except BaseException:
         traceback.print_exc()
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # Some peers never let a broken interpreter end; what they leave behind is killed from outside.
+    # Some peers never let a broken interpreter end, and some loops leave threads that never do;
+    # what they leave behind is killed from outside.
     os._exit(status)
 
 
-def measure(scenario_name: str, peer_name: str, output: Path, *, quick: bool) -> None:
-    """Run one scenario against one peer on the standard loop."""
-    from bench.peers import PEERS
-    from bench.results import Case
-    from bench.scenarios import SCENARIOS
+def measure(arguments: argparse.Namespace) -> None:
+    """Put the row to the contender; what it leaves to run, runs on the standard loop."""
+    from bench.harness.rows import Case
 
-    # Imported before the clock runs, like the packages of the peers.
-    importlib.import_module("bench.work")
-    case = Case(PEERS[peer_name](), output, quick=quick)
-    asyncio.run(SCENARIOS[scenario_name].run(case))
+    benchmark = f"bench.{arguments.benchmark}"
+    row = importlib.import_module(f"{benchmark}.rows").ROWS[arguments.row]
+    contender = importlib.import_module(f"{benchmark}.contenders").CONTENDERS[arguments.contender]
+    rest = row.run(Case(contender, arguments.quick, arguments.samples))
+    if rest is not None:
+        asyncio.run(rest)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""``python -m bench.loop``: the same as ``python bench/loop/run.py``."""
+"""Measure offloop's event loop beside its peers and a floor in C: ``python -m bench.loop``."""
 
-from bench.loop.run import main
+from bench.harness.command import main
+from bench.loop.benchmark import BENCHMARK
 
-raise SystemExit(main())
+raise SystemExit(main(BENCHMARK))

@@ -1,16 +1,12 @@
-"""Who is measured: event loops by name, the floor, and other ways to read a file.
-
-A contender is imported only in its own measuring process, so that none pays for another.
-"""
+"""Who is measured: event loops by name, the floor, and other ways to read a file."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
-import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+
+from bench.harness.rows import Contender, Role
 
 #: The bare floor, in C.
 FLOOR = "C"
@@ -18,31 +14,8 @@ FLOOR = "C"
 #: Our loop with its option of that name.
 GATHERING = "offloop-gather"
 
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-
-@dataclass(frozen=True)
-class Contender:
-    """One name in the tables."""
-
-    name: str
-    #: The package that has to be installed, which the results name with its version.
-    package: str | None
-    #: Makes its event loop.
-    new_loop: LoopFactory
-    #: The oldest Python that it runs on.
-    python: tuple[int, int] = (3, 11)
-
-    def absence(self) -> str | None:
-        """Say why it cannot be measured here; None when it can."""
-        if sys.version_info[:2] < self.python:
-            return f"needs Python {self.python[0]}.{self.python[1]}"
-        if self.package is not None and importlib.util.find_spec(self.package) is None:
-            return "not installed"
-        return None
-
-
-def _from(module: str) -> LoopFactory:
+def _from(module: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """Return the factory that each loop's package has under the same name."""
 
     def new_loop() -> asyncio.AbstractEventLoop:
@@ -72,22 +45,23 @@ def _aiofastnet_asyncio() -> asyncio.AbstractEventLoop:
 
 
 _ALL = (
-    Contender("offloop", "offloop", _from("offloop")),
+    Contender("offloop", _from("offloop"), "offloop", role=Role.OURS),
     # The same with its option: what a round writes to a stream is sent at its end.
-    Contender(GATHERING, "offloop", _gathering),
-    Contender("asyncio", None, asyncio.new_event_loop),
-    Contender("uvloop", "uvloop", _from("uvloop")),
-    Contender("rloop", "rloop", _from("rloop")),
-    Contender("zuvloop", "zuvloop", _from("zuvloop"), python=(3, 14)),
-    Contender("rsloop", "rsloop", _from("rsloop"), python=(3, 14)),
+    Contender(GATHERING, _gathering, "offloop", role=Role.VARIANT, sign=("o", "#7fbf9f")),
+    Contender("asyncio", asyncio.new_event_loop, sign=("s", "#57606a")),
+    Contender("uvloop", _from("uvloop"), "uvloop", sign=("^", "#0969da")),
+    Contender("rloop", _from("rloop"), "rloop", sign=("v", "#8250df")),
+    Contender("zuvloop", _from("zuvloop"), "zuvloop", (3, 14), sign=("<", "#bf3989")),
+    Contender("rsloop", _from("rsloop"), "rsloop", (3, 14), sign=(">", "#9a6700")),
     # It replaces transports, on whichever loop: on uvloop, and on the standard one.
-    Contender("aiofastnet", "aiofastnet", _aiofastnet),
-    Contender("aiofastnet-asyncio", "aiofastnet", _aiofastnet_asyncio),
+    Contender("aiofastnet", _aiofastnet, "aiofastnet", sign=("P", "#1b7c83")),
+    Contender("aiofastnet-asyncio", _aiofastnet_asyncio, "aiofastnet", sign=("X", "#1b7c83")),
     # Ways to read files; all but the first run on the standard loop.
-    Contender("blocking", None, asyncio.new_event_loop),
-    Contender("to_thread", None, asyncio.new_event_loop),
-    Contender("anyio", "anyio", asyncio.new_event_loop),
-    Contender("aiofiles", "aiofiles", asyncio.new_event_loop),
+    Contender("blocking", asyncio.new_event_loop, sign=("D", "#8b949e")),
+    Contender("to_thread", asyncio.new_event_loop, sign=("s", "#8b949e")),
+    Contender("anyio", asyncio.new_event_loop, "anyio", sign=("*", "#bc4c00")),
+    Contender("aiofiles", asyncio.new_event_loop, "aiofiles", sign=("p", "#bc4c00")),
+    Contender(FLOOR, None, role=Role.FLOOR, sign=("D", "black")),
 )
 
 CONTENDERS = {contender.name: contender for contender in _ALL}
@@ -109,9 +83,3 @@ TLS_LOOPS = (
 )
 #: The ways to read files.
 READERS = ("offloop", "blocking", "to_thread", "anyio", "aiofiles")
-
-
-def packages(names: Iterable[str]) -> list[str]:
-    """Return the packages behind these contenders."""
-    found = {CONTENDERS[name].package: None for name in names if name in CONTENDERS}
-    return [package for package in found if package is not None]

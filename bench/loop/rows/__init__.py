@@ -1,9 +1,8 @@
 """The rows of the table by name, in the order in which they are measured and shown."""
 
 from bench.loop.rows import callbacks, echo, files, http, idle, ready, subprocesses, tasks
-from bench.loop.rows.base import Row
 
-_ALL: tuple[Row, ...] = (
+_ALL = (
     *callbacks.ROWS,
     *tasks.ROWS,
     *echo.ROWS,

@@ -9,10 +9,10 @@ import statistics
 import threading
 import time
 
-from bench.loop.contenders import Contender
-from bench.loop.rows.base import Row, goal
+from bench.harness.goals import ratio
+from bench.harness.rows import Case, Metric
+from bench.loop.rows.base import LoopRow
 from bench.loop.rows.running import Repetition, measuring, run_on, say
-from bench.results import Metric
 
 NS = Metric("ns", "each", "ns")
 LATENCY = Metric("us", "p50", "us")
@@ -128,22 +128,22 @@ async def _latencies(count: int) -> None:
     say(us=statistics.median(times))
 
 
-def threadsafe_latency(contender: Contender, quick: bool) -> None:
+def threadsafe_latency(case: Case) -> None:
     """Measure from the call in another thread to the callback in the sleeping loop."""
-    run_on(contender, _latencies(500 if quick else 2000))
+    run_on(case, _latencies(case.pick(2000, 500)))
 
 
 def _nothing(_number: int = 0) -> None:
     """Do nothing, as cheaply as Python can."""
 
 
-def _row(name: str, title: str, about: str, repetition: Repetition, count: int) -> Row:
-    return Row(
+def _row(name: str, title: str, about: str, repetition: Repetition, count: int) -> LoopRow:
+    return LoopRow(
         name=name,
         title=title,
         about=about,
         metrics=(NS,),
-        goals=(goal(title, NS, 0.85),),
+        goals=(ratio(title, NS, 0.85),),
         run=measuring(repetition, count, count // 2),
     )
 
@@ -160,12 +160,12 @@ ROWS = (
         threadsafe_burst,
         50_000,
     ),
-    Row(
+    LoopRow(
         name="threadsafe-latency",
         title="call_soon_threadsafe, latency",
         about="From the call in another thread to the callback in a loop that slept.",
         metrics=(LATENCY,),
-        goals=(goal("call_soon_threadsafe, latency p50", LATENCY, 0.85),),
+        goals=(ratio("call_soon_threadsafe, latency p50", LATENCY, 0.85),),
         run=threadsafe_latency,
     ),
 )

@@ -11,11 +11,11 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.loop.contenders import LOOPS, TLS_LOOPS, WRITING_LOOPS, Contender
-from bench.loop.rows.base import C, Load, Row, beside, goal
+from bench.harness.goals import Against, Goal, beside, ratio
+from bench.harness.rows import Case, Metric
+from bench.loop.contenders import FLOOR, LOOPS, TLS_LOOPS, WRITING_LOOPS
+from bench.loop.rows.base import HEAPS, C, Load, LoopRow
 from bench.loop.rows.running import run_on, say, serve_forever
-from bench.reach import Against, Goal
-from bench.results import Metric
 
 RATE = Metric("requests_per_s", "requests", "k/s", higher_is_better=True)
 CPU = Metric("server_cpu_us", "server CPU per request", "us")
@@ -145,60 +145,60 @@ _SERVERS = {
 }
 
 
-def _serving(kind: str, *, tls: bool) -> Callable[[Contender, bool], None]:
-    def run(contender: Contender, _quick: bool) -> None:
-        run_on(contender, _SERVERS[kind](tls))
+def _serving(kind: str, *, tls: bool) -> Callable[[Case], None]:
+    def run(case: Case) -> None:
+        run_on(case, _SERVERS[kind](tls))
 
     return run
 
 
-def _plain(kind: str, kib: int, heap: str, rate: float, *, judge_cpu: bool = False) -> Row:
+def _plain(kind: str, kib: int, heap: str, rate: float, *, judge_cpu: bool = False) -> LoopRow:
     title = f"{_TITLES[kind]} echo, {kib} KiB, {heap} heap"
     cpu = f"{title}: CPU"
     goals = (
-        goal(title, RATE, rate, C),
-        goal(cpu, CPU, 1.10, C) if judge_cpu else beside(cpu, CPU),
+        ratio(title, RATE, rate, C),
+        ratio(cpu, CPU, 1.10, C) if judge_cpu else beside(cpu, CPU),
     )
-    return Row(
+    return LoopRow(
         name=f"echo-{kind}-{kib}k-{heap}",
         title=title,
         about=f"{CONNECTIONS} connections, against a bare epoll server in C.",
         metrics=SERVED,
         goals=goals,
         run=_serving(kind, tls=False),
-        contenders=LOOPS if kind == "sock" else WRITING_LOOPS,
+        contenders=(*(LOOPS if kind == "sock" else WRITING_LOOPS), FLOOR),
         load=Load("echo", CONNECTIONS, kib * KIB),
-        floor=("echo",),
-        heap=heap,
+        program=("echo",),
+        environment=HEAPS[heap],
         bound_s=30,
     )
 
 
-def _tls(kind: str, kib: int, goals: Callable[[str], tuple[Goal, ...]]) -> Row:
+def _tls(kind: str, kib: int, goals: Callable[[str], tuple[Goal, ...]]) -> LoopRow:
     title = f"TLS {_TITLES[kind]} echo, {kib} KiB"
-    return Row(
+    return LoopRow(
         name=f"tls-{kind}-{kib}k",
         title=title,
         about=f"{CONNECTIONS} connections, against an epoll server in C with OpenSSL.",
         metrics=SERVED,
         goals=goals(title),
         run=_serving(kind, tls=True),
-        contenders=TLS_LOOPS,
+        contenders=(*TLS_LOOPS, FLOOR),
         load=Load("echo", CONNECTIONS, kib * KIB, tls=True),
-        floor=("tls_echo", str(_CERTIFICATE)),
-        heap="warm",
+        program=("tls_echo", str(_CERTIFICATE)),
+        environment=HEAPS["warm"],
         bound_s=30,
         full_only=("aiofastnet-asyncio",),
-        without=(("rloop", "has no TLS"),),
+        without={"rloop": "has no TLS"},
     )
 
 
 def _protocol_goals(title: str) -> tuple[Goal, ...]:
-    return (beside(title, RATE), goal(f"{title}: CPU", CPU, 1.0, _AIOFASTNET))
+    return (beside(title, RATE), ratio(f"{title}: CPU", CPU, 1.0, _AIOFASTNET))
 
 
 def _streams_goals(title: str) -> tuple[Goal, ...]:
-    return (goal(title, RATE, 0.95, C), goal(f"{title}: CPU", CPU, 1.0, _AIOFASTNET))
+    return (ratio(title, RATE, 0.95, C), ratio(f"{title}: CPU", CPU, 1.0, _AIOFASTNET))
 
 
 _TITLES = {

@@ -8,10 +8,11 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench.loop.contenders import READERS, Contender
-from bench.loop.rows.base import Row, Unavailable, goal
+from bench.harness.goals import limit
+from bench.harness.rows import Case, Metric
+from bench.loop.contenders import READERS
+from bench.loop.rows.base import LoopRow
 from bench.loop.rows.running import run_on, say
-from bench.results import Metric
 
 RATE = Metric("files_per_s", "files", "k/s", higher_is_better=True)
 GAP = Metric("gap_ms", "worst gap", "ms")
@@ -50,14 +51,11 @@ async def _aiofiles(path: Path) -> bytes:
 def _offloop() -> Reader:
     import offloop
 
-    reader: Reader | None = getattr(offloop, "read_file", None)
-    if reader is None:
-        raise Unavailable("not in this build")
-    return reader
+    return offloop.read_file
 
 
-def _reader(contender: Contender) -> Reader:
-    if contender.name == "offloop":
+def _reader(case: Case) -> Reader:
+    if case.contender.name == "offloop":
         return _offloop()
     readers: dict[str, Reader] = {
         "blocking": _blocking,
@@ -65,7 +63,7 @@ def _reader(contender: Contender) -> Reader:
         "anyio": _anyio,
         "aiofiles": _aiofiles,
     }
-    return readers[contender.name]
+    return readers[case.contender.name]
 
 
 async def _read_small(read: Reader, count: int) -> None:
@@ -119,31 +117,31 @@ async def _worst_gap(read: Reader, path: Path) -> float:
     return worst
 
 
-def _run_small(contender: Contender, quick: bool) -> None:
-    run_on(contender, _read_small(_reader(contender), _SMALL_COUNT // 4 if quick else _SMALL_COUNT))
+def _run_small(case: Case) -> None:
+    run_on(case, _read_small(_reader(case), case.pick(_SMALL_COUNT, _SMALL_COUNT // 4)))
 
 
-def _run_large(contender: Contender, _quick: bool) -> None:
-    run_on(contender, _read_large(_reader(contender)))
+def _run_large(case: Case) -> None:
+    run_on(case, _read_large(_reader(case)))
 
 
 ROWS = (
-    Row(
+    LoopRow(
         name="files-small",
         title="small warm files",
         about=f"{_SMALL_COUNT} files of {_SMALL_BYTES} bytes, one after the other (a quarter of "
         "them in the quick form).",
         metrics=(RATE,),
-        goals=(goal("small warm files, one after the other", RATE, 40, None),),
+        goals=(limit("small warm files, one after the other", RATE, 40),),
         run=_run_small,
         contenders=READERS,
     ),
-    Row(
+    LoopRow(
         name="files-gap",
         title="a warm file of 1 GB",
         about="The longest wait of a ticker of 1 ms while it is read.",
         metrics=(GAP,),
-        goals=(goal("a file of 1 GB: worst gap of a 1 ms ticker", GAP, 3, None),),
+        goals=(limit("a file of 1 GB: worst gap of a 1 ms ticker", GAP, 3),),
         run=_run_large,
         contenders=READERS,
         rounds=(4, 1),

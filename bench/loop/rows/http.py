@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bench.loop.contenders import WRITING_LOOPS, Contender
-from bench.loop.rows.base import BEST, Load, Row, goal
+from bench.harness.goals import ratio
+from bench.harness.rows import Case
+from bench.loop.contenders import WRITING_LOOPS
+from bench.loop.rows.base import HEAPS, Load, LoopRow
 from bench.loop.rows.echo import CPU, RATE, SERVED, listening_socket
 from bench.loop.rows.running import run_on, say, serve_forever
 
@@ -55,30 +57,34 @@ async def _serve_aiohttp() -> None:
     await serve_forever()
 
 
-def _serving(serve: Serve) -> Callable[[Contender, bool], None]:
-    def run(contender: Contender, _quick: bool) -> None:
-        run_on(contender, serve())
+def _serving(serve: Serve) -> Callable[[Case], None]:
+    def run(case: Case) -> None:
+        run_on(case, serve())
 
     return run
 
 
-def _row(name: str, title: str, serve: Serve, heap: str) -> Row:
+def _row(name: str, title: str, serve: Serve, heap: str, packages: tuple[str, ...]) -> LoopRow:
     title = f"{title}, {heap} heap"
-    return Row(
+    return LoopRow(
         name=f"{name}-{heap}",
         title=title,
         about=f"GET / over {CONNECTIONS} connections that are kept alive.",
         metrics=SERVED,
-        goals=(goal(title, RATE, 1.05, BEST), goal(f"{title}: CPU", CPU, 1.0, BEST)),
+        goals=(ratio(title, RATE, 1.05), ratio(f"{title}: CPU", CPU, 1.0)),
         run=_serving(serve),
         contenders=WRITING_LOOPS,
         load=Load("http", CONNECTIONS),
-        heap=heap,
+        environment=HEAPS[heap],
+        packages=packages,
         bound_s=30,
     )
 
 
+_UVICORN = ("uvicorn", "uvicorn and Starlette", _serve_uvicorn)
+_AIOHTTP = ("aiohttp", "aiohttp", _serve_aiohttp)
+
 ROWS = (
-    *(_row("uvicorn", "uvicorn and Starlette", _serve_uvicorn, heap) for heap in ("warm", "cold")),
-    *(_row("aiohttp", "aiohttp", _serve_aiohttp, heap) for heap in ("warm", "cold")),
+    *(_row(*_UVICORN, heap, ("uvicorn", "starlette", "httptools")) for heap in ("warm", "cold")),
+    *(_row(*_AIOHTTP, heap, ("aiohttp",)) for heap in ("warm", "cold")),
 )

@@ -9,13 +9,13 @@ import resource
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bench.loop.contenders import Contender
-from bench.loop.rows.base import Load, Row, beside, goal
+from bench.harness.accounts import resident_bytes
+from bench.harness.goals import beside, limit, ratio
+from bench.harness.rows import Case, Metric
+from bench.loop.rows.base import Load, LoopRow
 from bench.loop.rows.callbacks import NS, chain
 from bench.loop.rows.echo import listening_socket
 from bench.loop.rows.running import nanoseconds_each, run_on, say, serve_forever
-from bench.measure import resident_bytes
-from bench.results import Metric
 
 SLOWDOWN = Metric("slowdown", "with them, against without", "x")
 MEMORY = Metric("kib", "memory of each", "KiB")
@@ -79,36 +79,36 @@ async def _measure_memory() -> None:
     await serve_forever()
 
 
-def _hosting(measure: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[Contender, bool], None]:
-    def run(contender: Contender, _quick: bool) -> None:
+def _hosting(measure: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[Case], None]:
+    def run(case: Case) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard != resource.RLIM_INFINITY and hard < _MANY + _SPARE_DESCRIPTORS:
             raise RuntimeError(f"needs 10,200 descriptors; the hard limit is {hard} (ulimit -Hn)")
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        run_on(contender, measure())
+        run_on(case, measure())
 
     return run
 
 
 ROWS = (
-    Row(
+    LoopRow(
         name="idle-ready-work",
         title="ready work beside 1,000 idle connections",
         about="The chain of call_soon again, once without and once with idle connections.",
         metrics=(NS, SLOWDOWN),
         goals=(
-            goal("call_soon chain beside 1,000 idle connections", SLOWDOWN, 1.05, None),
+            limit("call_soon chain beside 1,000 idle connections", SLOWDOWN, 1.05),
             beside("the same, each link", NS),
         ),
         run=_hosting(_measure_ready_work),
         load=Load("idle", _FEW, answered_by_server=True),
     ),
-    Row(
+    LoopRow(
         name="idle-memory",
         title="10,000 idle connections",
         about="Resident memory of the server's process for each of them.",
         metrics=(MEMORY,),
-        goals=(goal("10,000 idle connections: memory of each", MEMORY, 1.0),),
+        goals=(ratio("10,000 idle connections: memory of each", MEMORY, 1.0),),
         run=_hosting(_measure_memory),
         load=Load("idle", _MANY, answered_by_server=True),
         rounds=(2, 1),

@@ -8,19 +8,18 @@ answers are kept back until the last handler is done.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import selectors
 import socket
 import statistics
-import sys
 import time
 
-from bench.loop.contenders import WRITING_LOOPS, Contender
-from bench.loop.rows.base import Row, goal
+from bench.harness.goals import ratio
+from bench.harness.rows import Case, Metric
+from bench.loop.contenders import WRITING_LOOPS
+from bench.loop.rows.base import LoopRow
 from bench.loop.rows.echo import listening_socket
-from bench.loop.rows.running import run_on, serve_forever
-from bench.results import Metric
+from bench.loop.rows.running import run_on, say, serve_forever
 
 FIRST = Metric("first_ms", "first answer", "ms")
 MEAN = Metric("mean_ms", "mean answer", "ms")
@@ -89,34 +88,33 @@ async def _serve(listener: socket.socket, began_busy: int) -> None:
     await serve_forever()
 
 
-def ready_at_once(contender: Contender, _quick: bool) -> None:
+def ready_at_once(case: Case) -> None:
     """Ask from this process, and serve from a child of it."""
     listener, port = listening_socket()
     reading, writing = os.pipe()
     server = os.fork()
     if server == 0:
         try:
-            run_on(contender, _serve(listener, writing))
+            run_on(case, _serve(listener, writing))
         finally:
             os._exit(1)
     try:
         listener.close()
-        print(json.dumps(_ask(port, reading)))
-        sys.stdout.flush()
+        say(**_ask(port, reading))
     finally:
         os.kill(server, 9)
         os.waitpid(server, 0)
 
 
 ROWS = (
-    Row(
+    LoopRow(
         name="ready-at-once",
         title=f"{CLIENTS} clients ready at once",
         about="Each wants a handler of 10 ms; timed from the moment at which the server is free.",
         metrics=(FIRST, MEAN),
         goals=(
-            goal(f"{CLIENTS} clients ready at once, first answer", FIRST, 1.05),
-            goal(f"{CLIENTS} clients ready at once, mean answer", MEAN, 1.05),
+            ratio(f"{CLIENTS} clients ready at once, first answer", FIRST, 1.05),
+            ratio(f"{CLIENTS} clients ready at once, mean answer", MEAN, 1.05),
         ),
         run=ready_at_once,
         contenders=WRITING_LOOPS,

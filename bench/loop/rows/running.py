@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bench.loop.contenders import Contender
+from bench.harness.rows import Case
 
 #: What runs so many times, as one pass.
 Repetition = Callable[[int], Coroutine[Any, Any, None]]
@@ -24,9 +24,9 @@ def say(**numbers: float | int) -> None:
     print(json.dumps(numbers), flush=True)
 
 
-def run_on(contender: Contender, main: Coroutine[Any, Any, None]) -> None:
+def run_on(case: Case, main: Coroutine[Any, Any, None]) -> None:
     """Run to the end on the contender's loop."""
-    with asyncio.Runner(loop_factory=contender.new_loop) as runner:
+    with asyncio.Runner(loop_factory=case.contender.make) as runner:
         runner.run(main)
 
 
@@ -47,13 +47,13 @@ async def nanoseconds_each(count: int, repetition: Repetition) -> list[float]:
     return sorted(times)
 
 
-def measuring(repetition: Repetition, full: int, quick: int) -> Callable[[Contender, bool], None]:
+def measuring(repetition: Repetition, full: int, quick: int) -> Callable[[Case], None]:
     """Make a row's ``run`` of something that is repeated, and timed per repetition."""
 
     async def measure(count: int) -> None:
         say(ns=statistics.median(await nanoseconds_each(count, repetition)))
 
-    def run(contender: Contender, is_quick: bool) -> None:
-        run_on(contender, measure(quick if is_quick else full))
+    def run(case: Case) -> None:
+        run_on(case, measure(case.pick(full, quick)))
 
     return run

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bench.loop.contenders import Contender
-from bench.loop.rows.base import Row, goal
+from bench.harness.goals import ratio
+from bench.harness.rows import Case, Metric
+from bench.loop.contenders import FLOOR, LOOPS
+from bench.loop.rows.base import LoopRow
 from bench.loop.rows.running import run_on, say
-from bench.results import Metric
 
 Start = Callable[[], Coroutine[Any, Any, None]]
 
@@ -36,7 +37,7 @@ async def spawn_with_pipe() -> None:
         raise AssertionError(f"{_ECHO[0]} wrote {output!r}")
 
 
-def _timing(start: Start) -> Callable[[Contender, bool], None]:
+def _timing(start: Start) -> Callable[[Case], None]:
     async def measure(count: int) -> None:
         await start()
         began = time.perf_counter()
@@ -44,21 +45,22 @@ def _timing(start: Start) -> Callable[[Contender, bool], None]:
             await start()
         say(us=(time.perf_counter() - began) * 1e6 / count)
 
-    def run(contender: Contender, quick: bool) -> None:
-        run_on(contender, measure(_COUNT // 2 if quick else _COUNT))
+    def run(case: Case) -> None:
+        run_on(case, measure(case.pick(_COUNT, _COUNT // 2)))
 
     return run
 
 
-def _row(name: str, title: str, start: Start, floor: tuple[str, ...]) -> Row:
-    return Row(
+def _row(name: str, title: str, start: Start, program: tuple[str, ...]) -> LoopRow:
+    return LoopRow(
         name=name,
         title=title,
         about=start.__doc__ or "",
         metrics=(EACH,),
-        goals=(goal(title, EACH, 0.9),),
+        goals=(ratio(title, EACH, 0.9),),
         run=_timing(start),
-        floor=floor,
+        contenders=(*LOOPS, FLOOR),
+        program=program,
     )
 
 

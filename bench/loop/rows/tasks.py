@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from bench.loop.rows.base import Row, goal
+from bench.harness.goals import ratio
+from bench.loop.rows.base import LoopRow
 from bench.loop.rows.callbacks import NS
 from bench.loop.rows.running import Repetition, measuring
 
@@ -55,13 +56,13 @@ async def _nothing() -> None:
     """Do nothing, as a task."""
 
 
-def _row(name: str, title: str, repetition: Repetition, count: int) -> Row:
-    return Row(
+def _row(name: str, title: str, repetition: Repetition, count: int) -> LoopRow:
+    return LoopRow(
         name=name,
         title=title,
         about=repetition.__doc__ or "",
         metrics=(NS,),
-        goals=(goal(title, NS, 0.95),),
+        goals=(ratio(title, NS, 0.95),),
         run=measuring(repetition, count, count // 2),
     )
 

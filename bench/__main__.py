@@ -1,5 +1,0 @@
-"""``python -m bench`` is ``python bench/run.py``."""
-
-from bench.run import main
-
-raise SystemExit(main())

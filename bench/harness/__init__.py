@@ -1,0 +1,1 @@
+"""What both benchmarks share: rows, goals, the runner, the report, the picture."""

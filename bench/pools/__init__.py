@@ -1,0 +1,1 @@
+"""The benchmark of process pools: see ``bench/README.md``."""
