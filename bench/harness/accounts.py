@@ -1,4 +1,4 @@
-"""Reading the kernel's accounts of a whole process tree.
+"""The kernel's accounts of a whole process tree.
 
 The tree is every process that carries this case's token in its environment, and every descendant
 of the measuring process. Workers under a fork server, a zygote or a session of their own are
@@ -7,7 +7,9 @@ found either way.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,6 +37,21 @@ def own_tree() -> list[int]:
     here = os.getpid()
     others = [pid for pid in processes(os.environ[TOKEN], here) if pid != here]
     return [here, *others]
+
+
+def kill_all(token: str) -> bool:
+    """Kill what carries ``token``, by pid; return whether there was anything."""
+    left = processes(token)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(left)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process is there, and not only waits to be reaped."""
+    stat = _stat(pid)
+    return stat is not None and stat[0] not in "ZX"
 
 
 def cpu_ns(pid: int) -> int | None:

@@ -7,11 +7,9 @@ a turn that hangs or dies keeps what it had shown until then.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.harness.accounts import TOKEN, processes
+from bench.harness.accounts import TOKEN, kill_all
 from bench.harness.results import Cells, take
 from bench.harness.rows import Contender, Row
 
@@ -87,12 +85,9 @@ class Process:
         self._process.kill()
         deadline = time.monotonic() + _END_SECONDS
         # Whoever the row about orphans has started carries a token of its own.
-        while left := [*processes(token), *processes(f"{token}-victim")]:
+        while any([kill_all(token), kill_all(f"{token}-victim")]):
             if time.monotonic() > deadline:
                 break
-            for pid in dict.fromkeys(left):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
             self._process.poll()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

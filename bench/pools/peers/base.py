@@ -38,6 +38,21 @@ class Peer(abc.ABC):
         return await asyncio.wait_for(self.begin(fn, *args), seconds)
 
 
+class ExecutorPeer(Peer):
+    """A pool in the manner of ``concurrent.futures``, under ``loop.run_in_executor``."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def begin(self, fn: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        """Submit through the loop's executor interface."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, fn, *args)
+
+    async def close(self) -> None:
+        """Leave the pool as ``with`` does."""
+        self._pool.shutdown(wait=True)
+
+
 class CallbackPeer(Peer):
     """A pool in the manner of ``multiprocessing.Pool``, which answers by callbacks."""
 
@@ -63,6 +78,11 @@ class CallbackPeer(Peer):
         handle = self._pool.apply_async(fn, args, callback=succeed, error_callback=fail, **options)
         self._started(handle, future)
         return future
+
+    async def close(self) -> None:
+        """Close and join."""
+        self._pool.close()
+        self._pool.join()
 
     def _started(self, handle: Any, future: asyncio.Future[Any]) -> None:
         """Connect the cancellation of the future with the pool's own means, if it has any."""

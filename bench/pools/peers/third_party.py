@@ -11,27 +11,19 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench.pools.peers.base import CallbackPeer, Peer
+from bench.pools.peers.base import CallbackPeer, ExecutorPeer, Peer
 
 
-class LokyPeer(Peer):
+class LokyPeer(ExecutorPeer):
     """``loky.ProcessPoolExecutor`` under ``run_in_executor``."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._loky = importlib.import_module("loky")
-        self._pool: Any = None
 
     async def open(self, workers: int) -> None:
         """Make the pool."""
         self._pool = self._loky.ProcessPoolExecutor(workers)
-
-    def begin(self, fn: Callable[..., Any], *args: Any) -> Awaitable[Any]:
-        """Submit through the loop's executor interface."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, fn, *args)
-
-    async def close(self) -> None:
-        """Leave the pool as ``with`` does."""
-        self._pool.shutdown(wait=True)
 
 
 class PebblePeer(Peer):
@@ -77,11 +69,6 @@ class BilliardPeer(CallbackPeer):
     async def begin_with_deadline(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Any:
         """Use the pool's own hard time limit."""
         return await self._apply(fn, args, {"timeout": seconds})
-
-    async def close(self) -> None:
-        """Close and join."""
-        self._pool.close()
-        self._pool.join()
 
     def _started(self, handle: Any, future: asyncio.Future[Any]) -> None:
         def stop(done: asyncio.Future[Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import time
 from pathlib import Path
 
 from bench import work
-from bench.harness.accounts import TOKEN, processes
+from bench.harness.accounts import TOKEN, is_alive, kill_all, processes
 from bench.harness.goals import exactly
 from bench.harness.rows import Metric
 from bench.pools.rows.base import Case, row
@@ -72,7 +71,8 @@ async def _kill_and_count(case: Case, directory: Path) -> None:
         else:
             case.add(GONE.key, gone * 1000)
     finally:
-        _end(victim, token)
+        kill_all(token)
+        victim.wait()
 
 
 async def _wait_gone(pids: set[int], since: float, seconds: float) -> float | None:
@@ -85,21 +85,8 @@ async def _wait_gone(pids: set[int], since: float, seconds: float) -> float | No
 
 
 def _alive(pids: set[int]) -> set[int]:
-    """Return those that are neither gone nor waiting to be reaped by init."""
-    alive = set()
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-            if stat.rpartition(")")[2].split()[0] not in "ZX":
-                alive.add(pid)
-    return alive
-
-
-def _end(victim: subprocess.Popen[bytes], token: str) -> None:
-    for pid in processes(token):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    victim.wait()
+    """Return those that are neither gone nor waiting to be reaped."""
+    return {pid for pid in pids if is_alive(pid)}
 
 
 GOALS = (
