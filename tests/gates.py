@@ -1,5 +1,6 @@
 """The parent's side of a gate, bounded waits for processes, and programs run as users run them."""
 
+import contextlib
 import os
 import select
 import subprocess
@@ -98,19 +99,27 @@ def descendants(pid: int) -> list[int]:
     found: list[int] = []
     pending = [pid]
     while pending:
-        parent = pending.pop()
-        try:
-            tasks = os.listdir(f"/proc/{parent}/task")
-        except OSError:
-            continue
-        for task in tasks:
-            try:
-                children = Path(f"/proc/{parent}/task/{task}/children").read_text().split()
-            except OSError:
-                continue
-            found.extend(map(int, children))
-            pending.extend(map(int, children))
+        children = children_of(pending.pop())
+        found += children
+        pending += children
     return found
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of every thread of a process, zombies included; none if it is gone."""
+    found: list[int] = []
+    # The process may end meanwhile, or one of its threads.
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                listing = Path(f"/proc/{pid}/task/{task}/children")
+                found += map(int, listing.read_text().split())
+    return found
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
 
 
 def start_program(

@@ -14,7 +14,7 @@ import pytest
 
 import calls
 import offloop
-from gates import Watched, descendants, eventually, run_program
+from gates import Watched, descendants, eventually, open_descriptors, run_program
 
 
 @pytest.fixture
@@ -487,8 +487,8 @@ def test_preload_of_a_module_that_does_not_exist_is_told():
 
 def test_descriptors_are_given_back(survivor):
     survivor.submit(calls.echo, 1).result(20)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for _ in range(20):
         with offloop.ProcessPool(1, initializer=calls.initialise, initargs=(object,)) as pool:
             pool.submit(calls.exit_at_once).exception(20)
-    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before + 12)
+    eventually(lambda: open_descriptors() <= before + 12)

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench.harness import report  # noqa: E402
+from bench.harness.accounts import is_alive  # noqa: E402
 from bench.harness.command import batches  # noqa: E402
 from bench.harness.goals import BEST_PEER, Against, Limit, limit, ratio  # noqa: E402
 from bench.harness.results import CaseResult, RowResults, take  # noqa: E402
@@ -83,14 +84,6 @@ def turn(tmp_path, script, bound_s=BOUND_SECONDS):
     return one
 
 
-def is_running(pid):
-    """Whether the process is there, and not only waits for its parent to see its end."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def test_contenders_in_alternation_go_forwards_and_backwards():
     assert batches(["a", "b", "c"], 3, True) == [list("abccbaabc")]
 
@@ -161,10 +154,10 @@ def test_turn_leaves_no_process_behind(tmp_path):
     with turn(tmp_path, script) as one:
         first = one.start(one.child())
         left = first.answer()["pid"]
-        assert is_running(left)
-        assert is_running(first.pid)
-    assert not is_running(left)
-    assert not is_running(first.pid)
+        assert is_alive(left)
+        assert is_alive(first.pid)
+    assert not is_alive(left)
+    assert not is_alive(first.pid)
 
 
 def test_process_that_says_nothing_more_has_failed_with_its_last_words(tmp_path):
@@ -190,7 +183,7 @@ def test_process_without_an_end_hangs_and_is_killed(tmp_path):
 while True: pass"""
     with turn(tmp_path, script, bound_s=2.0) as one, pytest.raises(Failure, match="hangs"):
         one.sample()
-    assert not is_running(int(one.cells["pid"].samples[0]))
+    assert not is_alive(int(one.cells["pid"].samples[0]))
 
 
 def bench(name, output, *words):

@@ -18,6 +18,7 @@ import pytest
 import calls
 import fates
 import offloop
+from gates import children_of
 
 TASKS = 250
 SEEDS = [int(os.environ["OFFLOOP_CHAOS_SEED"])] if "OFFLOOP_CHAOS_SEED" in os.environ else range(6)
@@ -99,18 +100,6 @@ def workers_of_this_process() -> list[int]:
     for child in children_of(os.getpid()):
         workers.extend(children_of(child))
     return workers
-
-
-def children_of(pid: int) -> list[int]:
-    """The children of every thread of a process."""
-    found: list[int] = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as listing:
-                found.extend(map(int, listing.read().split()))
-    except OSError:
-        return found
-    return found
 
 
 def submit_mixture(pool, chance: random.Random, ledger: Ledger, log: str):

@@ -13,6 +13,7 @@ import pytest
 from waiting_threads import Gate, let_run
 
 import offloop
+from gates import open_descriptors
 
 LARGE = os.urandom(1024 * 1024)
 
@@ -188,7 +189,7 @@ def test_what_a_cancelled_task_left_in_the_buffers_is_written(run, tmp_path, cou
 def test_opening_for_somebody_who_has_left_leaks_nothing(run, tmp_path, count_calls):
     async def main():
         count_calls()
-        before = os.listdir("/proc/self/fd")
+        before = open_descriptors()
         gate = Gate()
         opening = asyncio.ensure_future(offloop.open(tmp_path / "new", "w"))
         await let_run()
@@ -199,7 +200,7 @@ def test_opening_for_somebody_who_has_left_leaks_nothing(run, tmp_path, count_ca
         await calls_have_ended()
         await let_run()
         await calls_have_ended()
-        assert len(os.listdir("/proc/self/fd")) <= len(before)
+        assert open_descriptors() <= before
 
     run(main())
 
@@ -226,11 +227,11 @@ def test_no_descriptor_is_leaked(run, tmp_path):
                 await offloop.open(path, newline="x")
 
         await use()
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         for _ in range(300):
             await use()
         # Fewer, if what an earlier test left was closed meanwhile.
-        assert len(os.listdir("/proc/self/fd")) <= before
+        assert open_descriptors() <= before
 
     run(main())
 

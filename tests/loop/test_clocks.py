@@ -12,6 +12,7 @@ import time_machine
 
 import offloop
 from compared import compare, seen_on
+from steps import rounds
 
 pytestmark = pytest.mark.quick
 
@@ -19,12 +20,6 @@ MIDNIGHT = "2020-01-01"
 MIDNIGHT_SECONDS = 1577836800.0
 CLOCK = [time.monotonic]
 """The real one, where freezegun does not find it."""
-
-
-async def rounds(count):
-    """Let the loop run some rounds."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def is_real(loop):

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from compared import compare
+from steps import until
 from tls_ends import client_context, server_context
 
 BIG = bytes(8 << 20)
@@ -55,12 +56,6 @@ class Noting(asyncio.Protocol):
     def connection_lost(self, exc):
         self.note("connection_lost")
         self.over.set_result(None)
-
-
-async def until(condition) -> None:
-    """Let the loop run until something is so."""
-    while not condition():
-        await asyncio.sleep(0)
 
 
 def own(seen: list, name: str) -> list:

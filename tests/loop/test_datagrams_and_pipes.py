@@ -15,6 +15,7 @@ import threading
 import pytest
 
 from compared import compare
+from steps import until
 
 SIZES = [1, 0, 1_400, 60_000, 3, 60_000, 0]
 
@@ -39,11 +40,6 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def connection_lost(self, exc):
         self.lost.set_result(exc)
-
-
-async def until(condition) -> None:
-    while not condition():
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import gc
-import os
 import socket
 import struct
 import warnings
@@ -12,15 +11,10 @@ import weakref
 import pytest
 
 import offloop
-from gates import run_program
+from gates import open_descriptors, run_program
 
 CONNECTIONS = 10_000
 AT_ONCE = 100
-
-
-def open_descriptors() -> int:
-    """How many descriptors this process has."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 def reset(sock: socket.socket) -> None:

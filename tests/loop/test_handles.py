@@ -12,17 +12,12 @@ import weakref
 import pytest
 
 import offloop
+from steps import forget, turn
 
 pytestmark = pytest.mark.quick
 
 CYCLES = 10_000
 LOOPS = (asyncio.SelectorEventLoop, offloop.EventLoop)
-
-
-def turn(loop: asyncio.AbstractEventLoop) -> None:
-    """Run what is ready at this moment, once."""
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 class Target:
@@ -210,12 +205,6 @@ def test_cancelled_timers_are_swept_out_of_a_large_heap(our_loop):
         turn(our_loop)
     assert len(our_loop._scheduled) < 1000
     kept.cancel()
-
-
-def forget(held: list) -> None:
-    """Let go of what the list holds, for good."""
-    held.clear()
-    gc.collect()
 
 
 class Owner:

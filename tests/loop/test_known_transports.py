@@ -11,6 +11,8 @@ import weakref
 
 import pytest
 
+from steps import rounds
+
 COUNT = 20
 KNOW_CLIENTS = sys.version_info >= (3, 13)
 """Servers know which clients they have, and not only how many."""
@@ -27,12 +29,6 @@ async def open_pair(**options):
 def clients_of(server):
     """How many connections a server has."""
     return len(server._clients) if KNOW_CLIENTS else server._active_count
-
-
-async def rounds(count=3):
-    """Let the loop do what it has been asked to."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 class Kept(asyncio.Protocol):

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import os
 import socket
 import ssl
 import tracemalloc
@@ -17,6 +16,7 @@ import tracemalloc
 import pytest
 
 import offloop
+from gates import open_descriptors
 from tls_ends import client_context, server_context
 
 CYCLES = 10_000
@@ -58,7 +58,7 @@ def measured() -> tuple[int, int, int]:
     gc.collect()
     native = mallinfo2()
     traced = tracemalloc.get_traced_memory()[0]
-    return traced, native.uordblks + native.hblkhd, len(os.listdir("/proc/self/fd"))
+    return traced, native.uordblks + native.hblkhd, open_descriptors()
 
 
 async def reset_connection(state):

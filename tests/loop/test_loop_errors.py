@@ -10,16 +10,11 @@ import warnings
 import pytest
 
 import offloop
+from steps import forget, turn
 
 
 class Stop(BaseException):
     """Not an `Exception`, as the cancellation scopes of some libraries are not."""
-
-
-def turn(loop: asyncio.AbstractEventLoop) -> None:
-    """Run what is ready at this moment, once."""
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 def fail(error: BaseException) -> None:
@@ -278,12 +273,6 @@ def test_tasks_of_the_loop_are_found(run):
         return names == sorted(["other", current.get_name()]), other.cancelled()
 
     assert run(main()) == (True, True)
-
-
-def forget(held: list) -> None:
-    """Let go of what the list holds, for good."""
-    held.clear()
-    gc.collect()
 
 
 def test_loop_that_nobody_closed_warns_and_closes_itself(make_loop):

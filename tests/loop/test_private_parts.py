@@ -14,6 +14,7 @@ import pytest
 
 import offloop
 from compared import compare
+from steps import rounds
 
 pytestmark = pytest.mark.quick
 
@@ -22,12 +23,6 @@ pytestmark = pytest.mark.quick
 def base(request):
     """The class of a loop, to be a subclass's."""
     return request.param
-
-
-async def rounds(count):
-    """Let the loop run some rounds."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def test_queue_may_be_read_reordered_and_added_to():

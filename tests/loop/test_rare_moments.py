@@ -7,7 +7,6 @@ import asyncio
 import contextvars
 import ctypes
 import gc
-import os
 import resource
 import signal
 import socket
@@ -20,11 +19,9 @@ import weakref
 
 import pytest
 
+from gates import open_descriptors
+
 VARIABLE = contextvars.ContextVar("variable", default="unset")
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 def class_of(make_loop):
@@ -156,12 +153,12 @@ def test_loop_that_leads_back_to_itself_by_a_handle_is_collected(make_loop):
 
 
 def test_closed_loop_holds_no_descriptor(make_loop):
-    before = descriptors()
+    before = open_descriptors()
     loops = [make_loop() for _ in range(3)]
-    assert descriptors() > before
+    assert open_descriptors() > before
     for loop in loops:
         loop.close()
-    assert descriptors() == before
+    assert open_descriptors() == before
 
 
 def test_callback_scheduled_while_the_loop_looks_at_its_clock_is_not_slept_over(make_loop):

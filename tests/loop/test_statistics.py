@@ -12,14 +12,9 @@ import time
 import pytest
 
 import offloop
+from steps import turn
 
 BLOCK_SECONDS = 0.03
-
-
-def run_briefly(loop):
-    """Run what is ready, in one round."""
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 def block():
@@ -34,7 +29,7 @@ def test_new_loop_has_done_nothing(our_loop):
 
 def test_record_cannot_be_changed_and_is_plain_data(our_loop):
     our_loop.call_soon(block)
-    run_briefly(our_loop)
+    turn(our_loop)
     statistics = our_loop.statistics()
     with pytest.raises(dataclasses.FrozenInstanceError):
         statistics.callbacks = 0
@@ -49,7 +44,7 @@ def test_callbacks_rounds_and_depth_are_counted(our_loop):
     for _ in range(10):
         our_loop.call_soon(int)
     assert our_loop.statistics().ready == 10
-    run_briefly(our_loop)
+    turn(our_loop)
     statistics = our_loop.statistics()
     assert (statistics.callbacks, statistics.rounds, statistics.polls) == (11, 1, 1)
     assert (statistics.ready, statistics.ready_max) == (0, 11)
@@ -127,7 +122,7 @@ def test_histogram_agrees_with_itself(our_loop):
     generator = random.Random(3)
     for _ in range(300):
         our_loop.call_soon(time.sleep, generator.expovariate(1e4))
-        run_briefly(our_loop)
+        turn(our_loop)
     lag = our_loop.statistics().lag
     edges = [edge for edge, _ in lag.buckets]
     assert lag.count == sum(count for _, count in lag.buckets) == 300
@@ -141,7 +136,7 @@ def test_histogram_agrees_with_itself(our_loop):
 
 
 def test_time_between_two_runs_is_not_counted(our_loop):
-    run_briefly(our_loop)
+    turn(our_loop)
     before = our_loop.statistics()
     block()
     assert our_loop.statistics().running_seconds == before.running_seconds
@@ -166,7 +161,7 @@ def test_rounds_of_a_subclass_are_counted():
 
     loop = Own()
     loop.call_soon(block)
-    run_briefly(loop)
+    turn(loop)
     statistics = loop.statistics()
     loop.close()
     assert (statistics.rounds, statistics.callbacks, statistics.lag.count) == (1, 2, 1)
@@ -211,7 +206,7 @@ def test_stuck_loop_can_be_asked_from_another_thread(our_loop):
 
     our_loop.call_soon(get_stuck)
     our_loop.call_soon(int)
-    run_briefly(our_loop)
+    turn(our_loop)
     thread.join()
     first, second = seen
     assert second.busy_seconds - first.busy_seconds >= BLOCK_SECONDS
@@ -262,7 +257,7 @@ def test_bytes_and_connections_are_counted(our_loop, chunks):
     assert (during.connections, during.connections_made) == (2, 2)
     # Its own, the server's, and those of the two connections.
     assert during.descriptors == 4
-    run_briefly(our_loop)
+    turn(our_loop)
     after = our_loop.statistics()
     assert (after.connections, after.connections_made, after.descriptors) == (0, 2, 1)
 

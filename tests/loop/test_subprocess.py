@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import offloop
-from gates import run_program
+from gates import children_of, run_program
 from offloop._loop import subprocesses
 
 CHILDREN = 200
@@ -38,17 +38,11 @@ def is_open(descriptor: str) -> bool:
     return Path("/proc/self/fd", descriptor).is_symlink()
 
 
-def children() -> set[str]:
-    """The children of this process, zombies included."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return {pid for file in lists for pid in file.read_text().split()}
-
-
 @pytest.fixture
 def children_left():
     """Whether this process has a child of the test's, and not of another one's pool."""
-    others = children()
-    return lambda: bool(children() - others)
+    others = children_of(os.getpid())
+    return lambda: bool(set(children_of(os.getpid())) - set(others))
 
 
 async def sh(script: str, **options):

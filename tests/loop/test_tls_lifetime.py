@@ -14,7 +14,7 @@ import pytest
 
 import offloop
 from _offloop_worker._offloop import Tls
-from gates import PATIENCE_SECONDS
+from gates import PATIENCE_SECONDS, open_descriptors
 from offloop._loop.tls import SSLTransport, TlsProtocol
 from offloop._loop.transports import StreamTransport
 from tls_ends import LIBRARY_IS_SHARED, client_context, echo, server_context
@@ -361,11 +361,6 @@ def alive():
     return Counter(kind.__name__ for kind in map(type, gc.get_objects()) if kind in kinds)
 
 
-def open_files():
-    """How many descriptors this process has."""
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_thousand_connections_leave_nothing_behind():
     server_side, client_side = server_context(), client_context()
 
@@ -381,7 +376,7 @@ def test_thousand_connections_leave_nothing_behind():
     async def main():
         await some(50)
         gc.collect()
-        objects, files = alive(), open_files()
+        objects, files = alive(), open_descriptors()
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
@@ -390,7 +385,7 @@ def test_thousand_connections_leave_nothing_behind():
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        return alive() - objects, open_files() - files, grown / CONNECTIONS
+        return alive() - objects, open_descriptors() - files, grown / CONNECTIONS
 
     objects, files, bytes_each = run(main())
     assert objects == Counter()
