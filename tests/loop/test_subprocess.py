@@ -264,9 +264,12 @@ def test_status_that_somebody_else_took_is_255(run, caplog):
 
 def test_status_that_the_process_object_took_is_not_lost(our_loop):
     async def main():
-        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "exit 9")
+        command = ("/bin/sh", "-c", "read line; exit 9")
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE)
         popen = process._transport.get_extra_info("subprocess")
         assert isinstance(popen, subprocess.Popen)
+        # It ends now: had it ended before, the loop might have taken its status.
+        process.stdin.write(b"\n")
         assert popen.wait() == 9
         return await process.wait()
 
