@@ -92,6 +92,12 @@ def test_contenders_without_alternation_have_all_their_turns_at_once():
     assert batches(["a", "b"], 2, False) == [["a", "a"], ["b", "b"]]
 
 
+def test_contender_says_why_it_is_absent():
+    assert Contender("here", object, "json").absence() is None
+    assert Contender("too new", object, "json", (9, 1)).absence() == "needs Python 9.1"
+    assert Contender("nowhere", object, "no_such_package").absence() == "not installed"
+
+
 def test_best_peer_is_neither_ours_nor_a_variant_nor_the_floor():
     shown = results(
         row(),

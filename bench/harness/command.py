@@ -48,14 +48,14 @@ def main(benchmark: Benchmark) -> int:
         return 1
     arguments.output.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, _interrupt)
-    plan = _plan(benchmark, arguments)
-    run = _describe(benchmark, arguments, plan)
+    plan, absent = _plan(benchmark, arguments)
+    run = _describe(benchmark, arguments, plan, absent)
     console.print(f"[bold]offloop bench, {benchmark.name}[/] on {run.machine}")
     if run.load > _QUIET_LOAD:
         console.print(f"[yellow]the machine is not quiet: its load average is {run.load:.1f}[/]")
     programs = Programs(arguments.output)
     benchmark.build([row for row, _ in plan], programs)
-    absences = [f"{name} is not measured: {reason}" for name, reason in run.absent.items()]
+    absences = [f"{name} is not measured: {reason}" for name, reason in absent.items()]
     for problem in (*programs.problems, *absences):
         console.print(f"[yellow]{escape(problem)}[/]")
     session = _Session(benchmark, arguments, programs, run, console)
@@ -132,27 +132,25 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _plan(benchmark: Benchmark, arguments: argparse.Namespace) -> Plan:
-    """Return the rows, and whom each is put to as far as the command line wants it."""
-    plan = []
+def _plan(benchmark: Benchmark, arguments: argparse.Namespace) -> tuple[Plan, dict[str, str]]:
+    """Return the rows and whom each is put to, and who of those wanted is absent, and why."""
+    wanted = {}
     for row in (benchmark.rows[name] for name in arguments.only):
         names = row.names(quick=arguments.quick and arguments.contenders is None)
-        if arguments.contenders is not None:
-            names = [name for name in names if name in arguments.contenders]
-        if names:
-            plan.append((row, names))
-    return plan
-
-
-def _describe(benchmark: Benchmark, arguments: argparse.Namespace, plan: Plan) -> Run:
-    """Say what is measured, and strike out of the plan who cannot be."""
-    wanted = dict.fromkeys(name for _, names in plan for name in names)
-    reasons = {name: benchmark.contenders[name].absence() for name in wanted}
+        chosen = names if arguments.contenders is None else arguments.contenders
+        wanted[row.name] = [name for name in names if name in chosen]
+    asked = dict.fromkeys(name for names in wanted.values() for name in names)
+    reasons = {name: benchmark.contenders[name].absence() for name in asked}
     absent = {name: reason for name, reason in reasons.items() if reason}
-    for _, names in plan:
-        names[:] = [name for name in names if name not in absent]
-    present = [benchmark.contenders[name] for name in wanted if name not in absent]
-    packages = [contender.package for contender in present if contender.package]
+    present = {row: [name for name in names if name not in absent] for row, names in wanted.items()}
+    return [(benchmark.rows[row], names) for row, names in present.items() if names], absent
+
+
+def _describe(
+    benchmark: Benchmark, arguments: argparse.Namespace, plan: Plan, absent: dict[str, str]
+) -> Run:
+    asked = [benchmark.contenders[name] for _, names in plan for name in names]
+    packages = [contender.package for contender in asked if contender.package]
     packages += [package for row, _ in plan for package in row.packages]
     return Run(
         machine=str(machine.Machine.read()),
