@@ -91,7 +91,7 @@ pub struct FleetStatistics {
 /// The state machine of one fleet. `P` is whatever the driver keeps with a task.
 ///
 /// - Commands: `open_lane`, `close_lane`, `break_lane`, `forget_lane`, `submit`, `cancel`,
-///   `retire_idle`.
+///   `retire_idle`, `abandon`.
 /// - Events: `handle_worker_forked`, `handle_worker_ready`, `handle_spawn_failed`,
 ///   `handle_worker_exit`, `handle_assign_refused`, `handle_completion`, `handle_revoked`,
 ///   `handle_started`, `handle_timeout`.
