@@ -109,7 +109,6 @@ pub enum Expiry {
 
 /// Why a lane did not take a task. The payload comes back untouched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum SubmitError<P> {
     /// The lane has as many waiting tasks as it may have.
     #[error("the queue is full: {queued} tasks wait, limit {limit}")]

@@ -3,8 +3,8 @@
 mod sim;
 
 use offloop_core::{
-    Action, Close, Expiry, Instant, LaneConfig, Outcome, Pool, PoolConfig, SubmitError, TaskOptions,
-    limits,
+    Action, Close, Expiry, Instant, LaneConfig, Outcome, Pool, PoolConfig, SubmitError,
+    TaskOptions, limits,
 };
 use sim::{Call, Sim, ms, us};
 

@@ -15,15 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use offloop::arena::{ArenaError, Block, MappedBlock};
 use offloop::frame::{BLOCKS_MAX, INLINE_BYTES_MAX};
 use offloop::{Definition, Payload};
-use pyo3::exceptions::{PyMemoryError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PySlice, PyTuple};
 
 use crate::buffer::SharedBuffer;
 use crate::definitions;
+use crate::error::not_allocated;
 use crate::lifted::{LIFTED, Lifted, Parts};
-use crate::names::{self, Names, call_with_keywords, names, raise};
+use crate::names::{self, Names, call_with_keywords, names};
 
 /// Smaller buffers stay inside the pickle: a block costs a page and two table entries.
 const OUT_OF_BAND_BYTES_MIN: usize = 4 * 1024;
@@ -136,25 +137,13 @@ impl Drop for View {
 }
 
 pub(crate) fn copy_to_block(py: Python<'_>, allocate: &Allocate, bytes: &[u8]) -> PyResult<Block> {
-    let block = allocate(bytes.len() as u64).map_err(|error| arena_error(py, &error))?;
+    let block = allocate(bytes.len() as u64).map_err(|error| not_allocated(py, &error))?;
     if bytes.len() >= DETACHED_COPY_BYTES_MIN {
         py.detach(|| block.write(0, bytes));
     } else {
         block.write(0, bytes);
     }
     Ok(block)
-}
-
-fn arena_error(py: Python<'_>, error: &ArenaError) -> PyErr {
-    match error {
-        ArenaError::Full { .. } => raise(
-            py,
-            "_offloop_worker.exceptions",
-            "QueueFull",
-            &error.to_string(),
-        ),
-        _ => PyMemoryError::new_err(error.to_string()),
-    }
 }
 
 /// A pickle and its buffers.
@@ -202,7 +191,7 @@ impl<'py> Encoded<'py> {
                 in_block: false,
             });
         }
-        let block = allocate(len as u64).map_err(|error| arena_error(py, &error))?;
+        let block = allocate(len as u64).map_err(|error| not_allocated(py, &error))?;
         block.write(0, &prefix);
         block.write(prefix.len() as u64, pickle);
         let mut blocks = vec![block];

@@ -11,7 +11,7 @@ use offloop::{
     Call, CallOptions, Close, Definition, FleetConfig, LaneConfig, Launch, Program, QueuePolicy,
     Runtime, SubmitError, TaskAddress, Unresolved,
 };
-use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -19,8 +19,9 @@ use crate::calls::{self, EncodedCall};
 use crate::codec::Allocate;
 use crate::coroutines;
 use crate::definitions;
+use crate::error::{not_opened, not_submitted};
 use crate::functions::{self, KnownFunction};
-use crate::names::{function, raise};
+use crate::names::function;
 use crate::owner;
 use crate::pending::{self, Pending, Waiter};
 use crate::processes::WorkerProcess;
@@ -181,7 +182,7 @@ impl Lane {
         let lane = home
             .runtime
             .open_lane(start.fleet(py, &home)?, config)
-            .map_err(|error| PyOSError::new_err(error.to_string()))?;
+            .map_err(|error| not_opened(&error))?;
         Ok(Self {
             lane,
             start,
@@ -295,7 +296,7 @@ impl Lane {
 
     /// Why no worker can be started; None while they can.
     fn broken(&self) -> Option<String> {
-        self.lane.broken()
+        self.lane.broken().map(|fault| fault.to_string())
     }
 
     /// Whether a call would not have to wait for room now.
@@ -516,30 +517,19 @@ impl Lane {
                     pending::update(token, |pending| pending.task = task);
                     return Ok(());
                 }
-                Err(SubmitError::Full { call: back, .. }) if may_wait => {
+                Err(
+                    SubmitError::Full { call: back, .. }
+                    | SubmitError::FullBytes { call: back, .. },
+                ) if may_wait => {
                     let waiting = waiting.get_or_insert_with(|| Waiting::begin(&self.home.runtime));
                     while !py.detach(|| self.lane.wait_room(waiting.slice())) {
                         waiting.go_on(py, &self.unresolved)?;
                     }
                     call = *back;
                 }
-                Err(error) => return Err(refusal(py, &error)),
+                Err(error) => return Err(not_submitted(py, &error)),
             }
         }
-    }
-}
-
-fn refusal(py: Python<'_>, error: &SubmitError) -> PyErr {
-    let text = error.to_string();
-    match error {
-        SubmitError::Full { .. } | SubmitError::TooLarge { .. } => {
-            raise(py, "_offloop_worker.exceptions", "QueueFull", &text)
-        }
-        SubmitError::Broken { .. } => raise(py, "offloop._outcomes", "broken", &text),
-        SubmitError::Closed => {
-            PyRuntimeError::new_err("cannot schedule new futures after shutdown")
-        }
-        _ => PyRuntimeError::new_err(format!("{text}: make a new pool in this process")),
     }
 }
 

@@ -12,6 +12,7 @@ mod calls;
 mod codec;
 mod coroutines;
 mod definitions;
+mod error;
 mod event_loop;
 mod files;
 mod forsaking;
@@ -51,6 +52,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(functions::function_statistics, module)?)?;
     module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;
     module.add_function(wrap_pyfunction!(lane::open_tracker_line, module)?)?;
+    module.add_function(wrap_pyfunction!(error::error_samples, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
     module.add_function(wrap_pyfunction!(worker::fork, module)?)?;
     module.add_function(wrap_pyfunction!(worker::work, module)?)?;

@@ -5,6 +5,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::codec::{self, Decoded};
+use crate::error::not_finished;
 use crate::names;
 
 /// The value of an outcome, or the exception that it is.
@@ -16,8 +17,9 @@ pub(crate) fn translate<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<Boun
             blocks,
             ..
         } => (status, payload, blocks),
-        Outcome::Room => return Ok(py.None().into_bound(py)),
-        other => return Err(failure(py, other)),
+        other => {
+            return not_finished(py, &other).map_or_else(|| Ok(py.None().into_bound(py)), Err);
+        }
     };
     if status == Status::Value && payload.is_empty() && blocks.is_none() {
         return Ok(py.None().into_bound(py));
@@ -53,43 +55,4 @@ fn refuse_needs(_numbers: Vec<u32>) -> PyResult<()> {
     Err(PyRuntimeError::new_err(
         "a worker's outcome names definitions",
     ))
-}
-
-/// The exception of a call that no worker finished.
-fn failure(py: Python<'_>, outcome: Outcome) -> PyErr {
-    let build = || -> PyResult<Bound<'_, PyAny>> {
-        let function = |name| names::function(py, "offloop._outcomes", name);
-        match outcome {
-            Outcome::Expired { deadline } => function("expired")?.call1((deadline,)),
-            Outcome::Dropped => function("dropped")?.call0(),
-            Outcome::Broken { reason } => function("broken")?.call1((reason,)),
-            Outcome::Lost {
-                may_have_started,
-                attempts,
-                crash,
-            } => {
-                let crash = crash.map(|crash| {
-                    let (code, signal) = match crash.status {
-                        Some(offloop::ExitStatus::Code(code)) => (Some(code), None),
-                        Some(offloop::ExitStatus::Signal(signal)) => (None, Some(signal)),
-                        None => (None, None),
-                    };
-                    let peak = crash.peak_memory_bytes;
-                    (
-                        crash.pid,
-                        code,
-                        signal,
-                        peak,
-                        crash.stderr_tail,
-                        crash.reason,
-                    )
-                });
-                function("crashed")?.call1((may_have_started, attempts, crash))
-            }
-            Outcome::Returned { .. } | Outcome::Cancelled | Outcome::Room => {
-                unreachable!("handled by the callers")
-            }
-        }
-    };
-    build().map_or_else(|error| error, PyErr::from_value)
 }

@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use offloop::{Owner, Runtime};
 use offloop_sys::clock::monotonic_ns;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::error::not_owned;
 use crate::names;
 use crate::resolving;
 
@@ -120,7 +120,7 @@ fn add(
     drop_closed(py)?;
     let owner = runtime
         .add_patient_owner()
-        .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        .map_err(|error| not_owned(&error))?;
     let fd = owner.event().as_fd().as_raw_fd();
     let timer = owner.timer().map(|timer| timer.as_fd().as_raw_fd());
     let owner = Py::new(

@@ -26,6 +26,7 @@ use offloop_sys::{handshake, process};
 use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
 use crate::call::{Definition, Payload};
 use crate::channel::telling::Told;
+use crate::fault::{Violation, WorkerFault};
 use crate::frame::{
     self, BlockAddress, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_HOLDS_BLOCKS,
     FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
@@ -33,14 +34,6 @@ use crate::frame::{
 use crate::outcome::{ReturnedBlocks, Status};
 use crate::releases::OwedReleases;
 use crate::stderr::Pipe;
-
-/// The worker broke the protocol.
-#[derive(Debug, thiserror::Error)]
-#[error("worker {pid} broke the protocol: {what}")]
-pub(crate) struct Violation {
-    pid: i32,
-    what: String,
-}
 
 /// Why a call was not pushed.
 #[derive(Debug)]
@@ -68,6 +61,19 @@ pub(crate) enum Said {
     Chunk,
     /// It closed its socket.
     End,
+}
+
+impl Said {
+    /// The violation of a worker that said this although something else was due.
+    pub(crate) fn instead_of(&self, instead: &'static str) -> Violation {
+        let said = match self {
+            Self::Hello => "hello",
+            Self::Failed(_) => "that it failed",
+            Self::Chunk => "a chunk",
+            Self::End => "its end",
+        };
+        Violation::Said { said, instead }
+    }
 }
 
 /// A completed call.
@@ -100,7 +106,7 @@ pub(crate) struct Channel {
     pub(crate) dead: bool,
     pub(crate) stderr: Arc<Pipe>,
     /// How it broke the protocol; nothing in its ring is believed any more.
-    pub(crate) violation: Option<String>,
+    pub(crate) violation: Option<Violation>,
     /// It was not ready within this time, and is being killed.
     pub(crate) late: Option<Duration>,
     /// Nobody needs it: it is ended before it is ready, and nothing that it says counts.
@@ -389,7 +395,7 @@ impl Channel {
             let result = match popped {
                 Ok(false) => Ok(None),
                 Ok(true) => self.decode(&buffer).map(Some),
-                Err(corrupt) => Err(self.violation(corrupt.to_string())),
+                Err(corrupt) => Err(corrupt.into()),
             };
             self.buffer = buffer;
             match result? {
@@ -401,7 +407,7 @@ impl Channel {
     }
 
     fn decode(&mut self, bytes: &[u8]) -> Result<Option<Completed>, Violation> {
-        let frame = frame::decode(bytes).map_err(|error| self.violation(error.to_string()))?;
+        let frame = frame::decode(bytes)?;
         let Header {
             kind,
             flags,
@@ -415,21 +421,20 @@ impl Channel {
                 let held = self.held.remove(&sequence);
                 return match held {
                     Some(_) => Ok(None),
-                    None => Err(self.violation(format!("released call {sequence}, not held"))),
+                    None => Err(Violation::NotHeld { sequence }),
                 };
             }
             Kind::Completion => {}
-            kind => return Err(self.violation(frame::FrameError::Direction { kind }.to_string())),
+            kind => return Err(frame::FrameError::Direction { kind }.into()),
         }
         let front = self
             .flights
             .front()
             .filter(|flight| flight.sequence == sequence);
         let Some(task) = front.map(|flight| flight.task) else {
-            return Err(self.violation(format!("call {sequence} is not the one it runs")));
+            return Err(Violation::NotRunning { sequence });
         };
-        let status = Status::from_byte(detail)
-            .ok_or_else(|| self.violation(format!("unknown status {detail}")))?;
+        let status = Status::from_byte(detail).ok_or(Violation::Status { status: detail })?;
         let mut blocks = Vec::with_capacity(frame.blocks.len());
         for address in frame.blocks {
             blocks.push(self.result_block(address)?);
@@ -453,32 +458,24 @@ impl Channel {
         while !self.results.contains(address.chunk) {
             match self.try_message() {
                 Ok(Some(Said::Chunk)) => {}
-                Ok(Some(said)) => return Err(self.violation(format!("said {said:?} instead"))),
+                Ok(Some(said)) => return Err(said.instead_of("instead of a chunk")),
                 Ok(None) => {
-                    let what = format!("chunk {} was never passed", address.chunk);
-                    return Err(self.violation(what));
+                    let chunk = address.chunk;
+                    return Err(Violation::NoChunk { chunk });
                 }
-                Err(error) => return Err(self.violation(error.to_string())),
+                Err(source) => return Err(Violation::Socket { source }),
             }
         }
-        self.results
-            .block(address)
-            .ok_or_else(|| self.violation(format!("no block {address:?} in its arena")))
-    }
-
-    fn violation(&self, what: String) -> Violation {
-        Violation {
-            pid: self.pid,
-            what,
-        }
+        let block = self.results.block(address);
+        block.ok_or(Violation::NoBlock { address })
     }
 
     /// Why it was ended, when it did not end by itself.
-    pub(crate) fn why_ended(&mut self) -> Option<String> {
-        let late = self.late;
-        let late = || late.map(|limit| format!("was not ready within {limit:?}"));
-        let closed = || self.closed.then(|| "closed its channel".into());
-        self.violation.take().or_else(late).or_else(closed)
+    pub(crate) fn why_ended(&mut self) -> Option<WorkerFault> {
+        let late = self.late.map(|limit| WorkerFault::NotReady { limit });
+        let closed = self.closed.then_some(WorkerFault::ClosedChannel);
+        let violation = self.violation.take().map(WorkerFault::Violation);
+        violation.or(late).or(closed)
     }
 
     /// The next message of the worker, if there is one.

@@ -23,9 +23,10 @@ use offloop_sys::handshake;
 use crate::arena::Arena;
 use crate::call::{Definition, Payload};
 use crate::channel::Channel;
+use crate::fault::{Crash, Fault};
 use crate::fleet::burial::Dying;
 use crate::launch::Launch;
-use crate::outcome::{Crash, Outcome};
+use crate::outcome::{Finished, Outcome};
 use crate::owners::Owners;
 use crate::releases::Releases;
 use crate::zygote::Zygote;
@@ -70,7 +71,8 @@ pub(crate) struct Fleet {
     pub(crate) wanted: VecDeque<WorkerId>,
     /// Descriptors for the supervisor to watch, or to watch no more.
     pub(crate) watch: Vec<Watch>,
-    pub(crate) broken: Option<String>,
+    /// Why its workers cannot be started, for as long as none has been since.
+    pub(crate) broken: Option<Arc<Fault>>,
     /// What the program has changed of its surroundings since `launch` described it.
     surroundings: Option<Arc<Definition>>,
     /// The program is not any more what it was when these workers began: none is kept warm.
@@ -82,7 +84,7 @@ pub(crate) struct Fleet {
     backlog_shown: bool,
     /// Completions may lie there that nobody will announce; the next full drain takes them.
     pub(crate) unannounced: bool,
-    last_crash: Option<Crash>,
+    last_crash: Option<Arc<Crash>>,
     pub(crate) lanes: Vec<LaneId>,
     /// Lanes that nobody submits to any more, and that may still have calls.
     pub(crate) abandoned: Vec<LaneId>,
@@ -248,13 +250,39 @@ impl Fleet {
     }
 
     /// No worker of this fleet will ever run: every call of every lane ends.
-    pub(crate) fn break_lanes(&mut self, desk: &mut Desk<'_>, reason: String) {
-        self.broken = Some(reason);
+    pub(crate) fn break_lanes(&mut self, desk: &mut Desk<'_>, fault: Fault) {
+        self.broken = Some(Arc::new(fault));
         self.given_up = true;
         for lane in self.lanes.clone() {
             self.pool.break_lane(desk.now, lane);
         }
         self.run_actions(desk);
+    }
+
+    /// Nothing drives the fleet any more: its processes are ended, and its calls end at once.
+    pub(crate) fn give_up(&mut self, desk: &mut Desk<'_>, fault: &Arc<Fault>) {
+        self.broken = Some(Arc::clone(fault));
+        self.given_up = true;
+        self.wanted.clear();
+        self.watch.clear();
+        self.dying.clear();
+        // What cannot be killed ends with the lifeline.
+        let _ = self.kill_all();
+        for (task, decision) in self.pool.abandon() {
+            self.finish(desk, decision, task);
+        }
+        for (_, owner, token) in std::mem::take(&mut self.room_waiters) {
+            let outcome = Outcome::Room;
+            let any_thread = false;
+            desk.owners.deliver(
+                owner,
+                Finished {
+                    token,
+                    any_thread,
+                    outcome,
+                },
+            );
+        }
     }
 
     /// Ends every process at once; nothing of the fleet is used afterwards.

@@ -13,6 +13,7 @@ use offloop_core::{Close, LaneConfig, LaneId, LaneStatistics, TaskId, TaskOption
 use offloop_sys::fork;
 
 use crate::call::{Call, CallOptions, SubmitError, TaskAddress, refuse};
+use crate::fault::Fault;
 use crate::fleet::{Desk, Fleet, Task};
 use crate::launch::FleetConfig;
 use crate::runtime::{Shared, State, WARM_FLEETS_MAX};
@@ -72,6 +73,9 @@ impl Lane {
         let state = &mut *guard;
         let mut places = self.places();
         let Place { fleet, lane } = places.now;
+        if state.failed.is_some() {
+            return;
+        }
         let Some(old) = state.fleets.get(&fleet) else {
             return;
         };
@@ -129,6 +133,10 @@ impl Lane {
         if state.stop {
             return Err(SubmitError::Closed);
         }
+        if let Some(fault) = &state.failed {
+            let fault = Arc::clone(fault);
+            return Err(SubmitError::Broken { fault });
+        }
         let place = self.places().now;
         let Some((fleet, mut desk)) = state.desk(&self.shared, place.fleet) else {
             return Err(SubmitError::Closed);
@@ -161,7 +169,7 @@ impl Lane {
         if result.is_ok() {
             desk.owners.count_unfinished(owner);
         }
-        let result = result.map_err(|error| refuse(error, fleet.broken.as_deref()));
+        let result = result.map_err(|error| refuse(error, fleet.broken.as_ref()));
         fleet.run_actions(&mut desk);
         if fleet.pool.queued() > 0 {
             // All workers have their fill; make room with what they have completed since.
@@ -200,9 +208,15 @@ impl Lane {
 
     /// Why no worker of the lane can be started; `None` while they can.
     #[must_use]
-    pub fn broken(&self) -> Option<String> {
-        self.with_fleet(|_, fleet, _| fleet.broken.clone().filter(|_| fleet.has_given_up()))
-            .flatten()
+    pub fn broken(&self) -> Option<Arc<Fault>> {
+        if self.is_forked() {
+            return None;
+        }
+        let failed = self.shared.lock().failed.clone();
+        failed.or_else(|| {
+            self.with_fleet(|_, fleet, _| fleet.broken.clone().filter(|_| fleet.has_given_up()))
+                .flatten()
+        })
     }
 
     /// Takes no more calls; what is queued runs or is cancelled, as `how` says.

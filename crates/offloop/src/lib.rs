@@ -16,6 +16,9 @@ pub mod arena;
 mod call;
 mod channel;
 mod crew;
+#[cfg(feature = "test-doors")]
+mod doors;
+mod fault;
 mod fleet;
 pub mod frame;
 mod lane;
@@ -32,13 +35,16 @@ mod unresolved;
 pub mod worker;
 mod zygote;
 
-pub use call::{Call, CallOptions, Definition, LaneError, Payload, SubmitError, TaskAddress};
+pub use call::{
+    Call, CallOptions, Definition, LaneError, OwnerError, Payload, SubmitError, TaskAddress,
+};
 pub use crew::{After, Taken, Turn};
+pub use fault::{Crash, Fault, Violation, WorkerFault};
 pub use lane::Lane;
 pub use launch::{FleetConfig, Launch};
 pub use offloop_core::{Close, LaneConfig, LaneStatistics, QueuePolicy};
 pub use offloop_sys::process::{ExitStatus, Program};
-pub use outcome::{Crash, Finished, Outcome, ReturnedBlocks, Status};
+pub use outcome::{Finished, Outcome, ReturnedBlocks, Status};
 pub use owners::{Fetching, Owner};
 pub use roster::CREW_MAX;
 pub use runtime::Runtime;

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use offloop_sys::process::ExitStatus;
-
 use crate::arena::MappedBlock;
+use crate::fault::{Crash, Fault};
 
 /// What the worker said of a call that it finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,21 +35,6 @@ impl Status {
         .into_iter()
         .find(|status| *status as u8 == byte)
     }
-}
-
-/// A worker that ended while it ran a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Crash {
-    /// Its process id.
-    pub pid: i32,
-    /// How it ended; `None` when nobody could tell.
-    pub status: Option<ExitStatus>,
-    /// Most memory that it held, in bytes; `None` when nobody could tell.
-    pub peak_memory_bytes: Option<u64>,
-    /// The end of what it wrote to its standard error.
-    pub stderr_tail: String,
-    /// What broke, when it was not the process itself that ended.
-    pub reason: Option<String>,
 }
 
 /// Blocks of a result, which the worker keeps until this is dropped.
@@ -102,7 +86,7 @@ pub enum Outcome {
         /// How many times it was tried.
         attempts: u32,
         /// What is known of the worker.
-        crash: Option<Crash>,
+        crash: Option<Arc<Crash>>,
     },
     /// A full queue made room for a newer call.
     Dropped,
@@ -111,7 +95,7 @@ pub enum Outcome {
     /// The lane cannot start workers.
     Broken {
         /// Why.
-        reason: String,
+        fault: Arc<Fault>,
     },
 }
 

@@ -21,8 +21,9 @@ use offloop_sys::segment::OWNERS_MAX;
 use offloop_sys::{clock, fork, handshake, memory};
 
 use crate::arena::{Arena, ArenaError, Block};
-use crate::call::{Definition, LaneError, Numbers, Payload};
+use crate::call::{Definition, LaneError, Numbers, OwnerError, Payload};
 use crate::crew::Crew;
+use crate::fault::Fault;
 use crate::fleet::{Desk, Fleet, REPLY_BOUND};
 use crate::frame::NEEDS_MAX;
 use crate::lane::{Lane, Place};
@@ -50,9 +51,9 @@ pub(crate) fn now() -> Instant {
 }
 
 pub(crate) struct State {
-    /// By number; a number is never given again, so a late message reaches nobody else.
+    /// By number; one is given again only after four billion others.
     pub(crate) fleets: BTreeMap<u32, Fleet>,
-    fleets_made: u32,
+    last_fleet: u32,
     pub(crate) owners: Owners,
     /// When the supervisor wakes by itself.
     pub(crate) planned: Option<Instant>,
@@ -63,7 +64,11 @@ pub(crate) struct State {
     pub(crate) supervisor_ended: bool,
     started: bool,
     waiters: u32,
-    failed: Option<String>,
+    /// Why the supervisor is gone; nothing drives the fleets then.
+    pub(crate) failed: Option<Arc<Fault>>,
+    /// The supervisor panics at its next event.
+    #[cfg(feature = "test-doors")]
+    pub(crate) panics: bool,
     /// A line that the supervisor is to watch.
     pub(crate) tracker_line: Option<TrackerLine>,
 }
@@ -150,16 +155,22 @@ impl Shared {
         }
     }
 
-    /// The supervisor cannot go on: every call ends with the reason.
-    pub(crate) fn fail(&self, reason: &str) {
+    /// The supervisor cannot go on: every call ends with the reason, now and later.
+    ///
+    /// It may have panicked in the middle of a decision, so what the fleets hold is not believed.
+    pub(crate) fn fail(&self, fault: Fault) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        state.failed = Some(reason.into());
+        let fault = Arc::new(fault);
+        // First, so that later calls are refused whatever becomes of the rest.
+        state.failed = Some(Arc::clone(&fault));
         for number in state.fleets.keys().copied().collect::<Vec<_>>() {
             if let Some((fleet, mut desk)) = state.desk(self, number) {
-                fleet.break_lanes(&mut desk, reason.into());
+                fleet.give_up(&mut desk, &fault);
             }
         }
+        // Nobody will look for loops that are stuck.
+        state.owners.hand_over_all();
         self.changed.notify_all();
     }
 }
@@ -209,10 +220,7 @@ impl State {
         };
         let number = match self.fleets.values().find(usable) {
             Some(fleet) => fleet.number,
-            None => {
-                self.fleets_made += 1;
-                self.fleets_made
-            }
+            None => self.next_fleet(),
         };
         let fleet = self.fleets.entry(number).or_insert_with(|| {
             let config = PoolConfig {
@@ -231,6 +239,21 @@ impl State {
             fleet: number,
             lane,
         }
+    }
+
+    /// A number that no fleet has; 0 is nobody's.
+    fn next_fleet(&mut self) -> u32 {
+        loop {
+            self.last_fleet = self.last_fleet.wrapping_add(1);
+            if self.last_fleet != 0 && !self.fleets.contains_key(&self.last_fleet) {
+                return self.last_fleet;
+            }
+        }
+    }
+
+    #[cfg(feature = "test-doors")]
+    pub(crate) fn skip_fleets(&mut self, count: u32) {
+        self.last_fleet = self.last_fleet.wrapping_add(count);
     }
 
     /// Lets go of fleets that no lane uses: the most recent ones stay warm for a while, the others
@@ -372,7 +395,7 @@ impl Runtime {
         Ok(Self(Arc::new(Shared {
             state: Mutex::new(State {
                 fleets: BTreeMap::new(),
-                fleets_made: 0,
+                last_fleet: 0,
                 owners,
                 planned: None,
                 reply_bound: REPLY_BOUND,
@@ -382,6 +405,8 @@ impl Runtime {
                 started: false,
                 waiters: 0,
                 failed: None,
+                #[cfg(feature = "test-doors")]
+                panics: false,
                 tracker_line: None,
             }),
             changed: Condvar::new(),
@@ -479,8 +504,8 @@ impl Runtime {
     /// A new owner, usually one for each event loop.
     ///
     /// # Errors
-    /// `LaneError`.
-    pub fn add_owner(&self) -> Result<Owner, LaneError> {
+    /// `OwnerError`.
+    pub fn add_owner(&self) -> Result<Owner, OwnerError> {
         self.add(false)
     }
 
@@ -488,12 +513,12 @@ impl Runtime {
     /// the owner of several completions at once, a quarter of a millisecond after the first.
     ///
     /// # Errors
-    /// `LaneError`.
-    pub fn add_patient_owner(&self) -> Result<Owner, LaneError> {
+    /// `OwnerError`.
+    pub fn add_patient_owner(&self) -> Result<Owner, OwnerError> {
         self.add(true)
     }
 
-    fn add(&self, patient: bool) -> Result<Owner, LaneError> {
+    fn add(&self, patient: bool) -> Result<Owner, OwnerError> {
         let mut state = self.0.lock();
         let slots = &mut state.owners.slots;
         let free = slots
@@ -501,7 +526,7 @@ impl Runtime {
             .position(|slot| !slot.open && slot.unfinished == 0 && slot.timer.is_some() == patient);
         let free = free.unwrap_or(slots.len());
         if free >= OWNERS_MAX {
-            return Err(LaneError::Owners {
+            return Err(OwnerError::TooMany {
                 count: free,
                 limit: OWNERS_MAX,
             });

@@ -8,8 +8,8 @@
 
 use crate::limits::START_CHECK_MIN;
 use crate::pool::{Pool, task_key};
-use crate::task::{Phase, StopReason};
 use crate::slab::Slab;
+use crate::task::{Phase, StopReason};
 use crate::timers::Timers;
 use crate::worker::WorkerState;
 use crate::{Action, Expiry, Instant, Outcome, TaskId};

@@ -3,11 +3,13 @@
 //! Invariants: an action is carried out, or answered with its refusal, before the next is taken.
 
 use std::io;
+use std::sync::Arc;
 
 use offloop_core::{Action, Expiry, Instant, LaneId, Outcome as Decision, TaskId, WorkerId};
 use offloop_sys::handshake;
 
 use crate::channel::{Channel, PushedCall};
+use crate::fault::Fault;
 use crate::fleet::{Desk, Fleet, Task};
 use crate::outcome::{Finished, Outcome};
 
@@ -130,7 +132,7 @@ impl Fleet {
         }
     }
 
-    fn finish(&mut self, desk: &mut Desk<'_>, decision: Decision, task: Task) {
+    pub(super) fn finish(&mut self, desk: &mut Desk<'_>, decision: Decision, task: Task) {
         let outcome = match decision {
             Decision::Completed => task.outcome.unwrap_or(Outcome::Lost {
                 may_have_started: true,
@@ -151,10 +153,7 @@ impl Fleet {
             },
             Decision::Dropped => Outcome::Dropped,
             Decision::Broken => Outcome::Broken {
-                reason: self
-                    .broken
-                    .clone()
-                    .unwrap_or_else(|| "its workers were terminated".into()),
+                fault: self.why_broken(),
             },
         };
         let (token, any_thread) = (task.token, task.any_thread);
@@ -166,6 +165,15 @@ impl Fleet {
                 outcome,
             },
         );
+    }
+
+    /// Why calls end as broken.
+    fn why_broken(&self) -> Arc<Fault> {
+        match &self.broken {
+            Some(fault) => Arc::clone(fault),
+            None if self.pool.is_broken() => Arc::new(Fault::GivenUp),
+            None => Arc::new(Fault::Terminated),
+        }
     }
 
     /// Tells those who wait for room in `lane` that there may be some. All of them: whoever comes

@@ -7,6 +7,7 @@ use offloop_core::{WorkerId, limits};
 use offloop_sys::{handshake, process};
 
 use crate::channel::{Completed, Said, returned_blocks};
+use crate::fault::{Fault, Violation};
 use crate::fleet::{Desk, Fleet, Watch};
 use crate::outcome::Outcome;
 use crate::releases::Lease;
@@ -33,7 +34,7 @@ impl Fleet {
                 Ok(Some(completed)) => self.complete(desk, worker, completed),
                 Ok(None) => return false,
                 Err(violation) => {
-                    channel.violation = Some(violation.to_string());
+                    channel.violation = Some(violation);
                     self.kill(worker);
                     return false;
                 }
@@ -104,12 +105,13 @@ impl Fleet {
                     self.greet(desk, worker);
                 }
                 Ok(Some(Said::Failed(_))) if channel.unwanted => {}
-                Ok(Some(Said::Failed(reason))) if !channel.greeted => {
-                    self.break_lanes(desk, reason);
+                Ok(Some(Said::Failed(text))) if !channel.greeted => {
+                    let pid = channel.pid;
+                    self.break_lanes(desk, Fault::BeginFailed { pid, text });
                     return;
                 }
                 Ok(Some(said @ (Said::Hello | Said::Failed(_)))) => {
-                    channel.violation = Some(format!("said {said:?} after its hello"));
+                    channel.violation = Some(said.instead_of("after its hello"));
                     self.watch.push(Watch::Quiet(worker));
                     self.kill(worker);
                     return;
@@ -130,8 +132,8 @@ impl Fleet {
                     self.watch.push(Watch::Quiet(worker));
                     return;
                 }
-                Err(error) => {
-                    channel.violation = Some(error.to_string());
+                Err(source) => {
+                    channel.violation = Some(Violation::Socket { source });
                     self.watch.push(Watch::Quiet(worker));
                     self.kill(worker);
                     return;

@@ -199,7 +199,7 @@ impl Fixture {
     }
 
     /// Waits until the call is lost, with what is known of its worker, and its attempts.
-    pub fn crash(&mut self, ticket: Ticket) -> (Crash, u32) {
+    pub fn crash(&mut self, ticket: Ticket) -> (Arc<Crash>, u32) {
         match self.outcome(ticket) {
             Outcome::Lost {
                 may_have_started: true,
