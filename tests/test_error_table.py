@@ -22,7 +22,7 @@ ENUMS = (
     "Violation",
 )
 
-NO_ERRORS = {"Outcome::Returned", "Outcome::Cancelled", "Outcome::Room"}
+NO_ERRORS = {"Outcome::Returned", "Outcome::Cancelled"}
 TOLD_AS_ITS_VARIANTS = {"WorkerFault::Violation"}
 
 NEW_POOL = "the lane belongs to the process that this one was forked from: make a new pool"
@@ -75,7 +75,7 @@ TABLE = {
     "Violation::Said": (offloop.WorkerCrashed, "said hello after its hello"),
     "Violation::Socket": (offloop.WorkerCrashed, f"its socket: {DENIED}"),
     "Outcome::Expired": (offloop.DeadlineExceeded, "did not end within its timeout"),
-    "Outcome::Lost": (offloop.WorkerCrashed, "the worker process ended while it ran this call"),
+    "Outcome::Lost": (offloop.WorkerCrashed, "was ended by SIGKILL while it ran this call"),
     "Outcome::Dropped": (offloop.TaskDropped, "the queue was full"),
     "Outcome::Broken": (BrokenProcessPool, "its workers were terminated"),
 }

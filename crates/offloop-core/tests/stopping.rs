@@ -6,7 +6,7 @@ use offloop_core::{
     Action, Close, Expiry, Instant, LaneConfig, Outcome, Pool, PoolConfig, SubmitError,
     TaskOptions, limits,
 };
-use sim::{Call, Sim, ms, us};
+use sim::{COMPLETED, Call, Sim, ms, us};
 
 // Cancels and time limits.
 
@@ -84,7 +84,7 @@ fn a_kill_hits_only_the_call_that_would_not_stop() {
     sim.run_to_end();
     assert_eq!(sim.outcome(deaf), Some(Outcome::Cancelled));
     for task in behind {
-        assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+        assert_eq!(sim.outcome(task), Some(COMPLETED));
     }
 }
 
@@ -101,7 +101,7 @@ fn a_value_that_arrives_after_the_cancel_does_not_change_the_outcome() {
     sim.cancel(late);
     sim.run_until_finished(late);
     assert_eq!(sim.outcome(late), Some(Outcome::Cancelled));
-    assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+    assert_eq!(sim.outcome(task), Some(COMPLETED));
 }
 
 #[test]
@@ -157,10 +157,10 @@ fn the_run_time_counts_from_the_start_of_the_call() {
     let in_time = sim.submit_with(Call::Return(ms(8)), limited);
     let too_long = sim.submit_with(Call::Hang, limited);
     sim.run_until_finished(too_long);
-    assert_eq!(sim.outcome(slow), Some(Outcome::Completed));
+    assert_eq!(sim.outcome(slow), Some(COMPLETED));
     assert_eq!(
         sim.outcome(in_time),
-        Some(Outcome::Completed),
+        Some(COMPLETED),
         "waiting is not running"
     );
     assert_eq!(
@@ -216,7 +216,7 @@ fn a_lane_that_is_killed_waits_for_no_grace() {
 #[test]
 fn an_abandoned_pool_ends_every_task_once_and_takes_no_more() {
     let now = Instant::from_nanos(1);
-    let mut pool = Pool::new(PoolConfig::default());
+    let mut pool: Pool<&str> = Pool::new(PoolConfig::default());
     let lane = pool.open_lane(LaneConfig::new(1));
     let options = TaskOptions {
         deadline: Some(now.saturating_add(ms(1))),
@@ -239,8 +239,8 @@ fn an_abandoned_pool_ends_every_task_once_and_takes_no_more() {
     ];
     assert_eq!(ended, expected);
     // What comes late has no effect.
-    pool.handle_completion(now, worker, running, ms(1));
-    pool.handle_worker_exit(now, worker, Some(running));
+    pool.handle_completion(now, worker, running, ms(1), ());
+    pool.handle_worker_exit(now, worker, Some(running), ());
     pool.handle_timeout(now.saturating_add(ms(10)));
     assert!(!pool.cancel(now, running));
     assert!(pool.poll_action().is_none() && pool.poll_timeout().is_none());

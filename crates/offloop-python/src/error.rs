@@ -62,7 +62,7 @@ pub(crate) fn not_allocated(py: Python<'_>, error: &ArenaError) -> PyErr {
 pub(crate) fn not_finished(py: Python<'_>, outcome: &Outcome) -> Option<PyErr> {
     let function = |name| function(py, "offloop._outcomes", name);
     let built = match outcome {
-        Outcome::Returned { .. } | Outcome::Cancelled | Outcome::Room => return None,
+        Outcome::Returned(_) | Outcome::Cancelled => return None,
         Outcome::Expired { deadline } => {
             function("expired").and_then(|expired| expired.call1((*deadline,)))
         }
@@ -73,7 +73,7 @@ pub(crate) fn not_finished(py: Python<'_>, outcome: &Outcome) -> Option<PyErr> {
             attempts,
             crash,
         } => {
-            let crash = crash.as_deref().map(told);
+            let crash = told(crash);
             function("crashed")
                 .and_then(|crashed| crashed.call1((*may_have_started, *attempts, crash)))
         }

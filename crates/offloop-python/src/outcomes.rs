@@ -1,6 +1,6 @@
 //! What became of a call, in Python's terms: its value, or the exception that it is.
 
-use offloop::{Outcome, Status};
+use offloop::{Outcome, Returned, Status};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -8,19 +8,24 @@ use crate::codec::{self, Decoded};
 use crate::error::not_finished;
 use crate::names;
 
-/// The value of an outcome, or the exception that it is.
+/// The value of an outcome, or the exception that it is. A cancelled call has neither: its future
+/// is cancelled, too.
 pub(crate) fn translate<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<Bound<'py, PyAny>> {
-    let (status, payload, blocks) = match outcome {
-        Outcome::Returned {
-            status,
-            payload,
-            blocks,
-            ..
-        } => (status, payload, blocks),
+    match outcome {
+        Outcome::Returned(returned) => decode(py, returned),
         other => {
-            return not_finished(py, &other).map_or_else(|| Ok(py.None().into_bound(py)), Err);
+            Err(not_finished(py, &other).unwrap_or_else(|| PyRuntimeError::new_err("cancelled")))
         }
-    };
+    }
+}
+
+fn decode(py: Python<'_>, returned: Returned) -> PyResult<Bound<'_, PyAny>> {
+    let Returned {
+        status,
+        payload,
+        blocks,
+        ..
+    } = returned;
     if status == Status::Value && payload.is_empty() && blocks.is_none() {
         return Ok(py.None().into_bound(py));
     }
@@ -33,7 +38,7 @@ pub(crate) fn translate<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<Boun
     };
     let decoded = codec::decode(py, &received, lease.as_ref(), &mut refuse_needs)
         .and_then(Decoded::into_value);
-    let build = |name: &str, value: Bound<'py, PyAny>| {
+    let build = |name: &str, value: Bound<'_, PyAny>| {
         let built = names::function(py, "offloop._outcomes", name).and_then(|f| f.call1((value,)));
         built.map_or_else(|error| error, PyErr::from_value)
     };

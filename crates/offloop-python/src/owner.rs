@@ -37,12 +37,12 @@ impl LoopOwner {
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let begun = monotonic_ns();
         let mut fetching = self.owner.fetch();
-        let mut finished = Vec::with_capacity(BATCH);
+        let mut notices = Vec::with_capacity(BATCH);
         loop {
-            let more = fetching.next(BATCH, &mut finished);
+            let more = fetching.next(BATCH, &mut notices);
             let mut first_error = None;
-            for finished in finished.drain(..) {
-                if let Err(error) = resolving::resolve(py, finished, Some(&self.owner)) {
+            for notice in notices.drain(..) {
+                if let Err(error) = resolving::resolve(py, notice, Some(&self.owner)) {
                     // One that raises does not keep the others from theirs.
                     first_error.get_or_insert(error);
                 }

@@ -65,14 +65,14 @@ pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
     });
     // What nobody came to resolve, such as calls that an interrupt has cut short. Callbacks run
     // only if none has been left behind.
-    let mut finished = Vec::new();
-    runtime.resolver().drain(usize::MAX, &mut finished);
+    let mut notices = Vec::new();
+    runtime.resolver().drain(usize::MAX, &mut notices);
     let mut resolved = Ok(());
-    for finished in finished {
+    for notice in notices {
         resolved = resolved.and(if left == 0 {
-            resolving::resolve(py, finished, None)
+            resolving::resolve(py, notice, None)
         } else {
-            resolving::resolve_quietly(py, finished)
+            resolving::resolve_quietly(py, notice)
         });
     }
     if left > 0 {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use offloop_sys::{fork, socket};
 
-use crate::outcome::Finished;
+use crate::notice::Notice;
 use crate::owners::Owners;
 use crate::roster::{Next, Relief};
 use crate::runtime::{RESOLVER, Runtime, Shared, State};
@@ -61,12 +61,10 @@ impl State {
             return None;
         }
         let mailbox = &self.owners.slots[usize::from(RESOLVER)].mailbox;
-        mailbox
-            .iter()
-            .position(|finished| is_wanted(finished.token))
+        mailbox.iter().position(|notice| is_wanted(notice.token))
     }
 
-    fn take_stranded(&mut self, is_wanted: impl Fn(u64) -> bool) -> Option<Finished> {
+    fn take_stranded(&mut self, is_wanted: impl Fn(u64) -> bool) -> Option<Notice> {
         let index = self.find_stranded(is_wanted)?;
         let mailbox = &mut self.owners.slots[usize::from(RESOLVER)].mailbox;
         mailbox.remove(index)
@@ -117,8 +115,8 @@ pub enum After {
 /// What [`Turn::take`] found.
 #[derive(Debug)]
 pub enum Taken {
-    /// The next outcome.
-    Outcome(Finished),
+    /// The next notice.
+    Notice(Notice),
     /// None; the owner's event tells of the next one.
     Nothing,
     /// Another thread has the turn now.
@@ -181,7 +179,7 @@ impl Turn {
 
     fn take_from(&self, state: &mut State) -> Taken {
         let slot = &mut state.owners.slots[usize::from(RESOLVER)];
-        let Some(finished) = slot.mailbox.pop_front() else {
+        let Some(notice) = slot.mailbox.pop_front() else {
             slot.told = false;
             state.owners.crew.rest();
             return Taken::Nothing;
@@ -191,7 +189,7 @@ impl Turn {
         if more {
             state.owners.watch_crew();
         }
-        Taken::Outcome(finished)
+        Taken::Notice(notice)
     }
 
     fn is_forked(&self) -> bool {
@@ -356,7 +354,7 @@ impl Runtime {
     /// For one who waits for certain outcomes, when every thread of a full crew is with one: takes
     /// the first that `is_wanted` by its token. To be called again after a while.
     #[must_use]
-    pub fn take_stranded(&self, is_wanted: impl Fn(u64) -> bool) -> Option<Finished> {
+    pub fn take_stranded(&self, is_wanted: impl Fn(u64) -> bool) -> Option<Notice> {
         if self.is_forked() {
             return None;
         }
@@ -371,7 +369,7 @@ impl Runtime {
         limit: Duration,
         token: u64,
         is_over: impl Fn() -> bool,
-    ) -> Option<Finished> {
+    ) -> Option<Notice> {
         let state = self.0.lock();
         self.0.wait_until(state, limit, |state| {
             is_over() || state.find_stranded(|other| other == token).is_some()

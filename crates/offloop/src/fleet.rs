@@ -26,7 +26,8 @@ use crate::channel::Channel;
 use crate::fault::{Crash, Fault};
 use crate::fleet::burial::Dying;
 use crate::launch::Launch;
-use crate::outcome::{Finished, Outcome};
+use crate::notice::{News, Notice};
+use crate::outcome::Returned;
 use crate::owners::Owners;
 use crate::releases::Releases;
 use crate::zygote::Zygote;
@@ -48,7 +49,6 @@ pub(crate) struct Task {
     pub(crate) needs: Vec<Arc<Definition>>,
     pub(crate) payload: Payload,
     pub(crate) surroundings: Option<Arc<Definition>>,
-    pub(crate) outcome: Option<Outcome>,
 }
 
 /// What the fleet needs of the rest of the runtime.
@@ -64,7 +64,7 @@ pub(crate) struct Fleet {
     pub(crate) number: u32,
     pub(crate) launch: Launch,
     pub(crate) start_timeout: Duration,
-    pub(crate) pool: Pool<Task>,
+    pub(crate) pool: Pool<Task, Returned, Arc<Crash>>,
     pub(crate) zygote: Option<Zygote>,
     pub(crate) zygote_lifeline: Option<Arc<ForkGuarded>>,
     /// Workers that the pool asked for; the supervisor makes them.
@@ -84,7 +84,6 @@ pub(crate) struct Fleet {
     backlog_shown: bool,
     /// Completions may lie there that nobody will announce; the next full drain takes them.
     pub(crate) unannounced: bool,
-    last_crash: Option<Arc<Crash>>,
     pub(crate) lanes: Vec<LaneId>,
     /// Lanes that nobody submits to any more, and that may still have calls.
     pub(crate) abandoned: Vec<LaneId>,
@@ -120,7 +119,6 @@ impl Fleet {
             dying: Vec::new(),
             backlog_shown: false,
             unannounced: false,
-            last_crash: None,
             lanes: Vec::new(),
             abandoned: Vec::new(),
             room_waiters: VecDeque::new(),
@@ -272,16 +270,14 @@ impl Fleet {
             self.finish(desk, decision, task);
         }
         for (_, owner, token) in std::mem::take(&mut self.room_waiters) {
-            let outcome = Outcome::Room;
             let any_thread = false;
-            desk.owners.deliver(
-                owner,
-                Finished {
-                    token,
-                    any_thread,
-                    outcome,
-                },
-            );
+            let news = News::Room;
+            let notice = Notice {
+                token,
+                any_thread,
+                news,
+            };
+            desk.owners.deliver(owner, notice);
         }
     }
 

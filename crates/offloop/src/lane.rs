@@ -153,7 +153,6 @@ impl Lane {
             needs: call.needs,
             payload: call.payload,
             surroundings: call.surroundings,
-            outcome: None,
         };
         let options = TaskOptions {
             deadline: options
@@ -235,7 +234,7 @@ impl Lane {
             .unwrap_or(true)
     }
 
-    /// Posts [`Outcome::Room`](crate::Outcome::Room) under `token` to `owner` once a call may find
+    /// Posts [`News::Room`](crate::News::Room) under `token` to `owner` once a call may find
     /// room. A hint: another may be faster, so the caller tries again and waits again.
     pub fn notify_room(&self, owner: u8, token: u64) {
         self.with_fleet(|lane, fleet, desk| {

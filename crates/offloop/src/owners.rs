@@ -15,7 +15,7 @@ use offloop_sys::event::{Event, Timer};
 use offloop_sys::fork;
 
 use crate::fleet::Fleet;
-use crate::outcome::{Finished, Outcome};
+use crate::notice::{News, Notice};
 use crate::roster::Roster;
 use crate::runtime::{RESOLVER, Shared, State};
 
@@ -23,7 +23,7 @@ pub(crate) struct OwnerState {
     pub(crate) event: Arc<Event>,
     /// Announces what need not be fetched at once; only for a patient owner.
     pub(crate) timer: Option<Arc<Timer>>,
-    pub(crate) mailbox: VecDeque<Finished>,
+    pub(crate) mailbox: VecDeque<Notice>,
     pub(crate) told: bool,
     /// It is fetching now: what comes meanwhile, it takes along.
     here: bool,
@@ -114,24 +114,24 @@ impl Owners {
     }
 
     /// Posts the end of one of the owner's calls.
-    pub(crate) fn post(&mut self, owner: u8, finished: Finished) {
+    pub(crate) fn post(&mut self, owner: u8, notice: Notice) {
         if let Some(slot) = self.slots.get_mut(usize::from(owner)) {
             slot.unfinished = slot.unfinished.saturating_sub(1);
         }
-        self.deliver(owner, finished);
+        self.deliver(owner, notice);
     }
 
     /// Puts something into the owner's mailbox, and tells it.
-    pub(crate) fn deliver(&mut self, owner: u8, finished: Finished) {
+    pub(crate) fn deliver(&mut self, owner: u8, notice: Notice) {
         // An owner that is gone has nobody left who waits, unless any thread may resolve.
         let index = match self.slots.get(usize::from(owner)) {
             Some(slot) if slot.open => owner,
-            _ if finished.any_thread => RESOLVER,
+            _ if notice.any_thread => RESOLVER,
             _ => return,
         };
-        let any_thread = finished.any_thread;
+        let any_thread = notice.any_thread;
         if let Some(slot) = self.slots.get_mut(usize::from(index)) {
-            slot.mailbox.push_back(finished);
+            slot.mailbox.push_back(notice);
             let comes = slot.here || index == RESOLVER;
             slot.may_leave |= any_thread && slot.here;
             if !slot.told {
@@ -174,16 +174,14 @@ impl Owners {
 
     fn hand_over(&mut self, index: u8) {
         let slot = &mut self.slots[usize::from(index)];
-        if !slot.mailbox.iter().any(|finished| finished.any_thread) {
+        if !slot.mailbox.iter().any(|notice| notice.any_thread) {
             return;
         }
-        let (free, kept): (VecDeque<_>, VecDeque<_>) = slot
-            .mailbox
-            .drain(..)
-            .partition(|finished| finished.any_thread);
+        let (free, kept): (VecDeque<_>, VecDeque<_>) =
+            slot.mailbox.drain(..).partition(|notice| notice.any_thread);
         slot.mailbox = kept;
-        for finished in free {
-            self.deliver(RESOLVER, finished);
+        for notice in free {
+            self.deliver(RESOLVER, notice);
         }
     }
 
@@ -222,7 +220,7 @@ impl Owner {
 
     /// Appends at most `limit` outcomes to `out`. When more wait, the event stays readable and the
     /// result is true.
-    pub fn drain(&self, limit: usize, out: &mut Vec<Finished>) -> bool {
+    pub fn drain(&self, limit: usize, out: &mut Vec<Notice>) -> bool {
         self.clear();
         self.poll(limit, out)
     }
@@ -234,7 +232,7 @@ impl Owner {
 
     /// As [`drain`](Self::drain), without touching the event: for a caller that looks before the
     /// event could have told it.
-    pub fn poll(&self, limit: usize, out: &mut Vec<Finished>) -> bool {
+    pub fn poll(&self, limit: usize, out: &mut Vec<Notice>) -> bool {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         let more = self.look(state);
@@ -255,20 +253,14 @@ impl Owner {
         }
     }
 
-    /// Leaves something to the resolver, who is told by [`Outcome::Room`](crate::Outcome::Room)
-    /// under `token`.
+    /// Leaves something to the resolver, who is told by [`News::PassedOn`] under `token`.
     pub fn pass_on(&self, token: u64) {
-        let mut state = self.shared.lock();
-        let outcome = Outcome::Room;
-        let any_thread = true;
-        state.owners.deliver(
-            RESOLVER,
-            Finished {
-                token,
-                any_thread,
-                outcome,
-            },
-        );
+        let notice = Notice {
+            token,
+            any_thread: true,
+            news: News::PassedOn,
+        };
+        self.shared.lock().owners.deliver(RESOLVER, notice);
     }
 
     /// Looks for what workers have completed; true when some of that may be left.
@@ -337,7 +329,7 @@ pub struct Fetching<'owner> {
 impl Fetching<'_> {
     /// Appends at most `limit` outcomes to `out`; only the last may be one for any thread. False
     /// when nothing is left for now.
-    pub fn next(&mut self, limit: usize, out: &mut Vec<Finished>) -> bool {
+    pub fn next(&mut self, limit: usize, out: &mut Vec<Notice>) -> bool {
         let Self { owner, stage } = self;
         let looks = *stage == Stage::Outside;
         if looks {
@@ -352,11 +344,11 @@ impl Fetching<'_> {
         let slot = &mut state.owners.slots[usize::from(owner.index)];
         let mut shared = false;
         while !shared && out.len() < limit {
-            let Some(finished) = slot.mailbox.pop_front() else {
+            let Some(notice) = slot.mailbox.pop_front() else {
                 break;
             };
-            shared = finished.any_thread;
-            out.push(finished);
+            shared = notice.any_thread;
+            out.push(notice);
         }
         let stays = shared && !slot.mailbox.is_empty();
         let more = if stays {

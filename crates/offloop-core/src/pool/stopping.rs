@@ -14,7 +14,7 @@ use crate::timers::Timers;
 use crate::worker::WorkerState;
 use crate::{Action, Expiry, Instant, Outcome, TaskId};
 
-impl<P> Pool<P> {
+impl<P, V, C: Clone> Pool<P, V, C> {
     /// Cancels a task: a queued one finishes at once, one that a worker holds when its call has
     /// stopped. False if the task is unknown or has finished.
     pub fn cancel(&mut self, now: Instant, task: TaskId) -> bool {
@@ -85,7 +85,7 @@ impl<P> Pool<P> {
     /// Returns each task's payload and how the task ended: as broken, unless the pool had decided
     /// otherwise and the driver had not polled that yet. A driver that panicked may have left a
     /// decision half made, so this relies on no invariant of the pool.
-    pub fn abandon(&mut self) -> Vec<(P, Outcome)> {
+    pub fn abandon(&mut self) -> Vec<(P, Outcome<V, C>)> {
         let mut ended = Vec::new();
         for action in core::mem::take(&mut self.actions) {
             if let Action::Finish {

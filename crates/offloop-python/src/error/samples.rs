@@ -84,7 +84,7 @@ fn lost(py: Python<'_>, fault: WorkerFault) -> PyErr {
     let outcome = Outcome::Lost {
         may_have_started: true,
         attempts: 2,
-        crash: Some(Arc::new(crash(Some(fault)))),
+        crash: Arc::new(crash(Some(fault))),
     };
     not_finished(py, &outcome).expect("a lost call is not finished")
 }
@@ -222,7 +222,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Lost {
             may_have_started: true,
             attempts: 1,
-            crash: None,
+            crash: Arc::new(crash(None)),
         },
         Outcome::Dropped,
         Outcome::Broken {

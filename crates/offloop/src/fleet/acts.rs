@@ -9,13 +9,17 @@ use offloop_core::{Action, Expiry, Instant, LaneId, Outcome as Decision, TaskId,
 use offloop_sys::handshake;
 
 use crate::channel::{Channel, PushedCall};
-use crate::fault::Fault;
+use crate::fault::{Crash, Fault};
 use crate::fleet::{Desk, Fleet, Task};
-use crate::outcome::{Finished, Outcome};
+use crate::notice::{News, Notice};
+use crate::outcome::{Outcome, Returned};
 
 /// How long a worker may look for its next call before it sleeps, while a core is spare. Waking an
 /// idle core costs 25 us each way on a virtual machine, and what ran before is cold by then.
 const SPIN_NS: u32 = 100_000;
+
+/// How the pool decided that a call ended.
+type Decided = Decision<Returned, Arc<Crash>>;
 
 impl Fleet {
     /// Carries out what the pool decided.
@@ -132,13 +136,10 @@ impl Fleet {
         }
     }
 
-    pub(super) fn finish(&mut self, desk: &mut Desk<'_>, decision: Decision, task: Task) {
+    /// Posts the end of a call, as the pool decided it, to the call's owner.
+    pub(super) fn finish(&mut self, desk: &mut Desk<'_>, decision: Decided, task: Task) {
         let outcome = match decision {
-            Decision::Completed => task.outcome.unwrap_or(Outcome::Lost {
-                may_have_started: true,
-                attempts: 1,
-                crash: None,
-            }),
+            Decision::Completed { value } => Outcome::Returned(value),
             Decision::Cancelled => Outcome::Cancelled,
             Decision::Expired { which } => Outcome::Expired {
                 deadline: which == Expiry::Deadline,
@@ -146,10 +147,11 @@ impl Fleet {
             Decision::Lost {
                 may_have_started,
                 attempts,
+                crash,
             } => Outcome::Lost {
                 may_have_started,
                 attempts,
-                crash: self.last_crash.clone(),
+                crash,
             },
             Decision::Dropped => Outcome::Dropped,
             Decision::Broken => Outcome::Broken {
@@ -157,14 +159,13 @@ impl Fleet {
             },
         };
         let (token, any_thread) = (task.token, task.any_thread);
-        desk.owners.post(
-            task.owner,
-            Finished {
-                token,
-                any_thread,
-                outcome,
-            },
-        );
+        let news = News::Ended(outcome);
+        let notice = Notice {
+            token,
+            any_thread,
+            news,
+        };
+        desk.owners.post(task.owner, notice);
     }
 
     /// Why calls end as broken.
@@ -185,15 +186,12 @@ impl Fleet {
         let owners = &mut *desk.owners;
         self.room_waiters.retain(|(waits_for, owner, token)| {
             if *waits_for == lane {
-                let outcome = Outcome::Room;
-                owners.deliver(
-                    *owner,
-                    Finished {
-                        token: *token,
-                        any_thread: false,
-                        outcome,
-                    },
-                );
+                let notice = Notice {
+                    token: *token,
+                    any_thread: false,
+                    news: News::Room,
+                };
+                owners.deliver(*owner, notice);
             }
             *waits_for != lane
         });

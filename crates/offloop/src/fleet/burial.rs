@@ -126,11 +126,9 @@ impl Fleet {
         } else if was_ready {
             self.broken = None;
         }
-        self.last_crash = Some(crash);
         self.channels[dying.worker.index() as usize] = None;
         self.pool
-            .handle_worker_exit(desk.now, dying.worker, started);
+            .handle_worker_exit(desk.now, dying.worker, started, crash);
         self.run_actions(desk);
-        self.last_crash = None;
     }
 }

@@ -9,7 +9,7 @@ use offloop_sys::{handshake, process};
 use crate::channel::{Completed, Said, returned_blocks};
 use crate::fault::{Fault, Violation};
 use crate::fleet::{Desk, Fleet, Watch};
-use crate::outcome::Outcome;
+use crate::outcome::Returned;
 use crate::releases::Lease;
 
 /// Completions taken from one channel before the others get their turn.
@@ -58,14 +58,6 @@ impl Fleet {
             let lease = Lease::new(desk.releases, self.number, worker, sequence, bytes);
             (returned_blocks(blocks, lease), completed.payload_in_block)
         });
-        if let Some(call) = self.pool.payload_mut(task) {
-            call.outcome = Some(Outcome::Returned {
-                status,
-                payload,
-                blocks,
-                run_ns,
-            });
-        }
         if completed.holds_blocks {
             let call = self.pool.payload_mut(task);
             let held = call.map(|call| std::mem::take(&mut call.payload.blocks));
@@ -73,8 +65,15 @@ impl Fleet {
                 channel.hold(sequence, held.unwrap_or_default());
             }
         }
+        let returned = Returned {
+            status,
+            payload,
+            blocks,
+            run_ns,
+        };
+        let run = Duration::from_nanos(run_ns);
         self.pool
-            .handle_completion(desk.now, worker, task, Duration::from_nanos(run_ns));
+            .handle_completion(desk.now, worker, task, run, returned);
         self.run_actions(desk);
     }
 

@@ -1,6 +1,6 @@
 //! Workers that break the protocol: the liar and its call are lost, nobody else notices.
 
-use offloop::{Outcome, Status, Violation, WorkerFault};
+use offloop::{Outcome, Returned, Status, Violation, WorkerFault};
 
 use crate::fixture::Fixture;
 
@@ -63,10 +63,10 @@ fn a_completion_that_comes_twice_counts_once() {
     assert!(
         matches!(
             outcome,
-            Outcome::Returned {
+            Outcome::Returned(Returned {
                 status: Status::Value,
                 ..
-            }
+            })
         ),
         "{outcome:?}"
     );

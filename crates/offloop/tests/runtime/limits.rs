@@ -57,18 +57,15 @@ fn who_waits_for_room_is_told_when_there_may_be_some() {
     let running = fixture.submit("gate first");
     fixture.report("gate");
     assert!(!fixture.lane.wait_room(Duration::from_millis(20)));
-    let room = crate::fixture::Ticket {
-        token: u64::MAX,
-        task: offloop::TaskAddress::default(),
-    };
-    fixture.lane.notify_room(fixture.owner.index(), room.token);
+    let room = u64::MAX;
+    fixture.lane.notify_room(fixture.owner.index(), room);
     fixture.open_gate(1);
     assert_eq!(fixture.value(running), "first");
-    assert!(matches!(fixture.outcome(room), Outcome::Room));
+    fixture.room(room);
     assert!(fixture.lane.wait_room(fixture.left()));
     // With room already there, the answer comes at once.
-    fixture.lane.notify_room(fixture.owner.index(), room.token);
-    assert!(matches!(fixture.outcome(room), Outcome::Room));
+    fixture.lane.notify_room(fixture.owner.index(), room);
+    fixture.room(room);
 }
 
 #[test]
@@ -85,7 +82,7 @@ fn a_thread_that_waits_for_room_goes_on_when_a_call_ends() {
         let waiter = scope.spawn(move || lane.wait_room(left));
         fixture.open_gate(1);
         // Somebody has to look: here the owner, whose event the worker signals.
-        crate::fixture::wait_finished(&fixture.owner, left);
+        crate::fixture::wait_notices(&fixture.owner, left);
         assert!(waiter.join().unwrap());
     });
     assert!(!fixture.lane.cancel(running.task));

@@ -37,11 +37,8 @@ fn a_supervisor_that_panics_ends_every_call_and_every_process() {
         ..CallOptions::default()
     };
     let may_be_tried_again = fixture.submit_with("echo never", retried);
-    let room = Ticket {
-        token: 1_000,
-        task: running.task,
-    };
-    fixture.lane.notify_room(fixture.owner.index(), room.token);
+    let room = 1_000;
+    fixture.lane.notify_room(fixture.owner.index(), room);
     let other = lane_of_its_own(&fixture);
     let call = fixture.call("gate never");
     let token = call.token;
@@ -60,7 +57,7 @@ fn a_supervisor_that_panics_ends_every_call_and_every_process() {
         };
         assert_panicked(&fault);
     }
-    assert!(matches!(fixture.outcome(room), Outcome::Room));
+    fixture.room(room);
     assert_eq!(fixture.unclaimed(), 0);
     for pid in zygotes.into_iter().chain([pid, other_pid]) {
         fixture.gone(pid);
@@ -106,10 +103,10 @@ fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_holds_nobody_up(
     let blocked = Arc::clone(&release);
     let (sender, taken) = std::sync::mpsc::channel();
     let body = move |turn: &Turn| match turn.look() {
-        Taken::Outcome(finished) => {
+        Taken::Notice(notice) => {
             // Nobody listens any more once the test has failed.
-            let _ = sender.send(finished.token);
-            if finished.token == 1 {
+            let _ = sender.send(notice.token);
+            if notice.token == 1 {
                 blocked.wait();
             }
             After::Again
