@@ -3,7 +3,7 @@
 //! Each type of error has a function here, and each of its variants a row in that; no other file
 //! chooses a class for them. `python/offloop/_outcomes.py` makes the texts of what ends a call.
 
-mod samples;
+pub(crate) mod samples;
 
 use offloop::arena::ArenaError;
 use offloop::{Crash, ExitStatus, Fault, LaneError, Outcome, OwnerError, SubmitError};
@@ -11,8 +11,6 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::names::{function, raise};
-
-pub(crate) use self::samples::error_samples;
 
 /// A call that was not taken.
 pub(crate) fn not_submitted(py: Python<'_>, error: &SubmitError) -> PyErr {

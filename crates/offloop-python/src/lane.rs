@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use offloop::{
     Call, CallOptions, Close, Definition, FleetConfig, LaneConfig, Launch, Program, QueuePolicy,
-    Runtime, SubmitError, TaskAddress, Unresolved,
+    SubmitError, TaskAddress, Unresolved,
 };
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::calls::{self, EncodedCall};
-use crate::codec::Allocate;
 use crate::coroutines;
 use crate::definitions;
 use crate::error::{not_opened, not_submitted};
 use crate::functions::{self, KnownFunction};
+use crate::home::{Home, home};
 use crate::names::function;
 use crate::owner;
 use crate::pending::{self, Pending, Waiter};
@@ -33,39 +33,6 @@ use crate::worker;
 /// How long somebody who asks for the workers waits for the first one. A zygote that has to import
 /// a main module first may take longer.
 const FORK_BOUND: Duration = Duration::from_secs(10);
-
-/// The runtime of this process and its arena.
-#[derive(Clone)]
-pub(crate) struct Home {
-    pub(crate) runtime: Runtime,
-    pub(crate) allocate: Allocate,
-}
-
-static HOME: Mutex<Option<Home>> = Mutex::new(None);
-
-/// The runtime of this process; a forked child gets its own.
-pub(crate) fn home() -> PyResult<Home> {
-    let mut home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(home) = home.as_ref().filter(|home| !home.runtime.is_forked()) {
-        return Ok(home.clone());
-    }
-    let runtime = Runtime::new(None)?;
-    let arena = runtime.clone();
-    let fresh = Home {
-        runtime,
-        allocate: Arc::new(move |len| arena.allocate(len)),
-    };
-    // The parent's runtime is left alone in a forked child: its threads are not here.
-    std::mem::forget(home.replace(fresh.clone()));
-    Ok(fresh)
-}
-
-pub(crate) fn existing_home() -> Option<Home> {
-    let home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
-    home.as_ref()
-        .filter(|home| !home.runtime.is_forked())
-        .cloned()
-}
 
 /// The fields of `PoolStatistics`, in order.
 type Counts = (u32, u32, u32, u32, u64, u64, u64, u64, u64, u64);
@@ -554,16 +521,4 @@ pub(crate) fn open_tracker_line(program: ProgramParts) -> PyResult<i32> {
 fn adopt(fd: i32) -> OwnedFd {
     // SAFETY: our own Python code made the number with `os.dup` for this call and forgot it.
     unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-/// Process ids of all workers.
-#[pyfunction]
-pub(crate) fn worker_pids() -> Vec<i32> {
-    existing_home().map_or_else(Vec::new, |home| home.runtime.worker_pids())
-}
-
-/// Process ids of all zygotes.
-#[pyfunction]
-pub(crate) fn zygote_pids() -> Vec<i32> {
-    existing_home().map_or_else(Vec::new, |home| home.runtime.zygote_pids())
 }

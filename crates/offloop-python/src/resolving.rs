@@ -21,6 +21,7 @@ use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
 use crate::forsaking;
+use crate::home::existing_home;
 use crate::outcomes::translate;
 use crate::pending::{self, Pending, Waiter};
 
@@ -361,7 +362,7 @@ pub(crate) fn bell() -> Option<Bell> {
     if HERE.with(|here| here.turn.get()) == 0 {
         return None;
     }
-    crate::lane::existing_home().map(|home| Bell {
+    existing_home().map(|home| Bell {
         runtime: home.runtime,
         rung: AtomicBool::new(false),
     })

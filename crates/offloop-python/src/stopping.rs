@@ -10,7 +10,7 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::lane::existing_home;
+use crate::home::existing_home;
 use crate::resolving::{self, WAIT_SLICE};
 
 /// How long the program's end waits for callbacks once every call is over. The standard library

@@ -17,7 +17,8 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::codec::{self, Allocate, Decoded, Receiver};
+use crate::blocks::Allocate;
+use crate::codec::{self, Decoded, Receiver};
 use crate::definitions;
 use crate::lifted::{self, Parts};
 use crate::names;
