@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::arena::Block;
 use crate::fault::Fault;
-use crate::fleet::Task;
 
 /// Bytes on their way to a worker.
 #[derive(Debug, Default)]
@@ -230,64 +229,6 @@ pub enum OwnerError {
         #[from]
         source: io::Error,
     },
-}
-
-/// The refusal of a pool as the caller gets it: what may be taken later comes back. `broken` tells
-/// why a fleet has no workers, if one knows.
-pub(crate) fn refuse(
-    error: offloop_core::SubmitError<Task>,
-    broken: Option<&Arc<Fault>>,
-) -> SubmitError {
-    use offloop_core::SubmitError as Refusal;
-    match error {
-        Refusal::Full {
-            queued,
-            limit,
-            payload,
-        } => SubmitError::Full {
-            queued,
-            limit,
-            call: give_back(payload),
-        },
-        Refusal::FullBytes {
-            held,
-            bytes,
-            limit,
-            payload,
-        } => SubmitError::FullBytes {
-            held,
-            bytes,
-            limit,
-            call: give_back(payload),
-        },
-        Refusal::TooLarge { bytes, limit, .. } => SubmitError::TooLarge { bytes, limit },
-        Refusal::Closed { .. } => SubmitError::Closed,
-        Refusal::Broken { .. } => SubmitError::Broken {
-            fault: broken.map_or_else(|| Arc::new(Fault::GivenUp), Arc::clone),
-        },
-    }
-}
-
-fn give_back(task: Task) -> Box<Call> {
-    let Task {
-        owner,
-        token,
-        any_thread,
-        function,
-        needs,
-        payload,
-        surroundings,
-        ..
-    } = task;
-    Box::new(Call {
-        owner,
-        token,
-        any_thread,
-        function,
-        needs,
-        payload,
-        surroundings,
-    })
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use crate::runtime::Runtime;
 impl Runtime {
     /// Makes the supervisor panic at its next event, under the runtime's lock.
     pub fn panic_supervisor(&self) {
-        self.0.lock().panics = true;
+        self.shared.lock().panics = true;
         // The event is ours and open: signalling it cannot fail.
-        let _ = self.0.wake.signal();
+        let _ = self.shared.wake.signal();
     }
 
     /// As if `count` more fleets had been made and had ended.
     pub fn skip_fleets(&self, count: u32) {
-        self.0.lock().skip_fleets(count);
+        self.shared.lock().skip_fleets(count);
     }
 }

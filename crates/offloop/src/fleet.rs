@@ -21,15 +21,16 @@ use offloop_sys::fork::ForkGuarded;
 use offloop_sys::handshake;
 
 use crate::arena::Arena;
-use crate::call::{Definition, Payload};
+use crate::call::Definition;
 use crate::channel::Channel;
 use crate::fault::{Crash, Fault};
 use crate::fleet::burial::Dying;
 use crate::launch::Launch;
+use crate::mailboxes::Mailboxes;
 use crate::notice::{News, Notice};
 use crate::outcome::Returned;
-use crate::owners::Owners;
 use crate::releases::Releases;
+use crate::task::Task;
 use crate::zygote::Zygote;
 
 /// How long a zygote may take for a reply. A fork takes a millisecond and an import a second; one
@@ -38,23 +39,10 @@ pub(crate) const REPLY_BOUND: Duration = Duration::from_secs(10);
 /// How long the status of a dead worker may take before its outcome goes out without it.
 pub(crate) const EXIT_BOUND: Duration = Duration::from_secs(1);
 
-/// A call that the pool decides about.
-pub(crate) struct Task {
-    pub(crate) owner: u8,
-    pub(crate) token: u64,
-    pub(crate) any_thread: bool,
-    /// It may be started again, and must then see the bytes that it was given.
-    pub(crate) copy_blocks: bool,
-    pub(crate) function: Option<Arc<Definition>>,
-    pub(crate) needs: Vec<Arc<Definition>>,
-    pub(crate) payload: Payload,
-    pub(crate) surroundings: Option<Arc<Definition>>,
-}
-
 /// What the fleet needs of the rest of the runtime.
 pub(crate) struct Desk<'runtime> {
     pub(crate) now: Instant,
-    pub(crate) owners: &'runtime mut Owners,
+    pub(crate) mailboxes: &'runtime mut Mailboxes,
     pub(crate) arena: &'runtime Arc<Arena>,
     pub(crate) releases: &'runtime Arc<Releases>,
     pub(crate) cores: u32,
@@ -277,7 +265,7 @@ impl Fleet {
                 any_thread,
                 news,
             };
-            desk.owners.deliver(owner, notice);
+            desk.mailboxes.deliver(owner, notice);
         }
     }
 

@@ -12,18 +12,12 @@ use std::time::Duration;
 use offloop_core::{Close, LaneConfig, LaneId, LaneStatistics, TaskId, TaskOptions};
 use offloop_sys::fork;
 
-use crate::call::{Call, CallOptions, SubmitError, TaskAddress, refuse};
+use crate::call::{Call, CallOptions, SubmitError, TaskAddress};
 use crate::fault::Fault;
-use crate::fleet::{Desk, Fleet, Task};
+use crate::fleet::{Desk, Fleet};
 use crate::launch::FleetConfig;
-use crate::runtime::{Shared, State, WARM_FLEETS_MAX};
-
-/// Where a lane is: its fleet, and its number there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) fleet: u32,
-    pub(crate) lane: LaneId,
-}
+use crate::shared::{Place, Shared, State, WARM_FLEETS_MAX};
+use crate::task::{Task, refuse};
 
 /// Where a lane takes calls, and where it has been.
 struct Places {
@@ -144,16 +138,7 @@ impl Lane {
         if let Some(newest) = &call.surroundings {
             fleet.notice(newest);
         }
-        let task = Task {
-            owner: call.owner,
-            token: call.token,
-            any_thread: call.any_thread,
-            copy_blocks: options.retries > 0,
-            function: call.function,
-            needs: call.needs,
-            payload: call.payload,
-            surroundings: call.surroundings,
-        };
+        let task = Task::new(call, options.retries > 0);
         let options = TaskOptions {
             deadline: options
                 .timeout
@@ -166,7 +151,7 @@ impl Lane {
         let owner = task.owner;
         let result = fleet.pool.submit(desk.now, place.lane, options, task);
         if result.is_ok() {
-            desk.owners.count_unfinished(owner);
+            desk.mailboxes.count_unfinished(owner);
         }
         let result = result.map_err(|error| refuse(error, fleet.broken.as_ref()));
         fleet.run_actions(&mut desk);

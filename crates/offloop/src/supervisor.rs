@@ -23,11 +23,11 @@ use offloop_sys::segment::Segment;
 use offloop_sys::socket;
 
 use crate::channel::{Channel, WorkerEnds};
-use crate::crew;
+use crate::crew::Crew;
 use crate::fault::Fault;
 use crate::fleet::{Desk, Fleet, Watch};
 use crate::launch::Launch;
-use crate::runtime::{Shared, State, now};
+use crate::shared::{Shared, State, now};
 use crate::supervisor::watched::{Name, Watched};
 use crate::tracker::TrackerLine;
 use crate::zygote::Zygote;
@@ -35,6 +35,7 @@ use crate::zygote::Zygote;
 /// The supervisor's own state; the rest is in [`Shared`].
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
+    crew: Arc<Crew>,
     poller: Poller,
     /// The line to a resource tracker that nobody has needed yet.
     tracker: Option<TrackerLine>,
@@ -56,13 +57,14 @@ struct Prepared {
 }
 
 impl Supervisor {
-    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
+    pub(crate) fn start(shared: &Arc<Shared>, crew: &Arc<Crew>) -> io::Result<()> {
         let poller = Poller::new()?;
         poller.add(shared.wake.as_fd(), Watched::Wake.token())?;
         poller.add(shared.nudge.as_fd(), Watched::Nudge.token())?;
         poller.add(shared.relief.as_fd(), Watched::Relief.token())?;
         let supervisor = Self {
             shared: Arc::clone(shared),
+            crew: Arc::clone(crew),
             poller,
             tracker: None,
         };
@@ -112,7 +114,7 @@ impl Supervisor {
                 self.shared.relief.clear() && state.look_after_crew(&self.shared)
             };
             if start {
-                crew::start_counted(&self.shared);
+                self.crew.start_counted();
             }
             poller.wait(&mut ready, None)?;
         }
@@ -140,7 +142,7 @@ impl Supervisor {
                 self.start_tracker();
             }
             if self.handle(&ready) {
-                crew::start_counted(&self.shared);
+                self.crew.start_counted();
             }
             self.spawn_wanted();
             self.trim();
@@ -228,7 +230,7 @@ impl Supervisor {
             state.drain_all(&self.shared);
         }
         if feed {
-            state.owners.hand_over_stuck();
+            state.mailboxes.hand_over_stuck();
         }
         let start = look && state.look_after_crew(&self.shared);
         state.handle_timeout(&self.shared);

@@ -10,9 +10,10 @@ use offloop_sys::handshake;
 
 use crate::channel::{Channel, PushedCall};
 use crate::fault::{Crash, Fault};
-use crate::fleet::{Desk, Fleet, Task};
+use crate::fleet::{Desk, Fleet};
 use crate::notice::{News, Notice};
 use crate::outcome::{Outcome, Returned};
+use crate::task::Task;
 
 /// How long a worker may look for its next call before it sleeps, while a core is spare. Waking an
 /// idle core costs 25 us each way on a virtual machine, and what ran before is cold by then.
@@ -110,8 +111,8 @@ impl Fleet {
             let call = self.pool.payload(task);
             match (channel, call) {
                 (Some(channel), Some(call)) => {
-                    let event = desk.owners.event(call.owner);
-                    let timer = desk.owners.timer(call.owner);
+                    let event = desk.mailboxes.event(call.owner);
+                    let timer = desk.mailboxes.timer(call.owner);
                     let pushed = channel.push(&PushedCall {
                         task,
                         owner: call.owner,
@@ -165,7 +166,7 @@ impl Fleet {
             any_thread,
             news,
         };
-        desk.owners.post(task.owner, notice);
+        desk.mailboxes.post(task.owner, notice);
     }
 
     /// Why calls end as broken.
@@ -183,7 +184,7 @@ impl Fleet {
         if self.room_waiters.is_empty() || self.pool.lane_is_full(lane) {
             return;
         }
-        let owners = &mut *desk.owners;
+        let mailboxes = &mut *desk.mailboxes;
         self.room_waiters.retain(|(waits_for, owner, token)| {
             if *waits_for == lane {
                 let notice = Notice {
@@ -191,7 +192,7 @@ impl Fleet {
                     any_thread: false,
                     news: News::Room,
                 };
-                owners.deliver(*owner, notice);
+                mailboxes.deliver(*owner, notice);
             }
             *waits_for != lane
         });
