@@ -28,6 +28,7 @@ mod pending;
 mod processes;
 mod resolver;
 mod resolving;
+mod start;
 mod stopping;
 mod surroundings;
 mod view;
@@ -54,7 +55,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(home::zygote_pids, module)?)?;
     module.add_function(wrap_pyfunction!(functions::function_statistics, module)?)?;
     module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;
-    module.add_function(wrap_pyfunction!(lane::open_tracker_line, module)?)?;
+    module.add_function(wrap_pyfunction!(start::open_tracker_line, module)?)?;
     module.add_function(wrap_pyfunction!(error::samples::error_samples, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
     module.add_function(wrap_pyfunction!(worker::fork, module)?)?;
