@@ -2,11 +2,10 @@
 
 use crate::outcome::Outcome;
 
-/// One thing that somebody waits for has happened.
+/// Something that an owner waits for has happened.
 #[derive(Debug)]
 pub struct Notice {
-    /// What the owner knows the waiting one by: the call's token, or the one that was given with
-    /// the wish to be told.
+    /// The token of the call, or the one that the owner gave when it asked to be told.
     pub token: u64,
     /// Whether any thread may deal with it.
     pub any_thread: bool,
@@ -19,7 +18,7 @@ pub struct Notice {
 pub enum News {
     /// The call ended.
     Ended(Outcome),
-    /// The queue that somebody waits for may have room.
+    /// A queue may have room, as the owner wanted to know.
     Room,
     /// An owner leaves the rest of its work to the resolver.
     PassedOn,

@@ -24,7 +24,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Its number, for [`Call::owner`].
+    /// Its number, for [`Call::owner`](crate::Call::owner).
     #[must_use]
     pub fn index(&self) -> u8 {
         self.index

@@ -72,8 +72,8 @@ impl Runtime {
         self.shared.arena.allocate(len)
     }
 
-    /// Opens a lane of the fleet whose workers start like those of `fleet`: a [`Launch`], or one
-    /// with limits.
+    /// Opens a lane of the fleet whose workers start like those of `fleet`: a
+    /// [`Launch`](crate::Launch), or one with limits.
     ///
     /// # Errors
     /// `LaneError`.

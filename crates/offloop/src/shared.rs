@@ -210,7 +210,7 @@ impl Shared {
                 fleet.give_up(&mut desk, &fault);
             }
         }
-        // Nobody will look for loops that are stuck.
+        // The supervisor will not look for loops that are stuck any more.
         state.mailboxes.hand_over_all();
         self.changed.notify_all();
     }
@@ -282,7 +282,7 @@ impl State {
         }
     }
 
-    /// A number that no fleet has; 0 is nobody's.
+    /// A number that no fleet has; 0 stands for no fleet.
     fn next_fleet(&mut self) -> u32 {
         loop {
             self.last_fleet = self.last_fleet.wrapping_add(1);

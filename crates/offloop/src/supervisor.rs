@@ -87,7 +87,7 @@ impl Supervisor {
         self.shared.fail(fault);
         self.watch_tracker();
         self.start_tracker();
-        // Without descriptors nobody is relieved: the crew makes do with the threads that it has.
+        // Without descriptors the crew makes do with the threads that it has.
         let _ = self.attend_crew();
         self.end();
     }
@@ -99,7 +99,7 @@ impl Supervisor {
 
     /// Relieves threads of the crew that are kept by a callback, until the runtime stops.
     fn attend_crew(&self) -> io::Result<()> {
-        // The old poller watches what nobody handles any more.
+        // The old poller still watches what belonged to the fleets.
         let poller = Poller::new()?;
         poller.add(self.shared.wake.as_fd(), Watched::Wake.token())?;
         poller.add(self.shared.relief.as_fd(), Watched::Relief.token())?;

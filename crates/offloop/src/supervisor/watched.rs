@@ -20,7 +20,7 @@ const _: () = assert!(KIND_SHIFT == FLEET_SHIFT + u32::BITS);
 pub(super) enum Watched {
     /// The event by which other threads wake the supervisor.
     Wake,
-    /// The timer for outcomes that nobody fetches.
+    /// The timer for outcomes that their owners do not fetch.
     Nudge,
     /// The line to the resource tracker.
     Tracker,
