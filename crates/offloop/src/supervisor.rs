@@ -85,8 +85,6 @@ impl Supervisor {
             },
         };
         self.shared.fail(fault);
-        self.watch_tracker();
-        self.start_tracker();
         // Without descriptors the crew makes do with the threads that it has.
         let _ = self.attend_crew();
         self.end();
@@ -97,14 +95,17 @@ impl Supervisor {
         self.shared.changed.notify_all();
     }
 
-    /// Relieves threads of the crew that are kept by a callback, until the runtime stops.
-    fn attend_crew(&self) -> io::Result<()> {
+    /// Relieves threads of the crew that are kept by a callback, until the runtime stops. Whoever
+    /// writes to the line of a resource tracker from now on starts a tracker of its own.
+    fn attend_crew(&mut self) -> io::Result<()> {
         // The old poller still watches what belonged to the fleets.
         let poller = Poller::new()?;
         poller.add(self.shared.wake.as_fd(), Watched::Wake.token())?;
         poller.add(self.shared.relief.as_fd(), Watched::Relief.token())?;
         let mut ready = Vec::new();
         loop {
+            self.watch_tracker();
+            self.start_tracker();
             let start = {
                 let mut state = self.shared.lock();
                 if state.stop {
