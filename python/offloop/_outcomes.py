@@ -96,13 +96,9 @@ def broken(reason: str) -> BaseException:
 def crashed(
     may_have_started: bool,
     attempts: int,
-    crash: tuple[int, int | None, int | None, int | None, str, str | None] | None,
+    crash: tuple[int, int | None, int | None, int | None, str, str | None],
 ) -> BaseException:
     """The worker ended under the call."""
-    if crash is None:
-        return WorkerCrashed(
-            "the worker process ended while it ran this call", may_have_started=may_have_started
-        )
     pid, code, signal, peak, tail, reason = crash
     parts = [f"worker process {pid} {_end(code, signal)} while it ran this call"]
     if reason is not None:

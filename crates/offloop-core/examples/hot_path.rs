@@ -71,7 +71,7 @@ impl Bench {
         };
         let now = self.now();
         self.pool
-            .handle_completion(now, worker, task, Duration::from_micros(5));
+            .handle_completion(now, worker, task, Duration::from_micros(5), ());
         self.drain();
         true
     }

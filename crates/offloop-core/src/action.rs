@@ -6,7 +6,7 @@ use crate::{LaneId, TaskId, WorkerId};
 
 /// One thing for the driver to do, at once and in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action<P> {
+pub enum Action<P, V = (), C = ()> {
     /// Start a process under this name; answer with `handle_worker_forked` when it exists, from
     /// when on its time to become ready counts, and then with `handle_worker_ready` or, if it ends
     /// before, `handle_worker_exit`. If there will be no process: `handle_spawn_failed`, within a
@@ -67,17 +67,20 @@ pub enum Action<P> {
         /// Where it was submitted.
         lane: LaneId,
         /// How it ended.
-        outcome: Outcome,
+        outcome: Outcome<V, C>,
         /// What was handed to `submit`.
         payload: P,
     },
 }
 
-/// How a task ended.
+/// How a task ended. `V` is what the driver knows of a completion, `C` what it knows of a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Its worker ran it to the end; the driver holds the value or the exception.
-    Completed,
+pub enum Outcome<V = (), C = ()> {
+    /// Its worker ran it to the end.
+    Completed {
+        /// What was handed to `handle_completion`.
+        value: V,
+    },
     /// It was cancelled, and its call has really stopped or never started.
     Cancelled,
     /// A time limit passed, and its call has really stopped or never started.
@@ -91,6 +94,8 @@ pub enum Outcome {
         may_have_started: bool,
         /// How many times it was started, the last one included.
         attempts: u32,
+        /// What was handed to `handle_worker_exit`.
+        crash: C,
     },
     /// A newer task took its place in a full queue.
     Dropped,
@@ -109,7 +114,6 @@ pub enum Expiry {
 
 /// Why a lane did not take a task. The payload comes back untouched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum SubmitError<P> {
     /// The lane has as many waiting tasks as it may have.
     #[error("the queue is full: {queued} tasks wait, limit {limit}")]

@@ -186,6 +186,18 @@ impl Lane {
         }
     }
 
+    /// Forgets what the lane had to do, which ended as broken, and refuses all else.
+    pub(crate) fn abandon(&mut self) {
+        let broken = u64::from(self.tasks);
+        let mut counted = self.counted;
+        counted.broken += broken;
+        *self = Self {
+            state: LaneState::Broken,
+            counted,
+            ..Self::new(self.config)
+        };
+    }
+
     /// Whether the lane may be lent another worker.
     pub(crate) fn may_grow(&self) -> bool {
         self.workers.len() < self.config.workers_max as usize

@@ -88,10 +88,11 @@ pub struct FleetStatistics {
     pub start_failures_total: u64,
 }
 
-/// The state machine of one fleet. `P` is whatever the driver keeps with a task.
+/// The state machine of one fleet. `P` is whatever the driver keeps with a task, `V` what it says
+/// of a completion, `C` of a crash; the last two come back with the outcomes that they lead to.
 ///
 /// - Commands: `open_lane`, `close_lane`, `break_lane`, `forget_lane`, `submit`, `cancel`,
-///   `retire_idle`.
+///   `retire_idle`, `abandon`.
 /// - Events: `handle_worker_forked`, `handle_worker_ready`, `handle_spawn_failed`,
 ///   `handle_worker_exit`, `handle_assign_refused`, `handle_completion`, `handle_revoked`,
 ///   `handle_started`, `handle_timeout`.
@@ -100,13 +101,13 @@ pub struct FleetStatistics {
 /// Events about tasks and workers that are no more have no effect. Time never runs backwards: an
 /// event that is told with an earlier time than the one before happens at that one's time.
 #[derive(Debug)]
-pub struct Pool<P> {
+pub struct Pool<P, V = (), C = ()> {
     config: PoolConfig,
     now: Instant,
     tasks: Slab<Task<P>>,
     lanes: Slab<Lane>,
     workers: Slab<Worker>,
-    actions: VecDeque<Action<P>>,
+    actions: VecDeque<Action<P, V, C>>,
     timers: Timers,
     /// Workers without work; the one idle for longest is at the front, the warmest at the back.
     idle: VecDeque<u32>,
@@ -128,7 +129,7 @@ pub struct Pool<P> {
     counted: FleetStatistics,
 }
 
-impl<P> Pool<P> {
+impl<P, V, C: Clone> Pool<P, V, C> {
     /// A fleet without lanes and workers.
     #[must_use]
     pub fn new(mut config: PoolConfig) -> Self {
@@ -238,7 +239,7 @@ impl<P> Pool<P> {
     }
 
     /// The next thing to do, oldest first.
-    pub fn poll_action(&mut self) -> Option<Action<P>> {
+    pub fn poll_action(&mut self) -> Option<Action<P, V, C>> {
         self.actions.pop_front()
     }
 

@@ -57,6 +57,20 @@ impl<T> Slab<T> {
         value
     }
 
+    /// Takes every value out, and leaves no name behind.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
+        let places = core::mem::take(&mut self.places);
+        self.vacant.clear();
+        places.into_iter().filter_map(|place| place.value)
+    }
+
+    /// All live values, to be changed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places
+            .iter_mut()
+            .filter_map(|place| place.value.as_mut())
+    }
+
     /// The index, if the name is not stale.
     pub(crate) fn find(&self, index: u32, generation: u32) -> Option<u32> {
         let place = self.places.get(index as usize)?;

@@ -57,7 +57,7 @@ pub(crate) enum StopReason {
 }
 
 impl StopReason {
-    pub(crate) const fn outcome(self) -> Outcome {
+    pub(crate) fn outcome<V, C>(self) -> Outcome<V, C> {
         match self {
             Self::Cancelled => Outcome::Cancelled,
             Self::Expired(which) => Outcome::Expired { which },
@@ -242,11 +242,12 @@ mod tests {
 
     #[test]
     fn every_reason_to_stop_has_its_outcome() {
-        assert_eq!(StopReason::Cancelled.outcome(), Outcome::Cancelled);
-        assert_eq!(StopReason::Broken.outcome(), Outcome::Broken);
+        let outcome = |reason: StopReason| -> Outcome { reason.outcome() };
+        assert_eq!(outcome(StopReason::Cancelled), Outcome::Cancelled);
+        assert_eq!(outcome(StopReason::Broken), Outcome::Broken);
         let which = Expiry::RunTimeout;
         assert_eq!(
-            StopReason::Expired(which).outcome(),
+            outcome(StopReason::Expired(which)),
             Outcome::Expired { which }
         );
     }

@@ -5,11 +5,12 @@ mod sim;
 use std::time::Duration;
 
 use offloop_core::{LaneConfig, Outcome, PoolConfig, TaskOptions, limits};
-use sim::{Call, Sim, ms, us};
+use sim::{COMPLETED, Call, Sim, ms, us};
 
 const LOST_ONCE: Outcome = Outcome::Lost {
     may_have_started: true,
     attempts: 1,
+    crash: (),
 };
 
 // Starting and lending workers.
@@ -106,7 +107,7 @@ fn a_worker_that_ran_its_share_of_tasks_is_replaced() {
     sim.run_to_end();
     assert_eq!((sim.spawned, sim.retired), (3, 3));
     for task in tasks {
-        assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+        assert_eq!(sim.outcome(task), Some(COMPLETED));
     }
 }
 
@@ -176,7 +177,7 @@ fn what_waits_behind_a_slow_call_goes_on_when_the_other_worker_dies() {
     sim.run_until_finished(slow);
     assert_eq!(sim.outcome(crash), Some(LOST_ONCE));
     for task in quick {
-        assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+        assert_eq!(sim.outcome(task), Some(COMPLETED));
         assert!(
             sim.finished_after(task, since) < ms(100),
             "{task} waited for the slow call"
@@ -193,7 +194,7 @@ fn a_ring_without_room_loses_and_reorders_nothing() {
     assert!(
         tasks
             .iter()
-            .all(|&task| sim.outcome(task) == Some(Outcome::Completed))
+            .all(|&task| sim.outcome(task) == Some(COMPLETED))
     );
     assert!(
         tasks
@@ -212,5 +213,5 @@ fn a_worker_that_refuses_with_an_empty_ring_is_tried_again_and_then_replaced() {
     assert!(sim.killed >= 1, "a worker that takes nothing is not kept");
     sim.chaos.ring_refuses = 0;
     sim.run_until_finished(task);
-    assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+    assert_eq!(sim.outcome(task), Some(COMPLETED));
 }

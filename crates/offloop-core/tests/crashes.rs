@@ -8,11 +8,12 @@ use offloop_core::{
     Action, Close, Expiry, Instant, LaneConfig, LaneId, Outcome, Pool, PoolConfig,
     RestartIntensity, SubmitError, TaskId, TaskOptions, WorkerId, limits,
 };
-use sim::{Call, Sim, ms, us};
+use sim::{COMPLETED, Call, Sim, ms, us};
 
 const LOST_ONCE: Outcome = Outcome::Lost {
     may_have_started: true,
     attempts: 1,
+    crash: (),
 };
 
 // Crashes.
@@ -25,7 +26,7 @@ fn a_crash_fails_only_the_task_that_was_running() {
     sim.run_to_end();
     assert_eq!(sim.outcome(crash), Some(LOST_ONCE));
     for task in others {
-        assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+        assert_eq!(sim.outcome(task), Some(COMPLETED));
         assert_eq!(sim.records[task].starts, 1);
     }
 }
@@ -41,7 +42,7 @@ fn a_task_with_retries_survives_the_deaths_of_its_workers() {
     sim.run_until_finished(task);
     assert_eq!(
         (sim.outcome(task), sim.records[task].starts),
-        (Some(Outcome::Completed), 3)
+        (Some(COMPLETED), 3)
     );
 }
 
@@ -57,6 +58,7 @@ fn a_task_that_kills_every_worker_is_lost_when_its_retries_are_used_up() {
     let lost = Outcome::Lost {
         may_have_started: true,
         attempts: 3,
+        crash: (),
     };
     assert_eq!((sim.outcome(task), sim.spawned), (Some(lost), 3));
 }
@@ -116,7 +118,7 @@ fn a_worker_that_hangs_in_its_start_is_killed_and_replaced() {
     sim.chaos.start_hangs = 0;
     sim.run_until_finished(task);
     assert_eq!((sim.killed, sim.spawned), (1, 2));
-    assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+    assert_eq!(sim.outcome(task), Some(COMPLETED));
     assert_eq!(sim.pool.fleet_statistics().start_failures_total, 1);
 }
 
@@ -159,7 +161,7 @@ fn a_deadline_ends_a_task_whose_worker_hangs_in_its_start() {
 
 #[test]
 fn a_worker_that_is_ready_too_late_gets_no_task() {
-    let mut pool = Pool::new(PoolConfig {
+    let mut pool: Pool<()> = Pool::new(PoolConfig {
         start_timeout: ms(10),
         ..PoolConfig::default()
     });
@@ -178,7 +180,7 @@ fn a_worker_that_is_ready_too_late_gets_no_task() {
     assert_eq!(pool.poll_action(), Some(Action::Kill { worker }));
     pool.handle_worker_ready(late, worker);
     assert_eq!((pool.poll_action(), pool.workers_alive()), (None, 0));
-    pool.handle_worker_exit(late, worker, None);
+    pool.handle_worker_exit(late, worker, None, ());
     assert_eq!(pool.fleet_statistics().start_failures_total, 1);
 }
 
@@ -190,7 +192,7 @@ fn a_passing_failure_to_start_only_delays() {
     sim.run_for(ms(100));
     sim.chaos.start_fails = 0;
     sim.run_until_finished(task);
-    assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+    assert_eq!(sim.outcome(task), Some(COMPLETED));
 }
 
 #[test]
@@ -288,7 +290,7 @@ fn a_start_that_nobody_needs_is_ended_when_the_last_lane_is_over() {
     assert_eq!(abandoned, workers);
     assert!(pool.is_ending_starts());
     pool.handle_worker_ready(now, workers[0]);
-    pool.handle_worker_exit(now, workers[0], None);
+    pool.handle_worker_exit(now, workers[0], None, ());
     pool.handle_spawn_failed(now, workers[1]);
     assert!(!pool.is_ending_starts());
     let statistics = pool.fleet_statistics();
@@ -318,7 +320,7 @@ fn starts_go_on_while_another_lane_is_open() {
 
 #[test]
 fn nothing_is_assigned_to_a_worker_whose_exit_was_told_first() {
-    let mut pool = Pool::new(PoolConfig::default());
+    let mut pool: Pool<()> = Pool::new(PoolConfig::default());
     let lane = pool.open_lane(LaneConfig::new(1));
     let now = Instant::from_nanos(1);
     let task = pool
@@ -328,7 +330,7 @@ fn nothing_is_assigned_to_a_worker_whose_exit_was_told_first() {
         panic!("no worker is started")
     };
     pool.handle_worker_ready(now, worker);
-    pool.handle_worker_exit(now, worker, None);
+    pool.handle_worker_exit(now, worker, None, ());
     let Some(Action::Spawn { worker: next }) = pool.poll_action() else {
         panic!("the assignment to the dead worker was not withdrawn")
     };
@@ -354,6 +356,70 @@ fn starts_that_fail_together_count_once() {
     assert!(
         tasks
             .iter()
-            .all(|&task| sim.outcome(task) == Some(Outcome::Completed))
+            .all(|&task| sim.outcome(task) == Some(COMPLETED))
     );
+}
+
+/// Lets the workers that `pool` asks for be ready at once, and their calls start; the last of them.
+fn carry_out(
+    pool: &mut Pool<&'static str, u32, &'static str>,
+    ended: &mut Vec<(&'static str, Outcome<u32, &'static str>)>,
+) -> Option<WorkerId> {
+    let now = Instant::from_nanos(1);
+    let mut last = None;
+    while let Some(action) = pool.poll_action() {
+        match action {
+            Action::Spawn { worker } => {
+                pool.handle_worker_ready(now, worker);
+                last = Some(worker);
+            }
+            Action::Revoke { task, .. } => pool.handle_revoked(now, task, false),
+            Action::Finish {
+                outcome, payload, ..
+            } => ended.push((payload, outcome)),
+            _ => {}
+        }
+    }
+    last
+}
+
+#[test]
+fn what_is_told_of_a_completion_or_a_crash_comes_back_with_its_outcome() {
+    let now = Instant::from_nanos(1);
+    let mut pool = Pool::new(PoolConfig::default());
+    let lane = pool.open_lane(LaneConfig::new(1));
+    let mut ended = Vec::new();
+    let mut submit = |name, retries| {
+        let options = TaskOptions {
+            retries,
+            ..TaskOptions::default()
+        };
+        let task = pool.submit(now, lane, options, name);
+        task.expect("the lane is open")
+    };
+    let returns = submit("returns", 0);
+    let (stopped, retried) = (submit("stopped", 0), submit("retried", 1));
+    let worker = carry_out(&mut pool, &mut ended).expect("a worker is started");
+    pool.handle_completion(now, worker, returns, ms(1), 42);
+    carry_out(&mut pool, &mut ended);
+    // Its value comes too late: the call counts as cancelled.
+    assert!(pool.cancel(now, stopped));
+    carry_out(&mut pool, &mut ended);
+    pool.handle_completion(now, worker, stopped, ms(1), 43);
+    carry_out(&mut pool, &mut ended);
+    pool.handle_worker_exit(now, worker, Some(retried), "the first crash");
+    let worker = carry_out(&mut pool, &mut ended).expect("another worker is started");
+    pool.handle_worker_exit(now, worker, Some(retried), "the last crash");
+    carry_out(&mut pool, &mut ended);
+    let lost = Outcome::Lost {
+        may_have_started: true,
+        attempts: 2,
+        crash: "the last crash",
+    };
+    let expected = [
+        ("returns", Outcome::Completed { value: 42 }),
+        ("stopped", Outcome::Cancelled),
+        ("retried", lost),
+    ];
+    assert_eq!(ended, expected);
 }

@@ -3,7 +3,7 @@
 mod sim;
 
 use offloop_core::{Close, LaneConfig, Outcome, PoolConfig, QueuePolicy, SubmitError, TaskOptions};
-use sim::{Call, Sim, ms, us};
+use sim::{COMPLETED, Call, Sim, ms, us};
 
 fn lane_with(workers_max: u32, queue_tasks_max: u32, policy: QueuePolicy) -> Sim {
     let mut sim = Sim::new(7, PoolConfig::default());
@@ -45,8 +45,8 @@ fn a_queue_that_drops_ends_its_oldest_task_for_the_new_one() {
     assert_eq!(sim.outcome(oldest), Some(Outcome::Dropped));
     sim.cancel(running);
     sim.run_to_end();
-    assert_eq!(sim.outcome(middle), Some(Outcome::Completed));
-    assert_eq!(sim.outcome(newest), Some(Outcome::Completed));
+    assert_eq!(sim.outcome(middle), Some(COMPLETED));
+    assert_eq!(sim.outcome(newest), Some(COMPLETED));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_draining_lane_runs_what_it_has_and_takes_nothing_more() {
     assert!(
         tasks
             .iter()
-            .all(|&task| sim.outcome(task) == Some(Outcome::Completed))
+            .all(|&task| sim.outcome(task) == Some(COMPLETED))
     );
     assert!(sim.pool.lane_is_drained(lane));
 }
@@ -142,7 +142,7 @@ fn a_cancelling_lane_lets_the_running_call_go_on_and_ends_all_others() {
     );
     assert_eq!(sim.outcome(running), None);
     sim.run_until_finished(running);
-    assert_eq!(sim.outcome(running), Some(Outcome::Completed));
+    assert_eq!(sim.outcome(running), Some(COMPLETED));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_broken_lane_ends_its_tasks_and_leaves_other_lanes_alone() {
     assert_eq!(sim.outcome(running), Some(Outcome::Broken));
     assert_eq!(
         sim.outcome(task.expect("the lane is open")),
-        Some(Outcome::Completed)
+        Some(COMPLETED)
     );
     let refused = sim.try_submit(lane, Call::Hang, TaskOptions::default());
     assert_eq!(refused, Err(SubmitError::Broken { payload: 3 }));
@@ -181,7 +181,7 @@ fn late_news_of_what_is_no_more_has_no_effect() {
     let task = sim.records[serial].task.expect("it was admitted");
     let worker = sim.living_workers()[0];
     let before = sim.pool.statistics(sim.lane());
-    sim.pool.handle_completion(sim.now, worker, task, ms(1));
+    sim.pool.handle_completion(sim.now, worker, task, ms(1), ());
     sim.pool.handle_revoked(sim.now, task, true);
     sim.pool.handle_started(sim.now, task, sim.now);
     sim.pool.handle_assign_refused(task);

@@ -2,8 +2,11 @@
 
 mod sim;
 
-use offloop_core::{Close, Expiry, Instant, Outcome, TaskOptions, limits};
-use sim::{Call, Sim, ms, us};
+use offloop_core::{
+    Action, Close, Expiry, Instant, LaneConfig, Outcome, Pool, PoolConfig, SubmitError,
+    TaskOptions, limits,
+};
+use sim::{COMPLETED, Call, Sim, ms, us};
 
 // Cancels and time limits.
 
@@ -81,7 +84,7 @@ fn a_kill_hits_only_the_call_that_would_not_stop() {
     sim.run_to_end();
     assert_eq!(sim.outcome(deaf), Some(Outcome::Cancelled));
     for task in behind {
-        assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+        assert_eq!(sim.outcome(task), Some(COMPLETED));
     }
 }
 
@@ -98,7 +101,7 @@ fn a_value_that_arrives_after_the_cancel_does_not_change_the_outcome() {
     sim.cancel(late);
     sim.run_until_finished(late);
     assert_eq!(sim.outcome(late), Some(Outcome::Cancelled));
-    assert_eq!(sim.outcome(task), Some(Outcome::Completed));
+    assert_eq!(sim.outcome(task), Some(COMPLETED));
 }
 
 #[test]
@@ -154,10 +157,10 @@ fn the_run_time_counts_from_the_start_of_the_call() {
     let in_time = sim.submit_with(Call::Return(ms(8)), limited);
     let too_long = sim.submit_with(Call::Hang, limited);
     sim.run_until_finished(too_long);
-    assert_eq!(sim.outcome(slow), Some(Outcome::Completed));
+    assert_eq!(sim.outcome(slow), Some(COMPLETED));
     assert_eq!(
         sim.outcome(in_time),
-        Some(Outcome::Completed),
+        Some(COMPLETED),
         "waiting is not running"
     );
     assert_eq!(
@@ -206,4 +209,46 @@ fn a_lane_that_is_killed_waits_for_no_grace() {
     sim.close(sim.lane(), Close::Kill);
     sim.run_for(ms(10));
     assert_eq!(sim.outcome(running), Some(Outcome::Broken));
+}
+
+// A pool that nobody drives any more.
+
+#[test]
+fn an_abandoned_pool_ends_every_task_once_and_takes_no_more() {
+    let now = Instant::from_nanos(1);
+    let mut pool: Pool<&str> = Pool::new(PoolConfig::default());
+    let lane = pool.open_lane(LaneConfig::new(1));
+    let options = TaskOptions {
+        deadline: Some(now.saturating_add(ms(1))),
+        ..TaskOptions::default()
+    };
+    let mut submit = |name| pool.submit(now, lane, options, name).expect("it is open");
+    let (running, _, cancelled) = (submit("runs"), submit("waits"), submit("cancelled"));
+    let Some(Action::Spawn { worker }) = pool.poll_action() else {
+        panic!("no worker is started")
+    };
+    pool.handle_worker_ready(now, worker);
+    assert!(matches!(pool.poll_action(), Some(Action::Assign { task, .. }) if task == running));
+    assert!(pool.cancel(now, cancelled));
+    let mut ended = pool.abandon();
+    ended.sort_by_key(|(name, _)| *name);
+    let expected = [
+        ("cancelled", Outcome::Cancelled),
+        ("runs", Outcome::Broken),
+        ("waits", Outcome::Broken),
+    ];
+    assert_eq!(ended, expected);
+    // What comes late has no effect.
+    pool.handle_completion(now, worker, running, ms(1), ());
+    pool.handle_worker_exit(now, worker, Some(running), ());
+    pool.handle_timeout(now.saturating_add(ms(10)));
+    assert!(!pool.cancel(now, running));
+    assert!(pool.poll_action().is_none() && pool.poll_timeout().is_none());
+    assert!(pool.lane_is_drained(lane) && pool.is_broken());
+    let statistics = pool.statistics(lane);
+    assert_eq!((statistics.broken, statistics.cancelled), (2, 1));
+    assert_eq!((statistics.queued, statistics.running), (0, 0));
+    let refused = pool.submit(now, lane, options, "late").unwrap_err();
+    assert!(matches!(refused, SubmitError::Broken { payload: "late" }));
+    pool.forget_lane(lane);
 }

@@ -8,9 +8,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::codec::{self, Allocate, Receiver};
+use crate::blocks::Allocate;
+use crate::codec::{self, Receiver};
 use crate::functions::{self, FunctionStatistics, KnownFunction};
-use crate::lane::Home;
+use crate::home::Home;
 use crate::lifted::Parts;
 
 /// An encoded call, not yet submitted.

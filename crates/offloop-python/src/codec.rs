@@ -12,27 +12,22 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use offloop::arena::{ArenaError, Block, MappedBlock};
+use offloop::arena::{Block, MappedBlock};
 use offloop::frame::{BLOCKS_MAX, INLINE_BYTES_MAX};
 use offloop::{Definition, Payload};
-use pyo3::exceptions::{PyMemoryError, PyValueError};
-use pyo3::ffi;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PySlice, PyTuple};
 
+use crate::blocks::{Allocate, copy_to_block, new_block};
 use crate::buffer::SharedBuffer;
 use crate::definitions;
 use crate::lifted::{LIFTED, Lifted, Parts};
-use crate::names::{self, Names, call_with_keywords, names, raise};
+use crate::names::{self, Names, call_with_keywords, names};
+use crate::view::View;
 
 /// Smaller buffers stay inside the pickle: a block costs a page and two table entries.
 const OUT_OF_BAND_BYTES_MIN: usize = 4 * 1024;
-/// A copy of this size is worth letting other threads run meanwhile.
-const DETACHED_COPY_BYTES_MIN: usize = 1 << 20;
-
-/// Where blocks come from: the program's arena, or a worker's own.
-pub(crate) type Allocate = Arc<dyn Fn(u64) -> Result<Block, ArenaError> + Send + Sync>;
-
 /// Collects the buffers of one pickle into shared memory.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 struct Collector {
@@ -72,88 +67,6 @@ impl Collector {
         }
         blocks.push(copy_to_block(py, &self.allocate, view.bytes())?);
         Ok(false)
-    }
-}
-
-/// An exported buffer, released when dropped.
-pub(crate) struct View(Box<ffi::Py_buffer>);
-
-impl View {
-    /// The contiguous bytes behind `object`; `None` when they are not contiguous.
-    pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
-        let mut view = Box::new(ffi::Py_buffer::new());
-        // SAFETY: attached, and `view` is valid for the call to fill; its address never changes.
-        let result = unsafe {
-            ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_ANY_CONTIGUOUS)
-        };
-        if result != 0 {
-            PyErr::take(object.py());
-            return Ok(None);
-        }
-        Ok(Some(Self(view)))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len.unsigned_abs()
-    }
-
-    pub(crate) fn is_read_only(&self) -> bool {
-        self.0.readonly != 0
-    }
-
-    pub(crate) fn is_in_c_order(&self) -> bool {
-        // SAFETY: filled by `new`; the call only reads it.
-        unsafe { ffi::PyBuffer_IsContiguous(&raw const *self.0, b'C' as std::ffi::c_char) != 0 }
-    }
-
-    /// The lengths of the dimensions, in elements.
-    pub(crate) fn shape(&self) -> &[isize] {
-        let dimensions = usize::try_from(self.0.ndim).unwrap_or(0);
-        if self.0.shape.is_null() || dimensions == 0 {
-            return &[];
-        }
-        // SAFETY: an exporter that was asked for strides fills `ndim` lengths, which live as long
-        // as the view.
-        unsafe { std::slice::from_raw_parts(self.0.shape, dimensions) }
-    }
-
-    /// The bytes. The exporter may change them while we copy, as with every buffer in Python;
-    /// then the copy holds either byte, and nothing else depends on it.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        if self.len() == 0 {
-            return &[];
-        }
-        // SAFETY: an exported contiguous buffer of `len` bytes that stays alive until released.
-        unsafe { std::slice::from_raw_parts(self.0.buf.cast::<u8>(), self.len()) }
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        // SAFETY: filled by `new`, released once; views live only inside attached calls.
-        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
-    }
-}
-
-pub(crate) fn copy_to_block(py: Python<'_>, allocate: &Allocate, bytes: &[u8]) -> PyResult<Block> {
-    let block = allocate(bytes.len() as u64).map_err(|error| arena_error(py, &error))?;
-    if bytes.len() >= DETACHED_COPY_BYTES_MIN {
-        py.detach(|| block.write(0, bytes));
-    } else {
-        block.write(0, bytes);
-    }
-    Ok(block)
-}
-
-fn arena_error(py: Python<'_>, error: &ArenaError) -> PyErr {
-    match error {
-        ArenaError::Full { .. } => raise(
-            py,
-            "_offloop_worker.exceptions",
-            "QueueFull",
-            &error.to_string(),
-        ),
-        _ => PyMemoryError::new_err(error.to_string()),
     }
 }
 
@@ -202,7 +115,7 @@ impl<'py> Encoded<'py> {
                 in_block: false,
             });
         }
-        let block = allocate(len as u64).map_err(|error| arena_error(py, &error))?;
+        let block = new_block(py, allocate, len as u64)?;
         block.write(0, &prefix);
         block.write(prefix.len() as u64, pickle);
         let mut blocks = vec![block];

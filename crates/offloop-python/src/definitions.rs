@@ -15,8 +15,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyTuple};
 
-use crate::codec::{self, Allocate};
-use crate::lane;
+use crate::blocks::{Allocate, copy_to_block};
+use crate::home::home;
 
 /// The first byte of a payload that needs definitions; a pickle of protocol 5 begins with 0x80.
 pub(crate) const NEEDS: u8 = b'N';
@@ -30,7 +30,7 @@ pub(crate) struct Definition(Arc<offloop::Definition>);
 impl Definition {
     #[new]
     fn new(py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<Self> {
-        let home = lane::home()?;
+        let home = home()?;
         let payload = payload(py, data.as_bytes(), &home.allocate)?;
         Ok(Self(home.runtime.define(payload, Vec::new())))
     }
@@ -87,7 +87,7 @@ fn payload(py: Python<'_>, bytes: &[u8], allocate: &Allocate) -> PyResult<Payloa
     }
     Ok(Payload {
         inline: Vec::new(),
-        blocks: vec![codec::copy_to_block(py, allocate, bytes)?],
+        blocks: vec![copy_to_block(py, allocate, bytes)?],
         in_block: true,
     })
 }

@@ -18,7 +18,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCFunction, PyList, PyTuple, PyWeakrefReference};
 
-use crate::codec::Allocate;
+use crate::blocks::Allocate;
 use crate::definitions;
 use crate::names::{self, call_with_keywords};
 

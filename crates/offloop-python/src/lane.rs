@@ -1,31 +1,31 @@
 //! A lane as Python sees it: what stands behind `ProcessPool`.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use offloop::{
-    Call, CallOptions, Close, Definition, FleetConfig, LaneConfig, Launch, Program, QueuePolicy,
-    Runtime, SubmitError, TaskAddress, Unresolved,
+    Call, CallOptions, Close, Definition, LaneConfig, QueuePolicy, SubmitError, TaskAddress,
+    Unresolved,
 };
-use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::calls::{self, EncodedCall};
-use crate::codec::Allocate;
 use crate::coroutines;
 use crate::definitions;
+use crate::error::{not_opened, not_submitted};
 use crate::functions::{self, KnownFunction};
-use crate::names::{function, raise};
+use crate::home::{Home, home};
+use crate::names::function;
 use crate::owner;
 use crate::pending::{self, Pending, Waiter};
 use crate::processes::WorkerProcess;
 use crate::resolver;
 use crate::resolving::{WAIT_SLICE, Waiting};
+use crate::start::{Start, adopt};
 use crate::surroundings;
 use crate::worker;
 
@@ -33,85 +33,8 @@ use crate::worker;
 /// a main module first may take longer.
 const FORK_BOUND: Duration = Duration::from_secs(10);
 
-/// The runtime of this process and its arena.
-#[derive(Clone)]
-pub(crate) struct Home {
-    pub(crate) runtime: Runtime,
-    pub(crate) allocate: Allocate,
-}
-
-static HOME: Mutex<Option<Home>> = Mutex::new(None);
-
-/// The runtime of this process; a forked child gets its own.
-pub(crate) fn home() -> PyResult<Home> {
-    let mut home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(home) = home.as_ref().filter(|home| !home.runtime.is_forked()) {
-        return Ok(home.clone());
-    }
-    let runtime = Runtime::new(None)?;
-    let arena = runtime.clone();
-    let fresh = Home {
-        runtime,
-        allocate: Arc::new(move |len| arena.allocate(len)),
-    };
-    // The parent's runtime is left alone in a forked child: its threads are not here.
-    std::mem::forget(home.replace(fresh.clone()));
-    Ok(fresh)
-}
-
-pub(crate) fn existing_home() -> Option<Home> {
-    let home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
-    home.as_ref()
-        .filter(|home| !home.runtime.is_forked())
-        .cloned()
-}
-
 /// The fields of `PoolStatistics`, in order.
 type Counts = (u32, u32, u32, u32, u64, u64, u64, u64, u64, u64);
-
-/// A path, arguments and an environment.
-type ProgramParts = (OsString, Vec<OsString>, Vec<OsString>);
-
-/// How the workers of one lane start, described anew whenever the program may have changed.
-struct Start {
-    /// Returns the program of the zygote, its setup, and the line to the resource tracker.
-    describe: Py<PyAny>,
-    inherited: Arc<Vec<OwnedFd>>,
-    tasks_per_worker_max: Option<u32>,
-    start_timeout: Duration,
-    /// It has an initializer.
-    initializes: bool,
-}
-
-impl Start {
-    fn fleet(&self, py: Python<'_>, home: &Home) -> PyResult<FleetConfig> {
-        // Before the description, which may know of later changes, but of no fewer.
-        let surroundings = surroundings::newest(py, home)?.map_or(0, |newest| newest.id());
-        let described = self.describe.bind(py).call0()?;
-        let (program, setup, tracker): (ProgramParts, Vec<u8>, i32) = described.extract()?;
-        let launch = Launch {
-            program: new_program(program),
-            setup,
-            inherited: Arc::clone(&self.inherited),
-            tracker: Some(Arc::new(duplicate(tracker)?)),
-            surroundings,
-            tasks_per_worker_max: self.tasks_per_worker_max,
-        };
-        Ok(FleetConfig {
-            launch,
-            start_timeout: self.start_timeout,
-            initializes: self.initializes,
-        })
-    }
-}
-
-fn new_program((path, arguments, environment): ProgramParts) -> Program {
-    Program {
-        path,
-        arguments,
-        environment,
-    }
-}
 
 /// One queue of calls and its share of the workers.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
@@ -181,7 +104,7 @@ impl Lane {
         let lane = home
             .runtime
             .open_lane(start.fleet(py, &home)?, config)
-            .map_err(|error| PyOSError::new_err(error.to_string()))?;
+            .map_err(|error| not_opened(&error))?;
         Ok(Self {
             lane,
             start,
@@ -295,7 +218,7 @@ impl Lane {
 
     /// Why no worker can be started; None while they can.
     fn broken(&self) -> Option<String> {
-        self.lane.broken()
+        self.lane.broken().map(|fault| fault.to_string())
     }
 
     /// Whether a call would not have to wait for room now.
@@ -516,64 +439,18 @@ impl Lane {
                     pending::update(token, |pending| pending.task = task);
                     return Ok(());
                 }
-                Err(SubmitError::Full { call: back, .. }) if may_wait => {
+                Err(
+                    SubmitError::Full { call: back, .. }
+                    | SubmitError::FullBytes { call: back, .. },
+                ) if may_wait => {
                     let waiting = waiting.get_or_insert_with(|| Waiting::begin(&self.home.runtime));
                     while !py.detach(|| self.lane.wait_room(waiting.slice())) {
                         waiting.go_on(py, &self.unresolved)?;
                     }
                     call = *back;
                 }
-                Err(error) => return Err(refusal(py, &error)),
+                Err(error) => return Err(not_submitted(py, &error)),
             }
         }
     }
-}
-
-fn refusal(py: Python<'_>, error: &SubmitError) -> PyErr {
-    let text = error.to_string();
-    match error {
-        SubmitError::Full { .. } | SubmitError::TooLarge { .. } => {
-            raise(py, "_offloop_worker.exceptions", "QueueFull", &text)
-        }
-        SubmitError::Broken { .. } => raise(py, "offloop._outcomes", "broken", &text),
-        SubmitError::Closed => {
-            PyRuntimeError::new_err("cannot schedule new futures after shutdown")
-        }
-        _ => PyRuntimeError::new_err(format!("{text}: make a new pool in this process")),
-    }
-}
-
-/// A copy of a descriptor that stays Python's own.
-fn duplicate(fd: i32) -> PyResult<OwnedFd> {
-    if fd < 0 {
-        return Err(PyValueError::new_err("not a descriptor"));
-    }
-    // SAFETY: the caller in Python keeps the number open until this call returns.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?)
-}
-
-/// Opens a line to a resource tracker, which is started when somebody writes to the line; returns
-/// the number of its write end, which is the caller's.
-#[pyfunction]
-pub(crate) fn open_tracker_line(program: ProgramParts) -> PyResult<i32> {
-    let line = home()?.runtime.open_tracker_line(new_program(program))?;
-    Ok(line.into_raw_fd())
-}
-
-/// Takes over a descriptor that Python duplicated for us.
-fn adopt(fd: i32) -> OwnedFd {
-    // SAFETY: our own Python code made the number with `os.dup` for this call and forgot it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-/// Process ids of all workers.
-#[pyfunction]
-pub(crate) fn worker_pids() -> Vec<i32> {
-    existing_home().map_or_else(Vec::new, |home| home.runtime.worker_pids())
-}
-
-/// Process ids of all zygotes.
-#[pyfunction]
-pub(crate) fn zygote_pids() -> Vec<i32> {
-    existing_home().map_or_else(Vec::new, |home| home.runtime.zygote_pids())
 }

@@ -7,15 +7,18 @@
 //! Python code runs only while no lock of the runtime is held, and panics never cross the border:
 //! PyO3 turns them into exceptions.
 
+mod blocks;
 mod buffer;
 mod calls;
 mod codec;
 mod coroutines;
 mod definitions;
+mod error;
 mod event_loop;
 mod files;
 mod forsaking;
 mod functions;
+mod home;
 mod lane;
 mod lifted;
 mod names;
@@ -25,8 +28,10 @@ mod pending;
 mod processes;
 mod resolver;
 mod resolving;
+mod start;
 mod stopping;
 mod surroundings;
+mod view;
 mod watching;
 mod worker;
 
@@ -46,11 +51,12 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     files::add_to(module)?;
     module.add_function(wrap_pyfunction!(stopping::stop, module)?)?;
     module.add_function(wrap_pyfunction!(resolving::bell, module)?)?;
-    module.add_function(wrap_pyfunction!(lane::worker_pids, module)?)?;
-    module.add_function(wrap_pyfunction!(lane::zygote_pids, module)?)?;
+    module.add_function(wrap_pyfunction!(home::worker_pids, module)?)?;
+    module.add_function(wrap_pyfunction!(home::zygote_pids, module)?)?;
     module.add_function(wrap_pyfunction!(functions::function_statistics, module)?)?;
     module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;
-    module.add_function(wrap_pyfunction!(lane::open_tracker_line, module)?)?;
+    module.add_function(wrap_pyfunction!(start::open_tracker_line, module)?)?;
+    module.add_function(wrap_pyfunction!(error::samples::error_samples, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
     module.add_function(wrap_pyfunction!(worker::fork, module)?)?;
     module.add_function(wrap_pyfunction!(worker::work, module)?)?;

@@ -25,8 +25,9 @@ use pyo3::types::{
     PyTuple, PyType,
 };
 
-use crate::codec::{Allocate, View, copy_to_block};
+use crate::blocks::{Allocate, copy_to_block};
 use crate::names::arrays_become_writable;
+use crate::view::View;
 
 /// The first byte of a payload with holes; a pickle of protocol 5 begins with 0x80.
 pub(crate) const LIFTED: u8 = b'O';

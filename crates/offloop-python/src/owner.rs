@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use offloop::{Owner, Runtime};
 use offloop_sys::clock::monotonic_ns;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::error::not_owned;
 use crate::names;
 use crate::resolving;
 
@@ -37,12 +37,12 @@ impl LoopOwner {
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let begun = monotonic_ns();
         let mut fetching = self.owner.fetch();
-        let mut finished = Vec::with_capacity(BATCH);
+        let mut notices = Vec::with_capacity(BATCH);
         loop {
-            let more = fetching.next(BATCH, &mut finished);
+            let more = fetching.next(BATCH, &mut notices);
             let mut first_error = None;
-            for finished in finished.drain(..) {
-                if let Err(error) = resolving::resolve(py, finished, Some(&self.owner)) {
+            for notice in notices.drain(..) {
+                if let Err(error) = resolving::resolve(py, notice, Some(&self.owner)) {
                     // One that raises does not keep the others from theirs.
                     first_error.get_or_insert(error);
                 }
@@ -120,7 +120,7 @@ fn add(
     drop_closed(py)?;
     let owner = runtime
         .add_patient_owner()
-        .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        .map_err(|error| not_owned(&error))?;
     let fd = owner.event().as_fd().as_raw_fd();
     let timer = owner.timer().map(|timer| timer.as_fd().as_raw_fd());
     let owner = Py::new(

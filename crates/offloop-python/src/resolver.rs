@@ -34,12 +34,12 @@ fn resolve_waiting(turn: &Turn) -> After {
 fn resolve_batch(py: Python<'_>, turn: &Turn) -> After {
     for count in 0..BATCH {
         let taken = if count == 0 { turn.look() } else { turn.take() };
-        let finished = match taken {
-            Taken::Outcome(finished) => finished,
+        let notice = match taken {
+            Taken::Notice(notice) => notice,
             Taken::Nothing => return After::Wait,
             Taken::Relieved => return After::Relieved,
         };
-        if let Err(error) = resolving::resolve(py, finished, None) {
+        if let Err(error) = resolving::resolve(py, notice, None) {
             // There is no caller to raise to: Python's hook for such errors gets it.
             error.write_unraisable(py, None);
         }

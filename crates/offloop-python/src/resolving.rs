@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use offloop::{Finished, Outcome, Owner, Runtime, TaskAddress, Unresolved};
+use offloop::{News, Notice, Outcome, Owner, Runtime, TaskAddress, Unresolved};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
 use crate::forsaking;
+use crate::home::existing_home;
 use crate::outcomes::translate;
 use crate::pending::{self, Pending, Waiter};
 
@@ -80,10 +81,11 @@ impl Drop for Resolving {
     }
 }
 
-/// Resolves one future. On a thread that is not the crew's, an owner is given, by which callbacks
-/// that may take long are left to the crew.
-pub(crate) fn resolve(py: Python<'_>, finished: Finished, outside: Option<&Owner>) -> PyResult<()> {
-    let Some(pending) = pending::take(finished.token) else {
+/// Does what a notice asks for: resolves a future, or runs its callbacks. On a thread that is not
+/// the crew's, an owner is given, by which callbacks that may take long are left to the crew.
+pub(crate) fn resolve(py: Python<'_>, notice: Notice, outside: Option<&Owner>) -> PyResult<()> {
+    let Notice { token, news, .. } = notice;
+    let Some(pending) = pending::take(token) else {
         return Ok(());
     };
     let Pending {
@@ -93,18 +95,18 @@ pub(crate) fn resolve(py: Python<'_>, finished: Finished, outside: Option<&Owner
         unresolved,
         task: _,
     } = pending;
-    if let (Outcome::Returned { run_ns, .. }, Some(statistics)) = (&finished.outcome, &statistics) {
-        statistics.record(*run_ns);
-    }
     let future = future.bind(py);
-    match waiter {
-        Waiter::Asyncio => {
+    if let (News::Ended(Outcome::Returned(returned)), Some(statistics)) = (&news, &statistics) {
+        statistics.record(returned.run_ns);
+    }
+    match (waiter, news) {
+        (Waiter::Asyncio, News::Ended(outcome)) => {
             let _resolving = Resolving::begin(None);
-            resolve_asyncio(py, future, finished.outcome)
+            resolve_asyncio(py, future, outcome)
         }
-        Waiter::Concurrent => {
+        (Waiter::Concurrent, News::Ended(outcome)) => {
             let mut resolving = Resolving::begin(unresolved);
-            let (calls_back, result) = set(py, future, finished.outcome);
+            let (calls_back, result) = set(py, future, outcome);
             let unresolved = resolving.set(calls_back);
             if !calls_back {
                 return result;
@@ -117,21 +119,26 @@ pub(crate) fn resolve(py: Python<'_>, finished: Finished, outside: Option<&Owner
                 }
             })
         }
-        Waiter::Callbacks => {
+        (_, News::Room) => {
+            let _resolving = Resolving::begin(None);
+            set_done(py, future)
+        }
+        (_, News::PassedOn) => {
             let _resolving = Resolving::begin(None);
             call_back(future, unresolved.as_deref())
         }
+        (Waiter::Callbacks, News::Ended(_)) => unreachable!("no call has such a token"),
     }
 }
 
 /// As `resolve`, but callbacks do not run any more.
-pub(crate) fn resolve_quietly(py: Python<'_>, finished: Finished) -> PyResult<()> {
-    let Some(pending) = pending::take(finished.token) else {
+pub(crate) fn resolve_quietly(py: Python<'_>, notice: Notice) -> PyResult<()> {
+    let Some(pending) = pending::take(notice.token) else {
         return Ok(());
     };
-    match pending.waiter {
-        Waiter::Concurrent => set(py, pending.future.bind(py), finished.outcome).1,
-        Waiter::Asyncio | Waiter::Callbacks => Ok(()),
+    match (pending.waiter, notice.news) {
+        (Waiter::Concurrent, News::Ended(outcome)) => set(py, pending.future.bind(py), outcome).1,
+        _ => Ok(()),
     }
 }
 
@@ -173,14 +180,26 @@ fn leave_callbacks(future: &Bound<'_, PyAny>, unresolved: Option<Arc<Unresolved>
     owner.pass_on(token);
 }
 
+/// Resolves the future of a coroutine that waited for room, unless it has been cancelled.
+fn set_done(py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+    if !is_done(py, future)? {
+        future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
+    }
+    Ok(())
+}
+
+fn is_done(py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let done = future.call_method0(pyo3::intern!(py, "done"))?;
+    done.is_truthy()
+}
+
 fn resolve_asyncio(py: Python<'_>, future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
     if matches!(outcome, Outcome::Cancelled) {
         future.call_method0(pyo3::intern!(py, "cancel"))?;
         return Ok(());
     }
     let result = translate(py, outcome);
-    let done = future.call_method0(pyo3::intern!(py, "done"))?;
-    if done.is_truthy()? {
+    if is_done(py, future)? {
         return Ok(());
     }
     match result {
@@ -271,8 +290,8 @@ impl<'runtime> Waiting<'runtime> {
     /// To be called between two slices by one who waits for the futures that `unresolved` counts.
     pub(crate) fn go_on(&self, py: Python<'_>, unresolved: &Arc<Unresolved>) -> PyResult<()> {
         let is_wanted = |token| pending::is_counted_by(token, unresolved);
-        while let Some(finished) = self.runtime.take_stranded(is_wanted) {
-            resolve(py, finished, Some(&self.runtime.resolver()))?;
+        while let Some(notice) = self.runtime.take_stranded(is_wanted) {
+            resolve(py, notice, Some(&self.runtime.resolver()))?;
         }
         py.check_signals()
     }
@@ -322,9 +341,9 @@ impl Bell {
             let limit = left.map_or(BELL_SLICE, |left| {
                 Duration::from_secs_f64(left.min(BELL_SLICE.as_secs_f64()))
             });
-            let finished = py.detach(|| self.runtime.wait_stranded(limit, token, is_over));
-            if let Some(finished) = finished {
-                resolve(py, finished, Some(&self.runtime.resolver()))?;
+            let notice = py.detach(|| self.runtime.wait_stranded(limit, token, is_over));
+            if let Some(notice) = notice {
+                resolve(py, notice, Some(&self.runtime.resolver()))?;
             }
         }
     }
@@ -343,7 +362,7 @@ pub(crate) fn bell() -> Option<Bell> {
     if HERE.with(|here| here.turn.get()) == 0 {
         return None;
     }
-    crate::lane::existing_home().map(|home| Bell {
+    existing_home().map(|home| Bell {
         runtime: home.runtime,
         rung: AtomicBool::new(false),
     })

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::lane::existing_home;
+use crate::home::existing_home;
 use crate::resolving::{self, WAIT_SLICE};
 
 /// How long the program's end waits for callbacks once every call is over. The standard library
@@ -65,14 +65,14 @@ pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
     });
     // What nobody came to resolve, such as calls that an interrupt has cut short. Callbacks run
     // only if none has been left behind.
-    let mut finished = Vec::new();
-    runtime.resolver().drain(usize::MAX, &mut finished);
+    let mut notices = Vec::new();
+    runtime.resolver().drain(usize::MAX, &mut notices);
     let mut resolved = Ok(());
-    for finished in finished {
+    for notice in notices {
         resolved = resolved.and(if left == 0 {
-            resolving::resolve(py, finished, None)
+            resolving::resolve(py, notice, None)
         } else {
-            resolving::resolve_quietly(py, finished)
+            resolving::resolve_quietly(py, notice)
         });
     }
     if left > 0 {

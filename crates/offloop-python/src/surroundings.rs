@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::codec;
-use crate::lane::Home;
+use crate::home::Home;
 use crate::names;
 use crate::watching::{self, ENVIRONMENT};
 

@@ -3,12 +3,12 @@
 //! The worker runs calls on its main thread, so that a signal can interrupt them: its handler
 //! raises `TaskInterrupted` in the running call, if that is still the one to be stopped.
 
-use std::collections::HashMap;
+mod known;
+
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use offloop::arena::MappedBlock;
 use offloop::worker::{
     Call, CompletionFlags, InterruptView, Request, Seed, Wake, WorkerChannel, ZygoteServer,
 };
@@ -17,10 +17,11 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::codec::{self, Allocate, Decoded, Receiver};
-use crate::definitions;
+use crate::blocks::Allocate;
+use crate::codec::{self, Decoded, Receiver};
 use crate::lifted::{self, Parts};
 use crate::names;
+use crate::worker::known::{Known, Sent};
 
 static INTERRUPT: OnceLock<InterruptView> = OnceLock::new();
 /// Calls whose last block was freed, for the worker's loop to tell the parent.
@@ -41,32 +42,6 @@ impl Drop for CallLease {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(self.sequence);
-        }
-    }
-}
-
-enum Definition {
-    Bytes(Sent),
-    /// A function, and the numbers of what it needs.
-    Loaded(Py<PyAny>, Vec<u32>),
-    /// Held by `_offloop_worker.namespace`.
-    Announced,
-}
-
-/// A definition as it came: inline or in a block of the parent's arena.
-struct Sent {
-    inline: Vec<u8>,
-    block: Option<MappedBlock>,
-}
-
-impl Sent {
-    fn bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        match &self.block {
-            None => Ok(PyBytes::new(py, &self.inline)),
-            Some(block) => PyBytes::new_with(py, block.len(), |bytes| {
-                block.read(0, bytes);
-                Ok(())
-            }),
         }
     }
 }
@@ -223,9 +198,7 @@ type DecodedCall<'py> = (
 
 struct Worker {
     channel: WorkerChannel,
-    definitions: HashMap<u32, Definition>,
-    /// The function whose needs are in place; 0 when others may be.
-    entered: u32,
+    known: Known,
     allocate: Allocate,
 }
 
@@ -235,8 +208,7 @@ impl Worker {
         let allocate: Allocate = Arc::new(move |len| arena.allocate(len));
         Self {
             channel,
-            definitions: HashMap::new(),
-            entered: 0,
+            known: Known::default(),
             allocate,
         }
     }
@@ -261,12 +233,11 @@ impl Worker {
                     continue;
                 }
                 Some(Request::Define(id, inline, block)) => {
-                    let definition = Definition::Bytes(Sent { inline, block });
-                    self.definitions.insert(id, definition);
+                    self.known.define(id, Sent { inline, block });
                     continue;
                 }
                 Some(Request::Forget(numbers)) => {
-                    self.forget(py, &numbers)?;
+                    self.known.forget(py, &numbers)?;
                     continue;
                 }
                 Some(Request::Surroundings(inline, block)) => {
@@ -431,7 +402,7 @@ impl Worker {
     ) -> PyResult<DecodedCall<'py>> {
         let callable = match call.function {
             0 => None,
-            id => Some(self.function(py, id)?),
+            id => Some(self.known.function(py, id)?),
         };
         let received = codec::Received {
             inline: &call.payload,
@@ -443,7 +414,7 @@ impl Worker {
         if let (Some(callable), true) = (&callable, empty) {
             return Ok((callable.clone(), PyTuple::empty(py), None));
         }
-        let mut enter = |numbers: Vec<u32>| self.enter(py, &numbers);
+        let mut enter = |numbers: Vec<u32>| self.known.enter(py, &numbers);
         let parts = match codec::decode(py, &received, lease, &mut enter)? {
             Decoded::Plain(whole) => Parts::from_pickled(whole, callable.is_none())?,
             Decoded::Lifted(parts) => parts,
@@ -452,68 +423,5 @@ impl Worker {
             .or(parts.callable)
             .ok_or_else(|| PyRuntimeError::new_err("a call came without its function"))?;
         Ok((callable, parts.arguments, parts.keywords))
-    }
-
-    /// The function of a number, with all that it needs in place.
-    fn function<'py>(&mut self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(Definition::Loaded(function, needs)) = self.definitions.get(&id) {
-            let function = function.bind(py).clone();
-            if !needs.is_empty() && self.entered != id {
-                let needs = needs.clone();
-                self.enter(py, &needs)?;
-                self.entered = id;
-            }
-            return Ok(function);
-        }
-        let Some(Definition::Bytes(sent)) = self.definitions.get(&id) else {
-            let text = format!("function {id} was never defined");
-            return Err(PyRuntimeError::new_err(text));
-        };
-        let bytes = sent.bytes(py)?;
-        let (needs, skipped) = definitions::split(bytes.as_bytes());
-        if !needs.is_empty() {
-            self.enter(py, &needs)?;
-            self.entered = id;
-        }
-        let pickle = PyBytes::new(py, &bytes.as_bytes()[skipped..]);
-        let load = names::function(py, "_offloop_worker.namespace", "load")?;
-        let loaded = load.call1((pickle,))?;
-        let definition = Definition::Loaded(loaded.clone().unbind(), needs);
-        self.definitions.insert(id, definition);
-        Ok(loaded)
-    }
-
-    /// Puts definitions in place, which came before this call.
-    fn enter(&mut self, py: Python<'_>, numbers: &[u32]) -> PyResult<()> {
-        self.entered = 0;
-        for number in numbers {
-            let Some(Definition::Bytes(sent)) = self.definitions.get(number) else {
-                continue;
-            };
-            let bytes = sent.bytes(py)?;
-            names::function(py, "_offloop_worker.namespace", "announce")?
-                .call1((*number, bytes))?;
-            self.definitions.insert(*number, Definition::Announced);
-        }
-        let numbers = PyTuple::new(py, numbers)?;
-        names::function(py, "_offloop_worker.namespace", "enter")?.call1((numbers,))?;
-        Ok(())
-    }
-
-    fn forget(&mut self, py: Python<'_>, numbers: &[u32]) -> PyResult<()> {
-        let mut announced = Vec::new();
-        for number in numbers {
-            match self.definitions.remove(number) {
-                Some(Definition::Announced) => announced.push(*number),
-                Some(Definition::Bytes(_) | Definition::Loaded(..)) | None => {}
-            }
-        }
-        if !self.definitions.contains_key(&self.entered) {
-            self.entered = 0;
-        }
-        if !announced.is_empty() {
-            names::function(py, "_offloop_worker.namespace", "forget")?.call1((announced,))?;
-        }
-        Ok(())
     }
 }

@@ -40,7 +40,6 @@ pub const CHUNK_BYTES: u64 = 64 << 20;
 
 /// A block could not be had.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum ArenaError {
     /// The arena is at its limit.
     #[error("no room for {wanted} bytes in shared memory: {used} of {limit} bytes in use")]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::arena::Block;
-use crate::fleet::Task;
+use crate::fault::Fault;
 
 /// Bytes on their way to a worker.
 #[derive(Debug, Default)]
@@ -148,30 +148,45 @@ pub struct CallOptions {
 
 /// Why a call was not taken.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum SubmitError {
-    /// The lane's queue is full; it may be taken later.
-    #[error("{reason}")]
+    /// As many calls wait as may; it may be taken later.
+    #[error("the queue is full: {queued} tasks wait, limit {limit}")]
     Full {
-        /// The sizes and limits.
-        reason: String,
+        /// Calls beyond those that the lane's workers can run at once.
+        queued: u32,
+        /// Calls that may wait.
+        limit: u32,
+        /// The call, given back.
+        call: Box<Call>,
+    },
+    /// The lane's calls hold too many bytes for one more; it may be taken later.
+    #[error("the queue is full: {held} bytes are held, {bytes} more exceed the limit {limit}")]
+    FullBytes {
+        /// Bytes of all calls that are not finished.
+        held: u64,
+        /// Bytes of this call.
+        bytes: u64,
+        /// Bytes that may be held.
+        limit: u64,
         /// The call, given back.
         call: Box<Call>,
     },
     /// It can never be taken.
-    #[error("{reason}")]
+    #[error("a task of {bytes} bytes exceeds the queue's limit of {limit} bytes")]
     TooLarge {
-        /// The sizes and limits.
-        reason: String,
+        /// Bytes of this call.
+        bytes: u64,
+        /// Bytes that may be held.
+        limit: u64,
     },
     /// The lane was closed.
     #[error("the lane is closed")]
     Closed,
-    /// The lane cannot start workers.
-    #[error("{reason}")]
+    /// The lane has no workers, and gets none.
+    #[error("{fault}")]
     Broken {
         /// Why.
-        reason: String,
+        fault: Arc<Fault>,
     },
     /// This process is a fork of the one that made the lane.
     #[error("the lane belongs to the process that this one was forked from")]
@@ -180,7 +195,6 @@ pub enum SubmitError {
 
 /// A lane could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum LaneError {
     /// This process is a fork of the one that started the runtime.
     #[error("the runtime belongs to the process that this one was forked from")]
@@ -188,52 +202,33 @@ pub enum LaneError {
     /// The runtime has ended with the program.
     #[error("the runtime has stopped")]
     Stopped,
-    /// No owner is left.
+    /// The system refused.
+    #[error("the system refused a descriptor or a thread: {source}")]
+    System {
+        /// What the system said.
+        #[from]
+        source: io::Error,
+    },
+}
+
+/// An owner could not be added.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// No number is left.
     #[error("{count} event loops use the runtime at once, limit {limit}")]
-    Owners {
+    TooMany {
         /// Loops that there are.
         count: usize,
         /// Loops that there may be.
         limit: usize,
     },
     /// The system refused.
-    #[error("the system refused a descriptor or a thread")]
-    System(#[from] io::Error),
-}
-
-/// The refusal of a pool as the caller gets it: what may be taken later comes back.
-pub(crate) fn refuse(error: offloop_core::SubmitError<Task>, broken: Option<&str>) -> SubmitError {
-    use offloop_core::SubmitError as Refusal;
-    let reason = error.to_string();
-    if error.is_temporary() {
-        let Task {
-            owner,
-            token,
-            any_thread,
-            function,
-            needs,
-            payload,
-            surroundings,
-            ..
-        } = error.into_payload();
-        let call = Box::new(Call {
-            owner,
-            token,
-            any_thread,
-            function,
-            needs,
-            payload,
-            surroundings,
-        });
-        return SubmitError::Full { reason, call };
-    }
-    match error {
-        Refusal::TooLarge { .. } => SubmitError::TooLarge { reason },
-        Refusal::Broken { .. } => SubmitError::Broken {
-            reason: broken.unwrap_or(&reason).to_owned(),
-        },
-        _ => SubmitError::Closed,
-    }
+    #[error("the system refused a descriptor: {source}")]
+    System {
+        /// What the system said.
+        #[from]
+        source: io::Error,
+    },
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! Errors:     `Violation`: the worker broke the protocol, and is killed.
 //! Threads:    only under the runtime's lock.
 
+mod hearing;
 mod telling;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -26,21 +27,15 @@ use offloop_sys::{handshake, process};
 use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
 use crate::call::{Definition, Payload};
 use crate::channel::telling::Told;
+use crate::fault::{Violation, WorkerFault};
 use crate::frame::{
-    self, BlockAddress, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_HOLDS_BLOCKS,
-    FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
+    BlockAddress, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
 };
-use crate::outcome::{ReturnedBlocks, Status};
+use crate::outcome::ReturnedBlocks;
 use crate::releases::OwedReleases;
 use crate::stderr::Pipe;
 
-/// The worker broke the protocol.
-#[derive(Debug, thiserror::Error)]
-#[error("worker {pid} broke the protocol: {what}")]
-pub(crate) struct Violation {
-    pid: i32,
-    what: String,
-}
+pub(crate) use self::hearing::{Completed, Said};
 
 /// Why a call was not pushed.
 #[derive(Debug)]
@@ -55,32 +50,6 @@ pub(crate) enum PushError {
 struct Flight {
     sequence: u64,
     task: TaskId,
-}
-
-/// What a worker said on its socket.
-#[derive(Debug)]
-pub(crate) enum Said {
-    /// It takes calls.
-    Hello,
-    /// It never will.
-    Failed(String),
-    /// A chunk of its arena was mapped, or unmapped.
-    Chunk,
-    /// It closed its socket.
-    End,
-}
-
-/// A completed call.
-#[derive(Debug)]
-pub(crate) struct Completed {
-    pub(crate) task: TaskId,
-    pub(crate) sequence: u64,
-    pub(crate) status: Status,
-    pub(crate) run_ns: u64,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) blocks: Vec<MappedBlock>,
-    pub(crate) payload_in_block: bool,
-    pub(crate) holds_blocks: bool,
 }
 
 /// The descriptors that a new worker gets.
@@ -100,7 +69,7 @@ pub(crate) struct Channel {
     pub(crate) dead: bool,
     pub(crate) stderr: Arc<Pipe>,
     /// How it broke the protocol; nothing in its ring is believed any more.
-    pub(crate) violation: Option<String>,
+    pub(crate) violation: Option<Violation>,
     /// It was not ready within this time, and is being killed.
     pub(crate) late: Option<Duration>,
     /// Nobody needs it: it is ended before it is ready, and nothing that it says counts.
@@ -375,148 +344,12 @@ impl Channel {
         }
     }
 
-    /// Whether a completion waits.
-    pub(crate) fn has_completions(&self) -> bool {
-        !self.completions.is_empty()
-    }
-
-    /// The next completion, if there is one.
-    pub(crate) fn try_completion(&mut self) -> Result<Option<Completed>, Violation> {
-        loop {
-            self.buffer.clear();
-            let mut buffer = std::mem::take(&mut self.buffer);
-            let popped = self.completions.try_pop(&mut buffer);
-            let result = match popped {
-                Ok(false) => Ok(None),
-                Ok(true) => self.decode(&buffer).map(Some),
-                Err(corrupt) => Err(self.violation(corrupt.to_string())),
-            };
-            self.buffer = buffer;
-            match result? {
-                None => return Ok(None),
-                Some(None) => {}
-                Some(Some(completed)) => return Ok(Some(completed)),
-            }
-        }
-    }
-
-    fn decode(&mut self, bytes: &[u8]) -> Result<Option<Completed>, Violation> {
-        let frame = frame::decode(bytes).map_err(|error| self.violation(error.to_string()))?;
-        let Header {
-            kind,
-            flags,
-            detail,
-            sequence,
-            ..
-        } = frame.header;
-        match kind {
-            Kind::Release => {
-                // Only what is held, so that the releases of a worker that sends nothing else end.
-                let held = self.held.remove(&sequence);
-                return match held {
-                    Some(_) => Ok(None),
-                    None => Err(self.violation(format!("released call {sequence}, not held"))),
-                };
-            }
-            Kind::Completion => {}
-            kind => return Err(self.violation(frame::FrameError::Direction { kind }.to_string())),
-        }
-        let front = self
-            .flights
-            .front()
-            .filter(|flight| flight.sequence == sequence);
-        let Some(task) = front.map(|flight| flight.task) else {
-            return Err(self.violation(format!("call {sequence} is not the one it runs")));
-        };
-        let status = Status::from_byte(detail)
-            .ok_or_else(|| self.violation(format!("unknown status {detail}")))?;
-        let mut blocks = Vec::with_capacity(frame.blocks.len());
-        for address in frame.blocks {
-            blocks.push(self.result_block(address)?);
-        }
-        // Until here the call counts as running: it is lost with a worker that lies about it.
-        self.flights.pop_front();
-        self.note_read(sequence);
-        Ok(Some(Completed {
-            task,
-            sequence,
-            status,
-            run_ns: frame.run_ns,
-            payload: frame.payload.to_vec(),
-            blocks,
-            payload_in_block: flags & FLAG_PAYLOAD_IN_BLOCK != 0,
-            holds_blocks: flags & FLAG_HOLDS_BLOCKS != 0,
-        }))
-    }
-
-    fn result_block(&mut self, address: BlockAddress) -> Result<MappedBlock, Violation> {
-        while !self.results.contains(address.chunk) {
-            match self.try_message() {
-                Ok(Some(Said::Chunk)) => {}
-                Ok(Some(said)) => return Err(self.violation(format!("said {said:?} instead"))),
-                Ok(None) => {
-                    let what = format!("chunk {} was never passed", address.chunk);
-                    return Err(self.violation(what));
-                }
-                Err(error) => return Err(self.violation(error.to_string())),
-            }
-        }
-        self.results
-            .block(address)
-            .ok_or_else(|| self.violation(format!("no block {address:?} in its arena")))
-    }
-
-    fn violation(&self, what: String) -> Violation {
-        Violation {
-            pid: self.pid,
-            what,
-        }
-    }
-
     /// Why it was ended, when it did not end by itself.
-    pub(crate) fn why_ended(&mut self) -> Option<String> {
-        let late = self.late;
-        let late = || late.map(|limit| format!("was not ready within {limit:?}"));
-        let closed = || self.closed.then(|| "closed its channel".into());
-        self.violation.take().or_else(late).or_else(closed)
-    }
-
-    /// The next message of the worker, if there is one.
-    pub(crate) fn try_message(&mut self) -> io::Result<Option<Said>> {
-        let mut buffer = [0; crate::zygote::MESSAGE_BYTES_MAX];
-        let received = socket::receive(self.socket.as_fd(), &mut buffer, Wait::No);
-        let (len, descriptors) = match received {
-            Err(error) => {
-                return match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                        Ok(Some(Said::End))
-                    }
-                    _ => Err(error),
-                };
-            }
-            Ok(received) => received,
-        };
-        match (&buffer[..len], descriptors.into_iter().next()) {
-            ([b'h'], _) => Ok(Some(Said::Hello)),
-            ([b'f', text @ ..], _) => Ok(Some(Said::Failed(
-                String::from_utf8_lossy(text).into_owned(),
-            ))),
-            ([b'c', number @ ..], Some(fd)) if number.len() == 4 => {
-                let number = u32::from_ne_bytes(*number.first_chunk().expect("4 bytes"));
-                self.results.add(number, fd)?;
-                Ok(Some(Said::Chunk))
-            }
-            ([b'd', number @ ..], None) if number.len() == 4 => {
-                let number = u32::from_ne_bytes(*number.first_chunk().expect("4 bytes"));
-                self.results.remove(number)?;
-                Ok(Some(Said::Chunk))
-            }
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "malformed message",
-            )),
-        }
+    pub(crate) fn why_ended(&mut self) -> Option<WorkerFault> {
+        let late = self.late.map(|limit| WorkerFault::NotReady { limit });
+        let closed = self.closed.then_some(WorkerFault::ClosedChannel);
+        let violation = self.violation.take().map(WorkerFault::Violation);
+        violation.or(late).or(closed)
     }
 
     /// Keeps the blocks of a completed call that the worker still uses.

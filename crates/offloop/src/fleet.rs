@@ -21,13 +21,16 @@ use offloop_sys::fork::ForkGuarded;
 use offloop_sys::handshake;
 
 use crate::arena::Arena;
-use crate::call::{Definition, Payload};
+use crate::call::Definition;
 use crate::channel::Channel;
+use crate::fault::{Crash, Fault};
 use crate::fleet::burial::Dying;
 use crate::launch::Launch;
-use crate::outcome::{Crash, Outcome};
-use crate::owners::Owners;
+use crate::mailboxes::Mailboxes;
+use crate::notice::{News, Notice};
+use crate::outcome::Returned;
 use crate::releases::Releases;
+use crate::task::Task;
 use crate::zygote::Zygote;
 
 /// How long a zygote may take for a reply. A fork takes a millisecond and an import a second; one
@@ -36,24 +39,10 @@ pub(crate) const REPLY_BOUND: Duration = Duration::from_secs(10);
 /// How long the status of a dead worker may take before its outcome goes out without it.
 pub(crate) const EXIT_BOUND: Duration = Duration::from_secs(1);
 
-/// A call that the pool decides about.
-pub(crate) struct Task {
-    pub(crate) owner: u8,
-    pub(crate) token: u64,
-    pub(crate) any_thread: bool,
-    /// It may be started again, and must then see the bytes that it was given.
-    pub(crate) copy_blocks: bool,
-    pub(crate) function: Option<Arc<Definition>>,
-    pub(crate) needs: Vec<Arc<Definition>>,
-    pub(crate) payload: Payload,
-    pub(crate) surroundings: Option<Arc<Definition>>,
-    pub(crate) outcome: Option<Outcome>,
-}
-
 /// What the fleet needs of the rest of the runtime.
 pub(crate) struct Desk<'runtime> {
     pub(crate) now: Instant,
-    pub(crate) owners: &'runtime mut Owners,
+    pub(crate) mailboxes: &'runtime mut Mailboxes,
     pub(crate) arena: &'runtime Arc<Arena>,
     pub(crate) releases: &'runtime Arc<Releases>,
     pub(crate) cores: u32,
@@ -63,14 +52,15 @@ pub(crate) struct Fleet {
     pub(crate) number: u32,
     pub(crate) launch: Launch,
     pub(crate) start_timeout: Duration,
-    pub(crate) pool: Pool<Task>,
+    pub(crate) pool: Pool<Task, Returned, Arc<Crash>>,
     pub(crate) zygote: Option<Zygote>,
     pub(crate) zygote_lifeline: Option<Arc<ForkGuarded>>,
     /// Workers that the pool asked for; the supervisor makes them.
     pub(crate) wanted: VecDeque<WorkerId>,
     /// Descriptors for the supervisor to watch, or to watch no more.
     pub(crate) watch: Vec<Watch>,
-    pub(crate) broken: Option<String>,
+    /// Why its workers cannot be started, for as long as none has been since.
+    pub(crate) broken: Option<Arc<Fault>>,
     /// What the program has changed of its surroundings since `launch` described it.
     surroundings: Option<Arc<Definition>>,
     /// The program is not any more what it was when these workers began: none is kept warm.
@@ -82,7 +72,6 @@ pub(crate) struct Fleet {
     backlog_shown: bool,
     /// Completions may lie there that nobody will announce; the next full drain takes them.
     pub(crate) unannounced: bool,
-    last_crash: Option<Crash>,
     pub(crate) lanes: Vec<LaneId>,
     /// Lanes that nobody submits to any more, and that may still have calls.
     pub(crate) abandoned: Vec<LaneId>,
@@ -118,7 +107,6 @@ impl Fleet {
             dying: Vec::new(),
             backlog_shown: false,
             unannounced: false,
-            last_crash: None,
             lanes: Vec::new(),
             abandoned: Vec::new(),
             room_waiters: VecDeque::new(),
@@ -248,13 +236,37 @@ impl Fleet {
     }
 
     /// No worker of this fleet will ever run: every call of every lane ends.
-    pub(crate) fn break_lanes(&mut self, desk: &mut Desk<'_>, reason: String) {
-        self.broken = Some(reason);
+    pub(crate) fn break_lanes(&mut self, desk: &mut Desk<'_>, fault: Fault) {
+        self.broken = Some(Arc::new(fault));
         self.given_up = true;
         for lane in self.lanes.clone() {
             self.pool.break_lane(desk.now, lane);
         }
         self.run_actions(desk);
+    }
+
+    /// Nothing drives the fleet any more: its processes are ended, and its calls end at once.
+    pub(crate) fn give_up(&mut self, desk: &mut Desk<'_>, fault: &Arc<Fault>) {
+        self.broken = Some(Arc::clone(fault));
+        self.given_up = true;
+        self.wanted.clear();
+        self.watch.clear();
+        self.dying.clear();
+        // What cannot be killed ends with the lifeline.
+        let _ = self.kill_all();
+        for (task, decision) in self.pool.abandon() {
+            self.finish(desk, decision, task);
+        }
+        for (_, owner, token) in std::mem::take(&mut self.room_waiters) {
+            let any_thread = false;
+            let news = News::Room;
+            let notice = Notice {
+                token,
+                any_thread,
+                news,
+            };
+            desk.mailboxes.deliver(owner, notice);
+        }
     }
 
     /// Ends every process at once; nothing of the fleet is used afterwards.

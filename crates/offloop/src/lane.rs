@@ -12,17 +12,12 @@ use std::time::Duration;
 use offloop_core::{Close, LaneConfig, LaneId, LaneStatistics, TaskId, TaskOptions};
 use offloop_sys::fork;
 
-use crate::call::{Call, CallOptions, SubmitError, TaskAddress, refuse};
-use crate::fleet::{Desk, Fleet, Task};
+use crate::call::{Call, CallOptions, SubmitError, TaskAddress};
+use crate::fault::Fault;
+use crate::fleet::{Desk, Fleet};
 use crate::launch::FleetConfig;
-use crate::runtime::{Shared, State, WARM_FLEETS_MAX};
-
-/// Where a lane is: its fleet, and its number there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) fleet: u32,
-    pub(crate) lane: LaneId,
-}
+use crate::shared::{Place, Shared, State, WARM_FLEETS_MAX};
+use crate::task::{Task, refuse};
 
 /// Where a lane takes calls, and where it has been.
 struct Places {
@@ -72,6 +67,9 @@ impl Lane {
         let state = &mut *guard;
         let mut places = self.places();
         let Place { fleet, lane } = places.now;
+        if state.failed.is_some() {
+            return;
+        }
         let Some(old) = state.fleets.get(&fleet) else {
             return;
         };
@@ -129,6 +127,10 @@ impl Lane {
         if state.stop {
             return Err(SubmitError::Closed);
         }
+        if let Some(fault) = &state.failed {
+            let fault = Arc::clone(fault);
+            return Err(SubmitError::Broken { fault });
+        }
         let place = self.places().now;
         let Some((fleet, mut desk)) = state.desk(&self.shared, place.fleet) else {
             return Err(SubmitError::Closed);
@@ -136,17 +138,7 @@ impl Lane {
         if let Some(newest) = &call.surroundings {
             fleet.notice(newest);
         }
-        let task = Task {
-            owner: call.owner,
-            token: call.token,
-            any_thread: call.any_thread,
-            copy_blocks: options.retries > 0,
-            function: call.function,
-            needs: call.needs,
-            payload: call.payload,
-            surroundings: call.surroundings,
-            outcome: None,
-        };
+        let task = Task::new(call, options.retries > 0);
         let options = TaskOptions {
             deadline: options
                 .timeout
@@ -159,9 +151,9 @@ impl Lane {
         let owner = task.owner;
         let result = fleet.pool.submit(desk.now, place.lane, options, task);
         if result.is_ok() {
-            desk.owners.count_unfinished(owner);
+            desk.mailboxes.count_unfinished(owner);
         }
-        let result = result.map_err(|error| refuse(error, fleet.broken.as_deref()));
+        let result = result.map_err(|error| refuse(error, fleet.broken.as_ref()));
         fleet.run_actions(&mut desk);
         if fleet.pool.queued() > 0 {
             // All workers have their fill; make room with what they have completed since.
@@ -200,9 +192,15 @@ impl Lane {
 
     /// Why no worker of the lane can be started; `None` while they can.
     #[must_use]
-    pub fn broken(&self) -> Option<String> {
-        self.with_fleet(|_, fleet, _| fleet.broken.clone().filter(|_| fleet.has_given_up()))
-            .flatten()
+    pub fn broken(&self) -> Option<Arc<Fault>> {
+        if self.is_forked() {
+            return None;
+        }
+        let failed = self.shared.lock().failed.clone();
+        failed.or_else(|| {
+            self.with_fleet(|_, fleet, _| fleet.broken.clone().filter(|_| fleet.has_given_up()))
+                .flatten()
+        })
     }
 
     /// Takes no more calls; what is queued runs or is cancelled, as `how` says.
@@ -221,7 +219,7 @@ impl Lane {
             .unwrap_or(true)
     }
 
-    /// Posts [`Outcome::Room`](crate::Outcome::Room) under `token` to `owner` once a call may find
+    /// Posts [`News::Room`](crate::News::Room) under `token` to `owner` once a call may find
     /// room. A hint: another may be faster, so the caller tries again and waits again.
     pub fn notify_room(&self, owner: u8, token: u64) {
         self.with_fleet(|lane, fleet, desk| {

@@ -7,6 +7,19 @@
 //! supervisor thread expires, kills, restarts, accounts        resolver for plain threads
 //! ```
 //!
+//! The files stand in floors, and none imports from a higher one (`tests/tidy` has the table):
+//!
+//! ```text
+//! runtime                             what a user holds
+//! lane, owner, crew, supervisor       those who take the lock
+//! shared                              all fleets and mailboxes, under one lock
+//! fleet                               workers that were started alike
+//! channel, zygote, worker             one worker, from both sides
+//! call, task, outcome, fault, notice, mailboxes
+//! arena, releases                     memory for large payloads
+//! frame, launch, roster, stderr, …    what knows nothing else of ours
+//! ```
+//!
 //! One lock guards the decisions ([`offloop_core::Pool`]); whoever holds it executes them at once.
 //! No Python is known here: payloads and outcomes are bytes, and a token says whose they are.
 
@@ -16,30 +29,41 @@ pub mod arena;
 mod call;
 mod channel;
 mod crew;
+#[cfg(feature = "test-doors")]
+mod doors;
+mod fault;
 mod fleet;
 pub mod frame;
 mod lane;
 pub mod launch;
+mod mailboxes;
+mod notice;
 mod outcome;
-mod owners;
+mod owner;
 mod releases;
 mod roster;
 mod runtime;
+mod shared;
 mod stderr;
 mod supervisor;
+mod task;
 mod tracker;
 mod unresolved;
 pub mod worker;
 mod zygote;
 
-pub use call::{Call, CallOptions, Definition, LaneError, Payload, SubmitError, TaskAddress};
+pub use call::{
+    Call, CallOptions, Definition, LaneError, OwnerError, Payload, SubmitError, TaskAddress,
+};
 pub use crew::{After, Taken, Turn};
+pub use fault::{Crash, Fault, Violation, WorkerFault};
 pub use lane::Lane;
 pub use launch::{FleetConfig, Launch};
+pub use notice::{News, Notice};
 pub use offloop_core::{Close, LaneConfig, LaneStatistics, QueuePolicy};
 pub use offloop_sys::process::{ExitStatus, Program};
-pub use outcome::{Crash, Finished, Outcome, ReturnedBlocks, Status};
-pub use owners::{Fetching, Owner};
+pub use outcome::{Outcome, Returned, ReturnedBlocks, Status};
+pub use owner::{Fetching, Owner};
 pub use roster::CREW_MAX;
 pub use runtime::Runtime;
 pub use unresolved::Unresolved;

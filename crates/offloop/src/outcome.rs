@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use offloop_sys::process::ExitStatus;
-
 use crate::arena::MappedBlock;
+use crate::fault::{Crash, Fault};
 
 /// What the worker said of a call that it finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,21 +37,6 @@ impl Status {
     }
 }
 
-/// A worker that ended while it ran a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Crash {
-    /// Its process id.
-    pub pid: i32,
-    /// How it ended; `None` when nobody could tell.
-    pub status: Option<ExitStatus>,
-    /// Most memory that it held, in bytes; `None` when nobody could tell.
-    pub peak_memory_bytes: Option<u64>,
-    /// The end of what it wrote to its standard error.
-    pub stderr_tail: String,
-    /// What broke, when it was not the process itself that ended.
-    pub reason: Option<String>,
-}
-
 /// Blocks of a result, which the worker keeps until this is dropped.
 #[derive(Debug)]
 pub struct ReturnedBlocks {
@@ -74,20 +58,24 @@ impl ReturnedBlocks {
     }
 }
 
+/// What a worker made of a call that it ran to the end.
+#[derive(Debug)]
+pub struct Returned {
+    /// What the worker said.
+    pub status: Status,
+    /// Inline payload.
+    pub payload: Vec<u8>,
+    /// Blocks, and whether the first one holds the payload.
+    pub blocks: Option<(ReturnedBlocks, bool)>,
+    /// How long it ran.
+    pub run_ns: u64,
+}
+
 /// How a call ended.
 #[derive(Debug)]
 pub enum Outcome {
     /// The worker finished it.
-    Returned {
-        /// What the worker said.
-        status: Status,
-        /// Inline payload.
-        payload: Vec<u8>,
-        /// Blocks, and whether the first one holds the payload.
-        blocks: Option<(ReturnedBlocks, bool)>,
-        /// How long it ran.
-        run_ns: u64,
-    },
+    Returned(Returned),
     /// It was cancelled, and runs no more.
     Cancelled,
     /// It passed its deadline (`true`) or its run time limit (`false`), and runs no more.
@@ -102,26 +90,13 @@ pub enum Outcome {
         /// How many times it was tried.
         attempts: u32,
         /// What is known of the worker.
-        crash: Option<Crash>,
+        crash: Arc<Crash>,
     },
     /// A full queue made room for a newer call.
     Dropped,
-    /// No call ended: the queue that somebody waits for may have room.
-    Room,
     /// The lane cannot start workers.
     Broken {
         /// Why.
-        reason: String,
+        fault: Arc<Fault>,
     },
-}
-
-/// The end of one call.
-#[derive(Debug)]
-pub struct Finished {
-    /// The caller's token.
-    pub token: u64,
-    /// Whether any thread may resolve it.
-    pub any_thread: bool,
-    /// How it ended.
-    pub outcome: Outcome,
 }

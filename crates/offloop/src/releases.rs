@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use offloop_core::WorkerId;
 use offloop_sys::event::Event;
@@ -19,12 +19,30 @@ use offloop_sys::segment::SegmentRing;
 use crate::frame::{Head, Header, Kind};
 
 /// Results that nobody reads any more; told to their workers at the next opportunity.
-#[derive(Debug, Default)]
-pub(crate) struct Releases(
-    pub(crate) Mutex<Vec<(u32, WorkerId, u64)>>,
-    AtomicU64,
-    pub(crate) OnceLock<Arc<Event>>,
-);
+#[derive(Debug)]
+pub(crate) struct Releases {
+    /// Fleet, worker, and the sequence number of the call whose result it was.
+    list: Mutex<Vec<(u32, WorkerId, u64)>>,
+    /// Bytes released since the supervisor was last woken for them.
+    bytes: AtomicU64,
+    /// Wakes the supervisor.
+    wake: Arc<Event>,
+}
+
+impl Releases {
+    pub(crate) fn new(wake: &Arc<Event>) -> Self {
+        Self {
+            list: Mutex::default(),
+            bytes: AtomicU64::new(0),
+            wake: Arc::clone(wake),
+        }
+    }
+
+    /// Takes what the workers have not been told of: fleet, worker, sequence number.
+    pub(crate) fn take(&self) -> Vec<(u32, WorkerId, u64)> {
+        std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 /// Bytes of released results above which the supervisor is woken to tell the worker at once.
 const RELEASE_AT_ONCE_BYTES: u64 = 1 << 20;
@@ -66,7 +84,7 @@ impl Drop for Lease {
             // In a forked child: the blocks are the parent's, and so may the lock be, for ever.
             return;
         }
-        let Releases(list, bytes, wake) = &*self.releases;
+        let Releases { list, bytes, wake } = &*self.releases;
         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
         list.push((self.fleet, self.worker, self.sequence));
         drop(list);
@@ -74,7 +92,7 @@ impl Drop for Lease {
         if total >= RELEASE_AT_ONCE_BYTES {
             bytes.store(0, Ordering::Relaxed);
             // The event is ours and open: signalling it cannot fail.
-            let _ = wake.get().map(|wake| wake.signal());
+            let _ = wake.signal();
         }
     }
 }

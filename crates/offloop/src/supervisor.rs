@@ -7,43 +7,35 @@
 //!
 //! Threads: this one, `offloop-supervisor`; it never touches Python and never waits for it.
 
+mod watched;
+
+use std::any::Any;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use offloop_core::WorkerId;
+use offloop_core::{Instant, WorkerId};
 use offloop_sys::fork::ForkGuarded;
 use offloop_sys::poller::{Poller, Ready};
 use offloop_sys::segment::Segment;
 use offloop_sys::socket;
 
 use crate::channel::{Channel, WorkerEnds};
-use crate::crew;
-use crate::fleet::Watch;
+use crate::crew::Crew;
+use crate::fault::Fault;
+use crate::fleet::{Desk, Fleet, Watch};
 use crate::launch::Launch;
-use crate::runtime::{Shared, State, now};
+use crate::shared::{Shared, State, now};
+use crate::supervisor::watched::{Name, Watched};
 use crate::tracker::TrackerLine;
 use crate::zygote::Zygote;
-
-const WAKE: u64 = 0;
-const NUDGE: u64 = 1;
-const TRACKER: u64 = 2;
-const RELIEF: u64 = 3;
-const ZYGOTE: u64 = 2 << 60;
-const PROCESS: u64 = 3 << 60;
-const SOCKET: u64 = 4 << 60;
-const KIND: u64 = 7 << 60;
-const FIELD: u64 = (1 << 20) - 1;
-
-fn token(kind: u64, fleet: u32, worker: WorkerId) -> u64 {
-    let fields = [fleet, worker.index(), worker.generation()].map(|field| u64::from(field) & FIELD);
-    kind | fields[0] << 40 | fields[1] << 20 | fields[2]
-}
 
 /// The supervisor's own state; the rest is in [`Shared`].
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
+    crew: Arc<Crew>,
     poller: Poller,
     /// The line to a resource tracker that nobody has needed yet.
     tracker: Option<TrackerLine>,
@@ -65,13 +57,14 @@ struct Prepared {
 }
 
 impl Supervisor {
-    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
+    pub(crate) fn start(shared: &Arc<Shared>, crew: &Arc<Crew>) -> io::Result<()> {
         let poller = Poller::new()?;
-        poller.add(shared.wake.as_fd(), WAKE)?;
-        poller.add(shared.nudge.as_fd(), NUDGE)?;
-        poller.add(shared.relief.as_fd(), RELIEF)?;
+        poller.add(shared.wake.as_fd(), Watched::Wake.token())?;
+        poller.add(shared.nudge.as_fd(), Watched::Nudge.token())?;
+        poller.add(shared.relief.as_fd(), Watched::Relief.token())?;
         let supervisor = Self {
             shared: Arc::clone(shared),
+            crew: Arc::clone(crew),
             poller,
             tracker: None,
         };
@@ -81,16 +74,62 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Drives the fleets until the runtime stops. A supervisor that fails ends all of their calls,
+    /// and looks after nothing but the crew from then on.
     fn run(mut self) {
+        let fault = match catch_unwind(AssertUnwindSafe(|| self.drive())) {
+            Ok(Ok(())) => return self.end(),
+            Ok(Err(source)) => Fault::SupervisorWait { source },
+            Err(panic) => Fault::SupervisorPanic {
+                message: message_of(&*panic),
+            },
+        };
+        self.shared.fail(fault);
+        // Without descriptors the crew makes do with the threads that it has.
+        let _ = self.attend_crew();
+        self.end();
+    }
+
+    fn end(&self) {
+        self.shared.lock().supervisor_ended = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Relieves threads of the crew that are kept by a callback, until the runtime stops. Whoever
+    /// writes to the line of a resource tracker from now on starts a tracker of its own.
+    fn attend_crew(&mut self) -> io::Result<()> {
+        // The old poller still watches what belonged to the fleets.
+        let poller = Poller::new()?;
+        poller.add(self.shared.wake.as_fd(), Watched::Wake.token())?;
+        poller.add(self.shared.relief.as_fd(), Watched::Relief.token())?;
+        let mut ready = Vec::new();
+        loop {
+            self.watch_tracker();
+            self.start_tracker();
+            let start = {
+                let mut state = self.shared.lock();
+                if state.stop {
+                    return Ok(());
+                }
+                self.shared.wake.clear();
+                self.shared.relief.clear() && state.look_after_crew(&self.shared)
+            };
+            if start {
+                self.crew.start_counted();
+            }
+            poller.wait(&mut ready, None)?;
+        }
+    }
+
+    /// Handles what happens until the runtime stops.
+    fn drive(&mut self) -> io::Result<()> {
         let mut ready = Vec::new();
         loop {
             self.watch_tracker();
             let limit = {
                 let mut state = self.shared.lock();
                 if state.stop {
-                    state.supervisor_ended = true;
-                    self.shared.changed.notify_all();
-                    return;
+                    return Ok(());
                 }
                 let trim_at = self.shared.arena.poll_timeout();
                 let at = state.poll_timeout().into_iter().chain(trim_at).min();
@@ -98,16 +137,13 @@ impl Supervisor {
                 self.shared.after(&state);
                 at.map(|at| at.saturating_duration_since(now()))
             };
-            if let Err(error) = self.poller.wait(&mut ready, limit) {
-                self.shared
-                    .fail(&format!("the supervisor cannot wait: {error}"));
-                return;
-            }
-            if ready.iter().any(|ready| ready.token == TRACKER) {
+            self.poller.wait(&mut ready, limit)?;
+            let tracker = Watched::Tracker.token();
+            if ready.iter().any(|ready| ready.token == tracker) {
                 self.start_tracker();
             }
             if self.handle(&ready) {
-                crew::start_counted(&self.shared);
+                self.crew.start_counted();
             }
             self.spawn_wanted();
             self.trim();
@@ -137,7 +173,8 @@ impl Supervisor {
             Ok(line) => {
                 self.start_tracker();
                 // Without a watch nobody reads the line, and who writes to it starts its own.
-                let watched = self.poller.add(line.read_end(), TRACKER).is_ok();
+                let token = Watched::Tracker.token();
+                let watched = self.poller.add(line.read_end(), token).is_ok();
                 self.tracker = watched.then_some(line);
             }
             Err(stop) if stop => self.start_tracker(),
@@ -161,18 +198,30 @@ impl Supervisor {
     fn handle(&self, ready: &[Ready]) -> bool {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let (mut feed, mut look) = (false, false);
+        #[cfg(feature = "test-doors")]
+        assert!(!state.panics, "a test wants it so");
+        let (mut feed, mut look, mut ended) = (false, false, false);
         for ready in ready {
-            match ready.token {
-                WAKE => feed |= self.shared.wake.clear(),
-                NUDGE => {
+            match Watched::of(ready.token) {
+                Watched::Wake => feed |= self.shared.wake.clear(),
+                Watched::Nudge => {
                     self.shared.nudge.clear();
                     state.nudged();
                     feed = true;
                 }
-                TRACKER => {}
-                RELIEF => look = self.shared.relief.clear(),
-                token => self.handle_worker(state, token),
+                Watched::Tracker => {}
+                Watched::Relief => look = self.shared.relief.clear(),
+                Watched::Zygote { fleet } => {
+                    ended = true;
+                    if let Some((fleet, mut desk)) = state.desk(&self.shared, fleet) {
+                        fleet.handle_zygote(&mut desk);
+                    }
+                }
+                Watched::Process { fleet, worker } => {
+                    ended = true;
+                    self.handle_exit(state, fleet, worker);
+                }
+                Watched::Socket { fleet, worker } => self.handle_socket(state, fleet, worker),
             }
         }
         state.ring_for_releases(now());
@@ -182,7 +231,7 @@ impl Supervisor {
             state.drain_all(&self.shared);
         }
         if feed {
-            state.owners.hand_over_stuck();
+            state.mailboxes.hand_over_stuck();
         }
         let start = look && state.look_after_crew(&self.shared);
         state.handle_timeout(&self.shared);
@@ -196,45 +245,40 @@ impl Supervisor {
             let _ = fleet.kill_all();
         }
         self.shared.notify(state);
-        if ready
-            .iter()
-            .any(|ready| ready.token & KIND == PROCESS || ready.token & KIND == ZYGOTE)
-        {
+        if ended {
             // A crash may have been described, and more read than has been passed on.
             let _ = self.shared.tee.get().map(|tee| tee.flush());
         }
         start
     }
 
-    fn handle_worker(&self, state: &mut State, token: u64) {
-        let field = |shift: u32| u32::try_from(token >> shift & FIELD).expect("20 bits");
-        let fleet = field(40);
+    /// A worker's process has ended.
+    fn handle_exit(&self, state: &mut State, fleet: u32, worker: Name) {
         let Some((fleet, mut desk)) = state.desk(&self.shared, fleet) else {
             return;
         };
-        if token & KIND == ZYGOTE {
-            fleet.handle_zygote(&mut desk);
+        let Some(channel) = fleet.channels().find(|found| worker.matches(found.worker)) else {
             return;
-        }
-        let found = fleet
-            .channels()
-            .map(|channel| channel.worker)
-            .find(|worker| {
-                worker.index() == field(20) && worker.generation() & 0xF_FFFF == field(0)
-            });
-        let Some(worker) = found else { return };
-        if token & KIND == PROCESS {
-            // Its descriptors leave the poller before they close.
-            if let Some(channel) = fleet.channel(worker) {
-                let _ = channel
-                    .pidfd
-                    .as_ref()
-                    .map(|pidfd| self.poller.remove(pidfd.as_fd()));
-                // Removed already when the socket ended first.
-                let _ = self.poller.remove(channel.socket());
-            }
-            fleet.handle_exit(&mut desk, worker);
-        } else {
+        };
+        let worker = channel.worker;
+        // Its descriptors leave the poller before they close.
+        let _ = channel
+            .pidfd
+            .as_ref()
+            .map(|pidfd| self.poller.remove(pidfd.as_fd()));
+        // Removed already when the socket ended first.
+        let _ = self.poller.remove(channel.socket());
+        fleet.handle_exit(&mut desk, worker);
+    }
+
+    /// A worker has said something.
+    fn handle_socket(&self, state: &mut State, fleet: u32, worker: Name) {
+        let Some((fleet, mut desk)) = state.desk(&self.shared, fleet) else {
+            return;
+        };
+        let mut channels = fleet.channels().map(|channel| channel.worker);
+        if let Some(worker) = channels.find(|found| worker.matches(*found)) {
+            drop(channels);
             fleet.handle_socket(&mut desk, worker);
         }
     }
@@ -260,8 +304,9 @@ impl Supervisor {
 
     fn watch(&self, fleet: u32, channel: &Channel) -> io::Result<()> {
         if let Some(pidfd) = &channel.pidfd {
-            self.poller
-                .add(pidfd.as_fd(), token(PROCESS, fleet, channel.worker))?;
+            let worker = channel.worker.into();
+            let token = Watched::Process { fleet, worker }.token();
+            self.poller.add(pidfd.as_fd(), token)?;
         }
         Ok(())
     }
@@ -296,68 +341,108 @@ impl Supervisor {
         orders
     }
 
-    fn prepare(&self, order: &Order) -> io::Result<Prepared> {
-        let zygote = order.zygote.as_ref().map(Zygote::start).transpose()?;
+    fn prepare(&self, order: &Order) -> Result<Prepared, Fault> {
+        let zygote = order.zygote.as_ref().map(Zygote::start).transpose();
+        let zygote = zygote.map_err(|source| Fault::StartZygote { source })?;
+        let channel = self.prepare_channel(order.worker);
+        let (channel, ends) = channel.map_err(|source| Fault::PrepareWorker { source })?;
+        Ok(Prepared {
+            zygote,
+            channel,
+            ends,
+        })
+    }
+
+    fn prepare_channel(&self, worker: WorkerId) -> io::Result<(Channel, WorkerEnds)> {
         let (ours, theirs) = socket::pair()?;
         let (stderr_read, stderr_write) = socket::pipe()?;
         let stderr = self.shared.tee()?.add(stderr_read)?;
         let socket = ForkGuarded::new(ours)?;
-        let channel = Channel::new(order.worker, Segment::create()?, socket, stderr);
-        Ok(Prepared {
-            zygote,
-            channel,
-            ends: WorkerEnds {
-                socket: theirs,
-                stderr: stderr_write,
-            },
-        })
+        let channel = Channel::new(worker, Segment::create()?, socket, stderr);
+        let ends = WorkerEnds {
+            socket: theirs,
+            stderr: stderr_write,
+        };
+        Ok((channel, ends))
     }
 
-    fn request(&self, order: &Order, prepared: io::Result<Prepared>) {
+    fn request(&self, order: &Order, prepared: Result<Prepared, Fault>) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let reply_bound = state.reply_bound;
+        let overdue_in = state.reply_bound;
         let Some((fleet, mut desk)) = state.desk(&self.shared, order.fleet) else {
             return;
         };
-        let result = prepared.and_then(|prepared| {
-            if let Some(zygote) = prepared.zygote {
-                let no_worker = WorkerId::new(0, 0);
-                self.poller
-                    .add(zygote.socket(), token(ZYGOTE, order.fleet, no_worker))?;
-                fleet.zygote_lifeline = Some(zygote.lifeline());
-                fleet.zygote = Some(zygote);
-            }
-            if !fleet.pool.wants_start(order.worker) {
-                fleet.abandon(&mut desk, order.worker);
-                return Ok(());
-            }
-            let mut channel = prepared.channel;
-            fleet.brief(&mut channel, desk.arena);
-            let token = token(SOCKET, order.fleet, order.worker);
-            self.poller.add(channel.socket(), token)?;
-            let zygote = fleet.zygote.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-            let descriptors = [
-                prepared.ends.socket.as_fd(),
-                channel.segment().fd(),
-                prepared.ends.stderr.as_fd(),
-                self.shared.nudge.as_fd(),
-                self.shared.wake.as_fd(),
-            ];
-            let overdue_at = desk.now.saturating_add(reply_bound);
-            zygote.request_fork(order.worker, &descriptors, overdue_at)?;
-            fleet.install(channel);
-            Ok(())
+        let requested = prepared.and_then(|prepared| {
+            let overdue_at = desk.now.saturating_add(overdue_in);
+            self.request_from(fleet, &mut desk, order.worker, prepared, overdue_at)
         });
-        if let Err(error) = result {
+        if let Err(fault) = requested {
             // What the zygote said last may tell why.
             fleet.handle_zygote(&mut desk);
-            let reason = || format!("no worker can be started: {error}");
-            fleet.broken.get_or_insert_with(reason);
+            fleet.broken.get_or_insert_with(|| Arc::new(fault));
             fleet.abandon(&mut desk, order.worker);
         }
         self.shared.notify(state);
     }
+
+    fn request_from(
+        &self,
+        fleet: &mut Fleet,
+        desk: &mut Desk<'_>,
+        worker: WorkerId,
+        prepared: Prepared,
+        overdue_at: Instant,
+    ) -> Result<(), Fault> {
+        let Prepared {
+            zygote,
+            mut channel,
+            ends,
+        } = prepared;
+        if let Some(zygote) = zygote {
+            let token = Watched::Zygote {
+                fleet: fleet.number,
+            };
+            let watched = self.poller.add(zygote.socket(), token.token());
+            watched.map_err(|source| Fault::StartZygote { source })?;
+            fleet.zygote_lifeline = Some(zygote.lifeline());
+            fleet.zygote = Some(zygote);
+        }
+        if !fleet.pool.wants_start(worker) {
+            fleet.abandon(desk, worker);
+            return Ok(());
+        }
+        fleet.brief(&mut channel, desk.arena);
+        let token = Watched::Socket {
+            fleet: fleet.number,
+            worker: worker.into(),
+        };
+        let watched = self.poller.add(channel.socket(), token.token());
+        watched.map_err(|source| Fault::PrepareWorker { source })?;
+        let Some(zygote) = &mut fleet.zygote else {
+            let source = io::ErrorKind::NotConnected.into();
+            return Err(Fault::StartZygote { source });
+        };
+        let descriptors = [
+            ends.socket.as_fd(),
+            channel.segment().fd(),
+            ends.stderr.as_fd(),
+            self.shared.nudge.as_fd(),
+            self.shared.wake.as_fd(),
+        ];
+        let pid = zygote.pid;
+        let requested = zygote.request_fork(worker, &descriptors, overdue_at);
+        requested.map_err(|source| Fault::RequestFork { pid, source })?;
+        fleet.install(channel);
+        Ok(())
+    }
+}
+
+/// What a panic said.
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a message").into()
 }
 
 /// Longest time that the program's end waits for its workers' exit handlers.

@@ -7,7 +7,7 @@ use crate::pool::{Pool, task_key};
 use crate::task::{Phase, StopReason, Task, TaskOptions};
 use crate::{Action, Expiry, Instant, LaneId, Outcome, QueuePolicy, SubmitError, TaskId};
 
-impl<P> Pool<P> {
+impl<P, V, C: Clone> Pool<P, V, C> {
     /// Stops admission to a lane. What is queued goes on to the end or is cancelled, as `how`
     /// says; a lane that drains may still be closed with `CancelQueued`. The oldest tasks, for
     /// which workers are being started, count as begun: a cold pool behaves like a warm one.
@@ -71,7 +71,7 @@ impl<P> Pool<P> {
             return;
         };
         self.lanes[index].state = LaneState::Broken;
-        self.finish_queue(index, Outcome::Broken);
+        self.break_queue(index);
         for task in self.held_tasks(index) {
             self.stop(task, StopReason::Broken);
         }
@@ -231,7 +231,7 @@ impl<P> Pool<P> {
     }
 
     /// Ends a task that stands in no list: the only way out of the pool.
-    pub(super) fn finish(&mut self, index: u32, outcome: Outcome) {
+    pub(super) fn finish(&mut self, index: u32, outcome: Outcome<V, C>) {
         self.disarm(index);
         let task = self.task_id(index);
         let Task {
@@ -245,7 +245,7 @@ impl<P> Pool<P> {
         entry.bytes = entry.bytes.saturating_sub(options.bytes);
         let counted = &mut entry.counted;
         *match outcome {
-            Outcome::Completed => &mut counted.completed,
+            Outcome::Completed { .. } => &mut counted.completed,
             Outcome::Cancelled => &mut counted.cancelled,
             Outcome::Expired { .. } => &mut counted.expired,
             Outcome::Lost { .. } => &mut counted.lost,
@@ -265,10 +265,10 @@ impl<P> Pool<P> {
         }
     }
 
-    pub(super) fn finish_queue(&mut self, lane: u32, outcome: Outcome) {
+    pub(super) fn break_queue(&mut self, lane: u32) {
         while let Some(task) = self.lanes[lane].queue.first() {
             self.unqueue(task);
-            self.finish(task, outcome);
+            self.finish(task, Outcome::Broken);
         }
     }
 

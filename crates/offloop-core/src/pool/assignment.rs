@@ -17,7 +17,7 @@ enum Candidate {
     Busy(u32),
 }
 
-impl<P> Pool<P> {
+impl<P, V, C: Clone> Pool<P, V, C> {
     /// A worker has run a task to the end. The driver has the value already; it gives completions
     /// before the exit of the same worker.
     pub fn handle_completion(
@@ -26,6 +26,7 @@ impl<P> Pool<P> {
         worker: WorkerId,
         task: TaskId,
         run: Duration,
+        value: V,
     ) {
         self.advance(now);
         let (Some(worker), Some(task)) = (self.find_worker(worker), self.find_task(task)) else {
@@ -43,7 +44,7 @@ impl<P> Pool<P> {
         match stop {
             None => {
                 self.lanes[lane].estimate.record(run);
-                self.finish(task, Outcome::Completed);
+                self.finish(task, Outcome::Completed { value });
             }
             Some(reason) => self.finish(task, reason.outcome()),
         }

@@ -8,7 +8,7 @@ use crate::task::NONE;
 use crate::worker::{Worker, WorkerState};
 use crate::{Action, Instant, Outcome, TaskId, WorkerId};
 
-impl<P> Pool<P> {
+impl<P, V, C: Clone> Pool<P, V, C> {
     /// The process of a worker exists: it must become ready within the time that it may take.
     pub fn handle_worker_forked(&mut self, now: Instant, worker: WorkerId) {
         self.advance(now);
@@ -55,7 +55,13 @@ impl<P> Pool<P> {
 
     /// A worker has ended, whether asked to or not. `started` is the task that it had started and
     /// not completed, if any: only that one is lost. All else that it held is queued again.
-    pub fn handle_worker_exit(&mut self, now: Instant, worker: WorkerId, started: Option<TaskId>) {
+    pub fn handle_worker_exit(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        started: Option<TaskId>,
+        crash: C,
+    ) {
         self.advance(now);
         let Some(index) = self.find_worker(worker) else {
             return;
@@ -80,7 +86,7 @@ impl<P> Pool<P> {
         for task in self.workers[index].tasks.newest_first(&self.tasks) {
             let was_started = started == Some(self.task_id(task));
             if was_started || self.tasks[task].known_started {
-                self.lose(task);
+                self.lose(task, &crash);
             } else {
                 self.return_unstarted(task);
             }
@@ -108,7 +114,7 @@ impl<P> Pool<P> {
     }
 
     /// Decides about a task whose worker died after starting it.
-    fn lose(&mut self, index: u32) {
+    fn lose(&mut self, index: u32, crash: &C) {
         let lane = self.tasks[index].lane;
         self.detach(index);
         let task = &mut self.tasks[index];
@@ -128,6 +134,7 @@ impl<P> Pool<P> {
             Outcome::Lost {
                 may_have_started: true,
                 attempts,
+                crash: crash.clone(),
             },
         );
     }
@@ -190,7 +197,7 @@ impl<P> Pool<P> {
     fn give_up(&mut self) {
         self.broken = true;
         for lane in self.lanes.indices() {
-            self.finish_queue(lane, Outcome::Broken);
+            self.break_queue(lane);
             self.refresh_demand(lane);
         }
     }

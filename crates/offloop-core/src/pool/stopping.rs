@@ -3,14 +3,18 @@
 //! A task that a worker holds is asked back first. If it had started, its call is interrupted,
 //! and the worker is killed when the grace period ends; what else the worker holds goes back to
 //! the queue before that, so that nobody else is hit.
+//!
+//! A pool that nobody drives any more is abandoned: everything in it ends at once.
 
 use crate::limits::START_CHECK_MIN;
 use crate::pool::{Pool, task_key};
+use crate::slab::Slab;
 use crate::task::{Phase, StopReason};
+use crate::timers::Timers;
 use crate::worker::WorkerState;
-use crate::{Action, Expiry, Instant, TaskId};
+use crate::{Action, Expiry, Instant, Outcome, TaskId};
 
-impl<P> Pool<P> {
+impl<P, V, C: Clone> Pool<P, V, C> {
     /// Cancels a task: a queued one finishes at once, one that a worker holds when its call has
     /// stopped. False if the task is unknown or has finished.
     pub fn cancel(&mut self, now: Instant, task: TaskId) -> bool {
@@ -73,6 +77,37 @@ impl<P> Pool<P> {
             self.arm(index);
         }
         self.refresh_demand(lane);
+    }
+
+    /// Ends every task at once, whatever its worker does, and refuses later ones as broken. To be
+    /// called by a driver that cannot go on, after it has ended all workers.
+    ///
+    /// Returns each task's payload and how the task ended: as broken, unless the pool had decided
+    /// otherwise and the driver had not polled that yet. A driver that panicked may have left a
+    /// decision half made, so this relies on no invariant of the pool.
+    pub fn abandon(&mut self) -> Vec<(P, Outcome<V, C>)> {
+        let mut ended = Vec::new();
+        for action in core::mem::take(&mut self.actions) {
+            if let Action::Finish {
+                outcome, payload, ..
+            } = action
+            {
+                ended.push((payload, outcome));
+            }
+        }
+        let left = self.tasks.take_all();
+        ended.extend(left.map(|task| (task.payload, Outcome::Broken)));
+        for lane in self.lanes.values_mut() {
+            lane.abandon();
+        }
+        self.workers = Slab::new();
+        self.timers = Timers::new();
+        self.idle.clear();
+        self.hungry.clear();
+        (self.queued, self.demand) = (0, 0);
+        (self.starting, self.unwanted, self.parked) = (0, 0, 0);
+        self.broken = true;
+        ended
     }
 
     /// Stops a task wherever it is. The first reason counts.

@@ -22,7 +22,9 @@ impl Sim {
         );
         assert_eq!(record.lane, lane, "seed {seed}: wrong lane");
         match outcome {
-            Outcome::Completed => assert!(record.ran_through, "seed {seed}: {serial} did not run"),
+            Outcome::Completed { .. } => {
+                assert!(record.ran_through, "seed {seed}: {serial} did not run")
+            }
             Outcome::Cancelled | Outcome::Broken | Outcome::Dropped => {}
             Outcome::Expired {
                 which: Expiry::Deadline,
@@ -47,6 +49,7 @@ impl Sim {
             Outcome::Lost {
                 may_have_started,
                 attempts,
+                crash: (),
             } => {
                 assert!(
                     may_have_started && record.died > 0,

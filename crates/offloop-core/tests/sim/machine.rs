@@ -238,7 +238,7 @@ impl Sim {
             let Some((task, run)) = worker.completed.pop_front() else {
                 break;
             };
-            self.pool.handle_completion(self.now, id, task, run);
+            self.pool.handle_completion(self.now, id, task, run, ());
             self.drive();
         }
     }

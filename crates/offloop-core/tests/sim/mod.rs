@@ -26,6 +26,9 @@ use offloop_core::{
 
 use machine::FakeWorker;
 
+/// How a task ends that its worker ran to the end.
+pub const COMPLETED: Outcome = Outcome::Completed { value: () };
+
 pub const fn us(micros: u64) -> Duration {
     Duration::from_micros(micros)
 }
@@ -364,7 +367,7 @@ impl Sim {
                 if self.random.percent(50) {
                     self.pool.handle_spawn_failed(self.now, id);
                 } else {
-                    self.pool.handle_worker_exit(self.now, id, None);
+                    self.pool.handle_worker_exit(self.now, id, None, ());
                 }
             }
             Event::Wake(id) => self.wake(id),
@@ -380,7 +383,7 @@ impl Sim {
                 self.deliver(id);
                 let worker = self.workers.remove(&id).expect("exits once");
                 let started = worker.running.map(|run| run.task);
-                self.pool.handle_worker_exit(self.now, id, started);
+                self.pool.handle_worker_exit(self.now, id, started, ());
             }
         }
     }

@@ -3,17 +3,24 @@
 //! Invariants: an action is carried out, or answered with its refusal, before the next is taken.
 
 use std::io;
+use std::sync::Arc;
 
 use offloop_core::{Action, Expiry, Instant, LaneId, Outcome as Decision, TaskId, WorkerId};
 use offloop_sys::handshake;
 
 use crate::channel::{Channel, PushedCall};
-use crate::fleet::{Desk, Fleet, Task};
-use crate::outcome::{Finished, Outcome};
+use crate::fault::{Crash, Fault};
+use crate::fleet::{Desk, Fleet};
+use crate::notice::{News, Notice};
+use crate::outcome::{Outcome, Returned};
+use crate::task::Task;
 
 /// How long a worker may look for its next call before it sleeps, while a core is spare. Waking an
 /// idle core costs 25 us each way on a virtual machine, and what ran before is cold by then.
 const SPIN_NS: u32 = 100_000;
+
+/// How the pool decided that a call ended.
+type Decided = Decision<Returned, Arc<Crash>>;
 
 impl Fleet {
     /// Carries out what the pool decided.
@@ -104,8 +111,8 @@ impl Fleet {
             let call = self.pool.payload(task);
             match (channel, call) {
                 (Some(channel), Some(call)) => {
-                    let event = desk.owners.event(call.owner);
-                    let timer = desk.owners.timer(call.owner);
+                    let event = desk.mailboxes.event(call.owner);
+                    let timer = desk.mailboxes.timer(call.owner);
                     let pushed = channel.push(&PushedCall {
                         task,
                         owner: call.owner,
@@ -130,13 +137,10 @@ impl Fleet {
         }
     }
 
-    fn finish(&mut self, desk: &mut Desk<'_>, decision: Decision, task: Task) {
+    /// Posts the end of a call, as the pool decided it, to the call's owner.
+    pub(super) fn finish(&mut self, desk: &mut Desk<'_>, decision: Decided, task: Task) {
         let outcome = match decision {
-            Decision::Completed => task.outcome.unwrap_or(Outcome::Lost {
-                may_have_started: true,
-                attempts: 1,
-                crash: None,
-            }),
+            Decision::Completed { value } => Outcome::Returned(value),
             Decision::Cancelled => Outcome::Cancelled,
             Decision::Expired { which } => Outcome::Expired {
                 deadline: which == Expiry::Deadline,
@@ -144,28 +148,34 @@ impl Fleet {
             Decision::Lost {
                 may_have_started,
                 attempts,
+                crash,
             } => Outcome::Lost {
                 may_have_started,
                 attempts,
-                crash: self.last_crash.clone(),
+                crash,
             },
             Decision::Dropped => Outcome::Dropped,
             Decision::Broken => Outcome::Broken {
-                reason: self
-                    .broken
-                    .clone()
-                    .unwrap_or_else(|| "its workers were terminated".into()),
+                fault: self.why_broken(),
             },
         };
         let (token, any_thread) = (task.token, task.any_thread);
-        desk.owners.post(
-            task.owner,
-            Finished {
-                token,
-                any_thread,
-                outcome,
-            },
-        );
+        let news = News::Ended(outcome);
+        let notice = Notice {
+            token,
+            any_thread,
+            news,
+        };
+        desk.mailboxes.post(task.owner, notice);
+    }
+
+    /// Why calls end as broken.
+    fn why_broken(&self) -> Arc<Fault> {
+        match &self.broken {
+            Some(fault) => Arc::clone(fault),
+            None if self.pool.is_broken() => Arc::new(Fault::GivenUp),
+            None => Arc::new(Fault::Terminated),
+        }
     }
 
     /// Tells those who wait for room in `lane` that there may be some. All of them: whoever comes
@@ -174,18 +184,15 @@ impl Fleet {
         if self.room_waiters.is_empty() || self.pool.lane_is_full(lane) {
             return;
         }
-        let owners = &mut *desk.owners;
+        let mailboxes = &mut *desk.mailboxes;
         self.room_waiters.retain(|(waits_for, owner, token)| {
             if *waits_for == lane {
-                let outcome = Outcome::Room;
-                owners.deliver(
-                    *owner,
-                    Finished {
-                        token: *token,
-                        any_thread: false,
-                        outcome,
-                    },
-                );
+                let notice = Notice {
+                    token: *token,
+                    any_thread: false,
+                    news: News::Room,
+                };
+                mailboxes.deliver(*owner, notice);
             }
             *waits_for != lane
         });

@@ -1,8 +1,11 @@
 //! Workers and their zygotes on the way in: forks, hellos, and starts that fail.
 
+use std::sync::Arc;
+
 use offloop_core::WorkerId;
 
-use crate::fleet::burial::{LOOK_AGAIN, describe_end};
+use crate::fault::Fault;
+use crate::fleet::burial::LOOK_AGAIN;
 use crate::fleet::{Desk, EXIT_BOUND, Fleet, Watch};
 use crate::zygote::Reply;
 
@@ -42,7 +45,10 @@ impl Fleet {
     fn handle_reply(&mut self, desk: &mut Desk<'_>, reply: Reply) {
         match reply {
             Reply::Ready => {}
-            Reply::SetupFailed(reason) => self.break_lanes(desk, reason),
+            Reply::SetupFailed(text) => {
+                let pid = self.zygote_pid();
+                self.break_lanes(desk, Fault::SetupFailed { pid, text });
+            }
             Reply::Forked { worker, pid, pidfd } => {
                 let lifeline = self.zygote_lifeline.clone();
                 if let Some(channel) = self.channel_mut(worker) {
@@ -59,7 +65,8 @@ impl Fleet {
                 }
             }
             Reply::ForkFailed { worker, source } => {
-                self.broken = Some(format!("the zygote cannot fork: {source}"));
+                let pid = self.zygote_pid();
+                self.broken = Some(Arc::new(Fault::Fork { pid, source }));
                 self.abandon(desk, worker);
             }
             Reply::Exited { pid, exit } => {
@@ -70,6 +77,10 @@ impl Fleet {
                 }
             }
         }
+    }
+
+    fn zygote_pid(&self) -> i32 {
+        self.zygote.as_ref().map_or(0, |zygote| zygote.pid)
     }
 
     /// Ends the start of a worker that nobody needs, as far as it has come.
@@ -121,9 +132,10 @@ impl Fleet {
             .collect();
         let needed = unborn.iter().any(|worker| self.pool.wants_start(*worker));
         if !zygote.is_ready() && needed {
+            let pid = zygote.pid;
             // Reaping can fail only where the program reaps all children itself.
-            let status = exit.map_or_else(|_| "ended".into(), |exit| describe_end(exit.status));
-            self.broken = Some(format!("the workers' program {status} in its setup"));
+            let status = exit.ok().map(|exit| exit.status);
+            self.broken = Some(Arc::new(Fault::SetupEnded { pid, status }));
         }
         self.zygote_lifeline = None;
         for worker in unborn {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offloop_core::{Instant, WorkerId};
-use offloop_sys::process::{self, Exit, ExitStatus};
+use offloop_sys::process::{self, Exit};
 
+use crate::fault::{Crash, Fault};
 use crate::fleet::{Desk, EXIT_BOUND, Fleet};
-use crate::outcome::Crash;
 
 /// How long to wait before looking again for the status of a worker without its zygote; doubled
 /// each time.
@@ -109,45 +109,26 @@ impl Fleet {
                 .as_ref()
                 .and_then(|pidfd| process::exit_status(pidfd.as_fd()))
         });
-        let crash = Crash {
+        let crash = Arc::new(Crash {
             pid: dying.pid,
             status,
             peak_memory_bytes: exit.map(|exit| exit.peak_memory_bytes),
             stderr_tail: channel.stderr.tail(),
-            reason: channel.why_ended(),
-        };
+            fault: channel.why_ended(),
+        });
         let (started, was_ready) = (channel.started(), channel.ready);
         let unwanted = channel.unwanted;
         if unwanted {
             // That it ended says nothing of the next one.
         } else if !was_ready && self.broken.is_none() {
-            self.broken = Some(describe_start(&crash));
+            let crash = Arc::clone(&crash);
+            self.broken = Some(Arc::new(Fault::WorkerEnded { crash }));
         } else if was_ready {
             self.broken = None;
         }
-        self.last_crash = Some(crash);
         self.channels[dying.worker.index() as usize] = None;
         self.pool
-            .handle_worker_exit(desk.now, dying.worker, started);
+            .handle_worker_exit(desk.now, dying.worker, started, crash);
         self.run_actions(desk);
-        self.last_crash = None;
-    }
-}
-
-fn describe_start(crash: &Crash) -> String {
-    let Crash {
-        pid, stderr_tail, ..
-    } = crash;
-    if let Some(reason) = &crash.reason {
-        return format!("worker {pid} {reason}\n{stderr_tail}");
-    }
-    let end = crash.status.map_or_else(|| "ended".into(), describe_end);
-    format!("worker {pid} {end} before it took a call\n{stderr_tail}")
-}
-
-pub(super) fn describe_end(status: ExitStatus) -> String {
-    match status {
-        ExitStatus::Code(code) => format!("ended with exit code {code}"),
-        ExitStatus::Signal(signal) => format!("was ended by signal {signal}"),
     }
 }

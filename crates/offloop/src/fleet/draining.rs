@@ -7,8 +7,9 @@ use offloop_core::{WorkerId, limits};
 use offloop_sys::{handshake, process};
 
 use crate::channel::{Completed, Said, returned_blocks};
+use crate::fault::{Fault, Violation};
 use crate::fleet::{Desk, Fleet, Watch};
-use crate::outcome::Outcome;
+use crate::outcome::Returned;
 use crate::releases::Lease;
 
 /// Completions taken from one channel before the others get their turn.
@@ -33,7 +34,7 @@ impl Fleet {
                 Ok(Some(completed)) => self.complete(desk, worker, completed),
                 Ok(None) => return false,
                 Err(violation) => {
-                    channel.violation = Some(violation.to_string());
+                    channel.violation = Some(violation);
                     self.kill(worker);
                     return false;
                 }
@@ -57,14 +58,6 @@ impl Fleet {
             let lease = Lease::new(desk.releases, self.number, worker, sequence, bytes);
             (returned_blocks(blocks, lease), completed.payload_in_block)
         });
-        if let Some(call) = self.pool.payload_mut(task) {
-            call.outcome = Some(Outcome::Returned {
-                status,
-                payload,
-                blocks,
-                run_ns,
-            });
-        }
         if completed.holds_blocks {
             let call = self.pool.payload_mut(task);
             let held = call.map(|call| std::mem::take(&mut call.payload.blocks));
@@ -72,8 +65,15 @@ impl Fleet {
                 channel.hold(sequence, held.unwrap_or_default());
             }
         }
+        let returned = Returned {
+            status,
+            payload,
+            blocks,
+            run_ns,
+        };
+        let run = Duration::from_nanos(run_ns);
         self.pool
-            .handle_completion(desk.now, worker, task, Duration::from_nanos(run_ns));
+            .handle_completion(desk.now, worker, task, run, returned);
         self.run_actions(desk);
     }
 
@@ -104,12 +104,13 @@ impl Fleet {
                     self.greet(desk, worker);
                 }
                 Ok(Some(Said::Failed(_))) if channel.unwanted => {}
-                Ok(Some(Said::Failed(reason))) if !channel.greeted => {
-                    self.break_lanes(desk, reason);
+                Ok(Some(Said::Failed(text))) if !channel.greeted => {
+                    let pid = channel.pid;
+                    self.break_lanes(desk, Fault::BeginFailed { pid, text });
                     return;
                 }
                 Ok(Some(said @ (Said::Hello | Said::Failed(_)))) => {
-                    channel.violation = Some(format!("said {said:?} after its hello"));
+                    channel.violation = Some(said.instead_of("after its hello"));
                     self.watch.push(Watch::Quiet(worker));
                     self.kill(worker);
                     return;
@@ -130,8 +131,8 @@ impl Fleet {
                     self.watch.push(Watch::Quiet(worker));
                     return;
                 }
-                Err(error) => {
-                    channel.violation = Some(error.to_string());
+                Err(source) => {
+                    channel.violation = Some(Violation::Socket { source });
                     self.watch.push(Watch::Quiet(worker));
                     self.kill(worker);
                     return;

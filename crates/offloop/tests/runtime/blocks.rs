@@ -1,7 +1,7 @@
 //! Large payloads through shared memory: intact, recycled, and held as long as somebody reads.
 
 use offloop::arena::ArenaError;
-use offloop::{CallOptions, Outcome, ReturnedBlocks, Status};
+use offloop::{CallOptions, Outcome, Returned, ReturnedBlocks, Status};
 
 use crate::fixture::{Fixture, Ticket, signal};
 
@@ -29,11 +29,11 @@ fn copy(fixture: &mut Fixture, blocks: &[&[u8]]) -> ReturnedBlocks {
 
 fn returned(fixture: &mut Fixture, ticket: Ticket) -> ReturnedBlocks {
     match fixture.outcome(ticket) {
-        Outcome::Returned {
+        Outcome::Returned(Returned {
             status: Status::Value,
             blocks: Some((blocks, false)),
             ..
-        } => blocks,
+        }) => blocks,
         other => panic!("expected blocks, not {other:?}"),
     }
 }

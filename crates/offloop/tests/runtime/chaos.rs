@@ -13,7 +13,9 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use offloop::{CallOptions, Finished, LaneConfig, Outcome, Owner, Status, TaskAddress};
+use offloop::{
+    CallOptions, LaneConfig, News, Notice, Outcome, Owner, Returned, Status, TaskAddress,
+};
 use offloop_sys::poller::Poller;
 use offloop_sys::process;
 
@@ -281,8 +283,11 @@ impl Chaos {
         }
     }
 
-    fn note(&mut self, finished: Finished) {
-        let Finished { token, outcome, .. } = finished;
+    fn note(&mut self, notice: Notice) {
+        let Notice { token, news, .. } = notice;
+        let News::Ended(outcome) = news else {
+            panic!("nobody waits for anything else: {news:?}")
+        };
         let seed = self.seed;
         let Some(record) = self.records.get_mut(&token) else {
             panic!("seed {seed}: an outcome of {token}, which was never submitted");
@@ -364,12 +369,12 @@ impl Record {
         } = self;
         let (name, argument) = command.split_once(' ').unwrap_or((command, ""));
         let right = match outcome {
-            Outcome::Returned {
+            Outcome::Returned(Returned {
                 status,
                 payload,
                 blocks,
                 ..
-            } => match name {
+            }) => match name {
                 "echo" => *status == Status::Value && payload == argument.as_bytes(),
                 "raise" => *status == Status::Raised && payload == argument.as_bytes(),
                 "stderr" => *status == Status::Value,
@@ -385,9 +390,7 @@ impl Record {
             Outcome::Cancelled => self.cancelled,
             Outcome::Expired { deadline: true } => options.timeout.is_some(),
             Outcome::Expired { deadline: false } => options.run_timeout.is_some(),
-            Outcome::Lost {
-                attempts, crash, ..
-            } => crash.is_some() && *attempts == 1 + options.retries,
+            Outcome::Lost { attempts, .. } => *attempts == 1 + options.retries,
             _ => false,
         };
         assert!(

@@ -30,10 +30,10 @@ fn submit(fixture: &Fixture, owner: u8, token: u64) {
 fn start(runtime: &Runtime, act: impl Fn(&Turn, u64) + Send + Sync + 'static) -> Receiver<u64> {
     let (sender, receiver): (Sender<u64>, _) = channel();
     let body = move |turn: &Turn| match turn.look() {
-        Taken::Outcome(finished) => {
+        Taken::Notice(notice) => {
             // Nobody listens any more once the test has failed.
-            let _ = sender.send(finished.token);
-            act(turn, finished.token);
+            let _ = sender.send(notice.token);
+            act(turn, notice.token);
             After::Again
         }
         Taken::Nothing => After::Wait,

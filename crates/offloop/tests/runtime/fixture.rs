@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use offloop::{
-    Call, CallOptions, Crash, Finished, FleetConfig, Lane, LaneConfig, Launch, Outcome, Owner,
-    Payload, Program, Runtime, Status, SubmitError, TaskAddress,
+    Call, CallOptions, Crash, FleetConfig, Lane, LaneConfig, Launch, News, Notice, Outcome, Owner,
+    Payload, Program, Returned, Runtime, Status, SubmitError, TaskAddress,
 };
 use offloop_sys::process;
 use offloop_sys::socket::{self, Wait};
@@ -67,7 +67,7 @@ pub struct Fixture {
     gate: OwnedFd,
     started: Instant,
     tokens: u64,
-    outcomes: HashMap<u64, Outcome>,
+    news: HashMap<u64, News>,
 }
 
 impl Fixture {
@@ -92,7 +92,7 @@ impl Fixture {
         let lane = runtime.open_lane(fleet, config).unwrap();
         let owner = runtime.add_owner().unwrap();
         let started = Instant::now();
-        let (tokens, outcomes) = (0, HashMap::new());
+        let (tokens, news) = (0, HashMap::new());
         Self {
             runtime,
             lane,
@@ -102,7 +102,7 @@ impl Fixture {
             gate,
             started,
             tokens,
-            outcomes,
+            news,
         }
     }
 
@@ -158,37 +158,52 @@ impl Fixture {
 
     /// Waits for the outcome of one call; none comes twice.
     pub fn outcome(&mut self, ticket: Ticket) -> Outcome {
+        match self.news(ticket.token) {
+            News::Ended(outcome) => outcome,
+            other => panic!("expected the end of a call, not {other:?}"),
+        }
+    }
+
+    /// Waits until there may be room for the one who wished to be told under `token`.
+    pub fn room(&mut self, token: u64) {
+        match self.news(token) {
+            News::Room => {}
+            other => panic!("expected room, not {other:?}"),
+        }
+    }
+
+    fn news(&mut self, token: u64) -> News {
         loop {
-            if let Some(outcome) = self.outcomes.remove(&ticket.token) {
-                return outcome;
+            if let Some(news) = self.news.remove(&token) {
+                return news;
             }
-            let finished = wait_finished(&self.owner, self.left());
-            self.keep(finished);
+            let notices = wait_notices(&self.owner, self.left());
+            self.keep(notices);
         }
     }
 
     /// What has already been fetched and not asked for, with everything that is there now.
     pub fn unclaimed(&mut self) -> usize {
-        let mut finished = Vec::new();
-        self.owner.drain(usize::MAX, &mut finished);
-        self.keep(finished);
-        self.outcomes.len()
+        let mut notices = Vec::new();
+        self.owner.drain(usize::MAX, &mut notices);
+        self.keep(notices);
+        self.news.len()
     }
 
-    fn keep(&mut self, finished: Vec<Finished>) {
-        for Finished { token, outcome, .. } in finished {
-            let before = self.outcomes.insert(token, outcome);
-            assert!(before.is_none(), "call {token} ended twice");
+    fn keep(&mut self, notices: Vec<Notice>) {
+        for Notice { token, news, .. } in notices {
+            let before = self.news.insert(token, news);
+            assert!(before.is_none(), "{token} was told twice");
         }
     }
 
     pub fn value(&mut self, ticket: Ticket) -> String {
         match self.outcome(ticket) {
-            Outcome::Returned {
+            Outcome::Returned(Returned {
                 status: Status::Value,
                 payload,
                 ..
-            } => String::from_utf8(payload).unwrap(),
+            }) => String::from_utf8(payload).unwrap(),
             other => panic!("expected a value, not {other:?}"),
         }
     }
@@ -199,12 +214,12 @@ impl Fixture {
     }
 
     /// Waits until the call is lost, with what is known of its worker, and its attempts.
-    pub fn crash(&mut self, ticket: Ticket) -> (Crash, u32) {
+    pub fn crash(&mut self, ticket: Ticket) -> (Arc<Crash>, u32) {
         match self.outcome(ticket) {
             Outcome::Lost {
                 may_have_started: true,
                 attempts,
-                crash: Some(crash),
+                crash,
             } => (crash, attempts),
             other => panic!("expected a lost call, not {other:?}"),
         }
@@ -273,16 +288,16 @@ impl Drop for Fixture {
 }
 
 /// Waits until `owner` has something, and takes it.
-pub fn wait_finished(owner: &Owner, limit: Duration) -> Vec<Finished> {
-    let mut finished = Vec::new();
+pub fn wait_notices(owner: &Owner, limit: Duration) -> Vec<Notice> {
+    let mut notices = Vec::new();
     let deadline = Instant::now() + limit;
-    while finished.is_empty() {
+    while notices.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
         let ready = socket::wait_readable(owner.event().as_fd(), Some(left)).unwrap();
         assert!(ready, "no outcome within {limit:?}");
-        owner.drain(64, &mut finished);
+        owner.drain(64, &mut notices);
     }
-    finished
+    notices
 }
 
 /// Whether `pid` runs: a zombie does not.

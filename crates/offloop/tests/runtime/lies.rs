@@ -1,6 +1,6 @@
 //! Workers that break the protocol: the liar and its call are lost, nobody else notices.
 
-use offloop::{Outcome, Status};
+use offloop::{Outcome, Returned, Status, Violation, WorkerFault};
 
 use crate::fixture::Fixture;
 
@@ -42,7 +42,8 @@ fn every_lie_ends_in_one_lost_call_and_a_fresh_worker() {
         let pid = fixture.report("lie");
         let (crash, attempts) = fixture.crash(lying);
         assert_eq!((crash.pid, attempts), (pid, 1), "{lie}");
-        assert!(crash.reason.is_some(), "{lie}: {crash:?}");
+        let violates = matches!(crash.fault, Some(WorkerFault::Violation(_)));
+        assert!(violates, "{lie}: {crash:?}");
         assert_eq!(fixture.value(behind), "behind", "{lie}");
         fixture.gone(pid);
     }
@@ -62,10 +63,10 @@ fn a_completion_that_comes_twice_counts_once() {
     assert!(
         matches!(
             outcome,
-            Outcome::Returned {
+            Outcome::Returned(Returned {
                 status: Status::Value,
                 ..
-            }
+            })
         ),
         "{outcome:?}"
     );
@@ -79,6 +80,10 @@ fn a_release_of_an_unknown_call_is_a_lie_too() {
     let mut fixture = Fixture::new(1);
     let ticket = fixture.submit("release-unknown");
     let crash = fixture.crash(ticket).0;
-    assert!(crash.reason.unwrap().contains("released call"));
+    let expected = matches!(
+        crash.fault,
+        Some(WorkerFault::Violation(Violation::NotHeld { .. }))
+    );
+    assert!(expected, "{crash:?}");
     fixture.echo();
 }

@@ -27,10 +27,15 @@ fn a_full_queue_refuses_and_gives_the_call_back() {
     let refused = fixture
         .submit_call(call, CallOptions::default())
         .unwrap_err();
-    let SubmitError::Full { reason, call } = refused else {
+    assert!(refused.to_string().contains("limit 1"), "{refused}");
+    let SubmitError::Full {
+        queued: 1,
+        limit: 1,
+        call,
+    } = refused
+    else {
         panic!("{refused:?}")
     };
-    assert!(reason.contains("limit 1"), "{reason}");
     assert_eq!(
         (call.token, call.payload.inline.as_slice()),
         (token, b"echo third".as_slice())
@@ -52,18 +57,15 @@ fn who_waits_for_room_is_told_when_there_may_be_some() {
     let running = fixture.submit("gate first");
     fixture.report("gate");
     assert!(!fixture.lane.wait_room(Duration::from_millis(20)));
-    let room = crate::fixture::Ticket {
-        token: u64::MAX,
-        task: offloop::TaskAddress::default(),
-    };
-    fixture.lane.notify_room(fixture.owner.index(), room.token);
+    let room = u64::MAX;
+    fixture.lane.notify_room(fixture.owner.index(), room);
     fixture.open_gate(1);
     assert_eq!(fixture.value(running), "first");
-    assert!(matches!(fixture.outcome(room), Outcome::Room));
+    fixture.room(room);
     assert!(fixture.lane.wait_room(fixture.left()));
     // With room already there, the answer comes at once.
-    fixture.lane.notify_room(fixture.owner.index(), room.token);
-    assert!(matches!(fixture.outcome(room), Outcome::Room));
+    fixture.lane.notify_room(fixture.owner.index(), room);
+    fixture.room(room);
 }
 
 #[test]
@@ -80,7 +82,7 @@ fn a_thread_that_waits_for_room_goes_on_when_a_call_ends() {
         let waiter = scope.spawn(move || lane.wait_room(left));
         fixture.open_gate(1);
         // Somebody has to look: here the owner, whose event the worker signals.
-        crate::fixture::wait_finished(&fixture.owner, left);
+        crate::fixture::wait_notices(&fixture.owner, left);
         assert!(waiter.join().unwrap());
     });
     assert!(!fixture.lane.cancel(running.task));
@@ -99,19 +101,29 @@ fn the_limit_in_bytes_counts_what_is_unfinished() {
     let refused = fixture
         .submit_call(large, CallOptions::default())
         .unwrap_err();
-    assert!(
-        matches!(refused, SubmitError::TooLarge { .. }),
-        "{refused:?}"
+    let too_large = matches!(
+        refused,
+        SubmitError::TooLarge {
+            bytes: 101,
+            limit: 100
+        }
     );
+    assert!(too_large, "{refused:?}");
     let fitting = format!("echo {}", "x".repeat(90));
     let call = fixture.call(&fitting);
     let refused = fixture
         .submit_call(call, CallOptions::default())
         .unwrap_err();
-    let SubmitError::Full { reason, .. } = &refused else {
-        panic!("{refused:?}")
-    };
-    assert!(reason.contains("100"), "{reason}");
+    let full = matches!(
+        refused,
+        SubmitError::FullBytes {
+            held: 10,
+            bytes: 95,
+            limit: 100,
+            ..
+        }
+    );
+    assert!(full, "{refused:?}");
     fixture.open_gate(1);
     fixture.value(running);
     let fits = fixture.submit(&fitting);

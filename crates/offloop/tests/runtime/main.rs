@@ -14,5 +14,6 @@ mod owners;
 mod starting;
 mod stopping;
 mod submitting;
+mod supervisor;
 mod trimming;
 mod zygotes;

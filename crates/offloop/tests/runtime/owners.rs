@@ -3,10 +3,10 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use offloop::{Call, CallOptions, Finished, Outcome, Owner, Payload, TaskAddress};
+use offloop::{Call, CallOptions, News, Notice, Outcome, Owner, Payload, TaskAddress};
 use offloop_sys::socket;
 
-use crate::fixture::{Fixture, wait_finished};
+use crate::fixture::{Fixture, wait_notices};
 
 fn call(owner: &Owner, token: u64, command: &str) -> Call {
     let payload = Payload {
@@ -39,7 +39,7 @@ fn each_owner_gets_its_own_outcomes() {
     for (owner, parity) in [(&other, 1), (&fixture.owner, 0)] {
         let mut count = 0;
         while count < 50 {
-            for finished in wait_finished(owner, fixture.left()) {
+            for finished in wait_notices(owner, fixture.left()) {
                 assert_eq!(finished.token % 2, parity);
                 count += 1;
             }
@@ -63,14 +63,14 @@ fn calls_of_an_owner_that_does_not_come_go_to_the_resolver() {
     }
     let mut tokens = Vec::new();
     while tokens.len() < 10 {
-        let finished = wait_finished(&resolver, fixture.left());
+        let finished = wait_notices(&resolver, fixture.left());
         tokens.extend(finished.iter().map(|finished| finished.token));
     }
     assert!(tokens.iter().all(|token| token % 2 == 0), "{tokens:?}");
     // The others are for their owner alone, whenever it comes.
     let mut count = 0;
     while count < 10 {
-        let finished = wait_finished(&fixture.owner, fixture.left());
+        let finished = wait_notices(&fixture.owner, fixture.left());
         assert!(finished.iter().all(|finished| finished.token % 2 == 1));
         count += finished.len();
     }
@@ -92,9 +92,12 @@ fn a_call_that_ends_without_a_completion_does_not_wait_for_an_owner_that_does_no
         ..CallOptions::default()
     };
     let next = || {
-        let finished = wait_finished(&resolver, fixture.left());
-        let [Finished { token, outcome, .. }] = finished.as_slice() else {
+        let finished = wait_notices(&resolver, fixture.left());
+        let [Notice { token, news, .. }] = finished.as_slice() else {
             panic!("{finished:?}")
+        };
+        let News::Ended(outcome) = news else {
+            panic!("{news:?}")
         };
         (*token, format!("{outcome:?}"))
     };
@@ -150,7 +153,7 @@ fn a_number_is_not_used_again_while_a_call_of_its_owner_runs() {
     // Told by the worker, though that learned this number for somebody else.
     for n in 2..50 {
         submit(&fixture, call(&again, n, "echo new"));
-        let finished = wait_finished(&again, fixture.left());
+        let finished = wait_notices(&again, fixture.left());
         assert_eq!(finished[0].token, n);
     }
     fixture.echo();
@@ -180,7 +183,7 @@ fn what_any_thread_may_resolve_outlives_its_owner() {
     fixture.open_gate(1);
     let mut tokens = Vec::new();
     while tokens.len() < 2 {
-        let finished = wait_finished(&resolver, fixture.left());
+        let finished = wait_notices(&resolver, fixture.left());
         tokens.extend(finished.iter().map(|finished| finished.token));
     }
     assert_eq!(tokens, [1, 2]);

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
-use offloop::{CallOptions, Close, LaneConfig, Outcome, Payload, Status, SubmitError};
+use offloop::{
+    CallOptions, Close, LaneConfig, News, Outcome, Payload, Returned, Status, SubmitError,
+};
 
-use crate::fixture::{Fixture, LIMIT, Start, is_alive, wait_finished};
+use crate::fixture::{Fixture, LIMIT, Start, is_alive, wait_notices};
 
 #[test]
 fn every_call_gets_its_own_answer() {
@@ -48,12 +50,12 @@ fn calls_of_several_threads_and_owners_do_not_mix() {
                     expected.insert(token);
                 }
                 while !expected.is_empty() {
-                    for finished in wait_finished(&owner, LIMIT) {
+                    for finished in wait_notices(&owner, LIMIT) {
                         assert!(expected.remove(&finished.token), "{finished:?}");
-                        let Outcome::Returned { payload, .. } = finished.outcome else {
+                        let News::Ended(Outcome::Returned(returned)) = finished.news else {
                             panic!("no value: {finished:?}")
                         };
-                        assert_eq!(payload, finished.token.to_string().into_bytes());
+                        assert_eq!(returned.payload, finished.token.to_string().into_bytes());
                     }
                 }
             });
@@ -66,11 +68,11 @@ fn what_a_call_raises_is_not_a_crash() {
     let mut fixture = Fixture::new(1);
     let ticket = fixture.submit("raise trouble");
     let outcome = fixture.outcome(ticket);
-    let Outcome::Returned {
+    let Outcome::Returned(Returned {
         status: Status::Raised,
         payload,
         ..
-    } = outcome
+    }) = outcome
     else {
         panic!("{outcome:?}")
     };

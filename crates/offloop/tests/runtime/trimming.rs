@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use offloop::{CallOptions, LaneConfig, Outcome, ReturnedBlocks, Status};
+use offloop::{CallOptions, LaneConfig, Outcome, Returned, ReturnedBlocks, Status};
 use offloop_sys::socket;
 
 use crate::fixture::{Fixture, Start, Ticket, signal};
@@ -60,11 +60,11 @@ fn submit_copy(fixture: &mut Fixture, bytes: &[u8]) -> Ticket {
 
 fn blocks(fixture: &mut Fixture, ticket: Ticket) -> ReturnedBlocks {
     match fixture.outcome(ticket) {
-        Outcome::Returned {
+        Outcome::Returned(Returned {
             status: Status::Value,
             blocks: Some((blocks, false)),
             ..
-        } => blocks,
+        }) => blocks,
         other => panic!("expected blocks, not {other:?}"),
     }
 }

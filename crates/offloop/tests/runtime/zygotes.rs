@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offloop::{CallOptions, ExitStatus, LaneConfig, Outcome, SubmitError};
+use offloop::{CallOptions, ExitStatus, Fault, LaneConfig, Outcome, SubmitError};
 
 use crate::fixture::{Fixture, Start, signal};
 
@@ -102,7 +102,7 @@ fn broken(setup: &'static str) -> String {
     let mut reasons = Vec::new();
     for ticket in tickets {
         match fixture.outcome(ticket) {
-            Outcome::Broken { reason } => reasons.push(reason),
+            Outcome::Broken { fault } => reasons.push(fault.to_string()),
             other => panic!("{setup}: {other:?}"),
         }
     }
@@ -159,8 +159,11 @@ fn a_program_that_is_not_there_breaks_the_lane_in_the_end() {
         .unwrap();
     let ticket = fixture.submit("echo never");
     let outcome = fixture.outcome(ticket);
-    let Outcome::Broken { reason } = outcome else {
+    let Outcome::Broken { fault } = outcome else {
         panic!("{outcome:?}")
     };
-    assert!(reason.contains("No such file"), "{reason}");
+    let Fault::StartZygote { source } = &*fault else {
+        panic!("{fault:?}")
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
 }

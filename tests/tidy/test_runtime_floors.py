@@ -1,0 +1,100 @@
+"""The runtime stands in floors, and no import runs upward; the binding's files form no circle."""
+
+import pytest
+from imports import Import, circles, floor_of, gone, homeless, imports, upward
+from sources import ROOT
+
+pytestmark = pytest.mark.quick
+
+RUNTIME = ROOT / "crates" / "offloop" / "src"
+BINDING = ROOT / "crates" / "offloop-python" / "src"
+
+RUNTIME_FLOORS = (
+    # What travels, what is started, who is on duty: they know nothing else of ours.
+    ("frame", "launch", "roster", "stderr", "tracker", "unresolved"),
+    # Memory for large payloads, and its way back.
+    ("arena", "releases"),
+    # Tasks and mailboxes: calls, how they end or fail, and who is told.
+    ("call", "fault", "outcome", "task", "notice", "mailboxes"),
+    # One worker, from both sides; the process that forks it.
+    ("channel", "worker", "zygote"),
+    # Workers that were started alike.
+    ("fleet",),
+    # All fleets and mailboxes, under one lock.
+    ("shared",),
+    # Those who take the lock: callers, owners, resolvers, the supervisor.
+    ("lane", "owner", "crew", "supervisor"),
+    # What a user holds.
+    ("runtime", "doors"),
+)
+
+
+def test_no_import_of_the_runtime_runs_upward():
+    assert upward(imports(RUNTIME), RUNTIME_FLOORS) == []
+
+
+def test_every_file_of_the_runtime_stands_on_a_floor():
+    assert homeless(RUNTIME, RUNTIME_FLOORS) == []
+    assert gone(RUNTIME, RUNTIME_FLOORS) == []
+
+
+def test_files_of_the_runtime_form_no_circle_but_with_what_they_are_split_into():
+    duties = {Import(top(one.file), top(one.names)) for one in imports(RUNTIME)}
+    assert circles(one for one in duties if one.file != one.names) == []
+
+
+def test_files_of_the_binding_form_no_circle():
+    found = imports(BINDING)
+    ours = [one for one in found if "event_loop" not in (top(one.file), top(one.names))]
+    assert len(ours) > 40
+    assert circles(ours) == []
+
+
+def top(name: str) -> str:
+    """The file that a file is a part of."""
+    return name.split("/")[0]
+
+
+@pytest.fixture
+def crate(tmp_path):
+    """A crate of four files, each of which imports others in another way."""
+    (tmp_path / "high").mkdir()
+    sources = {
+        "lib.rs": "mod high;\nmod low;\npub use high::High;\n",
+        "low.rs": "//! Low.\nuse std::{fmt, io};\npub(crate) struct Low;\n"
+        "#[cfg(test)]\nmod tests { use crate::high::High; }\n",
+        "high.rs": "use crate::low::Low; // and crate::nothing\nmod inner;\nmod mod_of;\n",
+        "high/inner.rs": "use super::High;\nfn act() { crate::high::mod_of::act() }\n",
+        "high/mod_of.rs": "use crate::{\n    low::{self, Low},\n"
+        "    high::inner::{Inner, deep::Deeper},\n};\n",
+    }
+    for name, source in sources.items():
+        (tmp_path / name).write_text(source)
+    return tmp_path
+
+
+def test_imports_are_found_in_every_form(crate):
+    assert imports(crate) == {
+        Import("high", "low"),
+        Import("high/inner", "high"),
+        Import("high/inner", "high/mod_of"),
+        Import("high/mod_of", "low"),
+        Import("high/mod_of", "high/inner"),
+    }
+
+
+def test_circles_and_upward_imports_are_found(crate):
+    found = imports(crate)
+    assert circles(found) == [["high/inner", "high/mod_of"]]
+    assert upward(found, [["low"], ["high"]]) == []
+    assert upward(found, [["high"], ["low"]]) == ["high -> low", "high/mod_of -> low"]
+    assert upward(found, [["low", "high/mod_of"], ["high"]]) == ["high/mod_of -> high/inner"]
+
+
+def test_files_and_entries_without_their_counterpart_are_found(crate):
+    assert floor_of("high/inner", [["low"], ["high"]]) == 1
+    assert homeless(crate, [["low"], ["high/inner"]]) == ["high/mod_of", "high"]
+    assert gone(crate, [["low", "lower"], ["high/inner/deep", "high"]]) == [
+        "lower",
+        "high/inner/deep",
+    ]
