@@ -27,18 +27,14 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString, PyType};
+use pyo3::types::{PyBytes, PyString};
 
-pub(super) use records::read_ready;
+pub(crate) use records::read_ready;
 
-use super::LoopCore;
-use super::cell::GilCell;
-use super::stream::{Receiver, Stream};
-use super::view::View;
-
-/// The class of the protocols whose streams' records are done here.
-static PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+use super::ground::cell::GilCell;
+use super::ground::view::View;
+use super::streams::receiver::Receiver;
+use super::streams::stream::Stream;
 
 /// A connection that was taken over.
 struct Taken {
@@ -259,8 +255,8 @@ impl Tls {
         let Some(stream) = stream else {
             return Ok(());
         };
-        let core: &LoopCore = stream.get().event_loop(py).get();
-        core.with_read_memory(py, |memory| records::deliver(slf.get(), py, &[], memory))
+        let port = stream.get().event_loop(py).get();
+        port.with_read_memory(py, |memory| records::deliver(slf.get(), py, &[], memory))
     }
 
     /// Bytes that were received, and wait to be decrypted; none are known of while some are.
@@ -388,18 +384,6 @@ impl Tls {
 }
 
 impl Tls {
-    /// The native half of a protocol of the registered class. What the program puts in its place,
-    /// be it a class of its own or something that stands before it, is called for each packet.
-    pub(super) fn of_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<Option<Py<Self>>> {
-        let py = protocol.py();
-        let class = PROTOCOL.get(py);
-        if !class.is_some_and(|class| protocol.get_type().is(class)) {
-            return Ok(None);
-        }
-        let native = protocol.getattr(intern!(py, "_tls"))?;
-        Ok(Some(native.cast_into::<Self>()?.unbind()))
-    }
-
     /// Has the library work on the connection, which is not in the state meanwhile. `None` if it
     /// was not taken over, is over, or is worked on already. What a callback of the program's has
     /// raised meanwhile comes out here from Python 3.15 on; earlier versions keep it for a read of
@@ -485,17 +469,8 @@ fn copied<'py>(py: Python<'py>, contents: &[u8]) -> PyResult<Bound<'py, PyBytes>
     })
 }
 
-/// Has records done here for streams whose protocol is of exactly this class, which keeps its
-/// native half in `_tls`.
-#[pyfunction]
-fn register_tls_protocol(class: Bound<'_, PyType>) {
-    // The first one stays; the streams of another's call its methods.
-    let _ = PROTOCOL.set(class.py(), class.clone().unbind());
-}
-
 /// Puts the class, and what makes transports of it, into the module.
-pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Tls>()?;
-    module.add_function(wrap_pyfunction!(register_tls_protocol, module)?)?;
     module.add_function(wrap_pyfunction!(sealing::add_tls_methods, module)?)
 }

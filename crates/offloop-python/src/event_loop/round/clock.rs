@@ -1,0 +1,50 @@
+//! The loop's time, which its user may have replaced.
+//!
+//! Units:      seconds.
+
+use std::time::Duration;
+
+use offloop_sys::clock::monotonic_ns;
+use pyo3::prelude::*;
+
+use super::{LoopCore, overrides};
+use crate::names::function;
+
+/// The standard loop's bound of one wait: a day.
+const WAIT_MAX_S: f64 = 24.0 * 3600.0;
+
+/// Seconds of the monotonic clock.
+pub(crate) fn monotonic_s() -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a float has 53 bits: 104 days in nanoseconds, and more beyond with microseconds"
+    )]
+    let ns = monotonic_ns() as f64;
+    ns * 1e-9
+}
+
+/// So many seconds as one wait.
+pub(crate) fn wait_of(seconds: f64) -> Duration {
+    let seconds = seconds.clamp(0.0, WAIT_MAX_S);
+    Duration::from_secs_f64(if seconds.is_nan() { 0.0 } else { seconds })
+}
+
+/// The loop's time, as its user sees it.
+pub(crate) fn clock(event_loop: &Bound<'_, LoopCore>) -> PyResult<f64> {
+    clock_as(event_loop, overrides::found(event_loop)?)
+}
+
+/// The same, for who has looked at what is ours.
+#[inline]
+pub(crate) fn clock_as(event_loop: &Bound<'_, LoopCore>, found: overrides::Found) -> PyResult<f64> {
+    let py = event_loop.py();
+    if overrides::clock_is_ours(py, found)? {
+        return Ok(monotonic_s());
+    }
+    time_object(event_loop)?.extract()
+}
+
+/// The loop's time as an object, asked from as deep a stack as the standard loop has.
+pub(crate) fn time_object<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+    function(event_loop.py(), "offloop._loop.handles", "time_of")?.call1((event_loop,))
+}
