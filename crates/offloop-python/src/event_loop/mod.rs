@@ -8,9 +8,9 @@
 //!
 //! Shape:      floors, of which each knows those below it and none above: `ground/` cells,
 //!             trampolines, views · `handle/` callbacks that wait · `port/` what the floors above
-//!             may use of a loop · `streams/` connections · `tls/` encrypted ones, `sock.rs` calls
-//!             on the program's own sockets, `child/` child processes and pipes · `round/` the loop
-//!             itself. `tests/tidy/test_floors.py` has the table, and checks it.
+//!             may use of a loop · `streams/` connections · `tls/` encrypted ones, `sock.rs`
+//!             calls on the program's own sockets, `child/` child processes and pipes · `round/`
+//!             the loop itself. `tests/tidy/test_floors.py` has the table, and checks it.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 mod child;

@@ -1,7 +1,7 @@
 //! The memory of handles, and what the collector is told of them.
 //!
 //! Memory goes round in two free lists, one for each type: a loop makes and drops a handle for
-//! every callback. The collector knows only handles that cannot run any more, see `handle.rs`.
+//! every callback. The collector knows only handles that cannot run any more, see `mod.rs`.
 //!
 //! Invariants: 1. The free lists are touched only by attached threads. In what they hold, the
 //!                rarely used fields are null, and `callback` is the next of the list.

@@ -1,7 +1,7 @@
 //! The run of a handle: its callback is called, in its context.
 //!
-//! Errors:     `SystemExit` and `KeyboardInterrupt` come out; everything else that a callback raises
-//!             goes to the loop's exception handler.
+//! Errors:     `SystemExit` and `KeyboardInterrupt` come out; everything else that a callback
+//!             raises goes to the loop's exception handler.
 //! Source:     asyncio/events.py (`Handle._run`).
 
 use std::ptr::null_mut;

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use offloop_core::{Histogram, LoopLoad};
+use offloop_core::event_loop::{Histogram, LoopLoad};
 use offloop_sys::clock::{TickScale, ticks};
 
 use super::schedule::Schedule;

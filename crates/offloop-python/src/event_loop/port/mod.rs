@@ -5,7 +5,7 @@
 //! have descriptors watched, and leave word of what is to be sent. Nothing here knows what a stream
 //! is; it is an object, which the streams' floor has put there and takes for its own again.
 //!
-//! Shape:      `schedule.rs`, `timers.rs` the queue and the timers · `watch.rs` descriptors and who
+//! Shape:      `schedule.rs` the queue and the timers · `watch.rs` descriptors and who
 //!             waits for them · `wait.rs` a call that waits · `registry.rs` the streams by
 //!             descriptor · `chunk.rs`, `read_memory.rs` memory that streams share · `futures.rs`
 //!             futures of the loop · `meter.rs` what is counted.
@@ -19,7 +19,6 @@ pub(crate) mod meter;
 pub(crate) mod read_memory;
 pub(crate) mod registry;
 pub(crate) mod schedule;
-mod timers;
 pub(crate) mod wait;
 pub(crate) mod watch;
 
@@ -27,6 +26,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
+use offloop_core::event_loop::Side;
 use offloop_sys::event::Event;
 use offloop_sys::readiness::Readiness;
 use pyo3::exceptions::PyRuntimeError;
@@ -167,7 +167,7 @@ impl LoopPort {
             (
                 state.kernel.take(),
                 state.schedule.take_all(),
-                state.watches.take_all(),
+                std::mem::take(&mut state.watches),
                 std::mem::take(&mut state.unsent),
                 std::mem::take(&mut state.spare_queues),
                 state.read_memory.take(),
@@ -198,7 +198,7 @@ impl LoopPort {
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
             state.schedule.traverse(&visit)?;
-            state.watches.traverse(&visit)?;
+            watch::traverse(&state.watches, &visit)?;
             visit.call(&state.keywords)?;
             state
                 .unsent
@@ -243,7 +243,7 @@ impl LoopPort {
         args: &Bound<'_, PyTuple>,
         context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        watch::add(slf, fd, watch::Side::Reader, (callback, args, context))
+        watch::add(slf, fd, Side::Reader, (callback, args, context))
     }
 
     /// As `_add_reader`.
@@ -255,20 +255,21 @@ impl LoopPort {
         args: &Bound<'_, PyTuple>,
         context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        watch::add(slf, fd, watch::Side::Writer, (callback, args, context))
+        watch::add(slf, fd, Side::Writer, (callback, args, context))
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        watch::remove(slf, fd, watch::Side::Reader)
+        watch::remove(slf, fd, Side::Reader)
     }
 
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        watch::remove(slf, fd, watch::Side::Writer)
+        watch::remove(slf, fd, Side::Writer)
     }
 
     /// What a descriptor is watched for: (reader's handle, writer's handle).
     fn _watched(&self, py: Python<'_>, fd: i32) -> (Option<Py<PyAny>>, Option<Py<PyAny>>) {
-        self.state.with(py, |state| state.watches.handles(py, fd))
+        let [reader, writer] = self.state.with(py, |state| watch::watched(state, py, fd));
+        (reader, writer)
     }
 
     #[getter(_closed)]

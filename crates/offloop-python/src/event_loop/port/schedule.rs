@@ -7,13 +7,34 @@
 
 use std::collections::VecDeque;
 
+use offloop_core::event_loop::{Side, Timer, TimerQueue};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::super::handle::Handle;
-use super::timers::Timers;
 use super::wait::Wait;
-use super::watch::Side;
+
+impl Timer for Handle {
+    #[inline]
+    fn when(&self) -> f64 {
+        self.when()
+    }
+
+    #[inline]
+    fn is_cancelled(&self) -> bool {
+        self.is_cancelled()
+    }
+
+    #[inline]
+    fn set_scheduled(&self, scheduled: bool) {
+        self.set_scheduled(scheduled);
+    }
+
+    #[inline]
+    fn wait_beside(&self, other: &Self) {
+        self.share_context(other);
+    }
+}
 
 /// Something to run.
 pub(crate) enum Entry {
@@ -63,7 +84,7 @@ pub(crate) struct Schedule {
     /// The program has what was to be run, and nothing is taken out here.
     is_lent: bool,
     ready: VecDeque<Entry>,
-    timers: Timers,
+    timers: TimerQueue<Handle>,
 }
 
 impl Schedule {
@@ -172,7 +193,7 @@ impl Schedule {
         let timers = std::mem::take(&mut self.timers);
         let ready = std::mem::take(&mut self.ready);
         let mut contents = Vec::with_capacity(timers.len() + ready.len());
-        for handle in timers.handles() {
+        for handle in timers.iter() {
             handle.set_scheduled(false);
             contents.push(handle.take_contents());
         }
@@ -188,6 +209,7 @@ impl Schedule {
         for entry in &self.ready {
             entry.traverse(visit)?;
         }
-        self.timers.traverse(visit)
+        let mut timers = self.timers.iter();
+        timers.try_for_each(|handle| handle.traverse(visit))
     }
 }

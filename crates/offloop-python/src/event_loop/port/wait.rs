@@ -1,9 +1,8 @@
 //! A call on a socket of the program's that waits until the socket can go on.
 
+use offloop_core::event_loop::Side;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-
-use super::watch::Side;
 
 /// What is to be done once the socket can go on.
 pub(crate) enum Work {

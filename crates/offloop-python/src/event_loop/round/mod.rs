@@ -3,11 +3,11 @@
 //! `LoopCore` is the base class of `offloop.EventLoop`, whose other base is the standard library's
 //! own loop. Its own base is `LoopPort`, which is what the floors below know of a loop.
 //!
-//! Shape:      `turn.rs` a run and its rounds, by `clock.rs` · `poll.rs` what is ready, asked from the kernel ·
-//!             `running.rs` which callback runs now · `calls.rs`, `tasks.rs` methods called too
-//!             often for anything but C's calling convention · `lending.rs`, `overrides.rs` what
-//!             programs take hold of, and what they replace · `statistics.rs` what is told of all
-//!             that.
+//! Shape:      `turn.rs` a run and its rounds · `clock.rs` the loop's time · `poll.rs` what is
+//!             ready, asked from the kernel · `running.rs` which callback runs now · `calls.rs`,
+//!             `tasks.rs` methods called too often for anything but C's calling convention ·
+//!             `lending.rs`, `overrides.rs` what programs take hold of, and what they replace ·
+//!             `statistics.rs` what is told of all that.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 pub(crate) mod calls;

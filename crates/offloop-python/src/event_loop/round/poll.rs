@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use super::super::ground::errors::os_error;
 use super::super::handle::memory::trim;
-use super::super::port::{Kernel, LoopPort, State};
+use super::super::port::{Kernel, LoopPort, State, watch};
 use super::clock::{clock, clock_as, wait_of};
 use super::turn::Turn;
 use super::{LoopCore, overrides};
@@ -153,11 +153,10 @@ fn queue_found(
 
 /// Has the kernel forget the descriptors that nobody watches any more.
 pub(crate) fn renew(py: Python<'_>, port: &LoopPort, kernel: &Kernel) -> std::io::Result<()> {
+    let readiness = &kernel.readiness;
     port.state
-        .with(py, |state| state.watches.renew(&kernel.readiness))?;
-    kernel
-        .readiness
-        .watch_waker(kernel.waker.as_fd().as_raw_fd())
+        .with(py, |state| watch::renew(state, readiness))?;
+    readiness.watch_waker(kernel.waker.as_fd().as_raw_fd())
 }
 
 /// Queues who waits for what one descriptor is ready for; false when nobody knows it.
@@ -168,12 +167,8 @@ pub(crate) fn queue_ready(
     fd: RawFd,
     ready: Interest,
 ) -> bool {
+    let readiness = &kernel.readiness;
     port.state.with(py, |state| {
-        let State {
-            schedule, watches, ..
-        } = state;
-        watches.collect(py, &kernel.readiness, fd, ready, &mut |entry| {
-            schedule.push(entry);
-        })
+        watch::queue_ready(py, state, readiness, fd, ready)
     })
 }

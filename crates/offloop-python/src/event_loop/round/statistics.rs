@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use offloop_core::Histogram;
+use offloop_core::event_loop::Histogram;
 use offloop_sys::clock::ticks;
 use pyo3::prelude::*;
 

@@ -8,7 +8,7 @@
 //!             raises goes to the loop's exception handler.
 //! Source:     asyncio/base_events.py (`_run_once`); research on loops, sections A4 and D2.
 
-use offloop_core::PollPace;
+use offloop_core::event_loop::{PollPace, Side};
 use offloop_sys::clock::ticks;
 use pyo3::prelude::*;
 
@@ -16,7 +16,6 @@ use super::super::handle::context::Entered;
 use super::super::handle::run::run_handle;
 use super::super::port::LoopPort;
 use super::super::port::schedule::Entry;
-use super::super::port::watch::Side;
 use super::super::streams::stream::Stream;
 use super::super::streams::{flushing, reading};
 use super::super::{sock, tls};

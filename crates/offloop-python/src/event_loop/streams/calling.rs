@@ -2,12 +2,12 @@
 //!
 //! Source:     asyncio/selector_events.py, asyncio/events.py (`Handle._run`) for what is reported.
 
+use offloop_core::event_loop::Side;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyWeakrefReference};
 
 use super::super::ground::errors::ends_run;
 use super::super::handle::context::{Entered, copy_of_context};
-use super::super::port::watch::Side;
 use super::state::{Owner, StreamState};
 use super::stream::Stream;
 use super::uncommon::Limits;

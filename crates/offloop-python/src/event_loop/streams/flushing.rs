@@ -7,13 +7,14 @@
 
 use std::io::{ErrorKind, IoSlice};
 
+use offloop_core::event_loop::{Gathering, Left, Side, take_sent};
 use offloop_sys::fork;
 use offloop_sys::stream::{BUFFERS_MAX, send, send_vectored};
 use pyo3::prelude::*;
 
 use super::super::ground::errors::os_error;
 use super::super::port::LoopPort;
-use super::super::port::watch::Side;
+use super::super::port::chunk::Chunk;
 use super::state::StreamState;
 use super::stream::Stream;
 
@@ -60,13 +61,10 @@ fn offer(py: Python<'_>, fd: i32, state: &mut StreamState) -> Sent {
     };
     match result {
         Ok(count) => {
-            forget_sent(py, state, count);
-            if !state.chunks.is_empty() {
-                return if count == offered {
-                    Sent::More
-                } else {
-                    Sent::Some
-                };
+            match forget_sent(py, state, offered, count) {
+                Left::MoreToOffer => return Sent::More,
+                Left::NoRoom => return Sent::Some,
+                Left::Nothing => {}
             }
             Sent::All(
                 state.blocked
@@ -81,19 +79,12 @@ fn offer(py: Python<'_>, fd: i32, state: &mut StreamState) -> Sent {
     }
 }
 
-/// Takes `count` bytes off the queue.
-fn forget_sent(py: Python<'_>, state: &mut StreamState, mut count: usize) {
+/// Takes `count` bytes off the queue: that drops chunks, which runs no code (invariant 2).
+fn forget_sent(py: Python<'_>, state: &mut StreamState, offered: usize, count: usize) -> Left {
     state.size -= count;
-    while let Some(chunk) = state.chunks.front_mut() {
-        let left = chunk.unsent(py).len();
-        if left > count {
-            chunk.sent += count;
-            break;
-        }
-        count -= left;
-        // Dropped here: that runs no code (invariant 2).
-        state.chunks.pop_front();
-    }
+    let unsent = |chunk: &Chunk| chunk.unsent(py).len();
+    let advance = |chunk: &mut Chunk, count| chunk.sent += count;
+    take_sent(&mut state.chunks, offered, count, unsent, advance)
 }
 
 /// Sends what waits, as far as there is room. Methods of the protocol are called in the stream's
@@ -163,7 +154,7 @@ pub(super) fn wait_for_room(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let blocked = |state: &mut StreamState| std::mem::replace(&mut state.blocked, true);
     let (py, stream) = (slf.py(), slf.get());
     if !stream.state.with(py, blocked) {
-        if !stream.gathers(py).0 {
+        if stream.gathering(py) == Gathering::Off {
             stream.keep_writing_context(py)?;
         }
         Stream::watch(slf, Side::Writer)?;
@@ -172,10 +163,8 @@ pub(super) fn wait_for_room(slf: &Bound<'_, Stream>) -> PyResult<()> {
 }
 
 fn maybe_resume(py: Python<'_>, stream: &Stream) -> PyResult<()> {
-    let resume = stream.state.with(py, |state| {
-        state.protocol_paused && state.size <= state.uncommon.limits().low_water
-    });
-    if resume {
+    let outgoing = |state: &mut StreamState| state.outgoing();
+    if stream.state.with(py, outgoing).resumes() {
         stream.call_transport(py, "_maybe_resume_protocol")?;
     }
     Ok(())

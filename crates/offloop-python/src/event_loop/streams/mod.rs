@@ -5,8 +5,8 @@
 //!
 //! Shape:      `stream.rs`, `state.rs`, `uncommon.rs` what a stream knows · `receiver.rs` who gets
 //!             what it receives · `reading.rs`, `feeding.rs` from the socket to the protocol ·
-//!             `writing.rs`, `flushing.rs` from `write` to the socket · `transport_calls.rs` methods
-//!             in C's calling convention · `calling.rs` what a stream calls.
+//!             `writing.rs`, `flushing.rs` from `write` to the socket · `transport_calls.rs`
+//!             methods in C's calling convention · `calling.rs` what a stream calls.
 
 mod calling;
 pub(crate) mod feeding;

@@ -27,12 +27,15 @@ use super::feeding::Feed;
 use super::receiver::Receiver;
 use super::stream::Stream;
 
+/// How much the protocol got, if anything.
+type Got = PyResult<Option<usize>>;
+
 /// The loop says that a stream is readable. Records of TLS are for `read_records`.
 pub(crate) fn read_ready(
     slf: &Bound<'_, Stream>,
     entered: &mut Entered,
     memory: &mut ReadMemory,
-    read_records: impl FnOnce(&Stream, &Bound<'_, PyAny>, &mut ReadMemory) -> PyResult<Option<usize>>,
+    read_records: impl FnOnce(&Stream, &Bound<'_, PyAny>, &mut ReadMemory) -> Got,
 ) -> PyResult<()> {
     let py = slf.py();
     let stream = slf.get();
@@ -51,7 +54,7 @@ fn read_once(
     stream: &Stream,
     py: Python<'_>,
     memory: &mut ReadMemory,
-    read_records: impl FnOnce(&Stream, &Bound<'_, PyAny>, &mut ReadMemory) -> PyResult<Option<usize>>,
+    read_records: impl FnOnce(&Stream, &Bound<'_, PyAny>, &mut ReadMemory) -> Got,
 ) -> PyResult<()> {
     let (stop, receiver, sizes) = stream.state.with(py, |state| {
         let stop = state.lost > 0 || state.paused || state.closing;

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use offloop_core::event_loop::Side;
 use pyo3::exceptions::PyOverflowError;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -23,7 +24,7 @@ use super::super::ground::cell::GilCell;
 use super::super::handle::context::copy_of_context;
 use super::super::port::LoopPort;
 use super::super::port::meter::Meter;
-use super::super::port::watch::{Side, add_stream, remove_stream};
+use super::super::port::watch::{add_stream, remove_stream};
 use super::receiver::Receiver;
 use super::state::{Owner, StreamState};
 use super::uncommon::Uncommon;

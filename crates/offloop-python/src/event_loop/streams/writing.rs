@@ -1,12 +1,8 @@
 //! Writing of streams: sent within the call, as far as the kernel has room.
 //!
-//! When `write` returns, the bytes are in the kernel, unless something waits before them or there
-//! was no room: what is left then goes out when the socket has room again. What waits is held by
-//! reference until it is sent; what can change is copied, but only as far as it has to wait.
-//!
-//! A loop that gathers writes sends at the end of the round instead: what one round writes to a
-//! stream goes out in one system call, before the loop looks whether it may sleep; much at once is
-//! sent at once.
+//! What is sent now and what is kept is decided in `offloop_core::event_loop::Outgoing`. What waits
+//! is held by reference until it is sent; what can change is copied, but only as far as it has to
+//! wait.
 //!
 //! Units:      bytes.
 //! Invariants: 1. `size` is the sum of what the chunks still hold.
@@ -18,6 +14,7 @@
 
 use std::io::ErrorKind;
 
+use offloop_core::event_loop::{Gathering, Outgoing, When};
 use offloop_sys::stream::{send, send_from};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -30,9 +27,6 @@ use super::super::port::chunk::{Chunk, Payload};
 use super::flushing::{flush, leave_to_parent, wait_for_room, write_failed};
 use super::state::StreamState;
 use super::stream::Stream;
-
-/// So much is not kept for the end of the round: it fills a socket's buffer by itself.
-const SEND_AT_ONCE: usize = 64 * 1024;
 
 /// What a program writes.
 enum Data<'a, 'py> {
@@ -189,33 +183,37 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether `len` bytes are sent within the call that writes them: nothing waits before them,
-    /// and the loop does not gather. One that gathers sends at once while no round is run, whose
-    /// end would come, and what is much.
+    /// Whether `len` bytes are offered to the kernel within the call that writes them.
     fn sends_now(&self, py: Python<'_>, len: usize) -> bool {
-        let (gathers, running) = self.gathers(py);
-        self.state.with(py, |state| {
-            let idle = !state.blocked && state.chunks.is_empty();
-            idle && (!gathers || (state.takes_now() && (!running || len >= state.much())))
-        })
+        let gathering = self.gathering(py);
+        let outgoing = |state: &mut StreamState| state.outgoing();
+        self.state.with(py, outgoing).sends_now(len, gathering)
     }
 
-    /// Whether the loop gathers writes, and whether it runs rounds now.
-    pub(super) fn gathers(&self, py: Python<'_>) -> (bool, bool) {
+    /// Whether the loop keeps what is written for the end of the round.
+    pub(super) fn gathering(&self, py: Python<'_>) -> Gathering {
         let state = &self.event_loop(py).get().state;
-        state.with(py, |state| (state.gather_writes, state.running))
+        state.with(py, |state| match (state.gather_writes, state.running) {
+            (false, _) => Gathering::Off,
+            (true, false) => Gathering::Idle,
+            (true, true) => Gathering::Running,
+        })
     }
 }
 
 impl StreamState {
-    /// Whether sending calls no method of the protocol, which expects none inside `write`.
-    fn takes_now(&self) -> bool {
-        !self.blocked && !self.closing && !self.protocol_paused
-    }
-
-    /// So many bytes do not wait for the end of a round.
-    fn much(&self) -> usize {
-        SEND_AT_ONCE.min(self.uncommon.limits().high_water.saturating_add(1))
+    /// What is decided by when something is written, or was sent.
+    #[inline]
+    pub(super) fn outgoing(&self) -> Outgoing {
+        let limits = self.uncommon.limits();
+        Outgoing {
+            waiting: self.size,
+            blocked: self.blocked,
+            closing: self.closing,
+            protocol_paused: self.protocol_paused,
+            low_water: limits.low_water,
+            high_water: limits.high_water,
+        }
     }
 }
 
@@ -264,32 +262,28 @@ fn push(py: Python<'_>, stream: &Stream, chunk: Chunk) {
 /// protocol may have to pause.
 fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let (py, stream) = (slf.py(), slf.get());
-    let (gathers, running) = stream.gathers(py);
-    let (at_once, schedule) = stream.state.with(py, |state| {
-        let at_once = if gathers {
-            state.takes_now() && (state.size >= state.much() || !running)
-        } else {
-            !state.blocked
-        };
-        let schedule = !state.blocked && !at_once && !state.scheduled;
-        state.scheduled |= schedule;
-        (at_once, schedule)
+    let gathering = stream.gathering(py);
+    let (when, listed) = stream.state.with(py, |state| {
+        let when = state.outgoing().when(gathering);
+        let listed = state.scheduled;
+        state.scheduled |= when == When::AtEnd;
+        (when, listed)
     });
-    if at_once {
-        flush(slf)?;
-    } else if schedule {
-        let unsent = slf.clone().into_any().unbind();
-        let core = stream.event_loop(py).get();
-        core.state.with(py, |state| state.unsent.push(unsent));
+    match when {
+        When::AtOnce => flush(slf)?,
+        When::AtEnd if !listed => {
+            let unsent = slf.clone().into_any().unbind();
+            let port = stream.event_loop(py).get();
+            port.state.with(py, |state| state.unsent.push(unsent));
+        }
+        When::AtEnd | When::Blocked => {}
     }
     maybe_pause(py, stream)
 }
 
 fn maybe_pause(py: Python<'_>, stream: &Stream) -> PyResult<()> {
-    let pause = stream.state.with(py, |state| {
-        state.size > state.uncommon.limits().high_water && !state.protocol_paused
-    });
-    if pause {
+    let outgoing = |state: &mut StreamState| state.outgoing();
+    if stream.state.with(py, outgoing).pauses() {
         stream.call_transport(py, "_maybe_pause_protocol")?;
     }
     Ok(())

@@ -10,15 +10,12 @@
 //! ones are counted, and swept out once they are most of many.
 //!
 //! Invariants: 1. In each queue no timer is due before the one in front of it.
-//!             2. Every method returns the handles that it lets go of, for the caller to drop when
-//!                the state is no longer in use.
+//!             2. Every method returns the timers that it lets go of: to drop one may run any code,
+//!                which is the caller's affair.
+//! Units:      seconds, of whatever clock.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
-
-use pyo3::gc::{PyTraverseError, PyVisit};
-
-use super::super::handle::Handle;
 
 /// Fewer timers are not worth sweeping. The standard loop's number.
 const SWEEP_MIN: usize = 100;
@@ -31,20 +28,35 @@ const HEAP: usize = SORTED + 1;
 /// Once so many were taken from the heap, and a sixteenth of it, all that are due are sorted.
 const TAKEN_MIN: usize = 16;
 
-struct Timer {
-    when: f64,
-    sequence: u64,
-    handle: Handle,
+/// What waits for its time.
+pub trait Timer {
+    /// When it is due.
+    fn when(&self) -> f64;
+
+    /// It is not to run, and may be dropped.
+    fn is_cancelled(&self) -> bool;
+
+    /// It is in a queue from now on, or no more.
+    fn set_scheduled(&self, scheduled: bool);
+
+    /// It comes to wait beside another one, with which it may share what both have.
+    fn wait_beside(&self, other: &Self);
 }
 
-impl Timer {
+struct Entry<T> {
+    when: f64,
+    sequence: u64,
+    timer: T,
+}
+
+impl<T> Entry<T> {
     /// Whether it runs before the other one.
     fn is_before(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Greater
     }
 }
 
-impl Ord for Timer {
+impl<T> Ord for Entry<T> {
     /// The earliest is the greatest, as `BinaryHeap` wants it.
     fn cmp(&self, other: &Self) -> Ordering {
         other
@@ -54,25 +66,24 @@ impl Ord for Timer {
     }
 }
 
-impl PartialOrd for Timer {
+impl<T> PartialOrd for Entry<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Timer {
+impl<T> PartialEq for Entry<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Timer {}
+impl<T> Eq for Entry<T> {}
 
 /// All timers of a loop.
-#[derive(Default)]
-pub(crate) struct Timers {
-    queues: [VecDeque<Timer>; QUEUES + 1],
-    heap: BinaryHeap<Timer>,
+pub struct TimerQueue<T> {
+    queues: [VecDeque<Entry<T>>; QUEUES + 1],
+    heap: BinaryHeap<Entry<T>>,
     /// Out of the heap, since it was last found to hold none that is due.
     taken: usize,
     /// In the queues and the heap.
@@ -81,30 +92,50 @@ pub(crate) struct Timers {
     cancelled: usize,
 }
 
-impl Timers {
-    pub(crate) fn is_empty(&self) -> bool {
+impl<T> Default for TimerQueue<T> {
+    fn default() -> Self {
+        Self {
+            queues: std::array::from_fn(|_| VecDeque::new()),
+            heap: BinaryHeap::new(),
+            taken: 0,
+            count: 0,
+            sequence: 0,
+            cancelled: 0,
+        }
+    }
+}
+
+impl<T: Timer> TimerQueue<T> {
+    /// Whether no timer waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many timers wait, cancelled ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.count
     }
 
-    pub(crate) fn count_cancelled(&mut self) {
+    /// One of the timers was cancelled.
+    pub fn count_cancelled(&mut self) {
         self.cancelled += 1;
     }
 
-    pub(crate) fn cancelled(&self) -> usize {
+    /// How many of the timers were cancelled.
+    #[must_use]
+    pub fn cancelled(&self) -> usize {
         self.cancelled
     }
 
     /// For who keeps the timers meanwhile.
-    pub(crate) fn set_cancelled(&mut self, count: usize) {
+    pub fn set_cancelled(&mut self, count: usize) {
         self.cancelled = count;
     }
 
     /// Takes all out, in their order; their count of cancelled ones stays.
-    pub(crate) fn take(&mut self) -> Vec<Handle> {
+    pub fn take(&mut self) -> Vec<T> {
         let mut timers = std::mem::take(&mut self.heap).into_vec();
         self.queues
             .iter_mut()
@@ -112,47 +143,44 @@ impl Timers {
         // The earliest is the greatest.
         timers.sort_unstable_by(|one, two| two.cmp(one));
         (self.count, self.taken) = (0, 0);
-        timers.into_iter().map(|timer| timer.handle).collect()
+        timers.into_iter().map(|entry| entry.timer).collect()
     }
 
     /// Adds many that were taken out before; returns what `push` does.
     #[must_use]
-    pub(crate) fn put_back(&mut self, mut handles: Vec<Handle>) -> Vec<Handle> {
-        handles.sort_by(|one, two| one.when().total_cmp(&two.when()));
-        let mut swept: Vec<Handle> = Vec::new();
-        handles
+    pub fn put_back(&mut self, mut timers: Vec<T>) -> Vec<T> {
+        timers.sort_by(|one, two| one.when().total_cmp(&two.when()));
+        let mut swept: Vec<T> = Vec::new();
+        timers
             .into_iter()
-            .for_each(|handle| swept.extend(self.push(handle)));
-        self.cancelled = self
-            .handles()
-            .filter(|handle| handle.is_cancelled())
-            .count();
+            .for_each(|timer| swept.extend(self.push(timer)));
+        self.cancelled = self.iter().filter(|timer| timer.is_cancelled()).count();
         swept
     }
 
     /// Adds a timer; when most of them are cancelled, those are swept out and returned.
     #[must_use]
-    pub(crate) fn push(&mut self, handle: Handle) -> Vec<Handle> {
+    pub fn push(&mut self, timer: T) -> Vec<T> {
         let mut swept = Vec::new();
         self.sweep(&mut swept);
-        handle.set_scheduled(true);
+        timer.set_scheduled(true);
         self.sequence += 1;
         self.count += 1;
-        let timer = Timer {
+        let entry = Entry {
             // No number is a time that never comes: it has no place in the order.
-            when: match handle.when() {
+            when: match timer.when() {
                 when if when.is_nan() => f64::INFINITY,
                 when => when,
             },
             sequence: self.sequence,
-            handle,
+            timer,
         };
         // The queue whose last timer is the latest of those that are not later; or an empty one.
         let mut best: Option<(usize, f64)> = None;
         let mut empty = None;
         for (index, queue) in self.queues[..QUEUES].iter().enumerate() {
             match queue.back() {
-                Some(last) if last.when.total_cmp(&timer.when).is_le() => {
+                Some(last) if last.when.total_cmp(&entry.when).is_le() => {
                     if best.is_none_or(|(_, latest)| last.when > latest) {
                         best = Some((index, last.when));
                     }
@@ -165,62 +193,62 @@ impl Timers {
             Some(index) => {
                 let queue = &mut self.queues[index];
                 if let Some(last) = queue.back() {
-                    timer.handle.share_context(&last.handle);
+                    entry.timer.wait_beside(&last.timer);
                 }
-                queue.push_back(timer);
+                queue.push_back(entry);
             }
             None => {
                 if let Some(other) = self.heap.peek().or_else(|| self.queues[0].back()) {
-                    timer.handle.share_context(&other.handle);
+                    entry.timer.wait_beside(&other.timer);
                 }
-                self.heap.push(timer);
+                self.heap.push(entry);
             }
         }
         swept
     }
 
     /// Which queue has the earliest timer, or `HEAP`, and the timer.
-    fn first(&self) -> Option<(usize, &Timer)> {
-        let mut first = self.heap.peek().map(|timer| (HEAP, timer));
+    fn first(&self) -> Option<(usize, &Entry<T>)> {
+        let mut first = self.heap.peek().map(|entry| (HEAP, entry));
         for (index, queue) in self.queues.iter().enumerate() {
-            if let Some(timer) = queue.front()
-                && first.is_none_or(|(_, earliest)| timer.is_before(earliest))
+            if let Some(entry) = queue.front()
+                && first.is_none_or(|(_, earliest)| entry.is_before(earliest))
             {
-                first = Some((index, timer));
+                first = Some((index, entry));
             }
         }
         first
     }
 
-    fn pop_from(&mut self, index: usize) -> Option<Handle> {
-        let timer = match self.queues.get_mut(index) {
+    fn pop_from(&mut self, index: usize) -> Option<T> {
+        let entry = match self.queues.get_mut(index) {
             Some(queue) => queue.pop_front(),
             None => self.heap.pop(),
         };
-        let handle = timer?.handle;
+        let timer = entry?.timer;
         self.count -= 1;
-        handle.set_scheduled(false);
-        if handle.is_cancelled() {
+        timer.set_scheduled(false);
+        if timer.is_cancelled() {
             self.cancelled = self.cancelled.saturating_sub(1);
         }
-        Some(handle)
+        Some(timer)
     }
 
     /// When the next timer is due; cancelled ones before it move to `dropped`.
-    pub(crate) fn next(&mut self, dropped: &mut Vec<Handle>) -> Option<f64> {
+    pub fn next(&mut self, dropped: &mut Vec<T>) -> Option<f64> {
         self.sweep(dropped);
         loop {
-            let (index, timer) = self.first()?;
-            if !timer.handle.is_cancelled() {
-                return Some(timer.when);
+            let (index, entry) = self.first()?;
+            if !entry.timer.is_cancelled() {
+                return Some(entry.when);
             }
             dropped.extend(self.pop_from(index));
         }
     }
 
     /// Takes the next timer that is due before `end`.
-    pub(crate) fn pop_due(&mut self, end: f64) -> Option<Handle> {
-        let due = self.first().filter(|(_, timer)| timer.when < end);
+    pub fn pop_due(&mut self, end: f64) -> Option<T> {
+        let due = self.first().filter(|(_, entry)| entry.when < end);
         let Some((index, _)) = due else {
             self.taken = 0;
             return None;
@@ -240,7 +268,7 @@ impl Timers {
     fn sort_due(&mut self, end: f64) {
         let mut timers = std::mem::take(&mut self.heap).into_vec();
         let sorted = &mut self.queues[SORTED];
-        sorted.extend(timers.extract_if(.., |timer| timer.when < end));
+        sorted.extend(timers.extract_if(.., |entry| entry.when < end));
         // The earliest is the greatest. What was there before is due as well.
         sorted
             .make_contiguous()
@@ -251,35 +279,34 @@ impl Timers {
 
     /// Takes the cancelled timers out, once they are most of many.
     #[inline]
-    fn sweep(&mut self, dropped: &mut Vec<Handle>) {
+    fn sweep(&mut self, dropped: &mut Vec<T>) {
         if self.count <= SWEEP_MIN || self.cancelled * 2 <= self.count {
             return;
         }
         for queue in &mut self.queues {
             let (gone, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(queue)
                 .into_iter()
-                .partition(|timer| timer.handle.is_cancelled());
+                .partition(|entry| entry.timer.is_cancelled());
             *queue = kept;
-            dropped.extend(gone.into_iter().map(|timer| timer.handle));
+            dropped.extend(gone.into_iter().map(|entry| entry.timer));
         }
         let mut timers = std::mem::take(&mut self.heap).into_vec();
-        let gone = timers.extract_if(.., |timer| timer.handle.is_cancelled());
-        dropped.extend(gone.map(|timer| timer.handle));
+        let gone = timers.extract_if(.., |entry| entry.timer.is_cancelled());
+        dropped.extend(gone.map(|entry| entry.timer));
         self.heap = timers.into();
-        for handle in &*dropped {
-            handle.set_scheduled(false);
+        for timer in &*dropped {
+            timer.set_scheduled(false);
         }
         self.count = self.heap.len() + self.queues.iter().map(VecDeque::len).sum::<usize>();
         self.cancelled = 0;
     }
 
     /// In no order, cancelled ones included.
-    pub(crate) fn handles(&self) -> impl Iterator<Item = &Handle> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         let queued = self.queues.iter().flatten();
-        queued.chain(&self.heap).map(|timer| &timer.handle)
-    }
-
-    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.handles().try_for_each(|handle| handle.traverse(visit))
+        queued.chain(&self.heap).map(|entry| &entry.timer)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 //! Invariants: 1. `since` is within the slot that is being filled.
 //!             2. A time before the last one counts as the last one: nothing is ever negative.
 
-use crate::histogram::Histogram;
+use super::Histogram;
 
 /// How finely the recent past is known.
 const SLOT_NS: u64 = 125_000_000;
