@@ -14,7 +14,6 @@
 //! Source:     asyncio/selector_events.py.
 
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use offloop_sys::stream::{STREAM, receive_into, send_from};
 use pyo3::IntoPyObjectExt;
@@ -26,7 +25,7 @@ use pyo3::{ffi, intern};
 
 use super::ground::errors::os_error;
 use super::ground::trampoline::{self, enter, ffi_bound, put_fast};
-use super::ground::versions::version;
+use super::ground::versions::Originals;
 use super::ground::view::View;
 use super::port::LoopPort;
 use super::port::futures::future;
@@ -69,8 +68,6 @@ pub(crate) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
 struct Classes {
     socket: Py<PyType>,
     native: Py<PyType>,
-    /// The number of the first when its methods were last seen to be those of the second.
-    same: AtomicU32,
 }
 
 impl Classes {
@@ -81,7 +78,6 @@ impl Classes {
             Ok(Self {
                 socket: Self::real_socket(&native)?.unbind(),
                 native: native.cast_into::<PyType>()?.unbind(),
-                same: AtomicU32::new(0),
             })
         })
     }
@@ -89,21 +85,16 @@ impl Classes {
     /// Whether the methods that are done here are still the system's calls.
     #[inline]
     fn are_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
-        let class = self.socket.bind(py);
-        let number = version(class.as_type_ptr());
-        if number != 0 && number == self.same.load(Ordering::Relaxed) {
-            return Ok(true);
-        }
-        let native = self.native.bind(py);
-        for name in ["recv", "recv_into", "send"] {
-            if !class.getattr(name)?.is(native.getattr(name)?) {
-                return Ok(false);
+        static ORIGINALS: Originals = Originals::new();
+        let (class, native) = (self.socket.bind(py), self.native.bind(py));
+        ORIGINALS.are_there([class.as_type_ptr(), native.as_type_ptr()], || {
+            for name in ["recv", "recv_into", "send"] {
+                if !class.getattr(name)?.is(native.getattr(name)?) {
+                    return Ok(false);
+                }
             }
-        }
-        // Looking has given the class its number.
-        self.same
-            .store(version(class.as_type_ptr()), Ordering::Relaxed);
-        Ok(true)
+            Ok(true)
+        })
     }
 
     /// `socket.socket`, also while a test has put something else there.

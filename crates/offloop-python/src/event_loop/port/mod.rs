@@ -62,7 +62,7 @@ pub(crate) struct State {
     pub(crate) stopping: bool,
     pub(crate) debug: bool,
     /// What futures and tasks are made with: `{"loop": self}`. Made when it is first needed.
-    pub(crate) keywords: Option<Py<PyDict>>,
+    keywords: Option<Py<PyDict>>,
     /// Streams that have something to send at the end of the round.
     pub(crate) unsent: Vec<Py<PyAny>>,
     /// Empty queues for streams that begin to write.

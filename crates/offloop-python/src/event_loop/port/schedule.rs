@@ -190,6 +190,7 @@ impl Schedule {
 
     /// Everything, for the caller to drop. None of it will run, whoever else has it.
     pub(crate) fn take_all(&mut self) -> impl Sized + use<> {
+        self.is_lent = false;
         let timers = std::mem::take(&mut self.timers);
         let ready = std::mem::take(&mut self.ready);
         let mut contents = Vec::with_capacity(timers.len() + ready.len());

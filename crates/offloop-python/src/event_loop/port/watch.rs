@@ -176,11 +176,11 @@ pub(crate) fn add(
     (callback, args, context): Called<'_, '_>,
 ) -> PyResult<Py<PyAny>> {
     let py = event_loop.py();
-    let core = event_loop.get();
-    core.check_closed(py)?;
+    let port = event_loop.get();
+    port.check_closed(py)?;
     let (fd, closed) = match descriptor(file) {
         Ok(fd) => (narrow(fd)?, false),
-        Err(error) => (closed_file(core, file, error)?, true),
+        Err(error) => (closed_file(port, file, error)?, true),
     };
     let items: Vec<_> = std::iter::once(callback.as_ptr())
         .chain(args.iter_borrowed().map(|item| item.as_ptr()))
@@ -203,34 +203,34 @@ pub(crate) fn add(
         target: if closed {
             Target::Closed
         } else {
-            target(core, fd, Some(file), py)
+            target(port, fd, Some(file), py)
         },
     };
-    set(core, py, fd, change)?;
+    set(port, py, fd, change)?;
     Ok(object)
 }
 
 /// Waits once until a socket can go on.
 pub(crate) fn add_wait(
-    core: &LoopPort,
+    port: &LoopPort,
     py: Python<'_>,
     side: Side,
     wait: Box<Wait>,
 ) -> PyResult<()> {
-    core.check_closed(py)?;
+    port.check_closed(py)?;
     let fd = wait.fd();
     let change = Exchange {
         side,
         watcher: Some(Waiting::Wait(wait)),
         file: None,
-        target: target(core, fd, None, py),
+        target: target(port, fd, None, py),
     };
-    set(core, py, fd, change).map(drop)
+    set(port, py, fd, change).map(drop)
 }
 
 /// Gives up the wait that `future` stands for, if it still lasts.
-pub(crate) fn remove_wait(core: &LoopPort, py: Python<'_>, fd: i32, future: &Bound<'_, PyAny>) {
-    let old = core.state.with(py, |state| {
+pub(crate) fn remove_wait(port: &LoopPort, py: Python<'_>, fd: i32, future: &Bound<'_, PyAny>) {
+    let old = port.state.with(py, |state| {
         let is_it =
             |watcher: &Waiting| matches!(watcher, Waiting::Wait(wait) if wait.is_for(future));
         // Mostly at its descriptor, unless the socket was closed meanwhile.
@@ -247,35 +247,35 @@ pub(crate) fn remove_wait(core: &LoopPort, py: Python<'_>, fd: i32, future: &Bou
 
 /// Watches the descriptor of a stream for one of its sides.
 pub(crate) fn add_stream(
-    core: &LoopPort,
+    port: &LoopPort,
     stream: &Bound<'_, PyAny>,
     fd: i32,
     side: Side,
 ) -> PyResult<()> {
     let py = stream.py();
-    core.check_closed(py)?;
+    port.check_closed(py)?;
     let change = Exchange {
         side,
         watcher: Some(Waiting::Stream(stream.clone().unbind())),
         file: None,
-        target: target(core, fd, None, py),
+        target: target(port, fd, None, py),
     };
-    set(core, py, fd, change).map(drop)
+    set(port, py, fd, change).map(drop)
 }
 
 /// Watches one side of a stream no more.
-pub(crate) fn remove_stream(core: &LoopPort, py: Python<'_>, fd: i32, side: Side) -> PyResult<()> {
-    if !core.is_closed(py) {
-        set(core, py, fd, Exchange::nobody(side))?;
+pub(crate) fn remove_stream(port: &LoopPort, py: Python<'_>, fd: i32, side: Side) -> PyResult<()> {
+    if !port.is_closed(py) {
+        set(port, py, fd, Exchange::nobody(side))?;
     }
     Ok(())
 }
 
 /// Whether an open `fd` is still what it was when it was first watched: the file object that the
 /// program gave then says so, unless it is the one that is given now.
-fn target(core: &LoopPort, fd: i32, given: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> Target {
+fn target(port: &LoopPort, fd: i32, given: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> Target {
     let named = |state: &mut State| Some(state.watches.file_at(fd)?.bind(py).clone());
-    let Some(file) = core.state.with(py, named) else {
+    let Some(file) = port.state.with(py, named) else {
         return Target::Same;
     };
     if given.is_some_and(|given| given.is(&file)) {
@@ -289,8 +289,8 @@ fn target(core: &LoopPort, fd: i32, given: Option<&Bound<'_, PyAny>>, py: Python
 }
 
 /// Exchanges a watcher and cancels the old one; whether there was one.
-fn set(core: &LoopPort, py: Python<'_>, fd: i32, change: Exchange) -> PyResult<bool> {
-    let outcome = core.state.with(py, |state| {
+fn set(port: &LoopPort, py: Python<'_>, fd: i32, change: Exchange) -> PyResult<bool> {
+    let outcome = port.state.with(py, |state| {
         let kernel = Epoll(&state.kernel.as_ref()?.readiness);
         Some(state.watches.exchange(&kernel, fd, change))
     });
@@ -315,35 +315,35 @@ pub(crate) fn remove(
     side: Side,
 ) -> PyResult<bool> {
     let py = event_loop.py();
-    let core = event_loop.get();
-    if core.is_closed(py) {
+    let port = event_loop.get();
+    if port.is_closed(py) {
         return Ok(false);
     }
     let fd = match descriptor(file) {
         Ok(fd) => narrow(fd).ok(),
         Err(error) => {
-            let displaced = core.state.with(py, |state| {
+            let displaced = port.state.with(py, |state| {
                 state.watches.take_displaced(|_, held| held.is(file))
             });
             if displaced.is_some() {
                 // Nobody has waited for it since another one got its number.
                 return Ok(false);
             }
-            Some(closed_file(core, file, error)?)
+            Some(closed_file(port, file, error)?)
         }
     };
     // No number as large is watched.
-    fd.map_or(Ok(false), |fd| set(core, py, fd, Exchange::nobody(side)))
+    fd.map_or(Ok(false), |fd| set(port, py, fd, Exchange::nobody(side)))
 }
 
 /// The number under which a closed file object is watched, or the error that it has none.
-fn closed_file(core: &LoopPort, file: &Bound<'_, PyAny>, error: PyErr) -> PyResult<i32> {
+fn closed_file(port: &LoopPort, file: &Bound<'_, PyAny>, error: PyErr) -> PyResult<i32> {
     let py = file.py();
     if !error.is_instance_of::<PyValueError>(py) {
         return Err(error);
     }
     let is_it = |held: &Py<PyAny>| held.is(file);
-    let found = core.state.with(py, |state| state.watches.find_file(is_it));
+    let found = port.state.with(py, |state| state.watches.find_file(is_it));
     found.ok_or(error)
 }
 

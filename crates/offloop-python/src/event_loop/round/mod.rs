@@ -235,7 +235,6 @@ impl LoopCore {
         let (py, port) = (slf.py(), slf.as_super().get());
         let lent = slf.get().state.with(py, |state| state.lent.take());
         port.drop_schedule(py);
-        port.state.with(py, |state| state.schedule.set_lent(false));
         lent.map_or(Ok(()), |lent| lent.clear(py))?;
         let streams = all_streams(slf)?;
         streams

@@ -16,7 +16,6 @@
 //!             Objects/typeobject.c (`tp_version_tag`).
 
 use std::ptr::fn_addr_eq;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::ffi;
@@ -25,6 +24,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyString, PyType};
 
+use super::super::ground::versions::Originals;
 use super::super::ground::view::View;
 
 /// The two classes, and those of their methods that are done here.
@@ -44,10 +44,8 @@ unsafe extern "C" {
 }
 
 static STANDARD: PyOnceLock<Option<Standard>> = PyOnceLock::new();
-/// The versions of both classes when they were last found as they were, and changed. Guarded by
-/// the interpreter's lock.
-static SAME: AtomicU64 = AtomicU64::new(0);
-static CHANGED: AtomicU64 = AtomicU64::new(0);
+/// Whether both classes are as they were.
+static ORIGINALS: Originals = Originals::new();
 
 /// The names that the methods use, in their order.
 const FEED_DATA: [&str; 10] = [
@@ -111,27 +109,16 @@ fn uses(function: &Bound<'_, PyAny>, names: &[&str]) -> PyResult<bool> {
 }
 
 impl Standard {
-    /// Both classes' versions in one number; zero when one has none.
-    fn version(&self) -> u64 {
-        let version = |class: &Py<PyType>| {
-            // SAFETY: attached: we were called from Python; a live class.
-            u64::from(unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_version_tag })
-        };
-        match (version(&self.protocol), version(&self.reader)) {
-            (0, _) | (_, 0) => 0,
-            (protocol, reader) => protocol << 32 | reader,
-        }
+    /// Whether nobody has replaced a method, or anything that our shortcut relies on.
+    #[inline]
+    fn is_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
+        let (protocol, reader) = (self.protocol.bind(py), self.reader.bind(py));
+        let classes = [protocol.as_type_ptr(), reader.as_type_ptr()];
+        ORIGINALS.are_there(classes, || self.look(py))
     }
 
-    /// Whether nobody has replaced a method, or anything that our shortcut relies on.
-    fn is_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
-        let version = self.version();
-        if version != 0 && version == SAME.load(Ordering::Relaxed) {
-            return Ok(true);
-        }
-        if version != 0 && version == CHANGED.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
+    #[cold]
+    fn look(&self, py: Python<'_>) -> PyResult<bool> {
         let (protocol, reader) = (self.protocol.bind(py), self.reader.bind(py));
         let same = is_plain(protocol)
             && is_plain(reader)
@@ -144,9 +131,6 @@ impl Standard {
         for name in OF_READERS {
             hidden |= reader.hasattr(name)?;
         }
-        // To look up is what makes the interpreter number a class.
-        let verdict = if same && !hidden { &SAME } else { &CHANGED };
-        verdict.store(self.version(), Ordering::Relaxed);
         Ok(same && !hidden)
     }
 }

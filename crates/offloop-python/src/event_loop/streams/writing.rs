@@ -246,11 +246,11 @@ pub(crate) fn write_records(slf: &Bound<'_, Stream>, records: Vec<u8>) -> PyResu
 }
 
 fn push(py: Python<'_>, stream: &Stream, chunk: Chunk) {
-    let core = stream.event_loop(py).get();
+    let port = stream.event_loop(py).get();
     let len = chunk.unsent(py).len();
     stream.state.with(py, |state| {
         if state.chunks.capacity() == 0 {
-            let spare = core.state.with(py, |state| state.spare_queues.pop());
+            let spare = port.state.with(py, |state| state.spare_queues.pop());
             state.chunks = spare.unwrap_or_default();
         }
         state.size += len;
