@@ -5,7 +5,7 @@ joins two floors to one, and from then on neither can be read, changed or tested
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -29,8 +29,10 @@ FLOORS = (
 What stands on one floor side by side does not know of each other.
 """
 
-MODULE = ("crate", "event_loop")
 FILE_LINES_MAX = 500
+
+Module = tuple[str, ...]
+"""The name of a file in the tree of modules, from the loop's own module on."""
 
 
 def floor_of(path: PurePosixPath) -> str:
@@ -38,13 +40,13 @@ def floor_of(path: PurePosixPath) -> str:
     return path.parts[0].removesuffix(".rs")
 
 
-def module_of(path: PurePosixPath) -> tuple[str, ...]:
+def module_of(path: PurePosixPath) -> Module:
     """Where a file stands in the tree of modules."""
     parts = path.with_suffix("").parts
     return parts[:-1] if parts[-1] == "mod" else parts
 
 
-def imported(code: str, module: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def imported(code: str, module: Module) -> Iterator[tuple[str, ...]]:
     """Every path of the loop's modules that a file's code names, from the loop's own module on.
 
     That is what follows `super::` or the name of the loop's module from the crate's root; `use`
@@ -98,6 +100,30 @@ def upward(path: PurePosixPath, code: str) -> list[str]:
     return found
 
 
+def file_with(target: tuple[str, ...], names: Container[Module]) -> Module | None:
+    """The file that a path leads to: the longest part of it that is the name of one."""
+    parts = (target[:length] for length in range(len(target), 0, -1))
+    return next((part for part in parts if part in names), None)
+
+
+def used(module: Module, code: str, names: Container[Module]) -> set[Module]:
+    """The files that one uses: those that it imports, and those of its own folder that it names."""
+    imports = (file_with(target, names) for target in imported(code, module))
+    inner = ((*module, name) for name in re.findall(r"\b(\w+)::", code))
+    return {file for file in (*imports, *inner) if file in names and file != module}
+
+
+def circle(edges: dict[Module, set[Module]]) -> list[Module]:
+    """Files that import each other, if there are any, and those between two circles, in order."""
+    left = set(edges)
+    while True:
+        imported_by_others = {target for name in left for target in edges[name]}
+        inner = {name for name in left & imported_by_others if edges[name] & left}
+        if inner == left:
+            return sorted(left)
+        left = inner
+
+
 def code_of(path: Path) -> str:
     """The code of a file, without comments and strings."""
     return "\n".join(line for _, line in rust_code(path))
@@ -115,6 +141,12 @@ def test_no_import_of_the_loop_runs_upward():
         for line in upward(PurePosixPath(path.relative_to(LOOP)), code_of(path))
     ]
     assert found == []
+
+
+def test_files_of_the_loop_import_in_no_circle():
+    names = {module_of(PurePosixPath(path.relative_to(LOOP))): path for path in files_of_loop()}
+    edges = {module: used(module, code_of(path), names) for module, path in names.items()}
+    assert circle(edges) == []
 
 
 def test_every_file_of_the_loop_is_on_a_floor():
@@ -170,3 +202,16 @@ def test_what_the_loop_decides_is_without_python_and_system():
 def test_imports_that_run_upward_are_seen(path, code, imports):
     found = upward(PurePosixPath(path), code)
     assert found == [f"{path} imports {name}" for name in imports]
+
+
+def test_circles_are_seen():
+    assert circle({("a",): {("b",)}, ("b",): {("c",)}, ("c",): set()}) == []
+    edges = {("a",): {("b",)}, ("b",): {("c",)}, ("c",): {("b",), ("d",)}, ("d",): set()}
+    assert circle(edges) == [("b",), ("c",)]
+
+
+def test_a_folder_uses_the_files_that_it_names():
+    names = {("round",), ("round", "turn"), ("port",)}
+    code = "use super::port::LoopPort;\nfn run() {\n    turn::run()\n}"
+    assert used(("round",), code, names) == {("round", "turn"), ("port",)}
+    assert used(("round", "turn"), "use super::LoopCore;", names) == {("round",)}

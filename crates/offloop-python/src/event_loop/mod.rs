@@ -27,7 +27,7 @@ use pyo3::prelude::*;
 
 use child::pipe;
 use handle::context;
-use round::{LoopCore, calls, lending, overrides};
+use round::{LoopCore, calls, lent, overrides};
 use streams::stream::Stream;
 use streams::{receiver, transport_calls};
 
@@ -58,5 +58,5 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = module.py().get_type::<LoopCore>();
     sock::add_to(&class)?;
     calls::add_to(&class)?;
-    lending::learn(module.py())
+    lent::learn(module.py())
 }

@@ -8,8 +8,9 @@ use std::ptr::{self, null_mut};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::class::{THREAD_SAFE, is_timer};
-use super::{CANCELLED, Handle, INLINE, RawHandle, SCHEDULED, SHARED, own_context};
+use super::raw::{CANCELLED, INLINE, RawHandle, SCHEDULED, SHARED, own_context};
+use super::reference::Handle;
+use super::types::{THREAD_SAFE, is_timer};
 use crate::names::function;
 
 pub(super) unsafe extern "C" fn get_context(

@@ -8,40 +8,22 @@ use std::ffi::{c_char, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::{self, null_mut};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use super::super::ground::trampoline::ffi_bound;
-
 use super::attributes::{
     get_args, get_callback, get_cancelled, get_class, get_context, get_loop, get_private_context,
     get_repr, get_scheduled, get_traceback, get_when, set_scheduled, when,
 };
 use super::memory::{clear, dealloc, dealloc_timer, size, track, traverse};
 use super::order::{compare, hash};
+use super::raw::{CANCELLED, RawHandle, SCHEDULED, keep_text, take_contents};
+use super::reference::Handle;
 use super::run::run_alone;
 use super::sharing::wait_for_run;
-use super::{CANCELLED, Handle, RawHandle, SCHEDULED, keep_text, take_contents};
+use super::types::{THREAD_SAFE, TYPES, Types};
 use crate::names::function;
-
-pub(crate) struct Types {
-    pub(crate) handle: *mut ffi::PyTypeObject,
-    pub(crate) timer: *mut ffi::PyTypeObject,
-    /// This version of Python has a type for handles that other threads may wait for.
-    pub(crate) are_waited_for: bool,
-}
-
-// SAFETY: the two types are immortal for the process and used by attached threads only.
-unsafe impl Send for Types {}
-// SAFETY: as above.
-unsafe impl Sync for Types {}
-
-static TYPES: PyOnceLock<Types> = PyOnceLock::new();
-
-/// What asyncio calls a handle that other threads may wait for, where it has such ones.
-pub(super) const THREAD_SAFE: &str = "_ThreadSafeHandle";
 
 /// What a handle needs of its loop, which the loop's own class provides.
 pub(crate) trait Owner: Sized {
@@ -171,20 +153,6 @@ fn slot(slot: c_int, function: *mut c_void) -> ffi::PyType_Slot {
 /// Tables that the types point into for ever.
 fn leak<T>(items: Vec<T>) -> *mut c_void {
     Vec::leak(items).as_mut_ptr().cast()
-}
-
-/// Whether an object is a timer of ours.
-pub(super) fn is_timer(py: Python<'_>, object: *mut ffi::PyObject) -> bool {
-    let timer = TYPES.get(py).map(|types| types.timer);
-    // SAFETY: attached, a live object.
-    timer.is_some_and(|timer| unsafe { ffi::PyObject_TypeCheck(object, timer) != 0 })
-}
-
-/// The two types, which the first loop makes.
-#[inline]
-pub(crate) fn types(py: Python<'_>) -> PyResult<&'static Types> {
-    let missing = || PyRuntimeError::new_err("there is no loop whose handle this could be");
-    TYPES.get(py).ok_or_else(missing)
 }
 
 /// Makes the two types, unless they are made already. Handles will be those of an `O`.

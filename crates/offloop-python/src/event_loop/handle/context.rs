@@ -18,15 +18,13 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::Handle;
-
 /// Where a context has its map: after the head of every object and the context before it.
 const VARIABLES: usize = size_of::<ffi::PyObject>() + size_of::<usize>();
 /// Head, context before, map, weak references, and the flag whether it is entered.
 const SIZE: usize = VARIABLES + 3 * size_of::<usize>();
 
 /// References to a context that is entered, and which only we have; 0 while its layout is unknown.
-static ALONE: AtomicIsize = AtomicIsize::new(0);
+pub(super) static ALONE: AtomicIsize = AtomicIsize::new(0);
 
 /// Tries out where a context has its map.
 pub(crate) fn learn_layout(py: Python<'_>) -> PyResult<()> {
@@ -98,10 +96,10 @@ pub(crate) unsafe fn hold_the_same(one: *mut ffi::PyObject, two: *mut ffi::PyObj
 
 /// The context that is entered, kept over callbacks that can do with it.
 pub(crate) struct Entered {
-    context: *mut ffi::PyObject,
+    pub(super) context: *mut ffi::PyObject,
     /// Copied by the loop for a callback: nobody else has it, unless it has more references. False
     /// when nothing is entered.
-    is_copied: bool,
+    pub(super) is_copied: bool,
 }
 
 impl Default for Entered {
@@ -126,35 +124,8 @@ impl Entered {
         unsafe { self.exchange(py, ffi::Py_NewRef(context), false) }
     }
 
-    /// Enters the context of a handle that is to run, or one that holds the same.
-    #[inline]
-    pub(crate) fn switch_to(&mut self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
-        let Some(context) = handle.unseen_context() else {
-            return self.switch(py, handle.own_context(py)?);
-        };
-        // SAFETY: attached; both are alive: the handle's, and ours.
-        unsafe {
-            if self.is_copied
-                && ffi::Py_REFCNT(self.context) == ALONE.load(Ordering::Relaxed)
-                && hold_the_same(self.context, context)
-            {
-                return Ok(());
-            }
-            let context = if ffi::Py_REFCNT(context) == 1 {
-                ffi::Py_NewRef(context)
-            } else {
-                // Others that wait share it, so it must stay as it is.
-                ffi::PyContext_Copy(context)
-            };
-            if context.is_null() {
-                return Err(PyErr::fetch(py));
-            }
-            self.exchange(py, context, true)
-        }
-    }
-
     /// Leaves the context that is entered, and enters one whose reference is given to us.
-    unsafe fn exchange(
+    pub(super) unsafe fn exchange(
         &mut self,
         py: Python<'_>,
         context: *mut ffi::PyObject,
@@ -175,16 +146,6 @@ impl Entered {
         self.context = context;
         self.is_copied = is_copied;
         Ok(())
-    }
-
-    /// Leaves the context in which a handle was called, and lets the handle have it, so that others
-    /// find there what the callback has set.
-    pub(crate) fn leave_to(&mut self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
-        if self.is_copied {
-            // SAFETY: attached; entered, so alive.
-            unsafe { handle.adopt_context(self.context) };
-        }
-        self.leave(py)
     }
 
     /// Leaves the context that is entered, if there is one.

@@ -1,7 +1,7 @@
 //! The memory of handles, and what the collector is told of them.
 //!
 //! Memory goes round in two free lists, one for each type: a loop makes and drops a handle for
-//! every callback. The collector knows only handles that cannot run any more, see `mod.rs`.
+//! every callback. The collector knows only handles that cannot run any more, see `raw.rs`.
 //!
 //! Invariants: 1. The free lists are touched only by attached threads. In what they hold, the
 //!                rarely used fields are null, and `callback` is the next of the list.
@@ -15,7 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::super::ground::cell::GilCell;
-use super::{INLINE, RawHandle, TRACKED, take_contents};
+use super::raw::{INLINE, RawHandle, TRACKED, take_contents};
 
 /// Handles kept for reuse while the loop is busy, of each type: 1.3 MB cover a burst.
 const FREE_MAX: usize = 16_384;

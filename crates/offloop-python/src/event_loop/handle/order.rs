@@ -9,8 +9,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::attributes::{get_args, get_callback, get_when, when};
-use super::class::is_timer;
-use super::{CANCELLED, RawHandle};
+use super::raw::{CANCELLED, RawHandle};
+use super::types::is_timer;
 
 pub(super) unsafe extern "C" fn hash(object: *mut ffi::PyObject) -> ffi::Py_hash_t {
     // SAFETY: a slot of the timers' type, attached.

@@ -5,14 +5,16 @@
 //! Source:     asyncio/events.py (`Handle._run`).
 
 use std::ptr::null_mut;
+use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::super::ground::errors::ends_run;
-use super::context::Entered;
+use super::context::{ALONE, Entered, hold_the_same};
+use super::raw::{INLINE, RawHandle};
+use super::reference::Handle;
 use super::sharing::SharedRun;
-use super::{Handle, INLINE, RawHandle};
 use crate::names::function;
 
 /// Runs a handle that is not spent.
@@ -51,6 +53,45 @@ pub(crate) fn report(handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
     }
     function(py, "offloop._loop.handles", "report")?.call1((handle, error.into_value(py)))?;
     Ok(())
+}
+
+impl Entered {
+    /// Enters the context of a handle that is to run, or one that holds the same.
+    #[inline]
+    pub(crate) fn switch_to(&mut self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+        let Some(context) = handle.unseen_context() else {
+            return self.switch(py, handle.own_context(py)?);
+        };
+        // SAFETY: attached; both are alive: the handle's, and ours.
+        unsafe {
+            if self.is_copied
+                && ffi::Py_REFCNT(self.context) == ALONE.load(Ordering::Relaxed)
+                && hold_the_same(self.context, context)
+            {
+                return Ok(());
+            }
+            let context = if ffi::Py_REFCNT(context) == 1 {
+                ffi::Py_NewRef(context)
+            } else {
+                // Others that wait share it, so it must stay as it is.
+                ffi::PyContext_Copy(context)
+            };
+            if context.is_null() {
+                return Err(PyErr::fetch(py));
+            }
+            self.exchange(py, context, true)
+        }
+    }
+
+    /// Leaves the context in which a handle was called, and lets the handle have it, so that others
+    /// find there what the callback has set.
+    pub(crate) fn leave_to(&mut self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+        if self.is_copied {
+            // SAFETY: attached; entered, so alive.
+            unsafe { handle.adopt_context(self.context) };
+        }
+        self.leave(py)
+    }
 }
 
 impl Handle {

@@ -19,8 +19,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::super::ground::cell::GilCell;
-use super::class::types;
-use super::{RawHandle, SHARED};
+use super::raw::{RawHandle, SHARED};
+use super::types::types;
 
 /// How long a thread waits before it looks for signals.
 const SIGNALS: Duration = Duration::from_millis(50);

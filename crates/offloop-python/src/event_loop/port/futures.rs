@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use super::LoopPort;
+use super::state::LoopPort;
 
 /// Where the standard loop looks the class up at each call, and what stands there in C.
 struct Classes {

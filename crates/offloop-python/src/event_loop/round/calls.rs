@@ -15,8 +15,10 @@ use super::super::ground::trampoline::{
     self, FastMethod, SimpleMethod, enter, enter_plain, ffi_bound, missing, put_fast, put_simple,
 };
 use super::super::handle::{Callback, Handle, sharing};
-use super::clock::{monotonic_s, time_object};
-use super::{LoopCore, overrides, tasks};
+use super::clock::{self, monotonic_s, time_object};
+use super::found::Found;
+use super::loop_core::LoopCore;
+use super::{overrides, tasks};
 use crate::names::function;
 
 type Arguments<'a, 'py> = trampoline::Arguments<'a, 'py, LoopCore>;
@@ -92,7 +94,7 @@ unsafe extern "C" fn time(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mu
     unsafe {
         enter_plain(
             slf,
-            |py, event_loop: &Bound<'_, LoopCore>| match overrides::time(event_loop) {
+            |py, event_loop: &Bound<'_, LoopCore>| match clock::time(event_loop) {
                 Ok(time) => time.into_ptr(),
                 Err(error) => {
                     error.restore(py);
@@ -295,11 +297,7 @@ impl When {
 
 /// The time after a delay. Plain numbers are added here; what is none says itself what its sum with
 /// a time is, and so does the time of a clock of the program's.
-fn later(
-    call: &Arguments<'_, '_>,
-    found: overrides::Found,
-    delay: &Bound<'_, PyAny>,
-) -> PyResult<When> {
+fn later(call: &Arguments<'_, '_>, found: Found, delay: &Bound<'_, PyAny>) -> PyResult<When> {
     let py = delay.py();
     let own = overrides::clock_is_ours(py, found)?;
     if own && (delay.is_exact_instance_of::<PyFloat>() || delay.is_exact_instance_of::<PyInt>()) {

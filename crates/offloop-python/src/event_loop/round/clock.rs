@@ -5,9 +5,12 @@
 use std::time::Duration;
 
 use offloop_sys::clock::monotonic_ns;
+use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 
-use super::{LoopCore, overrides};
+use super::found::Found;
+use super::loop_core::LoopCore;
+use super::overrides::{clock_is_ours, found, originals, time_is_real};
 use crate::names::function;
 
 /// The standard loop's bound of one wait: a day.
@@ -31,14 +34,14 @@ pub(crate) fn wait_of(seconds: f64) -> Duration {
 
 /// The loop's time, as its user sees it.
 pub(crate) fn clock(event_loop: &Bound<'_, LoopCore>) -> PyResult<f64> {
-    clock_as(event_loop, overrides::found(event_loop)?)
+    clock_as(event_loop, found(event_loop)?)
 }
 
 /// The same, for who has looked at what is ours.
 #[inline]
-pub(crate) fn clock_as(event_loop: &Bound<'_, LoopCore>, found: overrides::Found) -> PyResult<f64> {
+pub(crate) fn clock_as(event_loop: &Bound<'_, LoopCore>, found: Found) -> PyResult<f64> {
     let py = event_loop.py();
-    if overrides::clock_is_ours(py, found)? {
+    if clock_is_ours(py, found)? {
         return Ok(monotonic_s());
     }
     time_object(event_loop)?.extract()
@@ -47,4 +50,15 @@ pub(crate) fn clock_as(event_loop: &Bound<'_, LoopCore>, found: overrides::Found
 /// The loop's time as an object, asked from as deep a stack as the standard loop has.
 pub(crate) fn time_object<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
     function(event_loop.py(), "offloop._loop.handles", "time_of")?.call1((event_loop,))
+}
+
+/// `loop.time()`: what the standard loop's method says, which is asked only if that may differ.
+#[inline]
+pub(crate) fn time<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    if found(event_loop)?.standard_clock && time_is_real(py)? {
+        return monotonic_s().into_bound_py_any(py);
+    }
+    let standard = originals(py)?.standard.bind(py);
+    standard.call_method1(pyo3::intern!(py, "time"), (event_loop,))
 }

@@ -19,10 +19,8 @@ use std::time::Duration;
 
 use offloop_sys::clock::ticks;
 use offloop_sys::readiness::Interest;
-use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple};
 
 use super::super::ground::cell::GilCell;
@@ -34,75 +32,14 @@ use super::super::port::schedule::Entry;
 use super::super::streams::flushing;
 use super::super::streams::stream::Stream;
 use super::clock::wait_of;
-use super::{LoopCore, poll, turn};
+use super::entry::run_entry;
+use super::lent::{Lent, tools};
+use super::loop_core::LoopCore;
+use super::poll;
 
 /// As in `selectors`.
 const EVENT_READ: u8 = 1;
 const EVENT_WRITE: u8 = 2;
-
-/// Looked up early: a loop may be closed when nothing can be imported any more.
-struct Tools {
-    deque: Py<PyAny>,
-    heappush: Py<PyAny>,
-}
-
-static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
-
-pub(crate) fn learn(py: Python<'_>) -> PyResult<()> {
-    tools(py).map(drop)
-}
-
-fn tools(py: Python<'_>) -> PyResult<&Tools> {
-    TOOLS.get_or_try_init(py, || {
-        Ok(Tools {
-            deque: py.import("collections")?.getattr("deque")?.unbind(),
-            heappush: py.import("heapq")?.getattr("heappush")?.unbind(),
-        })
-    })
-}
-
-/// The two containers.
-pub(crate) struct Lent {
-    ready: Py<PyAny>,
-    timers: Py<PyList>,
-}
-
-impl Lent {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            ready: self.ready.clone_ref(py),
-            timers: self.timers.clone_ref(py),
-        }
-    }
-
-    /// Whether nobody but the loop has them.
-    fn is_sole(&self) -> bool {
-        // SAFETY: alive; whoever has the loop's state is attached.
-        unsafe {
-            ffi::Py_REFCNT(self.ready.as_ptr()) == 1 && ffi::Py_REFCNT(self.timers.as_ptr()) == 1
-        }
-    }
-
-    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.ready)?;
-        visit.call(&self.timers)
-    }
-
-    /// Empties both. None of it will run, whoever else has it.
-    pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        let ready = self.ready.bind(py);
-        let timers = self.timers.bind(py).as_any();
-        for container in [ready, timers] {
-            for item in container.try_iter()? {
-                if let Ok(handle) = Handle::from_object(item?) {
-                    drop(handle.take_contents());
-                }
-            }
-            container.call_method0("clear")?;
-        }
-        Ok(())
-    }
-}
 
 /// What stands in the deque for something that has no handle: a stream, or a call on a socket.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
@@ -126,7 +63,7 @@ impl QueuedEntry {
         };
         let port = slf.get().event_loop.bind(py).as_super().get();
         let mut entered = Entered::default();
-        let result = turn::run_entry(port, py, entry, &mut entered, None);
+        let result = run_entry(port, py, entry, &mut entered, None);
         let result = result.and(entered.leave(py));
         result.or_else(|error| report(slf.as_any(), error))
     }
@@ -195,15 +132,6 @@ fn context_of(entry: &Entry, py: Python<'_>) -> Option<Py<PyAny>> {
             stream.get().context(py, *side)
         }
         _ => None,
-    }
-}
-
-impl LoopCore {
-    /// The containers, if they are lent.
-    fn lent(&self, py: Python<'_>) -> Option<Lent> {
-        self.state.with(py, |state| {
-            state.lent.as_ref().map(|lent| lent.clone_ref(py))
-        })
     }
 }
 

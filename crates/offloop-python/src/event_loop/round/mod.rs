@@ -3,22 +3,29 @@
 //! `LoopCore` is the base class of `offloop.EventLoop`, whose other base is the standard library's
 //! own loop. Its own base is `LoopPort`, which is what the floors below know of a loop.
 //!
-//! Shape:      `turn.rs` a run and its rounds · `clock.rs` the loop's time · `poll.rs` what is
-//!             ready, asked from the kernel · `running.rs` which callback runs now · `calls.rs`,
-//!             `tasks.rs` methods called too often for anything but C's calling convention ·
-//!             `lending.rs`, `overrides.rs` what programs take hold of, and what they replace ·
-//!             `statistics.rs` what is told of all that.
+//! Shape:      `loop_core.rs` what it knows · `turn.rs` a run and its rounds · `entry.rs` what is
+//!             run · `poll.rs` what is ready, asked from the kernel · `clock.rs` the loop's time ·
+//!             `running.rs` which callback runs now · `calls.rs`, `tasks.rs` methods called too
+//!             often for anything but C's calling convention · `lending.rs`, `lent.rs` what
+//!             programs take hold of · `overrides.rs`, `found.rs` what they replace · `whose.rs`
+//!             whether a round is ours · `statistics.rs` what is told of all that. The methods that
+//!             Python calls are here.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 pub(crate) mod calls;
 mod clock;
-pub(crate) mod lending;
+mod entry;
+mod found;
+mod lending;
+pub(crate) mod lent;
+mod loop_core;
 pub(crate) mod overrides;
 mod poll;
 mod running;
 mod statistics;
 mod tasks;
 mod turn;
+mod whose;
 
 use offloop_sys::readiness::Found;
 use offloop_sys::running::Running;
@@ -30,36 +37,10 @@ use super::ground::cell::GilCell;
 use super::port::LoopPort;
 use super::port::schedule::Entry;
 use super::streams::stream::Stream;
-use lending::Lent;
-use overrides::Overrides;
+use found::Overrides;
+use loop_core::{State, all_streams};
 
-/// What only rounds use of a loop.
-struct State {
-    /// Taken out while a thread waits with it.
-    found: Option<Found>,
-    overrides: Overrides,
-    /// What was to be run, while the program has it.
-    lent: Option<Lent>,
-    slow_callback_s: f64,
-    task_factory: Option<Py<PyAny>>,
-    /// Callbacks are marked while they run.
-    armed: Option<running::Armed>,
-}
-
-/// The native half of `offloop.EventLoop`.
-#[pyclass(extends = LoopPort, subclass, frozen, module = "_offloop_worker._offloop")]
-pub(crate) struct LoopCore {
-    state: GilCell<State>,
-    running: Running,
-}
-
-/// Every stream that is not over.
-fn all_streams<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Vec<Bound<'py, Stream>>> {
-    let (py, port) = (event_loop.py(), event_loop.as_super().get());
-    let streams = port.streams.with(py, |streams| streams.all(py));
-    let streams = streams.into_iter();
-    Ok(streams.map(Bound::cast_into).collect::<Result<_, _>>()?)
-}
+pub(crate) use loop_core::LoopCore;
 
 #[pymethods]
 impl LoopCore {
@@ -122,7 +103,7 @@ impl LoopCore {
 
     /// Whether `_run` does what `_run_once` again and again would do.
     fn _rounds_are_ours(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        overrides::rounds_are_ours(slf)
+        whose::rounds_are_ours(slf)
     }
 
     /// What is ready, for `_selector`: descriptors, and masks as in `selectors`.
@@ -145,7 +126,8 @@ impl LoopCore {
 
     /// What runs now on an armed loop: its number, for how many seconds, and what is called.
     fn _running_callback(&self, py: Python<'_>) -> Option<(u64, f64, Option<Py<PyAny>>)> {
-        running::current(py, self)
+        let armed = self.state.with(py, |state| state.armed)?;
+        running::current(py, armed, &self.running)
     }
 
     fn _add_callback(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {

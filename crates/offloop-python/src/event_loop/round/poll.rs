@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
+use offloop_core::event_loop::PollPace;
 use offloop_sys::clock::ticks;
 use offloop_sys::readiness::{Found, Interest};
 use pyo3::exceptions::PyRuntimeError;
@@ -13,10 +14,10 @@ use pyo3::prelude::*;
 
 use super::super::ground::errors::os_error;
 use super::super::handle::memory::trim;
-use super::super::port::{Kernel, LoopPort, State, watch};
+use super::super::port::{Kernel, LoopPort, State, table};
 use super::clock::{clock, clock_as, wait_of};
-use super::turn::Turn;
-use super::{LoopCore, overrides};
+use super::loop_core::LoopCore;
+use super::overrides;
 
 /// Timers due this soon are due: the resolution of the clock, as in the standard loop.
 const RESOLUTION_S: f64 = 1e-9;
@@ -26,7 +27,7 @@ pub(super) fn poll_and_release(
     event_loop: &Bound<'_, LoopCore>,
     now: u64,
     due: bool,
-    turn: &mut Turn,
+    pace: &mut PollPace,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let port = event_loop.as_super().get();
@@ -39,10 +40,10 @@ pub(super) fn poll_and_release(
     if !busy {
         let limit = next.map(|when| until(event_loop, when)).transpose()?;
         let (found, answered) = poll(event_loop, limit, now, false)?;
-        turn.pace.waited(answered, found);
+        pace.waited(answered, found);
     } else if due {
         let (found, answered) = poll(event_loop, Some(Duration::ZERO), now, true)?;
-        turn.pace.looked(now, answered, found);
+        pace.looked(now, answered, found);
     }
     if next.is_some() || port.state.with(py, |state| state.schedule.has_timers()) {
         let found = overrides::found(event_loop)?;
@@ -155,7 +156,7 @@ fn queue_found(
 pub(crate) fn renew(py: Python<'_>, port: &LoopPort, kernel: &Kernel) -> std::io::Result<()> {
     let readiness = &kernel.readiness;
     port.state
-        .with(py, |state| watch::renew(state, readiness))?;
+        .with(py, |state| table::renew(&mut state.watches, readiness))?;
     readiness.watch_waker(kernel.waker.as_fd().as_raw_fd())
 }
 
@@ -169,6 +170,9 @@ pub(crate) fn queue_ready(
 ) -> bool {
     let readiness = &kernel.readiness;
     port.state.with(py, |state| {
-        watch::queue_ready(py, state, readiness, fd, ready)
+        let State {
+            schedule, watches, ..
+        } = state;
+        table::queue_ready(py, (watches, schedule), readiness, fd, ready)
     })
 }

@@ -15,7 +15,6 @@ use pyo3::prelude::*;
 
 use super::super::ground::trampoline::ffi_bound;
 use super::super::port::schedule::Entry;
-use super::LoopCore;
 
 /// When the loop was armed, by both clocks: the pace of the ticks follows from that.
 #[derive(Clone, Copy)]
@@ -54,7 +53,7 @@ pub(crate) struct Mark<'a> {
 
 impl<'a> Mark<'a> {
     /// Marks an entry that is about to run.
-    pub(crate) fn begin(core: &'a LoopCore, entry: &Entry) -> Self {
+    pub(crate) fn begin(running: &'a Running, entry: &Entry) -> Self {
         let called = match entry {
             Entry::Ours(handle) => handle.callback(),
             Entry::Foreign(handle) => handle.as_ptr(),
@@ -63,11 +62,8 @@ impl<'a> Mark<'a> {
         };
         // SAFETY: attached, as the loop is whenever it has an entry in hand; alive, or null.
         unsafe { ffi::Py_XINCREF(called) };
-        core.running.begin(called as usize as u64, ticks());
-        Self {
-            running: &core.running,
-            called,
-        }
+        running.begin(called as usize as u64, ticks());
+        Self { running, called }
     }
 }
 
@@ -80,9 +76,12 @@ impl Drop for Mark<'_> {
 }
 
 /// Number, age in seconds and callable of what runs now; `None` between callbacks.
-pub(crate) fn current(py: Python<'_>, core: &LoopCore) -> Option<(u64, f64, Option<Py<PyAny>>)> {
-    let armed = core.state.with(py, |state| state.armed)?;
-    let callback = core.running.read()?;
+pub(crate) fn current(
+    py: Python<'_>,
+    armed: Armed,
+    running: &Running,
+) -> Option<(u64, f64, Option<Py<PyAny>>)> {
+    let callback = running.read()?;
     let called = callback.object as usize as *mut ffi::PyObject;
     let called = if called.is_null() {
         None

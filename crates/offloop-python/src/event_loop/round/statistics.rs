@@ -8,8 +8,8 @@ use offloop_core::event_loop::Histogram;
 use offloop_sys::clock::ticks;
 use pyo3::prelude::*;
 
-use super::LoopCore;
 use super::lending;
+use super::loop_core::LoopCore;
 
 /// The fields of `LagHistogram`, in their order: count, total, quantiles, the greatest; and pairs
 /// of a bucket's upper edge and its count.

@@ -15,7 +15,7 @@ use pyo3::{ffi, intern};
 
 use super::super::ground::trampoline::{self, enter, ffi_bound, is_named};
 use super::super::port::futures::{future, keywords};
-use super::LoopCore;
+use super::loop_core::LoopCore;
 
 type Arguments<'a, 'py> = trampoline::Arguments<'a, 'py, LoopCore>;
 

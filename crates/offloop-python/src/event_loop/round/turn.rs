@@ -8,7 +8,7 @@
 //!             raises goes to the loop's exception handler.
 //! Source:     asyncio/base_events.py (`_run_once`); research on loops, sections A4 and D2.
 
-use offloop_core::event_loop::{PollPace, Side};
+use offloop_core::event_loop::PollPace;
 use offloop_sys::clock::ticks;
 use pyo3::prelude::*;
 
@@ -16,21 +16,23 @@ use super::super::handle::context::Entered;
 use super::super::handle::run::run_handle;
 use super::super::port::LoopPort;
 use super::super::port::schedule::Entry;
-use super::super::streams::stream::Stream;
-use super::super::streams::{flushing, reading};
-use super::super::{sock, tls};
+use super::super::sock;
+use super::super::streams::flushing;
 use super::clock::clock;
+use super::entry::run_entry;
+use super::loop_core::LoopCore;
+use super::overrides::seen_of;
 use super::poll::poll_and_release;
 use super::running::Mark;
-use super::{LoopCore, overrides};
+use super::whose;
 use crate::names::function;
 
 /// What the loop watches for itself: the socket that signals are written to.
 const OWN_DESCRIPTORS: usize = 1;
 
 /// What is kept from round to round.
-pub(super) struct Turn {
-    pub(super) pace: PollPace,
+struct Turn {
+    pace: PollPace,
     /// A chain of callbacks mostly runs in one context.
     entered: Entered,
 }
@@ -93,7 +95,7 @@ fn rounds(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
     let mut outlook = Outlook::of(event_loop);
     loop {
         if !outlook.ours {
-            if !overrides::rounds_are_ours(event_loop)? {
+            if !whose::rounds_are_ours(event_loop)? {
                 return Ok(());
             }
             outlook = Outlook::of(event_loop);
@@ -111,7 +113,7 @@ pub(crate) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, port) = (event_loop.py(), event_loop.as_super().get());
     let mut turn = Turn::new();
     let run = Run::begin(event_loop);
-    let result = match overrides::standard_round(event_loop) {
+    let result = match whose::standard_round(event_loop) {
         Ok(false) => round(event_loop, &Outlook::of(event_loop), &mut turn),
         other => other.map(drop),
     };
@@ -139,7 +141,7 @@ impl Outlook {
     #[inline]
     fn of(event_loop: &Bound<'_, LoopCore>) -> Self {
         let py = event_loop.py();
-        let seen = overrides::Seen::of(event_loop);
+        let seen = seen_of(event_loop);
         let rounds = &event_loop.get().state;
         let were_ours = rounds.with(py, |state| state.overrides.rounds_were_ours(seen));
         let port = event_loop.as_super().get();
@@ -166,7 +168,7 @@ fn round(event_loop: &Bound<'_, LoopCore>, outlook: &Outlook, turn: &mut Turn) -
     let due = turn.pace.is_due(now, outlook.watched);
     if due || !outlook.simple {
         turn.entered.leave(py)?;
-        poll_and_release(event_loop, now, due, turn)?;
+        poll_and_release(event_loop, now, due, &mut turn.pace)?;
     }
     run_ready(event_loop, &mut turn.entered)
 }
@@ -186,7 +188,7 @@ fn run_ready(event_loop: &Bound<'_, LoopCore>, entered: &mut Entered) -> PyResul
         let Some(entry) = port.state.with(py, |state| state.schedule.pop()) else {
             break;
         };
-        let mark = armed.then(|| Mark::begin(core, &entry));
+        let mark = armed.then(|| Mark::begin(&core.running, &entry));
         if debug {
             entered.leave(py)?;
             run_watched(event_loop, entry, mark)?;
@@ -195,48 +197,6 @@ fn run_ready(event_loop: &Bound<'_, LoopCore>, entered: &mut Entered) -> PyResul
         }
     }
     Ok(())
-}
-
-#[inline]
-pub(crate) fn run_entry(
-    port: &LoopPort,
-    py: Python<'_>,
-    entry: Entry,
-    entered: &mut Entered,
-    mark: Option<Mark<'_>>,
-) -> PyResult<()> {
-    match entry {
-        Entry::Ours(handle) => {
-            let result = run_handle(py, &handle, entered);
-            drop(mark);
-            result.and(handle.finish(py, false))
-        }
-        Entry::Stream(stream, Side::Reader) => {
-            let stream = stream.bind(py).cast::<Stream>()?;
-            port.with_read_memory(py, |memory| {
-                reading::read_ready(stream, entered, memory, tls::read_ready)
-            })
-        }
-        Entry::Stream(stream, Side::Writer) => {
-            entered.leave(py)?;
-            flushing::flush_ready(stream.bind(py).cast::<Stream>()?)
-        }
-        Entry::Wait(wait) => {
-            entered.leave(py)?;
-            sock::go_on(port, py, wait)
-        }
-        Entry::Foreign(handle) => {
-            entered.leave(py)?;
-            let handle = handle.bind(py);
-            if !handle
-                .getattr(pyo3::intern!(py, "_cancelled"))?
-                .is_truthy()?
-            {
-                handle.call_method0(pyo3::intern!(py, "_run"))?;
-            }
-            Ok(())
-        }
-    }
 }
 
 /// Debug mode: the handle is the loop's current one, and a slow one is logged.

@@ -24,7 +24,8 @@ use super::super::streams::feeding::Feed;
 use super::super::streams::reading::{buffer_of, received};
 use super::super::streams::receiver::Receiver;
 use super::super::streams::stream::Stream;
-use super::{Phase, Tls, sealing};
+use super::sealing;
+use super::state::{Phase, Tls};
 
 /// Room for the plaintext of less than `LARGE` received bytes, and of a record begun before.
 const PLAIN_BYTES: usize = LARGE + RECORD_BYTES;

@@ -20,7 +20,7 @@ use super::super::ground::trampoline::{ffi_bound, only_argument, outcome, put_fa
 use super::super::ground::view::View;
 use super::super::streams::stream::Stream;
 use super::super::streams::writing::{take_unsent_records, write_records};
-use super::{Phase, Tls, TlsState, copied};
+use super::state::{Phase, Tls, TlsState, copied};
 
 /// From here on other threads run while data is encrypted, which takes a third of a millisecond:
 /// short enough to wait for, where to ask for the interpreter's lock again may take five.
