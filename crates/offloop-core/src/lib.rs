@@ -1,10 +1,13 @@
-//! The decisions of a process-lane runtime, as pure state machines.
+//! The decisions of a process-lane runtime and of an event loop, as pure state machines.
 //!
 //! This crate decides and touches nothing: it has no clock, no I/O, no thread and no unsafe code.
 //! Its centre is [`Pool`], which decides for one fleet of interchangeable worker processes: which
 //! task is admitted, which worker gets it, when it expires, what becomes of it when its worker
 //! dies, and when a worker is started or retired. A driver feeds it events with the time at which
 //! they happened and carries out the actions that it asks for.
+//!
+//! What an event loop decides is in [`event_loop`]: when it polls, which timer is next, what it has
+//! watched, what it sends.
 //!
 //! The pattern is the same in every state machine here: commands and `handle_*` functions change
 //! the state, [`Pool::poll_action`] hands out what is to be done, and [`Pool::poll_timeout`] says
@@ -15,13 +18,11 @@
 mod action;
 mod backoff;
 mod estimate;
-mod histogram;
+pub mod event_loop;
 mod idle_pages;
 mod ids;
 mod lane;
 pub mod limits;
-mod load;
-mod poll_pace;
 mod pool;
 #[cfg(test)]
 mod random;
@@ -37,12 +38,9 @@ mod worker;
 pub use action::{Action, Expiry, Outcome, SubmitError};
 pub use backoff::Backoff;
 pub use estimate::RunEstimate;
-pub use histogram::Histogram;
 pub use idle_pages::IdlePages;
 pub use ids::{LaneId, TaskId, WorkerId};
 pub use lane::{Close, LaneConfig, LaneStatistics, QueuePolicy};
-pub use load::LoopLoad;
-pub use poll_pace::PollPace;
 pub use pool::{FleetStatistics, Pool, PoolConfig};
 pub use ranges::{FreeError, PAGE_BYTES, RangeAllocator};
 pub use restart::{RestartIntensity, RestartWindow, Verdict};

@@ -14,80 +14,29 @@
 //! Source:     asyncio/selector_events.py.
 
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use offloop_sys::stream::{STREAM, receive_into, send_from};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyTypeError;
-use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 use pyo3::{ffi, intern};
 
-use super::calling::{Arguments, enter, put_fast};
-use super::overrides::version;
-use super::reading::READ_BYTES;
-use super::view::View;
-use super::watch::{Side, add_wait, remove_wait};
-use super::{LoopCore, ffi_bound, making, os_error};
+use super::ground::errors::os_error;
+use super::ground::trampoline::{self, enter, ffi_bound, put_fast};
+use super::ground::versions::Originals;
+use super::ground::view::View;
+use super::port::LoopPort;
+use super::port::futures::future;
+use super::port::read_memory::READ_BYTES;
+use super::port::wait::{Wait, Work};
+use super::port::watch::{add_wait, remove_wait};
 
-/// What is to be done once the socket can go on.
-enum Work {
-    Receive(usize),
-    /// Into this buffer.
-    ReceiveInto(Py<PyAny>),
-    /// This, from here on.
-    Send(Py<PyAny>, usize),
-}
-
-impl Work {
-    /// Whether a part of it is done, so that it cannot be done again from the start.
-    fn has_begun(&self) -> bool {
-        matches!(self, Self::Send(_, sent) if *sent > 0)
-    }
-}
-
-/// A call that waits for its socket.
-pub(super) struct Wait {
-    fd: i32,
-    socket: Py<PyAny>,
-    future: Py<PyAny>,
-    work: Work,
-}
-
-impl Wait {
-    pub(super) fn fd(&self) -> i32 {
-        self.fd
-    }
-
-    pub(super) fn is_for(&self, future: &Bound<'_, PyAny>) -> bool {
-        self.future.is(future)
-    }
-
-    pub(super) fn to_object(&self, py: Python<'_>) -> Py<PyAny> {
-        self.future.clone_ref(py)
-    }
-
-    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.socket)?;
-        visit.call(&self.future)?;
-        match &self.work {
-            Work::Receive(_) => Ok(()),
-            Work::ReceiveInto(object) | Work::Send(object, _) => visit.call(object),
-        }
-    }
-
-    fn side(&self) -> Side {
-        match self.work {
-            Work::Receive(_) | Work::ReceiveInto(_) => Side::Reader,
-            Work::Send(..) => Side::Writer,
-        }
-    }
-}
+type Arguments<'a, 'py> = trampoline::Arguments<'a, 'py, LoopPort>;
 
 /// Puts the methods on the class.
-pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
+pub(crate) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
     put_fast(
         class,
         &[
@@ -119,8 +68,6 @@ pub(super) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
 struct Classes {
     socket: Py<PyType>,
     native: Py<PyType>,
-    /// The number of the first when its methods were last seen to be those of the second.
-    same: AtomicU32,
 }
 
 impl Classes {
@@ -131,7 +78,6 @@ impl Classes {
             Ok(Self {
                 socket: Self::real_socket(&native)?.unbind(),
                 native: native.cast_into::<PyType>()?.unbind(),
-                same: AtomicU32::new(0),
             })
         })
     }
@@ -139,21 +85,16 @@ impl Classes {
     /// Whether the methods that are done here are still the system's calls.
     #[inline]
     fn are_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
-        let class = self.socket.bind(py);
-        let number = version(class.as_type_ptr());
-        if number != 0 && number == self.same.load(Ordering::Relaxed) {
-            return Ok(true);
-        }
-        let native = self.native.bind(py);
-        for name in ["recv", "recv_into", "send"] {
-            if !class.getattr(name)?.is(native.getattr(name)?) {
-                return Ok(false);
+        static ORIGINALS: Originals = Originals::new();
+        let (class, native) = (self.socket.bind(py), self.native.bind(py));
+        ORIGINALS.are_there([class.as_type_ptr(), native.as_type_ptr()], || {
+            for name in ["recv", "recv_into", "send"] {
+                if !class.getattr(name)?.is(native.getattr(name)?) {
+                    return Ok(false);
+                }
             }
-        }
-        // Looking has given the class its number.
-        self.same
-            .store(version(class.as_type_ptr()), Ordering::Relaxed);
-        Ok(true)
+            Ok(true)
+        })
     }
 
     /// `socket.socket`, also while a test has put something else there.
@@ -178,7 +119,7 @@ fn plain_socket(
 ) -> PyResult<Option<i32>> {
     let classes = Classes::get(py)?;
     let class = classes.socket.bind(py);
-    if !socket.get_type().is(class) || call.event_loop.get().state.with(py, |state| state.debug) {
+    if !socket.get_type().is(class) || call.slf.get().state.with(py, |state| state.debug) {
         return Ok(None);
     }
     if !classes.are_unchanged(py)? {
@@ -199,13 +140,13 @@ enum Attempt<'py> {
 /// Tries the call; the number of bytes sent so far moves on.
 fn attempt<'py>(
     py: Python<'py>,
-    core: &LoopCore,
+    port: &LoopPort,
     fd: i32,
     work: &mut Work,
 ) -> PyResult<Attempt<'py>> {
     let answer = match work {
         Work::Receive(len) => {
-            let answer = core.with_read_memory(py, |memory| {
+            let answer = port.with_read_memory(py, |memory| {
                 let answer = memory.receive(py, fd, *len, memory.last_call);
                 if let Ok(Ok(data)) = &answer {
                     memory.last_call = data.as_bytes().len();
@@ -260,11 +201,11 @@ fn begin(
     socket: &Bound<'_, PyAny>,
     mut work: Work,
 ) -> PyResult<*mut ffi::PyObject> {
-    let core = call.event_loop.get();
+    let port = call.slf.get();
     let Some(fd) = plain_socket(py, call, socket)? else {
         return Ok(py.None().into_ptr());
     };
-    match attempt(py, core, fd, &mut work)? {
+    match attempt(py, port, fd, &mut work)? {
         Attempt::Done(_) if matches!(work, Work::Send(..)) => Ok(true.into_py_any(py)?.into_ptr()),
         Attempt::Done(result) => Ok(result.into_ptr()),
         Attempt::Unusual => Ok(py.None().into_ptr()),
@@ -276,21 +217,21 @@ fn begin(
                 let view = pyo3::types::PyMemoryView::from(data.bind(py))?;
                 *data = view.into_any().unbind();
             }
-            let future = making::future(py, call.event_loop)?;
+            let future = future(py, call.slf)?;
             let wait = Box::new(Wait {
                 fd,
                 socket: socket.clone().unbind(),
                 future: future.clone().unbind(),
                 work,
             });
-            add_wait(core, py, wait.side(), wait)?;
+            add_wait(port, py, wait.side(), wait)?;
             Ok(future.into_ptr())
         }
     }
 }
 
 /// The event has come.
-pub(super) fn go_on(core: &LoopCore, py: Python<'_>, mut wait: Box<Wait>) -> PyResult<()> {
+pub(crate) fn go_on(port: &LoopPort, py: Python<'_>, mut wait: Box<Wait>) -> PyResult<()> {
     let future = wait.future.bind(py).clone();
     if future.call_method0(intern!(py, "done"))?.is_truthy()? {
         return Ok(());
@@ -301,7 +242,7 @@ pub(super) fn go_on(core: &LoopCore, py: Python<'_>, mut wait: Box<Wait>) -> PyR
         .call_method0(intern!(py, "fileno"))?
         .extract()?;
     let result = if fd == wait.fd {
-        attempt(py, core, fd, &mut wait.work)
+        attempt(py, port, fd, &mut wait.work)
     } else {
         // Closed since the event came.
         let error = std::io::Error::from_raw_os_error(offloop_sys::stream::BAD_DESCRIPTOR);
@@ -312,7 +253,7 @@ pub(super) fn go_on(core: &LoopCore, py: Python<'_>, mut wait: Box<Wait>) -> PyR
             future.call_method1(intern!(py, "set_result"), (value,))?;
             return Ok(());
         }
-        Ok(Attempt::Blocked) => match add_wait(core, py, wait.side(), wait) {
+        Ok(Attempt::Blocked) => match add_wait(port, py, wait.side(), wait) {
             Ok(()) => return Ok(()),
             Err(error) => error,
         },
@@ -337,13 +278,13 @@ fn blocks(socket: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Raises the standard error if a transport uses the descriptor.
 fn check_no_transport(call: &Arguments<'_, '_>, fd: i32) -> PyResult<()> {
-    let py = call.event_loop.py();
+    let py = call.slf.py();
     let by_stream = usize::try_from(fd).is_ok_and(|fd| {
-        let streams = &call.event_loop.get().streams;
+        let streams = &call.slf.get().streams;
         streams.with(py, |streams| streams.at(py, fd)).is_some()
     });
     let by_other = || {
-        let transports = call.event_loop.getattr(intern!(py, "_transports"))?;
+        let transports = call.slf.getattr(intern!(py, "_transports"))?;
         match transports.getattr(intern!(py, "data"))?.cast::<PyDict>() {
             Ok(transports) => transports.contains(fd),
             Err(_) => Ok(true),
@@ -351,7 +292,7 @@ fn check_no_transport(call: &Arguments<'_, '_>, fd: i32) -> PyResult<()> {
     };
     if by_stream || by_other()? {
         let name = intern!(py, "_ensure_fd_no_transport");
-        call.event_loop.call_method1(name, (fd,))?;
+        call.slf.call_method1(name, (fd,))?;
     }
     Ok(())
 }
@@ -365,7 +306,7 @@ unsafe extern "C" fn receive_method(
 ) -> *mut ffi::PyObject {
     // SAFETY: called by the interpreter.
     unsafe {
-        enter(slf, args, count, names, |py, call| {
+        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
             let (socket, len) = two(py, call)?;
             match len.extract::<usize>() {
                 // More than is received at once could be one message.
@@ -387,7 +328,7 @@ unsafe extern "C" fn receive_into_method(
 ) -> *mut ffi::PyObject {
     // SAFETY: called by the interpreter.
     unsafe {
-        enter(slf, args, count, names, |py, call| {
+        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
             let (socket, buffer) = two(py, call)?;
             begin(py, call, socket, Work::ReceiveInto(buffer.clone().unbind()))
         })
@@ -403,7 +344,7 @@ unsafe extern "C" fn send_all_method(
 ) -> *mut ffi::PyObject {
     // SAFETY: called by the interpreter.
     unsafe {
-        enter(slf, args, count, names, |py, call| {
+        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
             let (socket, data) = two(py, call)?;
             begin(py, call, socket, Work::Send(data.clone().unbind(), 0))
         })
@@ -419,10 +360,10 @@ unsafe extern "C" fn stop_waiting_method(
 ) -> *mut ffi::PyObject {
     // SAFETY: called by the interpreter.
     unsafe {
-        enter(slf, args, count, names, |py, call| {
+        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
             let (socket, future) = two(py, call)?;
             let fd: i32 = socket.call_method0(intern!(py, "fileno"))?.extract()?;
-            remove_wait(call.event_loop.get(), py, fd, future);
+            remove_wait(call.slf.get(), py, fd, future);
             Ok(py.None().into_ptr())
         })
     }

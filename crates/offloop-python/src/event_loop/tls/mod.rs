@@ -6,114 +6,32 @@
 //! object and does what is left for each packet. A connection that cannot be taken over, for which
 //! `taking.rs` says the reasons, stays with the standard library's code for its whole life.
 //!
-//! Shape:      `Tls` what is known of a connection · `taking.rs` the `SSL` of a standard object ·
-//!             `records.rs` from the socket to the protocol · `sealing.rs` from `write` to the
-//!             socket.
-//! Invariants: 1. The connection's library is called only by who has taken the connection out of
-//!                the state, never inside `GilCell::with`: it may call functions of the program's,
-//!                or let other threads run.
-//!             2. As long as there is a connection, `socket` keeps the object that its callbacks
-//!                name.
+//! Shape:      `state.rs` what is known of a connection · `taking.rs` the `SSL` of a standard
+//!             object · `records.rs` from the socket to the protocol · `sealing.rs` from `write` to
+//!             the socket. The methods that Python calls are here.
 //! Threads:    the loop's.
 //! Source:     asyncio/sslproto.py; docs/design/009-tls.md.
 
 mod records;
 mod sealing;
+mod state;
 mod taking;
 
-use offloop_sys::openssl::{Connection, Failure};
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
+use offloop_sys::openssl::Connection;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString, PyType};
+use pyo3::types::PyBytes;
 
-pub(super) use records::read_ready;
+pub(crate) use records::read_ready;
 
-use super::LoopCore;
-use super::cell::GilCell;
-use super::stream::{Receiver, Stream};
-use super::view::View;
-
-/// The class of the protocols whose streams' records are done here.
-static PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-
-/// A connection that was taken over.
-struct Taken {
-    connection: Connection,
-    /// The object of the interpreter's that has the `SSL` as well.
-    socket: Py<PyAny>,
-}
-
-impl Taken {
-    /// The exception for a failure. An error of the library's is met again by Python's own `read`,
-    /// which makes its exception of it and empties the thread's queue of errors: to be called
-    /// before anything else that may use the library.
-    fn error(&self, py: Python<'_>, failure: Failure) -> PyErr {
-        match failure {
-            Failure::Memory => PyMemoryError::new_err(()),
-            Failure::Library => match self.socket.call_method1(py, intern!(py, "read"), (1,)) {
-                Err(error) => error,
-                Ok(_) => PyRuntimeError::new_err("the TLS connection has failed"),
-            },
-        }
-    }
-}
-
-/// What a connection knows.
-struct TlsState {
-    /// There once the connection was taken over, unless it is `in_use`.
-    taken: Option<Taken>,
-    /// The library is at work on the connection, which comes back afterwards.
-    in_use: bool,
-    protocol: Option<Py<PyAny>>,
-    stream: Option<Py<Stream>>,
-    /// The deque of what could not be encrypted yet.
-    backlog: Option<Py<PyAny>>,
-    receiver: Receiver,
-    phase: Phase,
-    /// The program wants no data for now.
-    app_reading_paused: bool,
-    /// The program was told to write no more for now.
-    app_writing_paused: bool,
-    /// The stream was told to read no more for now.
-    ssl_reading_paused: bool,
-    /// The stream wants nothing more for now.
-    ssl_writing_paused: bool,
-    incoming_high_water: usize,
-    incoming_low_water: usize,
-    outgoing_high_water: usize,
-    outgoing_low_water: usize,
-}
-
-impl TlsState {
-    fn connection(&self) -> Option<&Connection> {
-        self.taken.as_ref().map(|taken| &taken.connection)
-    }
-
-    fn connection_mut(&mut self) -> Option<&mut Connection> {
-        self.taken.as_mut().map(|taken| &mut taken.connection)
-    }
-}
-
-/// Which of the standard protocol's states it is in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Data goes both ways.
-    Wrapped,
-    /// The program has closed; what was received is still delivered.
-    Flushing,
-    /// Before the handshake, and after the end.
-    Other,
-}
-
-/// The native half of a TLS connection.
-#[pyclass(frozen, module = "_offloop_worker._offloop")]
-pub(crate) struct Tls {
-    state: GilCell<TlsState>,
-}
+use super::ground::cell::GilCell;
+use super::ground::view::View;
+use super::streams::receiver::Receiver;
+use super::streams::stream::Stream;
+use state::{Phase, Taken, Tls, TlsState, copied};
 
 #[pymethods]
 impl Tls {
@@ -259,8 +177,8 @@ impl Tls {
         let Some(stream) = stream else {
             return Ok(());
         };
-        let core: &LoopCore = stream.get().event_loop(py).get();
-        core.with_read_memory(py, |memory| records::deliver(slf.get(), py, &[], memory))
+        let port = stream.get().event_loop(py).get();
+        port.with_read_memory(py, |memory| records::deliver(slf.get(), py, &[], memory))
     }
 
     /// Bytes that were received, and wait to be decrypted; none are known of while some are.
@@ -387,115 +305,8 @@ impl Tls {
     }
 }
 
-impl Tls {
-    /// The native half of a protocol of the registered class. What the program puts in its place,
-    /// be it a class of its own or something that stands before it, is called for each packet.
-    pub(super) fn of_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<Option<Py<Self>>> {
-        let py = protocol.py();
-        let class = PROTOCOL.get(py);
-        if !class.is_some_and(|class| protocol.get_type().is(class)) {
-            return Ok(None);
-        }
-        let native = protocol.getattr(intern!(py, "_tls"))?;
-        Ok(Some(native.cast_into::<Self>()?.unbind()))
-    }
-
-    /// Has the library work on the connection, which is not in the state meanwhile. `None` if it
-    /// was not taken over, is over, or is worked on already. What a callback of the program's has
-    /// raised meanwhile comes out here from Python 3.15 on; earlier versions keep it for a read of
-    /// their own.
-    fn with_connection<R>(
-        &self,
-        py: Python<'_>,
-        work: impl FnOnce(&mut Taken) -> R,
-    ) -> PyResult<Option<R>> {
-        let taken = self.state.with(py, |state| {
-            let taken = state.taken.take()?;
-            state.in_use = true;
-            Some(taken)
-        });
-        let Some(mut taken) = taken else {
-            return Ok(None);
-        };
-        let result = work(&mut taken);
-        let raised = PyErr::take(py);
-        let over = self.state.with(py, |state| {
-            if std::mem::take(&mut state.in_use) {
-                state.taken.replace(taken)
-            } else {
-                Some(taken)
-            }
-        });
-        drop(over);
-        raised.map_or(Ok(Some(result)), Err)
-    }
-
-    fn keep(&self, py: Python<'_>, received: &[u8]) -> PyResult<()> {
-        let kept = self.state.with(py, |state| {
-            let connection = state.connection_mut();
-            connection.map_or(Ok(()), |connection| connection.keep(received))
-        });
-        kept.map_err(|_| PyMemoryError::new_err(()))
-    }
-
-    /// Ends the connection for an error, as the standard protocol does.
-    fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
-        let Some(protocol) = self.protocol(py) else {
-            return Err(error);
-        };
-        let arguments = (error.into_value(py), "Fatal error on SSL protocol");
-        protocol.call_method1(intern!(py, "_fatal_error"), arguments)?;
-        Ok(())
-    }
-
-    fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.state.with(py, |state| {
-            let protocol = state.protocol.as_ref();
-            protocol.map(|protocol| protocol.bind(py).clone())
-        })
-    }
-
-    /// Has the standard protocol go on with what was received, once it is its turn.
-    fn read_soon(&self, py: Python<'_>) -> PyResult<()> {
-        let stream = self
-            .state
-            .with(py, |state| Some(state.stream.as_ref()?.clone_ref(py)));
-        if let (Some(protocol), Some(stream)) = (self.protocol(py), stream) {
-            let read = protocol.getattr(intern!(py, "_do_read"))?;
-            let event_loop = stream.get().event_loop(py);
-            event_loop.call_method1(intern!(py, "call_soon"), (read,))?;
-        }
-        Ok(())
-    }
-
-    /// Calls a method of the standard protocol, unless that is gone.
-    fn call_protocol(&self, py: Python<'_>, method: &Bound<'_, PyString>) -> PyResult<()> {
-        if let Some(protocol) = self.protocol(py) {
-            protocol.call_method0(method)?;
-        }
-        Ok(())
-    }
-}
-
-/// Bytes with these contents, or an error where `PyBytes::new` would panic.
-fn copied<'py>(py: Python<'py>, contents: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    PyBytes::new_with(py, contents.len(), |room| {
-        room.copy_from_slice(contents);
-        Ok(())
-    })
-}
-
-/// Has records done here for streams whose protocol is of exactly this class, which keeps its
-/// native half in `_tls`.
-#[pyfunction]
-fn register_tls_protocol(class: Bound<'_, PyType>) {
-    // The first one stays; the streams of another's call its methods.
-    let _ = PROTOCOL.set(class.py(), class.clone().unbind());
-}
-
 /// Puts the class, and what makes transports of it, into the module.
-pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Tls>()?;
-    module.add_function(wrap_pyfunction!(register_tls_protocol, module)?)?;
     module.add_function(wrap_pyfunction!(sealing::add_tls_methods, module)?)
 }

@@ -18,22 +18,26 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{ffi, intern};
 
-use super::super::feeding::Feed;
-use super::super::reading::{LARGE, ReadMemory, buffer_of, contents, received, set_len};
-use super::super::stream::{Receiver, Stream};
-use super::super::view::View;
-use super::{Phase, Tls, sealing};
+use super::super::ground::view::View;
+use super::super::port::read_memory::{LARGE, ReadMemory, contents, set_len};
+use super::super::streams::feeding::Feed;
+use super::super::streams::reading::{buffer_of, received};
+use super::super::streams::receiver::Receiver;
+use super::super::streams::stream::Stream;
+use super::sealing;
+use super::state::{Phase, Tls};
 
 /// Room for the plaintext of less than `LARGE` received bytes, and of a record begun before.
 const PLAIN_BYTES: usize = LARGE + RECORD_BYTES;
 
 /// The loop says that the stream of a TLS connection is readable.
-pub(in super::super) fn read_ready(
+pub(crate) fn read_ready(
     stream: &Stream,
-    tls: &Bound<'_, Tls>,
+    tls: &Bound<'_, PyAny>,
     memory: &mut ReadMemory,
 ) -> PyResult<Option<usize>> {
     let py = tls.py();
+    let tls = tls.cast::<Tls>()?;
     let answer = receive(stream.fd(py), memory.buffer());
     let Some(count) = received(py, stream, answer)? else {
         return Ok(None);
@@ -71,7 +75,7 @@ fn hand_over(py: Python<'_>, tls: &Tls, received: &[u8], memory: &mut ReadMemory
 }
 
 /// Decrypts and delivers what was received, now and before, as far as the program wants it.
-pub(super) fn deliver(
+pub(crate) fn deliver(
     tls: &Tls,
     py: Python<'_>,
     received: &[u8],

@@ -16,13 +16,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::super::calling::{outcome, put_fast};
-use super::super::ffi_bound;
-use super::super::stream::Stream;
-use super::super::transport_calls::only_argument;
-use super::super::view::View;
-use super::super::writing::{take_unsent_records, write_records};
-use super::{Phase, Tls, TlsState, copied};
+use super::super::ground::trampoline::{ffi_bound, only_argument, outcome, put_fast};
+use super::super::ground::view::View;
+use super::super::streams::stream::Stream;
+use super::super::streams::writing::{take_unsent_records, write_records};
+use super::state::{Phase, Tls, TlsState, copied};
 
 /// From here on other threads run while data is encrypted, which takes a third of a millisecond:
 /// short enough to wait for, where to ask for the interpreter's lock again may take five.
@@ -237,7 +235,7 @@ fn backlog_len(state: &TlsState) -> ffi::Py_ssize_t {
 }
 
 /// After reading: what waited for that is encrypted, and what the library itself has to say sent.
-pub(super) fn go_on(tls: &Tls, py: Python<'_>) -> PyResult<()> {
+pub(crate) fn go_on(tls: &Tls, py: Python<'_>) -> PyResult<()> {
     let (waits, send) = tls.state.with(py, |state| {
         let waits = backlog_len(state) > 0;
         let unsent = state

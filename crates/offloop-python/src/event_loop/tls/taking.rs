@@ -112,7 +112,7 @@ unsafe fn word(object: &Bound<'_, PyAny>, index: usize) -> *mut c_void {
 
 /// Takes over the connection of `ssl_object`, made by `context` with the two buffers, if that can
 /// be done: the connection, and the object that has to be kept as long as it is used.
-pub(super) fn take_over(
+pub(crate) fn take_over(
     ssl_object: &Bound<'_, PyAny>,
     context: &Bound<'_, PyAny>,
     incoming: &Bound<'_, PyAny>,

@@ -1,0 +1,73 @@
+//! Reading of pipes: into the loop's buffer, and from there into bytes of the right size.
+//!
+//! The standard transport asks for 256 KiB of fresh memory at each read and gives most of it back,
+//! which costs more than the read itself whenever the allocator maps and unmaps them.
+//!
+//! Errors:     what the protocol raises goes to the loop's exception handler, what the system
+//!             answers closes the transport, whose methods do both.
+//! Source:     asyncio/unix_events.py.
+
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use pyo3::{ffi, intern};
+
+use super::super::ground::errors::os_error;
+use super::super::ground::trampoline::{ffi_bound, outcome, put_simple};
+use super::super::port::LoopPort;
+
+/// Gives a class of pipe transports, which derives from the standard one, its method for reading.
+#[pyfunction]
+pub(crate) fn add_pipe_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    put_simple(
+        class,
+        &[(
+            c"_read_ready",
+            c"_read_ready($self)\n--\n\nRead once, and hand on what has arrived.",
+            read_ready,
+            ffi::METH_NOARGS,
+        )],
+    )
+}
+
+unsafe extern "C" fn read_ready(
+    slf: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter, so attached, with a live object.
+    let (py, transport) = unsafe {
+        let py = Python::assume_attached();
+        (py, ffi_bound(py, &slf))
+    };
+    let run = || {
+        read_once(transport)?;
+        Ok(py.None().into_ptr())
+    };
+    outcome(py, catch_unwind(AssertUnwindSafe(run)))
+}
+
+fn read_once(transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = transport.py();
+    let fd: i32 = transport.getattr(intern!(py, "_fileno"))?.extract()?;
+    let size: usize = transport.getattr(intern!(py, "max_size"))?.extract()?;
+    let event_loop = transport.getattr(intern!(py, "_loop"))?;
+    let port = event_loop.cast::<LoopPort>()?.get();
+    match port.with_read_memory(py, |memory| memory.read(py, fd, size)) {
+        Ok(data) if !data.as_bytes().is_empty() => {
+            let protocol = transport.getattr(intern!(py, "_protocol"))?;
+            protocol.call_method1(intern!(py, "data_received"), (data,))?;
+        }
+        Ok(_) => {
+            transport.call_method0(intern!(py, "_end_of_file"))?;
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        Err(error) => {
+            let message = "Fatal read error on pipe transport";
+            let error = os_error(error).into_value(py);
+            transport.call_method1(intern!(py, "_fatal_error"), (error, message))?;
+        }
+    }
+    Ok(())
+}

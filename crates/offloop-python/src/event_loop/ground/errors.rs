@@ -1,0 +1,20 @@
+//! Exceptions: those of the system's errors, and those that end a run.
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PySystemExit};
+use pyo3::prelude::*;
+
+/// The exception that Python's own calls raise: its class, number and text.
+pub(crate) fn os_error(error: std::io::Error) -> PyErr {
+    let Some(code) = error.raw_os_error() else {
+        return PyErr::from(error);
+    };
+    let text = error.to_string();
+    let suffix = format!(" (os error {code})");
+    let text = text.strip_suffix(&suffix).unwrap_or(&text).to_owned();
+    PyOSError::new_err((code, text))
+}
+
+/// Whether an exception is passed on by everything that catches what callbacks raise.
+pub(crate) fn ends_run(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}

@@ -1,0 +1,73 @@
+//! The numbers that the interpreter gives to classes.
+//!
+//! A class gets another number when it, or one of its bases, is changed. So what was found in a
+//! class holds for as long as the class has the number that it had then.
+//!
+//! Source:     Include/cpython/object.h (`tp_version_tag`; 0 stands for no number).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// The number of a class; 0 when it has none.
+#[inline]
+pub(crate) fn version(class: *mut ffi::PyTypeObject) -> u32 {
+    // SAFETY: the caller has the class, or an object of it, and is attached; a plain field.
+    unsafe { (*class).tp_version_tag }
+}
+
+/// The numbers of two classes in one; 0 when one of them has none.
+#[inline]
+fn both(classes: [*mut ffi::PyTypeObject; 2]) -> u64 {
+    match classes.map(version) {
+        [0, _] | [_, 0] => 0,
+        [first, second] => u64::from(first) << 32 | u64::from(second),
+    }
+}
+
+/// Whether two classes are what we know them as, kept for the state that they were found in.
+///
+/// Where a program has replaced a method of theirs, or put something before it, what we do in the
+/// place of that method would be wrong. To look takes as long as a packet, and the answer holds
+/// until one of the classes gets another number.
+pub(crate) struct Originals {
+    /// The numbers with which they were last found unchanged, and changed.
+    unchanged: AtomicU64,
+    changed: AtomicU64,
+}
+
+impl Originals {
+    pub(crate) const fn new() -> Self {
+        Self {
+            unchanged: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether both are unchanged; `look` says so where that is not known. The caller is attached,
+    /// and has the classes.
+    #[inline]
+    pub(crate) fn are_there(
+        &self,
+        classes: [*mut ffi::PyTypeObject; 2],
+        look: impl FnOnce() -> PyResult<bool>,
+    ) -> PyResult<bool> {
+        let numbers = both(classes);
+        if numbers != 0 && numbers == self.unchanged.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        if numbers != 0 && numbers == self.changed.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let unchanged = look()?;
+        let kept = if unchanged {
+            &self.unchanged
+        } else {
+            &self.changed
+        };
+        // To look up is what makes the interpreter number a class.
+        kept.store(both(classes), Ordering::Relaxed);
+        Ok(unchanged)
+    }
+}

@@ -1,0 +1,171 @@
+//! Contexts: the one that a callback runs in, entered only where it makes a difference.
+//!
+//! Mostly nobody ever sees the context that was copied for a callback: it is there so that what
+//! the callback sets does not show elsewhere. Two such copies that hold the same cannot be told
+//! apart, so handles that wait beside each other share one, and a callback runs in the copy of the
+//! one before it as long as that is untouched. A context that somebody may have in hand (a task's,
+//! one given by keyword, one that was asked for) is always the very object.
+//!
+//! Shape:      whether two hold the same is seen at the map inside, which never changes: they
+//!             have the same one, or we do not know. Its place in the object is no public
+//!             interface; it is tried out when the module is imported, and where it is not as
+//!             expected nothing is shared.
+//! Source:     PEP 567; Python/context.c of CPython 3.11 to 3.15.
+
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicIsize, Ordering};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// Where a context has its map: after the head of every object and the context before it.
+const VARIABLES: usize = size_of::<ffi::PyObject>() + size_of::<usize>();
+/// Head, context before, map, weak references, and the flag whether it is entered.
+const SIZE: usize = VARIABLES + 3 * size_of::<usize>();
+
+/// References to a context that is entered, and which only we have; 0 while its layout is unknown.
+pub(super) static ALONE: AtomicIsize = AtomicIsize::new(0);
+
+/// Tries out where a context has its map.
+pub(crate) fn learn_layout(py: Python<'_>) -> PyResult<()> {
+    let (context, variable);
+    // SAFETY: attached; new references, or null for an error that is set.
+    unsafe {
+        if py.version_info() >= (3, 16) || ffi::PyContext_Type.tp_basicsize as usize != SIZE {
+            return Ok(());
+        }
+        context = Bound::from_owned_ptr_or_err(py, ffi::PyContext_New())?;
+        let name = c"offloop_layout".as_ptr();
+        variable = Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_New(name, null_mut()))?;
+    }
+    let pointer = context.as_ptr();
+    let mut entered = Entered::default();
+    entered.switch(py, pointer)?;
+    // SAFETY: attached; contexts of the size that was checked.
+    let (references, is_copied, is_replaced) = unsafe {
+        // One of the three is that of `context`.
+        let references = ffi::Py_REFCNT(pointer) - 1;
+        let before = variables(pointer);
+        let copy = copy_of_context(py)?;
+        let token = ffi::PyContextVar_Set(variable.as_ptr(), variable.as_ptr());
+        drop(Bound::from_owned_ptr_or_err(py, token)?);
+        (
+            references,
+            variables(copy.as_ptr()) == before,
+            variables(pointer) != before,
+        )
+    };
+    entered.leave(py)?;
+    if references == 2 && is_copied && is_replaced {
+        ALONE.store(references, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// A copy of the current context.
+pub(crate) fn copy_of_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // SAFETY: attached; a new reference, or an error that is set.
+    let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
+    Ok(copy.unbind())
+}
+
+/// The map of a context.
+///
+/// # Safety
+/// The caller is attached, and the pointer is that of a live context.
+unsafe fn variables(context: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: `learn_layout` has checked the size, which covers this place; nothing is done with
+    // the pointer but comparing it.
+    unsafe {
+        context
+            .byte_add(VARIABLES)
+            .cast::<*mut ffi::PyObject>()
+            .read()
+    }
+}
+
+/// Whether two contexts hold the same values; false also if that is not known.
+///
+/// # Safety
+/// As `variables`, for both.
+#[inline]
+pub(crate) unsafe fn hold_the_same(one: *mut ffi::PyObject, two: *mut ffi::PyObject) -> bool {
+    // SAFETY: as above; a layout that is not known is not read.
+    ALONE.load(Ordering::Relaxed) != 0 && unsafe { variables(one) == variables(two) }
+}
+
+/// The context that is entered, kept over callbacks that can do with it.
+pub(crate) struct Entered {
+    pub(super) context: *mut ffi::PyObject,
+    /// Copied by the loop for a callback: nobody else has it, unless it has more references. False
+    /// when nothing is entered.
+    pub(super) is_copied: bool,
+}
+
+impl Default for Entered {
+    /// None.
+    fn default() -> Self {
+        Self {
+            context: null_mut(),
+            is_copied: false,
+        }
+    }
+}
+
+impl Entered {
+    /// Enters exactly this context, if it is not the one that is entered.
+    pub(crate) fn switch(&mut self, py: Python<'_>, context: *mut ffi::PyObject) -> PyResult<()> {
+        if self.context == context {
+            self.is_copied = false;
+            return Ok(());
+        }
+        // SAFETY: attached; alive as we are called. Leaving the other one may run any code, so we
+        // have a reference before that.
+        unsafe { self.exchange(py, ffi::Py_NewRef(context), false) }
+    }
+
+    /// Leaves the context that is entered, and enters one whose reference is given to us.
+    pub(super) unsafe fn exchange(
+        &mut self,
+        py: Python<'_>,
+        context: *mut ffi::PyObject,
+        is_copied: bool,
+    ) -> PyResult<()> {
+        // SAFETY: attached, and the reference is ours: given back if the context is not entered,
+        // and by `leave` otherwise, after exiting.
+        unsafe {
+            if let Err(error) = self.leave(py) {
+                ffi::Py_DECREF(context);
+                return Err(error);
+            }
+            if ffi::PyContext_Enter(context) != 0 {
+                ffi::Py_DECREF(context);
+                return Err(PyErr::fetch(py));
+            }
+        }
+        self.context = context;
+        self.is_copied = is_copied;
+        Ok(())
+    }
+
+    /// Leaves the context that is entered, if there is one.
+    #[inline]
+    pub(crate) fn leave(&mut self, py: Python<'_>) -> PyResult<()> {
+        let context = std::mem::replace(&mut self.context, null_mut());
+        if context.is_null() {
+            return Ok(());
+        }
+        self.is_copied = false;
+        // SAFETY: attached; entered by `exchange`, with our reference.
+        let exited = unsafe {
+            let exited = ffi::PyContext_Exit(context);
+            ffi::Py_DECREF(context);
+            exited
+        };
+        if exited == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(py))
+        }
+    }
+}

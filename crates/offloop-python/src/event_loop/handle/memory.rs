@@ -1,0 +1,214 @@
+//! The memory of handles, and what the collector is told of them.
+//!
+//! Memory goes round in two free lists, one for each type: a loop makes and drops a handle for
+//! every callback. The collector knows only handles that cannot run any more, see `raw.rs`.
+//!
+//! Invariants: 1. The free lists are touched only by attached threads. In what they hold, the
+//!                rarely used fields are null, and `callback` is the next of the list.
+
+use std::ffi::{c_int, c_void};
+use std::mem::offset_of;
+use std::ptr::{self, null_mut};
+
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use super::super::ground::cell::GilCell;
+use super::raw::{INLINE, RawHandle, TRACKED, take_contents};
+
+/// Handles kept for reuse while the loop is busy, of each type: 1.3 MB cover a burst.
+const FREE_MAX: usize = 16_384;
+/// Handles kept when the loop has nothing to do: below 100 KB.
+const FREE_IDLE: usize = 1024;
+/// Handles given back each time that the loop goes to sleep: they cost it a microsecond.
+const FREED_AT_ONCE: usize = 64;
+
+/// Memory of handles that are gone.
+struct Free {
+    first: *mut RawHandle,
+    count: usize,
+}
+
+// SAFETY: the memory belongs to the list alone, and moves with it.
+unsafe impl Send for Free {}
+
+impl Free {
+    const NONE: Self = Self {
+        first: null_mut(),
+        count: 0,
+    };
+}
+
+/// Of handles, and of timers, which are longer.
+static FREE: [GilCell<Free>; 2] = [GilCell::new(Free::NONE), GilCell::new(Free::NONE)];
+
+/// The size of handles or of timers.
+pub(crate) const fn size(is_timer: bool) -> usize {
+    if is_timer {
+        size_of::<RawHandle>()
+    } else {
+        offset_of!(RawHandle, when)
+    }
+}
+
+/// Memory for a handle: its arguments and rare fields are null. `None` is an error that is set.
+#[inline]
+pub(crate) unsafe fn allocate(
+    py: Python<'_>,
+    kind: *mut ffi::PyTypeObject,
+    is_timer: bool,
+) -> Option<ptr::NonNull<RawHandle>> {
+    let free = FREE[usize::from(is_timer)].with(py, |free| {
+        let first = free.first;
+        if !first.is_null() {
+            // SAFETY: memory of the list (invariant 1).
+            free.first = unsafe { (*first).callback.cast() };
+            free.count -= 1;
+        }
+        first
+    });
+    // SAFETY: invariant 1; initialising an object again gives it one reference and its type.
+    unsafe {
+        let mut memory = free;
+        if memory.is_null() {
+            memory = ffi::PyObject_GC_New(kind);
+            if memory.is_null() {
+                return None;
+            }
+            (*memory).args = [null_mut(); INLINE];
+            (*memory).weak_references = null_mut();
+            (*memory).origin = null_mut();
+            return ptr::NonNull::new(memory);
+        }
+        ptr::NonNull::new(ffi::PyObject_Init(memory.cast(), kind).cast())
+    }
+}
+
+/// Gives some of the memory back that a burst of handles has left, once the loop has time.
+pub(crate) fn trim(py: Python<'_>) {
+    for list in &FREE {
+        list.with(py, |free| {
+            for _ in 0..free.count.saturating_sub(FREE_IDLE).min(FREED_AT_ONCE) {
+                let first = free.first;
+                // SAFETY: memory of the list (invariant 1), which is not used any more.
+                unsafe {
+                    free.first = (*first).callback.cast();
+                    ffi::PyObject_GC_Del(first.cast());
+                }
+                free.count -= 1;
+            }
+        });
+    }
+}
+
+/// Tells the collector of a handle that somebody keeps although it will not run any more: it has a
+/// context and a loop, which may lead back to it.
+///
+/// # Safety
+/// The caller is attached and has the handle.
+pub(crate) unsafe fn track(raw: *mut RawHandle) {
+    // SAFETY: as above; each is tracked once.
+    unsafe {
+        if (*raw).flags & TRACKED == 0 {
+            (*raw).flags |= TRACKED;
+            ffi::PyObject_GC_Track(raw.cast());
+        }
+    }
+}
+
+/// Shows the collector an object, or nothing for null.
+pub(crate) fn show(visit: &PyVisit<'_>, object: *mut ffi::PyObject) -> Result<(), PyTraverseError> {
+    if object.is_null() {
+        return Ok(());
+    }
+    // SAFETY: `Py` has the layout of the pointer that it owns; it is only shown to the collector,
+    // and never dropped.
+    let object = unsafe { std::mem::transmute::<*mut ffi::PyObject, Py<PyAny>>(object) };
+    visit.call(&*std::mem::ManuallyDrop::new(object))
+}
+
+/// What the collector sees of a handle that it knows.
+pub(crate) unsafe extern "C" fn traverse(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+) -> c_int {
+    let raw = object.cast::<RawHandle>();
+    // SAFETY: called by the collector on a handle; it only looks.
+    unsafe {
+        let [first, second] = (*raw).args;
+        let origin = (*raw).origin.as_ref();
+        let traceback = origin.and_then(|origin| origin.traceback.as_ref());
+        let when = origin.and_then(|origin| origin.when.as_ref());
+        let held = [
+            (*raw).callback,
+            first,
+            second,
+            (*raw).context,
+            (*raw).event_loop,
+            traceback.map_or(null_mut(), Py::as_ptr),
+            when.map_or(null_mut(), Py::as_ptr),
+            ffi::Py_TYPE(object).cast(),
+        ];
+        for object in held.into_iter().filter(|object| !object.is_null()) {
+            let found = visit(object, argument);
+            if found != 0 {
+                return found;
+            }
+        }
+        0
+    }
+}
+
+/// Lets go of what a handle would call. Its context and its loop clear themselves.
+pub(crate) unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: called by the collector, attached, on a handle that it keeps alive meanwhile.
+    unsafe { drop(take_contents(object.cast())) };
+    0
+}
+
+pub(crate) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone, so the object is ours alone.
+    unsafe { release(object.cast(), false) };
+}
+
+pub(crate) unsafe extern "C" fn dealloc_timer(object: *mut ffi::PyObject) {
+    // SAFETY: as above; the type is that of timers.
+    unsafe { release(object.cast(), true) };
+}
+
+#[inline]
+unsafe fn release(raw: *mut RawHandle, is_timer: bool) {
+    // SAFETY: the object is the caller's alone, and attached. What it holds goes while it is
+    // whole, and its memory is given back after that.
+    unsafe {
+        if (*raw).flags & TRACKED != 0 {
+            ffi::PyObject_GC_UnTrack(raw.cast());
+        }
+        if !(*raw).weak_references.is_null() {
+            ffi::PyObject_ClearWeakRefs(raw.cast());
+        }
+        drop(take_contents(raw));
+        ffi::Py_XDECREF((*raw).context);
+        ffi::Py_XDECREF((*raw).event_loop);
+        let origin = std::mem::replace(&mut (*raw).origin, null_mut());
+        if !origin.is_null() {
+            drop(Box::from_raw(origin));
+        }
+        let kind = ffi::Py_TYPE(raw.cast());
+        let py = Python::assume_attached();
+        let kept = FREE[usize::from(is_timer)].with(py, |free| {
+            let room = free.count < FREE_MAX;
+            if room {
+                (*raw).callback = std::mem::replace(&mut free.first, raw).cast();
+                free.count += 1;
+            }
+            room
+        });
+        if !kept {
+            ffi::PyObject_GC_Del(raw.cast());
+        }
+        ffi::Py_DECREF(kind.cast());
+    }
+}

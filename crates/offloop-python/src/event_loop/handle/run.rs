@@ -1,0 +1,171 @@
+//! The run of a handle: its callback is called, in its context.
+//!
+//! Errors:     `SystemExit` and `KeyboardInterrupt` come out; everything else that a callback
+//!             raises goes to the loop's exception handler.
+//! Source:     asyncio/events.py (`Handle._run`).
+
+use std::ptr::null_mut;
+use std::sync::atomic::Ordering;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::super::ground::errors::ends_run;
+use super::context::{ALONE, Entered, hold_the_same};
+use super::raw::{INLINE, RawHandle};
+use super::reference::Handle;
+use super::sharing::SharedRun;
+use crate::names::function;
+
+/// Runs a handle that is not spent.
+#[inline]
+pub(crate) fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered) -> PyResult<()> {
+    if handle.is_spent() {
+        return Ok(());
+    }
+    if let Err(error) = entered.switch_to(py, handle) {
+        return report(handle.to_object(py).bind(py), error);
+    }
+    let result = handle.call(py);
+    if result.is_null() {
+        let error = PyErr::fetch(py);
+        entered.leave_to(py, handle)?;
+        return report(handle.to_object(py).bind(py), error);
+    }
+    // SAFETY: a new reference that nobody wants.
+    unsafe { ffi::Py_DECREF(result) };
+    Ok(())
+}
+
+/// Runs a handle outside any round, as its `_run` method.
+pub(crate) fn run_alone(py: Python<'_>, handle: &Handle) -> PyResult<()> {
+    let mut entered = Entered::default();
+    let result = run_handle(py, handle, &mut entered);
+    let left = entered.leave(py);
+    result.and(left)
+}
+
+/// A callback raised: the loop's exception handler hears of it.
+pub(crate) fn report(handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = handle.py();
+    if ends_run(py, &error) {
+        return Err(error);
+    }
+    function(py, "offloop._loop.handles", "report")?.call1((handle, error.into_value(py)))?;
+    Ok(())
+}
+
+impl Entered {
+    /// Enters the context of a handle that is to run, or one that holds the same.
+    #[inline]
+    pub(crate) fn switch_to(&mut self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+        let Some(context) = handle.unseen_context() else {
+            return self.switch(py, handle.own_context(py)?);
+        };
+        // SAFETY: attached; both are alive: the handle's, and ours.
+        unsafe {
+            if self.is_copied
+                && ffi::Py_REFCNT(self.context) == ALONE.load(Ordering::Relaxed)
+                && hold_the_same(self.context, context)
+            {
+                return Ok(());
+            }
+            let context = if ffi::Py_REFCNT(context) == 1 {
+                ffi::Py_NewRef(context)
+            } else {
+                // Others that wait share it, so it must stay as it is.
+                ffi::PyContext_Copy(context)
+            };
+            if context.is_null() {
+                return Err(PyErr::fetch(py));
+            }
+            self.exchange(py, context, true)
+        }
+    }
+
+    /// Leaves the context in which a handle was called, and lets the handle have it, so that others
+    /// find there what the callback has set.
+    pub(crate) fn leave_to(&mut self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+        if self.is_copied {
+            // SAFETY: attached; entered, so alive.
+            unsafe { handle.adopt_context(self.context) };
+        }
+        self.leave(py)
+    }
+}
+
+impl Handle {
+    /// Calls the callback, in whatever context is entered. Null is an error that is set.
+    #[inline]
+    pub(crate) fn call(&self, py: Python<'_>) -> *mut ffi::PyObject {
+        let raw = self.0.as_ptr();
+        // SAFETY: attached. If nobody else has the handle, nobody can cancel it during the call
+        // and so drop what it holds; otherwise callback and arguments get references of their
+        // own. PY_VECTORCALL_ARGUMENTS_OFFSET lets the callee change the place before the first
+        // argument meanwhile: that of the callback, at which nobody can look, or of `held`.
+        unsafe {
+            if self.is_sole() && (*raw).count as usize <= INLINE {
+                return vectorcall((*raw).callback, &raw mut (*raw).args, (*raw).count);
+            }
+            let mut held = Held::of(raw);
+            let _run = SharedRun::begin(py, raw);
+            if held.count as usize <= INLINE {
+                vectorcall(held.callback, &raw mut held.args, held.count)
+            } else {
+                ffi::PyObject_Call(held.callback, held.args[0], null_mut())
+            }
+        }
+    }
+}
+
+unsafe fn vectorcall(
+    callback: *mut ffi::PyObject,
+    args: *mut [*mut ffi::PyObject; INLINE],
+    count: u32,
+) -> *mut ffi::PyObject {
+    let flags = count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    // SAFETY: the caller keeps callback and arguments alive, and has a field before the arguments.
+    unsafe { ffi::PyObject_Vectorcall(callback, args.cast_const().cast(), flags, null_mut()) }
+}
+
+/// Callback and arguments of a handle that may be cancelled during its call.
+#[repr(C)]
+struct Held {
+    callback: *mut ffi::PyObject,
+    /// What the callee sees before the arguments.
+    scratch: *mut ffi::PyObject,
+    args: [*mut ffi::PyObject; INLINE],
+    count: u32,
+}
+
+impl Held {
+    unsafe fn of(raw: *mut RawHandle) -> Self {
+        // SAFETY: alive, attached; the callback is not null in a handle that is to run, and unused
+        // arguments are.
+        unsafe {
+            let (callback, args) = ((*raw).callback, (*raw).args);
+            ffi::Py_INCREF(callback);
+            for argument in args {
+                ffi::Py_XINCREF(argument);
+            }
+            Self {
+                callback,
+                scratch: null_mut(),
+                args,
+                count: (*raw).count,
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: attached; owned references, or null.
+        unsafe {
+            for argument in self.args {
+                ffi::Py_XDECREF(argument);
+            }
+            ffi::Py_DECREF(self.callback);
+        }
+    }
+}

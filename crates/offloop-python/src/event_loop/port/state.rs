@@ -1,0 +1,171 @@
+//! What more than one floor uses of a loop, and the class that has it.
+//!
+//! Invariants: 1. The state is looked at only between calls into Python (`cell.rs`).
+//!             2. Handles leave the state before they are dropped, since that may run any code.
+//! Threads:    any attached one.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use offloop_sys::event::Event;
+use offloop_sys::readiness::Readiness;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::super::ground::cell::GilCell;
+use super::super::ground::errors::os_error;
+use super::super::handle::class::{Owner, make_types};
+use super::chunk::Chunk;
+use super::meter::Meter;
+use super::read_memory::ReadMemory;
+use super::registry::Registry;
+use super::schedule::Schedule;
+use super::table::Watches;
+
+/// What more than one floor uses of a loop.
+pub(crate) struct State {
+    pub(crate) kernel: Option<Arc<Kernel>>,
+    pub(crate) schedule: Schedule,
+    pub(crate) watches: Watches,
+    pub(crate) meter: Meter,
+    /// A thread waits for readiness, and nobody has woken it yet.
+    pub(crate) asleep: bool,
+    /// Rounds are run now, each of which has an end.
+    pub(crate) running: bool,
+    /// What streams write is sent at the end of the round.
+    pub(crate) gather_writes: bool,
+    /// The number of forks before the streams' queues were last known to be ours.
+    pub(crate) forks: u32,
+    pub(crate) closed: bool,
+    pub(crate) stopping: bool,
+    pub(crate) debug: bool,
+    /// What futures and tasks are made with: `{"loop": self}`. Made when it is first needed.
+    pub(super) keywords: Option<Py<PyDict>>,
+    /// Streams that have something to send at the end of the round.
+    pub(crate) unsent: Vec<Py<PyAny>>,
+    /// Empty queues for streams that begin to write.
+    pub(crate) spare_queues: Vec<VecDeque<Chunk>>,
+    /// Taken out by whoever reads.
+    read_memory: Option<Box<ReadMemory>>,
+}
+
+/// What the loop waits with; gone once it is closed.
+pub(crate) struct Kernel {
+    pub(crate) readiness: Readiness,
+    pub(crate) waker: Event,
+}
+
+/// The part of a loop that the floors below the rounds may use.
+#[pyclass(subclass, frozen, module = "_offloop_worker._offloop")]
+pub(crate) struct LoopPort {
+    pub(crate) state: GilCell<State>,
+    pub(crate) streams: GilCell<Registry>,
+}
+
+impl LoopPort {
+    pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
+        make_types::<Self>(py)?;
+        let readiness = Readiness::new().map_err(os_error)?;
+        let waker = Event::new().map_err(os_error)?;
+        let fd = waker.as_fd().as_raw_fd();
+        readiness.watch_waker(fd).map_err(os_error)?;
+        // A child that the program forks must not send what its parent sends.
+        offloop_sys::fork::watch();
+        Ok(Self {
+            state: GilCell::new(State {
+                kernel: Some(Arc::new(Kernel { readiness, waker })),
+                schedule: Schedule::default(),
+                watches: Watches::default(),
+                meter: Meter::default(),
+                asleep: false,
+                running: false,
+                gather_writes: false,
+                forks: offloop_sys::fork::generation(),
+                // Until the standard constructor says otherwise: there is nothing to close before.
+                closed: true,
+                stopping: false,
+                debug: false,
+                keywords: None,
+                unsent: Vec::new(),
+                spare_queues: Vec::new(),
+                read_memory: None,
+            }),
+            streams: GilCell::new(Registry::default()),
+        })
+    }
+
+    pub(crate) fn is_closed(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.closed)
+    }
+
+    pub(crate) fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_closed(py) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    /// Lends the memory for reading, of which there is one unless reading nests.
+    pub(crate) fn with_read_memory<R>(
+        &self,
+        py: Python<'_>,
+        read: impl FnOnce(&mut ReadMemory) -> R,
+    ) -> R {
+        let memory = self.state.with(py, |state| state.read_memory.take());
+        let mut memory = memory.unwrap_or_else(|| Box::new(ReadMemory::new()));
+        let result = read(&mut memory);
+        let other = self
+            .state
+            .with(py, |state| state.read_memory.replace(memory));
+        drop(other);
+        result
+    }
+
+    /// Wakes the loop's thread, from any thread.
+    pub(crate) fn wake(&self, py: Python<'_>) -> PyResult<()> {
+        let kernel = self.state.with(py, |state| {
+            // Whoever waits in our place looks at nothing but what the selector finds.
+            if !std::mem::take(&mut state.asleep) && !state.schedule.is_lent() {
+                return None;
+            }
+            state.meter.wakeups += 1;
+            state.kernel.clone()
+        });
+        if let Some(kernel) = kernel {
+            // Detached: the loop's thread wants the interpreter's lock as soon as it is awake, and
+            // would fall asleep again for as long as we had it.
+            py.detach(|| kernel.waker.signal()).map_err(os_error)?;
+        }
+        Ok(())
+    }
+
+    /// Drops every handle, and what the loop waits with.
+    pub(crate) fn drop_schedule(&self, py: Python<'_>) {
+        let held = self.state.with(py, |state| {
+            (
+                state.kernel.take(),
+                state.schedule.take_all(),
+                std::mem::take(&mut state.watches),
+                std::mem::take(&mut state.unsent),
+                std::mem::take(&mut state.spare_queues),
+                state.read_memory.take(),
+                state.keywords.take(),
+            )
+        });
+        drop(held);
+    }
+}
+
+impl Owner for LoopPort {
+    #[inline]
+    fn count_cancelled(event_loop: &Bound<'_, Self>, was_scheduled: bool) -> bool {
+        event_loop.get().state.with(event_loop.py(), |state| {
+            if was_scheduled {
+                state.schedule.count_cancelled();
+            }
+            state.debug
+        })
+    }
+}

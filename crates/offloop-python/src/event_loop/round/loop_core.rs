@@ -1,0 +1,51 @@
+//! What rounds know of a loop, and the class that has it.
+
+use offloop_sys::readiness::Found;
+use offloop_sys::running::Running;
+use pyo3::prelude::*;
+
+use super::super::ground::cell::GilCell;
+use super::super::port::LoopPort;
+use super::super::streams::stream::Stream;
+use super::found::Overrides;
+use super::lent::Lent;
+use super::running::Armed;
+
+/// What only rounds use of a loop.
+pub(super) struct State {
+    /// Taken out while a thread waits with it.
+    pub(super) found: Option<Found>,
+    pub(super) overrides: Overrides,
+    /// What was to be run, while the program has it.
+    pub(super) lent: Option<Lent>,
+    pub(super) slow_callback_s: f64,
+    pub(super) task_factory: Option<Py<PyAny>>,
+    /// Callbacks are marked while they run.
+    pub(super) armed: Option<Armed>,
+}
+
+/// The native half of `offloop.EventLoop`.
+#[pyclass(extends = LoopPort, subclass, frozen, module = "_offloop_worker._offloop")]
+pub(crate) struct LoopCore {
+    pub(super) state: GilCell<State>,
+    pub(super) running: Running,
+}
+
+/// Every stream that is not over.
+pub(super) fn all_streams<'py>(
+    event_loop: &Bound<'py, LoopCore>,
+) -> PyResult<Vec<Bound<'py, Stream>>> {
+    let (py, port) = (event_loop.py(), event_loop.as_super().get());
+    let streams = port.streams.with(py, |streams| streams.all(py));
+    let streams = streams.into_iter();
+    Ok(streams.map(Bound::cast_into).collect::<Result<_, _>>()?)
+}
+
+impl LoopCore {
+    /// The containers, if they are lent.
+    pub(super) fn lent(&self, py: Python<'_>) -> Option<Lent> {
+        self.state.with(py, |state| {
+            state.lent.as_ref().map(|lent| lent.clone_ref(py))
+        })
+    }
+}

@@ -1,0 +1,226 @@
+//! The loop and its rounds, on top of all floors.
+//!
+//! `LoopCore` is the base class of `offloop.EventLoop`, whose other base is the standard library's
+//! own loop. Its own base is `LoopPort`, which is what the floors below know of a loop.
+//!
+//! Shape:      `loop_core.rs` what it knows · `turn.rs` a run and its rounds · `entry.rs` what is
+//!             run · `poll.rs` what is ready, asked from the kernel · `clock.rs` the loop's time ·
+//!             `running.rs` which callback runs now · `calls.rs`, `tasks.rs` methods called too
+//!             often for anything but C's calling convention · `lending.rs`, `lent.rs` what
+//!             programs take hold of · `overrides.rs`, `found.rs` what they replace · `whose.rs`
+//!             whether a round is ours · `statistics.rs` what is told of all that. The methods that
+//!             Python calls are here.
+//! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
+
+pub(crate) mod calls;
+mod clock;
+mod entry;
+mod found;
+mod lending;
+pub(crate) mod lent;
+mod loop_core;
+pub(crate) mod overrides;
+mod poll;
+mod running;
+mod statistics;
+mod tasks;
+mod turn;
+mod whose;
+
+use offloop_sys::readiness::Found;
+use offloop_sys::running::Running;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use super::ground::cell::GilCell;
+use super::port::LoopPort;
+use super::port::schedule::Entry;
+use super::streams::stream::Stream;
+use found::Overrides;
+use loop_core::{State, all_streams};
+
+pub(crate) use loop_core::LoopCore;
+
+#[pymethods]
+impl LoopCore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let core = Self {
+            state: GilCell::new(State {
+                found: Some(Found::default()),
+                overrides: Overrides::default(),
+                lent: None,
+                slow_callback_s: 0.1,
+                task_factory: None,
+                armed: None,
+            }),
+            running: Running::new(),
+        };
+        let port = PyClassInitializer::from(LoopPort::new(py)?);
+        Ok(port.add_subclass(core))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs while its thread is attached, and never inside `with`, which
+        // allocates nothing of Python's.
+        let py = unsafe { Python::assume_attached() };
+        self.state.with(py, |state| {
+            visit.call(&state.task_factory)?;
+            match &state.lent {
+                Some(lent) => lent.traverse(&visit),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let held = self
+            .state
+            .with(py, |state| (state.task_factory.take(), state.lent.take()));
+        drop(held);
+    }
+
+    /// Runs until `stop`, once the loop has been made the running one.
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        turn::run(slf)
+    }
+
+    /// One round: polls, and runs what is ready.
+    fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
+        turn::run_once(slf)
+    }
+
+    /// The loop itself has, or has no more, an attribute in the place of one of ours.
+    fn _set_replaced(&self, py: Python<'_>, name: &str, replaced: bool) {
+        overrides::replace(self, py, name, replaced);
+    }
+
+    /// Whether `_run` does what `_run_once` again and again would do.
+    fn _rounds_are_ours(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        whose::rounds_are_ours(slf)
+    }
+
+    /// What is ready, for `_selector`: descriptors, and masks as in `selectors`.
+    #[pyo3(signature = (timeout=None))]
+    fn _select(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Vec<(i32, u8)>> {
+        lending::select(slf, timeout)
+    }
+
+    /// Queues who waits for what the selector has found.
+    fn _process_events(slf: &Bound<'_, Self>, event_list: &Bound<'_, PyAny>) -> PyResult<()> {
+        lending::process_events(slf, event_list)
+    }
+
+    /// Begins or ends to mark each callback while it runs, for `_running_callback`.
+    #[pyo3(signature = (armed=true))]
+    fn _arm_watch(&self, py: Python<'_>, armed: bool) {
+        let armed = armed.then(running::Armed::now);
+        self.state.with(py, |state| state.armed = armed);
+    }
+
+    /// What runs now on an armed loop: its number, for how many seconds, and what is called.
+    fn _running_callback(&self, py: Python<'_>) -> Option<(u64, f64, Option<Py<PyAny>>)> {
+        let armed = self.state.with(py, |state| state.armed)?;
+        running::current(py, armed, &self.running)
+    }
+
+    fn _add_callback(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, port) = (slf.py(), slf.as_super().get());
+        let entry = Entry::Foreign(handle.clone().unbind());
+        if !entry.is_cancelled(py)? {
+            port.state.with(py, |state| state.schedule.push(entry));
+        }
+        Ok(())
+    }
+
+    /// The transport of the stream that has a descriptor, unless it is over.
+    fn _stream_at<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+    ) -> Option<Bound<'py, PyAny>> {
+        let (py, port) = (slf.py(), slf.as_super().get());
+        let fd = fd.extract::<usize>().ok()?;
+        let stream = port.streams.with(py, |streams| streams.at(py, fd))?;
+        stream.cast::<Stream>().ok()?.get().listed_transport(py)
+    }
+
+    /// The transports of all streams that are not over.
+    fn _streams<'py>(slf: &Bound<'py, Self>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let (py, streams) = (slf.py(), all_streams(slf)?);
+        let transports = streams.iter().map(|stream| stream.get().transport(py));
+        Ok(transports.flatten().collect())
+    }
+
+    #[getter(_task_factory)]
+    fn task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| {
+            state
+                .task_factory
+                .as_ref()
+                .map(|factory| factory.clone_ref(py))
+        })
+    }
+
+    #[setter(_task_factory)]
+    fn set_task_factory_slot(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
+        let old = self.state.with(py, |state| {
+            std::mem::replace(&mut state.task_factory, factory)
+        });
+        drop(old);
+    }
+
+    #[getter(slow_callback_duration)]
+    fn slow_callback_duration(&self, py: Python<'_>) -> f64 {
+        self.state.with(py, |state| state.slow_callback_s)
+    }
+
+    #[setter(slow_callback_duration)]
+    fn set_slow_callback_duration(&self, py: Python<'_>, seconds: f64) {
+        self.state.with(py, |state| state.slow_callback_s = seconds);
+    }
+
+    /// What `statistics` tells, in groups.
+    fn _statistics(slf: &Bound<'_, Self>) -> statistics::Fields {
+        statistics::fields(slf)
+    }
+
+    /// The handles that are ready, in their order: a deque that may be changed.
+    #[getter(_ready)]
+    fn ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        lending::ready(slf)
+    }
+
+    /// Assigned by the standard library's constructor; ours is here already.
+    #[setter(_ready)]
+    fn set_ready(&self, _ready: &Bound<'_, PyAny>) {}
+
+    /// The timers that wait, cancelled ones included: a heap that may be changed.
+    #[getter(_scheduled)]
+    fn scheduled<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        lending::timers(slf)
+    }
+
+    /// The standard loop's rounds do this when most timers are cancelled.
+    #[setter(_scheduled)]
+    fn set_scheduled(slf: &Bound<'_, Self>, scheduled: &Bound<'_, PyAny>) -> PyResult<()> {
+        lending::set_timers(slf, scheduled)
+    }
+
+    /// Drops every handle, and what the loop waits with: it is being closed.
+    fn _clear_schedule(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, port) = (slf.py(), slf.as_super().get());
+        let lent = slf.get().state.with(py, |state| state.lent.take());
+        port.drop_schedule(py);
+        lent.map_or(Ok(()), |lent| lent.clear(py))?;
+        let streams = all_streams(slf)?;
+        streams
+            .iter()
+            .try_for_each(|stream| stream.get().loosen(py))
+    }
+}

@@ -1,0 +1,178 @@
+//! Polling: what is ready is asked from the kernel, and queued with the timers that are due.
+//!
+//! Units:      seconds of the loop's clock for timers, ticks for polls.
+//! Source:     asyncio/base_events.py (`_run_once`).
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
+
+use offloop_core::event_loop::PollPace;
+use offloop_sys::clock::ticks;
+use offloop_sys::readiness::{Found, Interest};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::super::ground::errors::os_error;
+use super::super::handle::memory::trim;
+use super::super::port::{Kernel, LoopPort, State, table};
+use super::clock::{clock, clock_as, wait_of};
+use super::loop_core::LoopCore;
+use super::overrides;
+
+/// Timers due this soon are due: the resolution of the clock, as in the standard loop.
+const RESOLUTION_S: f64 = 1e-9;
+
+/// Polls if that is `due`, or there is nothing to do but to wait; queues the timers that are due.
+pub(super) fn poll_and_release(
+    event_loop: &Bound<'_, LoopCore>,
+    now: u64,
+    due: bool,
+    pace: &mut PollPace,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let port = event_loop.as_super().get();
+    let mut dropped = Vec::new();
+    let (busy, next) = port.state.with(py, |state| {
+        let busy = state.stopping || state.schedule.ready_len() > 0;
+        (busy, state.schedule.next_timer(&mut dropped))
+    });
+    drop(dropped);
+    if !busy {
+        let limit = next.map(|when| until(event_loop, when)).transpose()?;
+        let (found, answered) = poll(event_loop, limit, now, false)?;
+        pace.waited(answered, found);
+    } else if due {
+        let (found, answered) = poll(event_loop, Some(Duration::ZERO), now, true)?;
+        pace.looked(now, answered, found);
+    }
+    if next.is_some() || port.state.with(py, |state| state.schedule.has_timers()) {
+        let found = overrides::found(event_loop)?;
+        let own_clock = overrides::clock_is_ours(py, found)?;
+        let end = clock_as(event_loop, found)? + RESOLUTION_S;
+        port.state.with(py, |state| {
+            let State {
+                schedule, meter, ..
+            } = state;
+            meter.release_due(schedule, end, own_clock);
+        });
+    }
+    Ok(())
+}
+
+/// How long until `when`, by the loop's clock.
+fn until(event_loop: &Bound<'_, LoopCore>, when: f64) -> PyResult<Duration> {
+    Ok(wait_of(when - clock(event_loop)?))
+}
+
+/// Takes what is ready from the kernel, and queues who waits for it. Returns whether there was
+/// anything, and when the kernel answered. Unless the loop is busy, others get the interpreter
+/// meanwhile, also if the time of the next timer has come: its clock may stand still.
+fn poll(
+    event_loop: &Bound<'_, LoopCore>,
+    limit: Option<Duration>,
+    now: u64,
+    busy: bool,
+) -> PyResult<(bool, u64)> {
+    let mut any = false;
+    let answered = wait(event_loop, limit, now, busy, &mut |kernel, found| {
+        any = !found.is_empty();
+        queue_found(event_loop.py(), event_loop.as_super().get(), kernel, found)
+    })?;
+    Ok((any, answered))
+}
+
+/// As `poll`; `take` is shown what is ready.
+pub(crate) fn wait(
+    event_loop: &Bound<'_, LoopCore>,
+    limit: Option<Duration>,
+    now: u64,
+    busy: bool,
+    take: &mut dyn FnMut(&Kernel, &Found) -> std::io::Result<()>,
+) -> PyResult<u64> {
+    let py = event_loop.py();
+    let (core, port) = (event_loop.get(), event_loop.as_super().get());
+    if !busy {
+        trim(py);
+        // A signal that comes later than this ends the wait.
+        py.check_signals()?;
+    }
+    let found = core.state.with(py, |state| state.found.take());
+    let mut found = found.unwrap_or_default();
+    let (kernel, limit) = port.state.with(py, |state| {
+        // What has run since the loop was seen to be idle may have found no reason to wake it.
+        let idle = state.schedule.ready_len() == 0 && !state.stopping;
+        let limit = if idle { limit } else { Some(Duration::ZERO) };
+        state.asleep = limit != Some(Duration::ZERO);
+        state.meter.poll(now, state.asleep);
+        // All that is ready belongs to one round. One more wakes the loop.
+        found.make_room(state.watches.len() + 1);
+        (state.kernel.clone(), limit)
+    });
+    let Some(kernel) = kernel else {
+        return Err(PyRuntimeError::new_err("Event loop is closed"));
+    };
+    let readiness = &kernel.readiness;
+    let mut wait = || (readiness.wait(&mut found, limit), ticks());
+    // The clock is read before the interpreter's lock is waited for: that is lag.
+    let (result, answered) = if busy { wait() } else { py.detach(wait) };
+    let outcome = match result {
+        Ok(()) => take(&kernel, &found),
+        // A signal: its Python handler runs now, and may raise.
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(error),
+    };
+    let outcome = outcome.map_err(os_error);
+    port.state.with(py, |state| {
+        state.asleep = false;
+        state.meter.polled(if busy { now } else { answered });
+    });
+    core.state.with(py, |state| state.found = Some(found));
+    outcome?;
+    py.check_signals()?;
+    Ok(answered)
+}
+
+fn queue_found(
+    py: Python<'_>,
+    port: &LoopPort,
+    kernel: &Kernel,
+    found: &Found,
+) -> std::io::Result<()> {
+    let mut all_known = true;
+    let waker = kernel.waker.as_fd().as_raw_fd();
+    for (fd, ready) in (0..found.len()).filter_map(|index| found.get(index)) {
+        if fd != waker {
+            all_known &= queue_ready(py, port, kernel, fd, ready);
+        }
+    }
+    if all_known {
+        Ok(())
+    } else {
+        renew(py, port, kernel)
+    }
+}
+
+/// Has the kernel forget the descriptors that nobody watches any more.
+pub(crate) fn renew(py: Python<'_>, port: &LoopPort, kernel: &Kernel) -> std::io::Result<()> {
+    let readiness = &kernel.readiness;
+    port.state
+        .with(py, |state| table::renew(&mut state.watches, readiness))?;
+    readiness.watch_waker(kernel.waker.as_fd().as_raw_fd())
+}
+
+/// Queues who waits for what one descriptor is ready for; false when nobody knows it.
+pub(crate) fn queue_ready(
+    py: Python<'_>,
+    port: &LoopPort,
+    kernel: &Kernel,
+    fd: RawFd,
+    ready: Interest,
+) -> bool {
+    let readiness = &kernel.readiness;
+    port.state.with(py, |state| {
+        let State {
+            schedule, watches, ..
+        } = state;
+        table::queue_ready(py, (watches, schedule), readiness, fd, ready)
+    })
+}

@@ -1,0 +1,235 @@
+//! Reading of streams: from the kernel to the protocol with as few copies as it allows.
+//!
+//! Where what is read lies is decided by the memory that a loop reads into (`port/read_memory.rs`).
+//!
+//! A stream is read once in each round, also when it has brought as much as it could: what the
+//! protocol has scheduled comes before what it gets next. A program may empty its only buffer
+//! there, or pause.
+//!
+//! Units:      bytes.
+//! Errors:     what the protocol or the system raises closes the connection, as in the standard
+//!             transport, whose methods report it.
+//! Source:     asyncio/selector_events.py; research on loops, section D7.
+
+use std::io::ErrorKind;
+use std::ptr::null_mut;
+
+use offloop_sys::stream::{receive, receive_into, waiting};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::{ffi, intern};
+
+use super::super::ground::errors::os_error;
+use super::super::ground::view::View;
+use super::super::handle::context::Entered;
+use super::super::port::read_memory::{LARGE, READ_BYTES, ReadMemory};
+use super::feeding::Feed;
+use super::receiver::Receiver;
+use super::stream::Stream;
+
+/// How much the protocol got, if anything.
+type Got = PyResult<Option<usize>>;
+
+/// The loop says that a stream is readable. Records of TLS are for `read_records`.
+pub(crate) fn read_ready(
+    slf: &Bound<'_, Stream>,
+    entered: &mut Entered,
+    memory: &mut ReadMemory,
+    read_records: impl FnOnce(&Stream, &Bound<'_, PyAny>, &mut ReadMemory) -> Got,
+) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get();
+    let context = stream.state.with(py, |state| {
+        state.context.as_ref().map_or(null_mut(), Py::as_ptr)
+    });
+    if context.is_null() {
+        return Ok(());
+    }
+    entered.switch(py, context)?;
+    let result = read_once(stream, py, memory, read_records);
+    stream.report(py, "_read_ready", result)
+}
+
+fn read_once(
+    stream: &Stream,
+    py: Python<'_>,
+    memory: &mut ReadMemory,
+    read_records: impl FnOnce(&Stream, &Bound<'_, PyAny>, &mut ReadMemory) -> Got,
+) -> PyResult<()> {
+    let (stop, receiver, sizes) = stream.state.with(py, |state| {
+        let stop = state.lost > 0 || state.paused || state.closing;
+        let sizes = Sizes {
+            last: state.last_read,
+            max: state.uncommon.limits().read_max,
+        };
+        (stop, state.receiver.clone_ref(py), sizes)
+    });
+    if stop {
+        return Ok(());
+    }
+    let got = match receiver {
+        Receiver::Data(protocol) => read_data(stream, protocol.bind(py), memory, sizes)?,
+        Receiver::Reader(protocol) => read_feeding(stream, protocol.bind(py), memory, sizes)?,
+        Receiver::Buffered(protocol) => read_buffered(stream, protocol.bind(py))?,
+        Receiver::Tls(tls) => read_records(stream, tls.bind(py), memory)?,
+        Receiver::None => None,
+    };
+    if let Some(count) = got {
+        stream.state.with(py, |state| state.last_read = count);
+    }
+    Ok(())
+}
+
+/// What a stream's last read brought, and what its next one may bring at most.
+#[derive(Clone, Copy)]
+struct Sizes {
+    last: usize,
+    max: usize,
+}
+
+/// Sorts out what the system answered: a count above zero is for the protocol.
+pub(crate) fn received(
+    py: Python<'_>,
+    stream: &Stream,
+    answer: std::io::Result<usize>,
+) -> PyResult<Option<usize>> {
+    match answer {
+        Ok(0) => stream.call_transport(py, "_read_ready__on_eof")?,
+        Ok(count) => {
+            stream.count(py, |meter| meter.bytes_received += count as u64);
+            return Ok(Some(count));
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        Err(error) => {
+            let message = "Fatal read error on socket transport";
+            stream.fail(py, os_error(error), message)?;
+        }
+    }
+    Ok(None)
+}
+
+fn data_failed(py: Python<'_>, stream: &Stream, error: PyErr) -> PyResult<Option<usize>> {
+    let message = "Fatal error: protocol.data_received() call failed.";
+    stream.fail(py, error, message)?;
+    Ok(None)
+}
+
+/// Reads for `data_received`; how much the protocol got, as from all of these.
+fn read_data(
+    stream: &Stream,
+    protocol: &Bound<'_, PyAny>,
+    memory: &mut ReadMemory,
+    sizes: Sizes,
+) -> PyResult<Option<usize>> {
+    let py = protocol.py();
+    let (answer, data) = match memory.receive(py, stream.fd(py), sizes.max, sizes.last)? {
+        Ok(data) => (Ok(data.as_bytes().len()), Some(data)),
+        Err(error) => (Err(error), None),
+    };
+    let Some(count) = received(py, stream, answer)? else {
+        return Ok(None);
+    };
+    match protocol.call_method1(intern!(py, "data_received"), (data,)) {
+        Ok(_) => Ok(Some(count)),
+        Err(error) => data_failed(py, stream, error),
+    }
+}
+
+/// Reads for a stream reader of the standard library's; much straight into its buffer.
+fn read_feeding(
+    stream: &Stream,
+    protocol: &Bound<'_, PyAny>,
+    memory: &mut ReadMemory,
+    sizes: Sizes,
+) -> PyResult<Option<usize>> {
+    let py = protocol.py();
+    let Some(feed) = Feed::begin(protocol) else {
+        return read_data(stream, protocol, memory, sizes);
+    };
+    let fd = stream.fd(py);
+    let len = if sizes.last < LARGE {
+        0
+    } else {
+        waiting(fd).unwrap_or(0).min(sizes.max)
+    };
+    let (answer, in_place) = if len < LARGE {
+        let buffer = &mut memory.buffer()[..sizes.max.min(READ_BYTES)];
+        (receive(fd, buffer), false)
+    } else {
+        match feed.extend_with(len, |room| receive(fd, room)) {
+            Ok(answer) => (answer, true),
+            Err(error) => return data_failed(py, stream, error),
+        }
+    };
+    let Some(count) = received(py, stream, answer)? else {
+        return Ok(None);
+    };
+    let fed = if in_place {
+        feed.finish()
+    } else {
+        feed.extend(&memory.buffer()[..count])
+            .and_then(|()| feed.finish())
+    };
+    match fed {
+        Ok(()) => Ok(Some(count)),
+        Err(error) => data_failed(py, stream, error),
+    }
+}
+
+/// Reads for `buffer_updated`.
+fn read_buffered(stream: &Stream, protocol: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    let py = protocol.py();
+    let buffer = match buffer_of(protocol, -1) {
+        Ok(buffer) => buffer,
+        Err(error) => {
+            let message = "Fatal error: protocol.get_buffer() call failed.";
+            stream.fail(py, error, message)?;
+            return Ok(None);
+        }
+    };
+    let Some(view) = View::of(&buffer, ffi::PyBUF_WRITABLE) else {
+        return unwritable(stream, &buffer);
+    };
+    // SAFETY: the view is valid for writing its length until it is released below.
+    let answer = unsafe { receive_into(stream.fd(py), view.pointer(), view.len()) };
+    drop(view);
+    let Some(count) = received(py, stream, answer)? else {
+        return Ok(None);
+    };
+    if let Err(error) = protocol.call_method1(intern!(py, "buffer_updated"), (count,)) {
+        let message = "Fatal error: protocol.buffer_updated() call failed.";
+        stream.fail(py, error, message)?;
+        return Ok(None);
+    }
+    Ok(Some(count))
+}
+
+/// What `get_buffer` returns, asked with the standard transport's hint, which must have a size.
+pub(crate) fn buffer_of<'py>(
+    protocol: &Bound<'py, PyAny>,
+    hint: isize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let buffer = protocol.call_method1(intern!(protocol.py(), "get_buffer"), (hint,))?;
+    if buffer.len()? == 0 {
+        return Err(PyRuntimeError::new_err(
+            "get_buffer() returned an empty buffer",
+        ));
+    }
+    Ok(buffer)
+}
+
+/// The socket's own method says what is wrong with a buffer.
+fn unwritable(stream: &Stream, buffer: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    let py = buffer.py();
+    let Some(transport) = stream.transport(py) else {
+        return Ok(None);
+    };
+    let socket = transport.getattr(intern!(py, "_sock"))?;
+    match socket.call_method1(intern!(py, "recv_into"), (buffer,)) {
+        Ok(_) => Ok(None),
+        Err(error) => {
+            stream.fail(py, error, "Fatal read error on socket transport")?;
+            Ok(None)
+        }
+    }
+}

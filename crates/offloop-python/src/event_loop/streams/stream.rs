@@ -1,0 +1,495 @@
+//! The native half of a stream transport: what it knows.
+//!
+//! The transport itself is the standard library's, in Python; it does what happens once for each
+//! connection. What happens for each packet is in `reading.rs` and `writing.rs`, what a stream
+//! calls in `calling.rs`.
+//!
+//! Invariants: nothing is sent or received once `lost` is set.
+//! Threads:    the loop's.
+//! Source:     asyncio/selector_events.py.
+
+use std::collections::VecDeque;
+
+use offloop_core::event_loop::Side;
+use pyo3::exceptions::PyOverflowError;
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use super::super::ground::address::Address;
+use super::super::ground::cell::GilCell;
+use super::super::handle::context::copy_of_context;
+use super::super::port::LoopPort;
+use super::super::port::meter::Meter;
+use super::super::port::watch::{add_stream, remove_stream};
+use super::receiver::Receiver;
+use super::state::{Owner, StreamState};
+use super::uncommon::Uncommon;
+
+/// The native half of a stream transport.
+#[pyclass(frozen, module = "_offloop_worker._offloop")]
+pub(crate) struct Stream {
+    /// What the socket's descriptor was when the connection was made.
+    fd: i32,
+    /// The socket is one of the standard class, whose descriptor can be looked at.
+    is_standard: bool,
+    event_loop: Py<LoopPort>,
+    pub(crate) state: GilCell<StreamState>,
+}
+
+/// The beginning of the standard class's objects, in all versions of Python.
+#[repr(C)]
+struct RawSocket {
+    base: ffi::PyObject,
+    fd: i32,
+}
+
+/// A number of bytes that is not negative, of any kind: nothing is as large as the largest we have.
+fn limit(bytes: &Bound<'_, PyAny>) -> PyResult<usize> {
+    if let Ok(bytes) = bytes.extract::<usize>() {
+        return Ok(bytes);
+    }
+    match bytes.extract::<f64>() {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, which is what is wanted"
+        )]
+        Ok(bytes) => Ok(bytes.ceil() as usize),
+        Err(error) if error.is_instance_of::<PyOverflowError>(bytes.py()) => Ok(usize::MAX),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a socket has its descriptor where we look for it.
+fn is_standard(socket: &Bound<'_, PyAny>, fd: i32) -> PyResult<bool> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = socket.py();
+    let class = CLASS.get_or_try_init(py, || {
+        let class = py.import("_socket")?.getattr("socket")?;
+        Ok::<_, PyErr>(class.cast_into::<PyType>()?.unbind())
+    })?;
+    if !socket.is_instance(class.bind(py))? {
+        return Ok(false);
+    }
+    // SAFETY: attached; the class is alive, and `socket` is an object of it, of at least its size.
+    unsafe {
+        let size = (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize;
+        let fits = usize::try_from(size).is_ok_and(|size| size >= size_of::<RawSocket>());
+        Ok(fits && (*socket.as_ptr().cast::<RawSocket>()).fd == fd)
+    }
+}
+
+#[pymethods]
+impl Stream {
+    #[new]
+    fn new(
+        event_loop: Py<LoopPort>,
+        socket: &Bound<'_, PyAny>,
+        transport: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let py = socket.py();
+        let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        let is_standard = is_standard(socket, fd)?;
+        let state = &event_loop.get().state;
+        let open = state.with(py, |state| state.meter.connection());
+        Ok(Self {
+            fd,
+            is_standard,
+            event_loop,
+            state: GilCell::new(StreamState {
+                transport: Some(Owner::Kept(transport)),
+                context: None,
+                context_given: false,
+                receiver: Receiver::None,
+                chunks: VecDeque::new(),
+                size: 0,
+                last_read: 0,
+                scheduled: false,
+                blocked: false,
+                protocol_paused: false,
+                closing: false,
+                paused: false,
+                eof: false,
+                lost: 0,
+                uncommon: Uncommon::default(),
+                hidden: true,
+                attached: false,
+                peername: Address::Other(py.None()),
+                sockname: None,
+                open: Some(open),
+                socket: Some(socket.clone().unbind()),
+            }),
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        // SAFETY: the collector runs attached, and never inside `with`.
+        let py = unsafe { Python::assume_attached() };
+        self.state.with(py, |state| {
+            state.uncommon.traverse(&visit)?;
+            let held = [&state.context, &state.socket];
+            held.into_iter().try_for_each(|object| visit.call(object))?;
+            if let Some(transport) = &state.transport {
+                transport.traverse(&visit)?;
+            }
+            state.receiver.traverse(&visit)
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.detach(py);
+    }
+
+    /// Keeps the names of both ends, whatever becomes of the connection.
+    fn keep_names(&self, peername: &Bound<'_, PyAny>, sockname: Py<PyAny>) {
+        let py = peername.py();
+        let peername = Address::of(peername);
+        let old = self.state.with(py, |state| {
+            (
+                std::mem::replace(&mut state.peername, peername),
+                state.sockname.replace(sockname),
+            )
+        });
+        drop(old);
+    }
+
+    #[getter]
+    fn peername(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let peername = self.state.with(py, |state| state.peername.clone_ref(py));
+        peername.into_object(py)
+    }
+
+    #[getter]
+    fn sockname(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let name = |state: &mut StreamState| Some(state.sockname.as_ref()?.clone_ref(py));
+        self.state.with(py, name)
+    }
+
+    /// Whether its transport is found by the descriptor.
+    #[getter]
+    fn listed(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| !state.hidden)
+    }
+
+    #[setter]
+    fn set_listed(&self, py: Python<'_>, listed: bool) {
+        self.state.with(py, |state| state.hidden = !listed);
+    }
+
+    /// Whether a server counts it.
+    #[getter]
+    fn attached(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.attached)
+    }
+
+    #[setter]
+    fn set_attached(&self, py: Python<'_>, attached: bool) {
+        self.state.with(py, |state| state.attached = attached);
+    }
+
+    /// Lets the loop know it.
+    fn enter_registry(slf: &Bound<'_, Self>) {
+        let (py, stream) = (slf.py(), slf.get());
+        if let Ok(fd) = usize::try_from(stream.fd) {
+            let streams = &stream.event_loop.get().streams;
+            let address = stream.address();
+            streams.with(py, |streams| streams.enter(fd, address, slf.as_any()));
+        }
+    }
+
+    /// Lets go of transport and protocol: the connection is over.
+    fn detach(&self, py: Python<'_>) {
+        self.leave_registry(py);
+        let held = self.state.with(py, |state| {
+            state.size = 0;
+            state.open = None;
+            (
+                state.transport.take(),
+                state.socket.take(),
+                state.context.take(),
+                state.uncommon.set_writing_context(None),
+                state.uncommon.set_empty_waiter(None),
+                std::mem::replace(&mut state.receiver, Receiver::None),
+                std::mem::take(&mut state.chunks),
+            )
+        });
+        drop(held);
+    }
+
+    /// Calls the methods of `protocol` from now on.
+    fn set_protocol(&self, protocol: &Bound<'_, PyAny>, buffered: bool) -> PyResult<()> {
+        let receiver = Receiver::of_stream(protocol, buffered)?;
+        let old = self.state.with(protocol.py(), |state| {
+            std::mem::replace(&mut state.receiver, receiver)
+        });
+        drop(old);
+        Ok(())
+    }
+
+    /// The context that the transport was given, from Python 3.15 on.
+    #[getter(context)]
+    fn given_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let given = |state: &mut StreamState| {
+            let given = state.context.as_ref().filter(|_| state.context_given);
+            given.map(|context| context.clone_ref(py))
+        };
+        self.state.with(py, given)
+    }
+
+    #[setter(context)]
+    fn set_given_context(&self, py: Python<'_>, context: Option<Py<PyAny>>) {
+        let old = self.state.with(py, |state| {
+            state.context_given = context.is_some();
+            std::mem::replace(&mut state.context, context)
+        });
+        drop(old);
+    }
+
+    /// Begins to read, in the context that was given, or else in a copy of the current one, as a
+    /// callback would.
+    fn start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, state) = (slf.py(), &slf.get().state);
+        if !state.with(py, |state| state.context_given) {
+            let copy = copy_of_context(py)?;
+            let old = state.with(py, |state| state.context.replace(copy));
+            drop(old);
+        }
+        Self::watch(slf, Side::Reader)
+    }
+
+    /// Drops what was not sent.
+    pub(crate) fn clear(&self, py: Python<'_>) {
+        let dropped = self.state.with(py, |state| {
+            state.size = 0;
+            std::mem::take(&mut state.chunks)
+        });
+        drop(dropped);
+    }
+
+    /// Byte strings that wait to be sent.
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.chunks.len())
+    }
+
+    /// Bytes that wait to be sent.
+    pub(crate) fn size(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.size)
+    }
+
+    #[getter]
+    pub(crate) fn closing(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.closing)
+    }
+
+    #[setter]
+    fn set_closing(&self, py: Python<'_>, closing: bool) {
+        self.state.with(py, |state| state.closing = closing);
+    }
+
+    #[getter]
+    fn paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.paused)
+    }
+
+    #[setter]
+    fn set_paused(&self, py: Python<'_>, paused: bool) {
+        self.state.with(py, |state| state.paused = paused);
+    }
+
+    #[getter]
+    fn eof(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.eof)
+    }
+
+    #[setter]
+    fn set_eof(&self, py: Python<'_>, eof: bool) {
+        self.state.with(py, |state| state.eof = eof);
+    }
+
+    #[getter]
+    pub(crate) fn lost(&self, py: Python<'_>) -> u32 {
+        self.state.with(py, |state| state.lost)
+    }
+
+    #[setter]
+    fn set_lost(&self, py: Python<'_>, lost: u32) {
+        self.state.with(py, |state| state.lost = lost);
+    }
+
+    #[getter]
+    fn protocol_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.protocol_paused)
+    }
+
+    #[setter]
+    fn set_protocol_paused(&self, py: Python<'_>, paused: bool) {
+        self.state.with(py, |state| state.protocol_paused = paused);
+    }
+
+    #[getter]
+    fn read_max(&self, py: Python<'_>) -> usize {
+        self.state
+            .with(py, |state| state.uncommon.limits().read_max)
+    }
+
+    #[setter]
+    fn set_read_max(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
+        let limit = limit(bytes)?;
+        self.change_limits(bytes.py(), |limits| limits.read_max = limit);
+        Ok(())
+    }
+
+    #[getter]
+    fn high_water(&self, py: Python<'_>) -> usize {
+        self.state
+            .with(py, |state| state.uncommon.limits().high_water)
+    }
+
+    #[setter]
+    fn set_high_water(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
+        let limit = limit(bytes)?;
+        self.change_limits(bytes.py(), |limits| limits.high_water = limit);
+        Ok(())
+    }
+
+    #[getter]
+    fn low_water(&self, py: Python<'_>) -> usize {
+        self.state
+            .with(py, |state| state.uncommon.limits().low_water)
+    }
+
+    #[setter]
+    fn set_low_water(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
+        let limit = limit(bytes)?;
+        self.change_limits(bytes.py(), |limits| limits.low_water = limit);
+        Ok(())
+    }
+
+    #[getter]
+    pub(crate) fn empty_waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| {
+            let waiter = state.uncommon.empty_waiter();
+            waiter.map(|waiter| waiter.clone_ref(py))
+        })
+    }
+
+    #[setter]
+    fn set_empty_waiter(&self, py: Python<'_>, waiter: Option<Py<PyAny>>) {
+        let old = self
+            .state
+            .with(py, |state| state.uncommon.set_empty_waiter(waiter));
+        drop(old);
+    }
+
+    /// What the loop's log of slow callbacks asks a handle for.
+    #[getter(_callback)]
+    fn callback<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let method = self.state.with(py, |state| {
+            let method = state.receiver.method();
+            method.map(|(protocol, name)| (protocol.clone_ref(py), name))
+        });
+        match method {
+            Some((protocol, name)) => protocol.bind(py).getattr_opt(name),
+            None => Ok(None),
+        }
+    }
+
+    /// As `_callback`: nobody made a handle for it.
+    #[getter(_source_traceback)]
+    fn source_traceback(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    fn __str__(&self, py: Python<'_>) -> PyResult<String> {
+        match (self.callback(py)?, self.transport(py)) {
+            (Some(call), Some(transport)) => {
+                let (call, transport) = (call.repr()?, transport.repr()?);
+                Ok(format!("{call} for {transport}"))
+            }
+            _ => Ok(self.__repr__(py)),
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        self.state.with(py, |state| {
+            format!(
+                "<Stream fd={} unsent={} scheduled={} blocked={} paused={} closing={} lost={}>",
+                self.fd,
+                state.size,
+                state.scheduled,
+                state.blocked,
+                state.paused,
+                state.closing,
+                state.lost
+            )
+        })
+    }
+}
+
+impl Stream {
+    /// Has the loop forget it, if it has not already.
+    fn leave_registry(&self, py: Python<'_>) {
+        if let Ok(fd) = usize::try_from(self.fd) {
+            let streams = &self.event_loop.get().streams;
+            streams.with(py, |streams| streams.leave(fd, self.address()));
+        }
+    }
+
+    /// Where it lies, by which the loop knows it as it goes.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Has the loop watch the descriptor for one side.
+    pub(super) fn watch(slf: &Bound<'_, Self>, side: Side) -> PyResult<()> {
+        let stream = slf.get();
+        add_stream(stream.event_loop.get(), slf.as_any(), stream.fd, side)
+    }
+
+    /// Has the loop watch it no more.
+    pub(super) fn forget(&self, py: Python<'_>, side: Side) -> PyResult<()> {
+        remove_stream(self.event_loop.get(), py, self.fd, side)
+    }
+
+    /// The socket's descriptor; -1, which no call takes, once the socket is closed: the number may
+    /// mean another one by then.
+    pub(crate) fn fd(&self, py: Python<'_>) -> i32 {
+        self.state.with(py, |state| self.fd_of(state))
+    }
+
+    /// As `fd`.
+    #[inline]
+    pub(crate) fn fd_of(&self, state: &StreamState) -> i32 {
+        match &state.socket {
+            // SAFETY: attached, as whoever has the state is; `is_standard` has looked at it.
+            Some(socket) if self.is_standard => unsafe {
+                (*socket.as_ptr().cast::<RawSocket>()).fd
+            },
+            Some(_) => self.fd,
+            None => -1,
+        }
+    }
+
+    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, LoopPort> {
+        self.event_loop.bind(py)
+    }
+
+    /// Adds to what the loop counts.
+    pub(crate) fn count(&self, py: Python<'_>, add: impl FnOnce(&mut Meter)) {
+        let state = &self.event_loop.get().state;
+        state.with(py, |state| add(&mut state.meter));
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: Python objects end in attached threads.
+        let py = unsafe { Python::assume_attached() };
+        self.leave_registry(py);
+    }
+}

@@ -1,0 +1,99 @@
+//! What few streams have: kept apart, so that the many idle ones take less memory.
+//!
+//! Units:      bytes.
+//! Invariants: a stream for which everything is as usual has none of this.
+//! Source:     asyncio/transports.py (`_FlowControlMixin`) for the limits.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use super::super::port::read_memory::READ_BYTES;
+
+/// The limits of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// What one read brings at most, but for a protocol with a buffer of its own.
+    pub(crate) read_max: usize,
+    /// The protocol is to pause while more than this waits to be sent.
+    pub(crate) high_water: usize,
+    /// The protocol resumes once no more than this waits.
+    pub(crate) low_water: usize,
+}
+
+impl Limits {
+    const USUAL: Self = Self {
+        read_max: READ_BYTES,
+        high_water: 64 * 1024,
+        low_water: 16 * 1024,
+    };
+}
+
+struct Parts {
+    limits: Limits,
+    /// That of who wrote what waits for room, unless the transport was given one.
+    writing_context: Option<Py<PyAny>>,
+    /// `sendfile` waits for the queue to be empty.
+    empty_waiter: Option<Py<PyAny>>,
+}
+
+/// All of it, or nothing.
+#[derive(Default)]
+pub(crate) struct Uncommon(Option<Box<Parts>>);
+
+impl Uncommon {
+    #[inline]
+    pub(crate) fn limits(&self) -> Limits {
+        self.0.as_ref().map_or(Limits::USUAL, |parts| parts.limits)
+    }
+
+    pub(crate) fn change_limits(&mut self, change: impl FnOnce(&mut Limits)) {
+        let mut limits = self.limits();
+        change(&mut limits);
+        if limits != self.limits() {
+            self.parts().limits = limits;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn empty_waiter(&self) -> Option<&Py<PyAny>> {
+        self.0.as_ref()?.empty_waiter.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn writing_context(&self) -> Option<&Py<PyAny>> {
+        self.0.as_ref()?.writing_context.as_ref()
+    }
+
+    /// Sets the waiter, and returns the one before, to be dropped outside of the state.
+    #[must_use]
+    pub(crate) fn set_empty_waiter(&mut self, waiter: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        if waiter.is_none() && self.0.is_none() {
+            return None;
+        }
+        std::mem::replace(&mut self.parts().empty_waiter, waiter)
+    }
+
+    /// The same for the context.
+    #[must_use]
+    pub(crate) fn set_writing_context(&mut self, context: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        if context.is_none() && self.0.is_none() {
+            return None;
+        }
+        std::mem::replace(&mut self.parts().writing_context, context)
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.writing_context())?;
+        visit.call(self.empty_waiter())
+    }
+
+    fn parts(&mut self) -> &mut Parts {
+        self.0.get_or_insert_with(|| {
+            Box::new(Parts {
+                limits: Limits::USUAL,
+                writing_context: None,
+                empty_waiter: None,
+            })
+        })
+    }
+}
