@@ -6,7 +6,7 @@ folder of that name; where two entries fit, the longer one counts.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from sources import rust_code
 
 ROOTED = re.compile(r"\b(crate|self|super)(?=::)((?:::\w+)*)(::\{)?")
 """A path that begins at the crate, at the module itself or above it; perhaps with branches."""
+
+VISIBILITY = re.compile(r"\bpub\([^)]*\)")
+"""Who may see something, which is no import."""
 
 Floors = Sequence[Sequence[str]]
 
@@ -39,7 +42,10 @@ def imports(crate: Path) -> set[Import]:
     found = set()
     for name, path in files.items():
         text = "\n".join(line for _, line in rust_code(path, with_tests=False))
+        text = VISIBILITY.sub("pub", text)
         leads_to = {longest(named, files) for named in rooted_paths(text, name.split("/"))}
+        # A file names those of its own folder without more.
+        leads_to |= {f"{name}/{inner}" for inner in re.findall(r"\b(\w+)::", text)} & files.keys()
         found |= {Import(name, other) for other in leads_to if other not in (None, name)}
     return found
 
@@ -104,30 +110,54 @@ def circles(found: Iterable[Import]) -> list[list[str]]:
     return sorted(map(list, together), key=len, reverse=True)
 
 
-def floor_of(name: str, floors: Floors) -> int | None:
-    """The number of the floor that a file stands on, from 0 for the lowest."""
+@dataclass(frozen=True)
+class Place:
+    """Where a file stands: on which floor, from 0 for the lowest, and by which entry of it."""
+
+    floor: int
+    entry: str
+
+
+def place_of(name: str, floors: Floors) -> Place | None:
+    """The place of a file; none if it stands on no floor."""
     fitting = [
-        (len(entry), number)
+        Place(number, entry)
         for number, floor in enumerate(floors)
         for entry in floor
         if name == entry or name.startswith(f"{entry}/")
     ]
-    return max(fitting)[1] if fitting else None
+    return max(fitting, key=lambda place: len(place.entry), default=None)
 
 
 def upward(found: Iterable[Import], floors: Floors) -> list[str]:
     """The imports that run from one floor to a higher one."""
-    numbered = [(floor_of(one.file, floors), floor_of(one.names, floors), one) for one in found]
+    return between(found, floors, lambda own, other: own.floor < other.floor)
+
+
+def sideways(found: Iterable[Import], floors: Floors) -> list[str]:
+    """The imports from one entry of a floor to another one of the same floor."""
+    return between(
+        found,
+        floors,
+        lambda own, other: own.floor == other.floor and own.entry != other.entry,
+    )
+
+
+def between(
+    found: Iterable[Import], floors: Floors, is_meant: Callable[[Place, Place], bool]
+) -> list[str]:
+    """The imports between two places of the table of which something is so."""
+    placed = [(place_of(one.file, floors), place_of(one.names, floors), one) for one in found]
     return sorted(
         f"{one.file} -> {one.names}"
-        for lower, higher, one in numbered
-        if lower is not None and higher is not None and lower < higher
+        for own, other, one in placed
+        if own is not None and other is not None and is_meant(own, other)
     )
 
 
 def homeless(crate: Path, floors: Floors) -> list[str]:
     """The files of a crate that stand on no floor."""
-    return [name for name in modules(crate) if floor_of(name, floors) is None]
+    return [name for name in modules(crate) if place_of(name, floors) is None]
 
 
 def gone(crate: Path, floors: Floors) -> list[str]:

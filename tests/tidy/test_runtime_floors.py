@@ -1,7 +1,7 @@
 """The runtime stands in floors, and no import runs upward; the binding's files form no circle."""
 
 import pytest
-from imports import Import, circles, floor_of, gone, homeless, imports, upward
+from imports import Import, circles, gone, homeless, imports, place_of, upward
 from sources import ROOT
 
 pytestmark = pytest.mark.quick
@@ -92,9 +92,19 @@ def test_circles_and_upward_imports_are_found(crate):
 
 
 def test_files_and_entries_without_their_counterpart_are_found(crate):
-    assert floor_of("high/inner", [["low"], ["high"]]) == 1
+    assert place_of("high/inner", [["low"], ["high"]]).floor == 1
     assert homeless(crate, [["low"], ["high/inner"]]) == ["high/mod_of", "high"]
     assert gone(crate, [["low", "lower"], ["high/inner/deep", "high"]]) == [
         "lower",
         "high/inner/deep",
     ]
+
+
+def test_a_file_uses_those_of_its_own_folder_that_it_names(crate):
+    (crate / "high.rs").write_text("mod inner;\nfn act() {\n    inner::act();\n    low::act()\n}\n")
+    assert {one.names for one in imports(crate) if one.file == "high"} == {"high/inner"}
+
+
+def test_who_may_see_something_is_no_import(crate):
+    (crate / "low.rs").write_text("pub(in crate::high) fn act() {}\n")
+    assert not [one for one in imports(crate) if one.file == "low"]
