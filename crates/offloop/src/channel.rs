@@ -284,7 +284,7 @@ impl Channel {
     /// Asks the worker to exit.
     pub(crate) fn retire(&mut self) -> Result<(), PushError> {
         self.push_frame(Header::of(Kind::Retire), &Payload::default())?;
-        self.retired = true;
+        self.retired = !self.dead;
         self.ring_doorbell()
     }
 

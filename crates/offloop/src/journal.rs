@@ -22,7 +22,6 @@ pub const JOURNAL_ENTRIES_MAX: usize = 512;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Event {
     /// A worker is ready for calls.
     Start {
