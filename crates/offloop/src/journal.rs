@@ -136,6 +136,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// Writes an entry: rarely, beside calls that are many.
+    #[cold]
     pub(crate) fn write(&mut self, at: Instant, event: Event) {
         let counts = &mut self.counts;
         match &event {

@@ -97,6 +97,7 @@ impl Fleet {
     }
 
     /// A full queue has given up a call.
+    #[cold]
     pub(super) fn note_drop(&mut self, desk: &mut Desk<'_>) {
         self.dropped += 1;
         if self.drops_told_at.is_some_and(|at| at > desk.now) {
