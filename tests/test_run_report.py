@@ -3,14 +3,15 @@
 import asyncio
 import math
 import os
+from dataclasses import replace
 
 import pytest
 
 import offloop
 from offloop._run import loop_block
 from offloop._run.calls import PROCESSES, CallTable
-from offloop._run.lag import LagHistogram
 from offloop._run.loops_seen import LOOPS_KEPT, LoopsSeen
+from offloop._state import FunctionStatistics
 from peers import NEEDS_UVLOOP
 
 
@@ -163,6 +164,72 @@ def test_leaving_an_executor_inside_a_coroutine_is_named_with_its_line(run_sourc
     assert report.count("on the loop's thread stopped it for") == 2
 
 
+def test_leaving_a_pool_of_ours_inside_a_coroutine_is_named_with_its_line(run_source):
+    ended = run_source(
+        """
+        import asyncio, time, offloop
+        async def main():
+            with offloop.ProcessPool(1) as pool:
+                pool.submit(time.sleep, 0.2)
+            pool = offloop.ProcessPool(1)
+            pool.submit(time.sleep, 0.2)
+            pool.shutdown()
+        asyncio.run(main())
+        with offloop.ProcessPool(1) as pool:
+            pool.submit(time.sleep, 0.02)
+        """
+    )
+    report = squeezed(ended.stderr)
+    assert "app.py:4 in `main`: leaving `with ProcessPool`" in report
+    assert "app.py:8 in `main`: calling `ProcessPool.shutdown`" in report
+    assert report.count("on the loop's thread stopped it for") == 2
+
+
+def test_report_leaves_our_own_classes_as_they_are(run_source):
+    source = """
+        import offloop
+        from offloop._process_pool import PoolView
+        for each in (offloop.ProcessPool, PoolView):
+            for base in each.__mro__:
+                if base.__module__.startswith("offloop"):
+                    for name, value in sorted(vars(base).items()):
+                        code = getattr(value, "__code__", None)
+                        print(base.__name__, name, code and code.co_filename)
+        """
+    measured, plain = run_source(source), run_source(source, options=("--no-report",))
+    assert "ProcessPool submit" in measured.stdout or "_Executor submit" in measured.stdout
+    assert measured.stdout == plain.stdout
+
+
+def test_report_tells_what_became_of_calls_and_workers(run_source):
+    ended = run_source(
+        """
+        import os, signal, time, offloop
+        from offloop import _state
+        pool = offloop.ProcessPool(1, grace=60)
+        pid = pool.submit(os.getpid).result()
+        pool.options(run_timeout=0.05).submit(time.sleep, 60).exception()
+        running = pool.submit(time.sleep, 0.1)
+        while not (running.running() or running.done()):
+            time.sleep(0.001)
+        pool.submit(time.sleep, 60).cancel()
+        running.result()
+        os.kill(pid, signal.SIGKILL)
+        while not _state.snapshot().events.crashes:
+            time.sleep(0.001)
+        print(pid)
+        pool.submit(abs, -1).result()
+        pool.submit(os._exit, 3).exception()
+        """
+    )
+    report = squeezed(ended.stderr)
+    assert "6 calls in 1 pool, 1 crashed, 1 cancelled, 1 expired" in report
+    assert "2 workers started, 1 of them in place of a crashed one, 2 crashed" in report
+    pid = ended.stdout.strip()
+    assert f"worker {pid} was ended by signal SIGKILL while it ran no call" in report
+    assert "posix._exit: 1 of 1 calls ended their worker (the last by exit status 3)" in report
+
+
 def test_report_names_the_busiest_functions(run_source):
     ended = run_source(
         """
@@ -233,29 +300,19 @@ def test_functions_without_a_name_behave_as_without_a_report(run_source):
     assert run_source(source).stdout == run_source(source, options=("--no-report",)).stdout
 
 
-def test_run_times_of_one_name_are_added_up():
+def test_rows_of_one_name_are_added_up():
     table = CallTable()
-    table.use_of("f", PROCESSES)
-    table.use_of("g", PROCESSES).calls = 4
-    table.replace_run_times([("__main__.f", 1, 0.5), ("__main__.f", 2, 1.0), ("h", 0, 0.0)])
-    f, g = table.use_of("f", PROCESSES), table.use_of("g", PROCESSES)
-    assert (f.calls, f.run_seconds, f.is_upper_bound) == (3, 1.5, False)
-    assert (g.calls, g.is_upper_bound) == (4, True)
+    row = FunctionStatistics("f", 2, 1.0, 1, 1, None, 9)
+    table.add_processes([row, replace(row, name="__main__.f"), replace(row, name="g")])
+    table.add_processes([FunctionStatistics("never", 0, 0.0, 0, 0, None, None)])
+    f, g = table.uses(PROCESSES)
+    assert (f.name, f.calls, f.run_seconds, f.ended, f.crashes) == ("f", 4, 2.0, 8, 2)
+    assert (g.name, g.ended, g.last_crash) == ("g", 4, "signal SIGKILL")
 
 
 def test_no_report_prints_nothing(run_source):
     ended = run_source("print('only this')", options=("--no-report",))
     assert (ended.stdout, ended.stderr) == ("only this\n", "")
-
-
-def test_percentiles_of_lag_are_within_a_bucket():
-    histogram = LagHistogram()
-    for millis in range(1, 1001):
-        histogram.record(millis / 1000)
-    assert histogram.percentile_seconds(50) == pytest.approx(0.5, rel=0.07)
-    assert histogram.percentile_seconds(99) == pytest.approx(0.99, rel=0.07)
-    assert histogram.worst_seconds == 1.0
-    assert histogram.percentile_seconds(100) == 1.0
 
 
 ECHO = """

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from contextvars import Context
 from socket import socket
 from ssl import MemoryBIO, SSLContext, SSLObject
-from typing import Any, Self, TypeVar, TypeVarTuple, final
+from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, final
 
 from _typeshed import StrOrBytesPath, WriteableBuffer
 from typing_extensions import Buffer, disjoint_base
@@ -22,6 +22,7 @@ __all__ = [
     "MISSING",
     "WorkerProcess",
     "Bell",
+    "LagRecorder",
     "LoopCore",
     "Stream",
     "Stage",
@@ -40,7 +41,10 @@ __all__ = [
     "bell",
     "worker_pids",
     "zygote_pids",
+    "snapshot",
+    "events_after",
     "function_statistics",
+    "name_functions_by",
     "forget_functions",
     "open_tracker_line",
     "error_samples",
@@ -113,9 +117,118 @@ class Lane:
     def wait_drained(self) -> None: ...
     def is_drained(self) -> bool: ...
     def processes(self) -> dict[int, WorkerProcess]: ...
-    def statistics(
-        self,
-    ) -> tuple[int, int, int, int, int, int, int, int, int, int] | None: ...
+    def statistics(self) -> _LaneStatistics | None: ...
+
+class _LaneStatistics(TypedDict):
+    workers: int
+    queued: int
+    prefetched: int
+    running: int
+    bytes: int
+    submitted: int
+    completed: int
+    cancelled: int
+    expired: int
+    crashed: int
+    dropped: int
+    broken: int
+    retried: int
+    run_mean_seconds: float | None
+
+class _Lane(TypedDict):
+    open: bool
+    statistics: _LaneStatistics
+
+class _Worker(TypedDict):
+    pid: int
+    state: str
+    calls: int
+
+class _Fleet(TypedDict):
+    number: int
+    zygote_pid: int | None
+    lanes: list[_Lane]
+    workers: list[_Worker]
+    starting: int
+    idle: int
+    queued: int
+    outdated: bool
+    broken: str | None
+
+class _Owner(TypedDict):
+    index: int
+    open: bool
+    unfinished: int
+    notices: int
+
+class _Arena(TypedDict):
+    bytes_in_use: int
+    bytes_backed: int | None
+    bytes_max: int
+
+class _EventCounts(TypedDict):
+    starts: int
+    restarts: int
+    start_failures: int
+    kills: int
+    ends: int
+    crashes: int
+    stalls: int
+
+class _Snapshot(TypedDict):
+    fleets: list[_Fleet]
+    owners: list[_Owner]
+    arena: _Arena
+    lanes_opened: int
+    calls: _LaneStatistics
+    events: _EventCounts
+    last_event: int
+    failed: str | None
+
+class _Event(TypedDict):
+    number: int
+    at_seconds: float
+    kind: str
+    fleet: int | None
+    pid: int | None
+    replaces: int | None
+    in_call: bool | None
+    exit_code: int | None
+    signal: int | None
+    stderr_tail: str | None
+    reason: str | None
+    dropped: int | None
+    threads: int | None
+
+class _Events(TypedDict):
+    missed: int
+    events: list[_Event]
+
+class _FunctionStatistics(TypedDict):
+    name: str
+    calls: int
+    run_seconds: float
+    stopped: int
+    crashes: int
+    last_exit_code: int | None
+    last_signal: int | None
+
+class _LagFields(TypedDict):
+    count: int
+    total: float
+    p50: float
+    p90: float
+    p99: float
+    max: float
+    buckets: tuple[tuple[float, int], ...]
+
+@final
+class LagRecorder:
+    """A histogram of times, such as our loop counts in."""
+
+    def __new__(cls) -> LagRecorder: ...
+    def record(self, seconds: float) -> None: ...
+    def fields(self) -> _LagFields: ...
 
 @final
 class WorkerProcess:
@@ -365,7 +478,10 @@ def stop() -> None: ...
 def bell() -> Bell | None: ...
 def worker_pids() -> list[int]: ...
 def zygote_pids() -> list[int]: ...
-def function_statistics() -> list[tuple[str, int, float]]: ...
+def snapshot() -> _Snapshot: ...
+def events_after(number: int) -> _Events: ...
+def function_statistics() -> list[_FunctionStatistics]: ...
+def name_functions_by(namer: Callable[[Callable[..., Any]], str]) -> None: ...
 def open_tracker_line(program: tuple[str, list[str], list[str]]) -> int: ...
 def error_samples() -> list[tuple[str, BaseException]]: ...
 def fork() -> int: ...

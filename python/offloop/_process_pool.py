@@ -20,6 +20,7 @@ from _offloop_worker.exceptions import QueueFull
 from offloop import _launch
 from offloop._future import Future
 from offloop._statistics import PoolStatistics
+from offloop._waiting import waiting
 
 __all__ = ["ProcessPool", "PoolView"]
 
@@ -304,7 +305,20 @@ class ProcessPool(_Executor):
         1
         """
         counts = self._lane.statistics()
-        return PoolStatistics() if counts is None else PoolStatistics(*counts)
+        if counts is None:
+            return PoolStatistics()
+        return PoolStatistics(
+            workers=counts["workers"],
+            queued=counts["queued"],
+            prefetched=counts["prefetched"],
+            running=counts["running"],
+            submitted=counts["submitted"],
+            completed=counts["completed"],
+            cancelled=counts["cancelled"],
+            expired=counts["expired"],
+            crashed=counts["crashed"],
+            retried=counts["retried"],
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; queued ones run, or are cancelled with ``cancel_futures``.
@@ -317,7 +331,8 @@ class ProcessPool(_Executor):
         """
         self._close("cancel_queued" if cancel_futures else "drain")
         if wait:
-            self._lane.wait_drained()
+            with waiting(self, by_with_block=False):
+                self._lane.wait_drained()
 
     def terminate_workers(self) -> None:
         """Take no more calls and stop those that run: interrupted first, killed after ``grace``.
@@ -342,11 +357,12 @@ class ProcessPool(_Executor):
         traceback: TracebackType | None,
     ) -> None:
         """Shut down and wait. Leaving the block by Ctrl-C stops what runs instead."""
-        if _is_interrupt(kind):
-            self._lane.close("stop")
-            self._lane.wait_drained()
-        else:
-            self.shutdown(wait=True)
+        with waiting(self, by_with_block=True):
+            if _is_interrupt(kind):
+                self._lane.close("stop")
+                self._lane.wait_drained()
+            else:
+                self.shutdown(wait=True)
 
     async def __aenter__(self) -> ProcessPool:
         return self

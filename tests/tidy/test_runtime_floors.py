@@ -15,7 +15,8 @@ RUNTIME_FLOORS = (
     # Memory for large payloads, and its way back.
     ("arena", "releases"),
     # Tasks and mailboxes: calls, how they end or fail, and who is told.
-    ("call", "fault", "outcome", "task", "notice", "mailboxes"),
+    # What happened, and what is: records of both.
+    ("call", "fault", "outcome", "task", "notice", "mailboxes", "journal", "snapshot"),
     # One worker, from both sides; the process that forks it.
     ("channel", "worker", "zygote"),
     # Workers that were started alike.

@@ -40,9 +40,10 @@ pub(crate) fn encode(
         keywords: keywords.filter(|keywords| !keywords.is_empty()).cloned(),
     };
     let (payload, needs) = payload(py, &parts, &home.allocate)?;
-    let (function, statistics) = known
-        .map(|known| (known.function, known.statistics))
-        .unzip();
+    let (function, statistics) = match known {
+        Some(known) => (Some(known.function), Some(known.statistics)),
+        None => (None, functions::statistics_of_unnamed(py, callable)?),
+    };
     let call = Call {
         owner: 0,
         token: 0,

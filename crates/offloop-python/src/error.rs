@@ -98,12 +98,17 @@ type Told<'crash> = (
     Option<String>,
 );
 
-fn told(crash: &Crash) -> Told<'_> {
-    let (code, signal) = match crash.status {
+/// How a process ended: (exit code, signal).
+pub(crate) fn exit(status: Option<ExitStatus>) -> (Option<i32>, Option<i32>) {
+    match status {
         Some(ExitStatus::Code(code)) => (Some(code), None),
         Some(ExitStatus::Signal(signal)) => (None, Some(signal)),
         None => (None, None),
-    };
+    }
+}
+
+fn told(crash: &Crash) -> Told<'_> {
+    let (code, signal) = exit(crash.status);
     let fault = crash.fault.as_ref().map(ToString::to_string);
     let (peak, tail) = (crash.peak_memory_bytes, crash.stderr_tail.as_str());
     (crash.pid, code, signal, peak, tail, fault)

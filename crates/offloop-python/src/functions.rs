@@ -13,13 +13,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use offloop::{Definition, Runtime};
+use offloop::{Definition, ExitStatus, Outcome, Runtime};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCFunction, PyList, PyTuple, PyWeakrefReference};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyCFunction, PyTuple, PyWeakrefReference};
 
 use crate::blocks::Allocate;
 use crate::definitions;
+use crate::error::exit;
 use crate::names::{self, call_with_keywords};
 
 /// Functions in the table: far more than a program offloads, few enough to hold in memory.
@@ -27,16 +29,42 @@ const FUNCTIONS_MAX: usize = 4096;
 /// Bytes of the definitions that are kept to be found again by their contents.
 const DEFINITION_BYTES_MAX: usize = 32 << 20;
 
-/// How often the functions of one name ran, and for how long.
+/// The name under which all those are counted that came when the table was full.
+const OTHERS: &str = "(other functions)";
+
+/// How often the functions of one name ran, for how long, and what else became of their calls.
+#[derive(Default)]
 pub(crate) struct FunctionStatistics {
     calls: AtomicU64,
     run_ns: AtomicU64,
+    /// Calls that were cancelled, expired, dropped or broken.
+    stopped: AtomicU64,
+    crashes: AtomicU64,
+    last_crash: Mutex<Option<ExitStatus>>,
 }
 
 impl FunctionStatistics {
-    pub(crate) fn record(&self, run_ns: u64) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.run_ns.fetch_add(run_ns, Ordering::Relaxed);
+    /// Counts the end of a call.
+    pub(crate) fn record(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Returned(returned) => {
+                self.calls.fetch_add(1, Ordering::Relaxed);
+                self.run_ns.fetch_add(returned.run_ns, Ordering::Relaxed);
+            }
+            Outcome::Lost { crash, .. } => {
+                self.crashes.fetch_add(1, Ordering::Relaxed);
+                *self.last_crash() = crash.status;
+            }
+            _ => {
+                self.stopped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn last_crash(&self) -> MutexGuard<'_, Option<ExitStatus>> {
+        self.last_crash
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -250,7 +278,7 @@ pub(crate) fn describe(
     Ok(Some(known))
 }
 
-static FORGET: pyo3::sync::PyOnceLock<Py<PyCFunction>> = pyo3::sync::PyOnceLock::new();
+static FORGET: PyOnceLock<Py<PyCFunction>> = pyo3::sync::PyOnceLock::new();
 
 /// Puts an entry into the tables; returns what has to make room.
 fn remember(
@@ -327,33 +355,63 @@ pub(crate) fn forget_functions() {
 fn statistics_of(name: String) -> Arc<FunctionStatistics> {
     let mut guard = tables();
     let statistics = &mut guard.as_mut().expect("made by `tables`").statistics;
-    if statistics.len() >= FUNCTIONS_MAX {
-        statistics.clear();
-    }
-    let fresh = || {
-        Arc::new(FunctionStatistics {
-            calls: AtomicU64::new(0),
-            run_ns: AtomicU64::new(0),
-        })
-    };
-    Arc::clone(statistics.entry(name).or_insert_with(fresh))
+    let full = statistics.len() >= FUNCTIONS_MAX && !statistics.contains_key(&name);
+    let name = if full { OTHERS.into() } else { name };
+    Arc::clone(statistics.entry(name).or_default())
 }
 
-/// (name, calls, seconds) of every function that ran in a process lane.
+/// What gives a name to a callable that has none of its own.
+static NAMED_BY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// From now on calls of what workers do not remember (methods, partials, instances) are counted
+/// under the name that `namer` gives to the callable. The first one stays.
 #[pyfunction]
-pub(crate) fn function_statistics(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
-    let rows: Vec<(String, u64, f64)> = tables()
-        .iter()
-        .flat_map(|tables| &tables.statistics)
-        .map(|(name, statistics)| {
-            let run_ns = statistics.run_ns.load(Ordering::Relaxed);
-            let seconds = std::time::Duration::from_nanos(run_ns).as_secs_f64();
-            (
-                name.clone(),
-                statistics.calls.load(Ordering::Relaxed),
-                seconds,
-            )
-        })
-        .collect();
-    PyList::new(py, rows)
+pub(crate) fn name_functions_by(py: Python<'_>, namer: Py<PyAny>) {
+    let _ = NAMED_BY.set(py, namer);
+}
+
+/// Where calls of `callable` are counted, which workers do not remember; nowhere unless somebody
+/// gives names.
+pub(crate) fn statistics_of_unnamed(
+    py: Python<'_>,
+    callable: &Bound<'_, PyAny>,
+) -> PyResult<Option<Arc<FunctionStatistics>>> {
+    let Some(namer) = NAMED_BY.get(py) else {
+        return Ok(None);
+    };
+    let name = namer.bind(py).call1((callable,))?.extract()?;
+    Ok(Some(statistics_of(name)))
+}
+
+/// A row of `function_statistics`.
+#[derive(IntoPyObject)]
+pub(crate) struct FunctionRow {
+    name: String,
+    calls: u64,
+    run_seconds: f64,
+    stopped: u64,
+    crashes: u64,
+    last_exit_code: Option<i32>,
+    last_signal: Option<i32>,
+}
+
+/// What became of the calls of every function that was sent to a worker.
+#[pyfunction]
+pub(crate) fn function_statistics() -> Vec<FunctionRow> {
+    let row = |(name, statistics): (&String, &Arc<FunctionStatistics>)| {
+        let run_ns = statistics.run_ns.load(Ordering::Relaxed);
+        let (last_exit_code, last_signal) = exit(*statistics.last_crash());
+        FunctionRow {
+            name: name.clone(),
+            calls: statistics.calls.load(Ordering::Relaxed),
+            run_seconds: std::time::Duration::from_nanos(run_ns).as_secs_f64(),
+            stopped: statistics.stopped.load(Ordering::Relaxed),
+            crashes: statistics.crashes.load(Ordering::Relaxed),
+            last_exit_code,
+            last_signal,
+        }
+    };
+    let tables = tables();
+    let statistics = tables.iter().flat_map(|tables| &tables.statistics);
+    statistics.map(row).collect()
 }

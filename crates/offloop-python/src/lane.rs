@@ -26,15 +26,13 @@ use crate::processes::WorkerProcess;
 use crate::resolver;
 use crate::resolving::{WAIT_SLICE, Waiting};
 use crate::start::{Start, adopt};
+use crate::state::LaneStatistics;
 use crate::surroundings;
 use crate::worker;
 
 /// How long somebody who asks for the workers waits for the first one. A zygote that has to import
 /// a main module first may take longer.
 const FORK_BOUND: Duration = Duration::from_secs(10);
-
-/// The fields of `PoolStatistics`, in order.
-type Counts = (u32, u32, u32, u32, u64, u64, u64, u64, u64, u64);
 
 /// One queue of calls and its share of the workers.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
@@ -336,21 +334,9 @@ impl Lane {
         Ok(workers.into_iter().map(with_key).collect())
     }
 
-    /// Counts, in the order of `PoolStatistics`.
-    fn statistics(&self) -> Option<Counts> {
-        let lane = self.lane.statistics()?;
-        Some((
-            lane.workers,
-            lane.queued,
-            lane.prefetched,
-            lane.running,
-            lane.submitted,
-            lane.completed,
-            lane.cancelled,
-            lane.expired,
-            lane.lost,
-            lane.retried,
-        ))
+    /// What the lane has done; None in a fork.
+    fn statistics(&self) -> Option<LaneStatistics> {
+        self.lane.statistics().map(LaneStatistics::from)
     }
 }
 

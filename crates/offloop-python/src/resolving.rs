@@ -96,8 +96,8 @@ pub(crate) fn resolve(py: Python<'_>, notice: Notice, outside: Option<&Owner>) -
         task: _,
     } = pending;
     let future = future.bind(py);
-    if let (News::Ended(Outcome::Returned(returned)), Some(statistics)) = (&news, &statistics) {
-        statistics.record(returned.run_ns);
+    if let (News::Ended(outcome), Some(statistics)) = (&news, &statistics) {
+        statistics.record(outcome);
     }
     match (waiter, news) {
         (Waiter::Asyncio, News::Ended(outcome)) => {

@@ -76,6 +76,10 @@ pub(crate) struct Channel {
     pub(crate) unwanted: bool,
     /// It closed its socket before it ended.
     pub(crate) closed: bool,
+    /// It was asked to exit.
+    pub(crate) retired: bool,
+    /// We have killed it.
+    pub(crate) killed: bool,
     socket: ForkGuarded,
     segment: Segment,
     submissions: Producer<SegmentRing>,
@@ -114,6 +118,8 @@ impl Channel {
             late: None,
             unwanted: false,
             closed: false,
+            retired: false,
+            killed: false,
             socket,
             submissions: segment.submission_producer(),
             completions: segment.completion_consumer(),
@@ -278,6 +284,7 @@ impl Channel {
     /// Asks the worker to exit.
     pub(crate) fn retire(&mut self) -> Result<(), PushError> {
         self.push_frame(Header::of(Kind::Retire), &Payload::default())?;
+        self.retired = !self.dead;
         self.ring_doorbell()
     }
 
@@ -302,6 +309,11 @@ impl Channel {
                 .started_at_ns()
                 .load(std::sync::atomic::Ordering::Acquire)
         })
+    }
+
+    /// How many calls the worker holds, the one that it runs included.
+    pub(crate) fn calls(&self) -> usize {
+        self.flights.len()
     }
 
     /// The task that the worker had started and not completed.

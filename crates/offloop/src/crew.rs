@@ -22,10 +22,11 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 use offloop_sys::{fork, socket};
 
+use crate::journal::Event;
 use crate::mailboxes::RESOLVER;
 use crate::notice::Notice;
 use crate::roster::{Next, Relief};
-use crate::shared::{Shared, State};
+use crate::shared::{Shared, State, now};
 
 /// As much as other threads of the program get, since it is the user's code that needs it. Only
 /// what is touched takes memory.
@@ -50,7 +51,12 @@ impl State {
     #[must_use]
     pub(crate) fn look_after_crew(&mut self, shared: &Shared) -> bool {
         let waits = self.mailboxes.waits_for_crew();
+        let had_turn = self.mailboxes.roster.has_turn();
         let relief = self.mailboxes.roster.look(waits);
+        if had_turn && !self.mailboxes.roster.has_turn() {
+            let threads = self.mailboxes.roster.threads;
+            self.journal.write(now(), Event::Stall { threads });
+        }
         self.relieve(shared, relief)
     }
 

@@ -10,13 +10,14 @@ mod acts;
 mod births;
 mod burial;
 mod draining;
+mod looking;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offloop_core::{Instant, LaneId, Pool, PoolConfig, WorkerId};
+use offloop_core::{Instant, LaneId, LaneStatistics, Pool, PoolConfig, WorkerId};
 use offloop_sys::fork::ForkGuarded;
 use offloop_sys::handshake;
 
@@ -25,6 +26,7 @@ use crate::call::Definition;
 use crate::channel::Channel;
 use crate::fault::{Crash, Fault};
 use crate::fleet::burial::Dying;
+use crate::journal::Journal;
 use crate::launch::Launch;
 use crate::mailboxes::Mailboxes;
 use crate::notice::{News, Notice};
@@ -43,6 +45,7 @@ pub(crate) const EXIT_BOUND: Duration = Duration::from_secs(1);
 pub(crate) struct Desk<'runtime> {
     pub(crate) now: Instant,
     pub(crate) mailboxes: &'runtime mut Mailboxes,
+    pub(crate) journal: &'runtime mut Journal,
     pub(crate) arena: &'runtime Arc<Arena>,
     pub(crate) releases: &'runtime Arc<Releases>,
     pub(crate) cores: u32,
@@ -77,6 +80,13 @@ pub(crate) struct Fleet {
     pub(crate) abandoned: Vec<LaneId>,
     /// Who waits for room in a full queue: lane, owner, token.
     pub(crate) room_waiters: VecDeque<(LaneId, u8, u64)>,
+    /// What was done in lanes that are forgotten.
+    pub(crate) forgotten: LaneStatistics,
+    /// Process ids of crashed workers, less one for each start since.
+    unreplaced: VecDeque<i32>,
+    /// Calls that full queues gave up, and when the journal is told of them again.
+    dropped: u64,
+    drops_told_at: Option<Instant>,
 }
 
 /// A change of what the supervisor watches for a worker.
@@ -110,6 +120,10 @@ impl Fleet {
             lanes: Vec::new(),
             abandoned: Vec::new(),
             room_waiters: VecDeque::new(),
+            forgotten: LaneStatistics::default(),
+            unreplaced: VecDeque::new(),
+            dropped: 0,
+            drops_told_at: None,
         }
     }
 
@@ -187,20 +201,14 @@ impl Fleet {
 
     /// Forgets the abandoned lanes whose last call is over.
     pub(crate) fn forget_drained(&mut self) {
-        let Self {
-            abandoned,
-            lanes,
-            pool,
-            ..
-        } = self;
-        abandoned.retain(|lane| {
-            let drained = pool.lane_is_drained(*lane);
-            if drained {
-                pool.forget_lane(*lane);
-                lanes.retain(|other| other != lane);
-            }
-            !drained
-        });
+        let abandoned = std::mem::take(&mut self.abandoned);
+        let (drained, left): (Vec<_>, Vec<_>) = abandoned
+            .into_iter()
+            .partition(|lane| self.pool.lane_is_drained(*lane));
+        self.abandoned = left;
+        for lane in drained {
+            self.forget_lane(lane);
+        }
     }
 
     /// Whether nothing of a closed lane goes on: no call, nor an initializer for nobody.

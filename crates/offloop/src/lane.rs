@@ -102,8 +102,7 @@ impl Lane {
             let drained = fleet.pool.lane_is_drained(place.lane);
             if drained {
                 *counted = counted.with(&fleet.pool.statistics(place.lane));
-                fleet.pool.forget_lane(place.lane);
-                fleet.lanes.retain(|lane| *lane != place.lane);
+                fleet.forget_lane(place.lane);
             }
             !drained
         });

@@ -15,7 +15,7 @@
 //! shared                              all fleets and mailboxes, under one lock
 //! fleet                               workers that were started alike
 //! channel, zygote, worker             one worker, from both sides
-//! call, task, outcome, fault, notice, mailboxes
+//! call, task, outcome, fault, notice, mailboxes, journal, snapshot
 //! arena, releases                     memory for large payloads
 //! frame, launch, roster, stderr, …    what knows nothing else of ours
 //! ```
@@ -34,6 +34,7 @@ mod doors;
 mod fault;
 mod fleet;
 pub mod frame;
+mod journal;
 mod lane;
 pub mod launch;
 mod mailboxes;
@@ -44,6 +45,7 @@ mod releases;
 mod roster;
 mod runtime;
 mod shared;
+mod snapshot;
 mod stderr;
 mod supervisor;
 mod task;
@@ -57,6 +59,7 @@ pub use call::{
 };
 pub use crew::{After, Taken, Turn};
 pub use fault::{Crash, Fault, Violation, WorkerFault};
+pub use journal::{Entries, Entry, Event, EventCounts, JOURNAL_ENTRIES_MAX};
 pub use lane::Lane;
 pub use launch::{FleetConfig, Launch};
 pub use notice::{News, Notice};
@@ -66,4 +69,8 @@ pub use outcome::{Outcome, Returned, ReturnedBlocks, Status};
 pub use owner::{Fetching, Owner};
 pub use roster::CREW_MAX;
 pub use runtime::Runtime;
+pub use snapshot::{
+    ArenaSnapshot, FleetSnapshot, LaneSnapshot, OwnerSnapshot, Snapshot, WorkerSnapshot,
+    WorkerState,
+};
 pub use unresolved::Unresolved;

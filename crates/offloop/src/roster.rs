@@ -110,6 +110,11 @@ impl Roster {
         true
     }
 
+    /// Whether a thread is on duty.
+    pub(crate) fn has_turn(&self) -> bool {
+        self.on_duty.is_some()
+    }
+
     /// The supervisor looks; `waits` says whether outcomes do.
     pub(crate) fn look(&mut self, waits: bool) -> Relief {
         self.watched = false;

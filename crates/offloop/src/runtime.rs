@@ -1,5 +1,6 @@
 //! The runtime as its users see it: lanes to submit to, owners that fetch what became of it.
 
+mod looking;
 mod resolving;
 
 use std::io;
@@ -94,6 +95,7 @@ impl Runtime {
             state.started = true;
         }
         let place = state.open_lane(fleet.into(), config);
+        state.lanes_opened += 1;
         Ok(Lane::new(&self.shared, place, config))
     }
 

@@ -13,7 +13,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use offloop_core::{Instant, LaneConfig, LaneId, PoolConfig, RestartIntensity, limits};
+use offloop_core::{
+    Instant, LaneConfig, LaneId, LaneStatistics, PoolConfig, RestartIntensity, limits,
+};
 use offloop_sys::event::{Event, Timer};
 use offloop_sys::{clock, fork, handshake, memory};
 
@@ -21,6 +23,7 @@ use crate::arena::Arena;
 use crate::call::Numbers;
 use crate::fault::Fault;
 use crate::fleet::{Desk, Fleet, REPLY_BOUND};
+use crate::journal::{self, Journal};
 use crate::launch::FleetConfig;
 use crate::mailboxes::{Mailbox, Mailboxes};
 use crate::releases::Releases;
@@ -53,6 +56,10 @@ pub(crate) struct State {
     pub(crate) fleets: BTreeMap<u32, Fleet>,
     last_fleet: u32,
     pub(crate) mailboxes: Mailboxes,
+    pub(crate) journal: Journal,
+    /// Lanes that were opened, and what was done in fleets that are gone.
+    pub(crate) lanes_opened: u64,
+    pub(crate) forgotten: LaneStatistics,
     /// When the supervisor wakes by itself.
     pub(crate) planned: Option<Instant>,
     pub(crate) reply_bound: Duration,
@@ -106,6 +113,9 @@ impl Shared {
                 fleets: BTreeMap::new(),
                 last_fleet: 0,
                 mailboxes,
+                journal: Journal::default(),
+                lanes_opened: 0,
+                forgotten: LaneStatistics::default(),
                 planned: None,
                 reply_bound: REPLY_BOUND,
                 releases_due: None,
@@ -205,6 +215,10 @@ impl Shared {
         let fault = Arc::new(fault);
         // First, so that later calls are refused whatever becomes of the rest.
         state.failed = Some(Arc::clone(&fault));
+        let event = journal::Event::Failure {
+            fault: Arc::clone(&fault),
+        };
+        state.journal.write(now(), event);
         for number in state.fleets.keys().copied().collect::<Vec<_>>() {
             if let Some((fleet, mut desk)) = state.desk(self, number) {
                 fleet.give_up(&mut desk, &fault);
@@ -231,6 +245,7 @@ impl State {
         let desk = Desk {
             now: now(),
             mailboxes: &mut self.mailboxes,
+            journal: &mut self.journal,
             arena: &shared.arena,
             releases: &shared.releases,
             cores: shared.cores,
@@ -323,7 +338,10 @@ impl State {
                 fleet.run_actions(&mut desk);
             }
             if fleet.is_empty() && fleet.wanted.is_empty() {
-                ended.extend(self.fleets.remove(&number));
+                let fleet = self.fleets.remove(&number);
+                let calls = fleet.iter().map(Fleet::calls);
+                self.forgotten = calls.fold(self.forgotten, |sum, calls| sum.with(&calls));
+                ended.extend(fleet);
             }
         }
         ended

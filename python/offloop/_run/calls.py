@@ -1,9 +1,8 @@
 """Counts what the executors run: by function, and by lane.
 
-Threads are timed around the call itself.  In processes the extension keeps the run time of the
-functions that workers remember by name.  What has no name of its own (a partial, a bound method, a
-callable object, a chunk of ``map``) is called through a function that bears the name under which a
-reader would look for it; see `Relays`.
+Threads are timed around the call itself.  What processes run is counted by the extension, which is
+given a name for what has none of its own: a partial, a bound method, a callable object, a chunk of
+``map``.
 
 Threads:    tables are changed under the interpreter's own lock, one dictionary entry at a time.
 Invariants: 1. No table holds more than `FUNCTIONS_MAX` names, however many lambdas a program makes.
@@ -13,13 +12,14 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import signal
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from _offloop_worker.codec import is_remembered
+from offloop._state import FunctionStatistics
 
 FUNCTIONS_MAX = 1000
 """Far more than a report shows, and about 200 KB."""
@@ -37,12 +37,11 @@ class FunctionUse:
 
     name: str
     lane: str
-    submitted: int = 0
     calls: int = 0
     run_seconds: float = 0.0
+    ended: int = 0
     crashes: int = 0
     last_crash: str = ""
-    is_upper_bound: bool = False
 
 
 class CallTable:
@@ -71,29 +70,28 @@ class CallTable:
         use.calls += 1
         use.run_seconds += seconds
 
-    def replace_run_times(self, rows: Iterable[tuple[str, int, float]]) -> None:
-        """Take over the extension's rows: name, calls, seconds that they ran in processes."""
-        known: dict[str, tuple[int, float]] = {}
-        for name, calls, seconds in rows:
-            if calls:
-                # One name may stand for several: a function of __main__ is sent anew, and counted
-                # anew, when a global that it uses has changed.
-                use = self.use_of(name.removeprefix("__main__."), PROCESSES)
-                others = known.get(use.name, (0, 0.0))
-                known[use.name] = (others[0] + calls, others[1] + seconds)
-        for use in self.uses(PROCESSES):
-            use.is_upper_bound = use.name not in known
-            if not use.is_upper_bound:
-                use.calls, use.run_seconds = known[use.name]
+    def add_processes(self, rows: Iterable[FunctionStatistics]) -> None:
+        """Add what ran in processes, once at the end."""
+        for row in rows:
+            if row.ended:
+                # A function of __main__ and a partial of it come as two rows with one name.
+                use = self.use_of(row.name.removeprefix("__main__."), PROCESSES)
+                use.calls += row.calls
+                use.run_seconds += row.run_seconds
+                use.ended += row.ended
+                use.crashes += row.crashes
+                if row.crashes:
+                    use.last_crash = describe_end(row.last_exit_code, row.last_signal)
 
 
-def describe_crash(error: BaseException) -> str:
+def describe_end(exit_code: int | None, signal_number: int | None) -> str:
     """The signal or the exit status of a lost worker, in a word or two."""
-    signal = getattr(error, "signal", None)
-    if signal is not None:
-        return f"signal {getattr(signal, 'name', signal)}"
-    exit_code = getattr(error, "exit_code", None)
-    return f"exit status {exit_code}" if exit_code is not None else type(error).__name__
+    if signal_number is not None:
+        try:
+            return f"signal {signal.Signals(signal_number).name}"
+        except ValueError:
+            return f"signal {signal_number}"
+    return "an unknown cause" if exit_code is None else f"exit status {exit_code}"
 
 
 def function_name(fn: Callable[..., Any]) -> str:
@@ -114,38 +112,6 @@ def function_name(fn: Callable[..., Any]) -> str:
     name = getattr(fn, "__qualname__", None) or f"{type(fn).__qualname__}.__call__"
     module = getattr(fn, "__module__", None)
     return (f"{module}.{name}" if module and module != "__main__" else name) + note
-
-
-class Relays:
-    """Functions that call another one, each under the other's name.
-
-    Workers remember them, and so the extension times what they call.  They travel by value, since
-    nothing of that name is the relay itself.
-    """
-
-    def __init__(self) -> None:
-        self._relays: dict[str, Callable[..., Any]] = {}
-
-    def named(self, fn: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
-        """What to call for ``fn``, and its first arguments: itself, or its relay and itself."""
-        if is_remembered(fn) or not callable(fn):
-            return (fn,)
-        name = function_name(fn)
-        relay = self._relays.get(name)
-        if relay is None:
-            if len(self._relays) >= FUNCTIONS_MAX:
-                name = OTHERS
-            relay = self._relays.setdefault(name, _make_relay(name))
-        return (relay, fn)
-
-
-def _make_relay(name: str) -> Callable[..., Any]:
-    def relay(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return fn(*args, **kwargs)
-
-    # The module's part of the name as well: the extension puts the module before it.
-    relay.__module__, relay.__qualname__ = "__main__", name
-    return relay
 
 
 def watch_threads(table: CallTable) -> None:

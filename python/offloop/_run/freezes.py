@@ -8,15 +8,18 @@ thread, and remembered by the line of the program that did it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from offloop._run.callsite import CallSite, calling_line
+from offloop._waiting import listen
 
 FREEZE_SECONDS_MIN = 0.005
 """Half a tick of the lag meter: shorter waits are not what freezes a service."""
@@ -40,6 +43,20 @@ class Freeze:
         self.worst_seconds = max(self.worst_seconds, seconds)
 
 
+class _Wait:
+    """One wait; not a generator, whose frame would stand between the wait and its line."""
+
+    def __init__(self, watch: FreezeWatch, executor: Executor, by_with_block: bool) -> None:
+        self._watch, self._executor, self._by_with_block = watch, executor, by_with_block
+        self._begin = 0.0
+
+    def __enter__(self) -> None:
+        self._begin = self._watch.begin()
+
+    def __exit__(self, *_error: object) -> None:
+        self._watch.end(self._begin, self._executor, self._by_with_block)
+
+
 class FreezeWatch:
     """Times the waits for executors that happen on the thread of a running loop."""
 
@@ -52,7 +69,8 @@ class FreezeWatch:
         return sorted(self._freezes.values(), key=lambda freeze: -freeze.total_seconds)
 
     def install(self, executors: Iterable[type[Executor]]) -> None:
-        """Time ``__exit__`` and ``shutdown`` of these classes, wherever they define them."""
+        """Time ``__exit__`` and ``shutdown`` of these classes, and the waits of our own pools."""
+        listen(self.waiting)
         for executor in executors:
             for method in ("__exit__", "shutdown"):
                 original = executor.__dict__.get(method)
@@ -62,18 +80,27 @@ class FreezeWatch:
     def _timed(self, original: Callable[..., Any], by_with_block: bool) -> Callable[..., Any]:
         @functools.wraps(original)
         def timed(executor: Executor, *args: Any, **kwargs: Any) -> Any:
-            thread = threading.get_ident()
-            if asyncio._get_running_loop() is None or thread in self._threads_inside:
+            with self.waiting(executor, by_with_block):
                 return original(executor, *args, **kwargs)
-            self._threads_inside.add(thread)
-            begin = time.monotonic()
-            try:
-                return original(executor, *args, **kwargs)
-            finally:
-                self._threads_inside.discard(thread)
-                self._record(executor, time.monotonic() - begin, by_with_block)
 
         return timed
+
+    def waiting(self, executor: Executor, by_with_block: bool) -> AbstractContextManager[object]:
+        """To be entered for as long as this thread waits for ``executor``."""
+        thread = threading.get_ident()
+        if asyncio._get_running_loop() is None or thread in self._threads_inside:
+            return contextlib.nullcontext()
+        return _Wait(self, executor, by_with_block)
+
+    def begin(self) -> float:
+        """The thread waits from now on; what it enters meanwhile is a part of this."""
+        self._threads_inside.add(threading.get_ident())
+        return time.monotonic()
+
+    def end(self, begin: float, executor: Executor, by_with_block: bool) -> None:
+        """The thread goes on."""
+        self._threads_inside.discard(threading.get_ident())
+        self._record(executor, time.monotonic() - begin, by_with_block)
 
     def _record(self, executor: Executor, seconds: float, by_with_block: bool) -> None:
         if seconds < FREEZE_SECONDS_MIN:

@@ -14,6 +14,7 @@ from rich.text import Text
 from offloop._main import costs, main_module
 from offloop._run import calls, loop_block
 from offloop._run.lag import TICK_SECONDS
+from offloop._state import EventCounts, Events, Snapshot, events_after, snapshot
 
 if TYPE_CHECKING:
     from offloop._run.session import Session
@@ -56,15 +57,18 @@ def _print_summary(console: Console, session: Session, elapsed: float) -> None:
     grid.add_column()
     grid.add_row("loop lag", _lag_line(session))
     _add_loops(grid, session, console.options.ascii_only)
-    grid.add_row("processes", _process_line(session, elapsed))
-    if session.lanes.counts.pools:
+    seen = snapshot()
+    grid.add_row("processes", _process_line(session, seen, elapsed))
+    if seen.lanes_opened:
+        if seen.events.starts or seen.events.start_failures:
+            grid.add_row("", _worker_line(seen.events))
         grid.add_row("", Text(main_module().describe(), style="dim"))
     grid.add_row("threads", _thread_line(session, elapsed))
     console.print(Padding(grid, (0, 0, 0, 2)))
 
 
 def _lag_line(session: Session) -> Text:
-    histogram = session.lag.histogram
+    histogram = session.lag.histogram()
     if not session.lag.loop_kinds:
         return Text("no event loop ran", style="dim")
     kinds = ", ".join(sorted(session.lag.loop_kinds))
@@ -72,9 +76,9 @@ def _lag_line(session: Session) -> Text:
         return Text(f"shorter than one tick of {duration(TICK_SECONDS)} ({kinds})", style="dim")
     line = Text()
     for label, value in (
-        ("p50 ", histogram.percentile_seconds(50)),
-        ("   p99 ", histogram.percentile_seconds(99)),
-        ("   worst ", histogram.worst_seconds),
+        ("p50 ", histogram.p50),
+        ("   p99 ", histogram.p99),
+        ("   worst ", histogram.max),
     ):
         line.append(label).append_text(_lag_text(value))
     return line.append(f"   {histogram.count:,} ticks, {kinds}", style="dim")
@@ -96,12 +100,12 @@ def _add_loops(grid: Table, session: Session, is_ascii: bool) -> None:
         grid.add_row("", Text(f"and {seen.count - LOOPS_SHOWN:,} more loops", style="dim"))
 
 
-def _process_line(session: Session, elapsed: float) -> Text:
-    counts = session.lanes.counts
-    if not counts.pools:
+def _process_line(session: Session, seen: Snapshot, elapsed: float) -> Text:
+    if not seen.lanes_opened:
         return Text("none used", style="dim")
+    counts = seen.calls
     adopted = session.adoption.adopted_count
-    pools = f"{counts.pools:,} pool{'s' if counts.pools > 1 else ''}"
+    pools = f"{seen.lanes_opened:,} pool{'s' if seen.lanes_opened > 1 else ''}"
     calls_made = f"{counts.submitted:,} call{'s' if counts.submitted != 1 else ''}"
     line = Text(f"{calls_made} in {pools}")
     if adopted:
@@ -114,16 +118,28 @@ def _process_line(session: Session, elapsed: float) -> Text:
         if count:
             line.append(f", {count:,} {word}", style=style)
     uses = session.calls.uses(calls.PROCESSES)
-    known = [use.run_seconds for use in uses if not use.is_upper_bound]
-    is_partly = any(use.is_upper_bound and use.calls for use in uses)
-    return _append_busy(line, sum(known), elapsed, "at least " if is_partly else "")
+    return _append_busy(line, sum(use.run_seconds for use in uses), elapsed)
 
 
-def _append_busy(line: Text, busy: float, elapsed: float, at_least: str = "") -> Text:
+def _worker_line(events: EventCounts) -> Text:
+    """What became of the workers."""
+    line = Text(f"{events.starts:,} worker{'s' if events.starts != 1 else ''} started", style="dim")
+    for count, what, style in (
+        (events.restarts, "of them in place of a crashed one", "not dim"),
+        (events.crashes, "crashed", "not dim red"),
+        (events.kills, "killed", "not dim yellow"),
+        (events.start_failures, "failed to start", "not dim red"),
+    ):
+        if count:
+            line.append(f", {count:,} {what}", style=style)
+    return line
+
+
+def _append_busy(line: Text, busy: float, elapsed: float) -> Text:
     if not busy:
         return line
     average = f"{busy / elapsed:.2f} busy on average"
-    return line.append(f", {at_least}{duration(busy)} of run time, {average}")
+    return line.append(f", {duration(busy)} of run time, {average}")
 
 
 def _thread_line(session: Session, elapsed: float) -> Text:
@@ -146,9 +162,7 @@ def _print_functions(console: Console, session: Session) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for use in uses[:FUNCTIONS_SHOWN]:
         times = (use.run_seconds, use.run_seconds / use.calls)
-        bound = "< " if use.is_upper_bound else ""
-        shown = (f"{bound}{duration(seconds)}" for seconds in times)
-        table.add_row(use.name, use.lane, f"{use.calls:,}", *shown)
+        table.add_row(use.name, use.lane, f"{use.calls:,}", *map(duration, times))
     if len(uses) > FUNCTIONS_SHOWN:
         table.add_row(Text(f"and {len(uses) - FUNCTIONS_SHOWN} more", style="dim"))
     console.print(Padding(table, (0, 0, 0, 2)))
@@ -188,8 +202,20 @@ def _add_crashes(grid: Table, session: Session) -> None:
     crashed = [use for use in session.calls.uses(calls.PROCESSES) if use.crashes]
     for use in crashed[:LINES_SHOWN]:
         line = Text(use.name, style="bold")
-        line.append(f": {use.crashes:,} of {use.submitted:,} calls ended their worker", "")
+        line.append(f": {use.crashes:,} of {use.ended:,} calls ended their worker", "")
         grid.add_row("crashed", line.append(f" (the last by {use.last_crash})", ""))
+    _add_idle_crashes(grid, events_after(0))
+
+
+def _add_idle_crashes(grid: Table, seen: Events) -> None:
+    """Workers that ended without a call: no function is to blame, and nobody was told."""
+    idle = [event for event in seen.events if event.kind == "crash" and not event.in_call]
+    for event in idle[-LINES_SHOWN:]:
+        how = calls.describe_end(event.exit_code, event.signal)
+        line = Text(f"worker {event.pid}", style="bold")
+        grid.add_row("crashed", line.append(f" was ended by {how} while it ran no call", ""))
+    if len(idle) > LINES_SHOWN:
+        grid.add_row("", Text(f"and {len(idle) - LINES_SHOWN:,} more before", style="dim"))
 
 
 def _add_kept(grid: Table, session: Session) -> None:
@@ -202,11 +228,11 @@ def _add_kept(grid: Table, session: Session) -> None:
 
 def _add_sent(grid: Table, session: Session) -> None:
     """Globals whose sending costs each call more than a call should cost."""
-    submitted = {use.name: use.submitted for use in session.calls.uses(calls.PROCESSES)}
+    ended = {use.name: use.ended for use in session.calls.uses(calls.PROCESSES)}
     found = []
     for (function, (_module, path)), seconds in costs().items():
         name = function.removeprefix("__main__.")
-        each = seconds / max(1, submitted.get(name, 1))
+        each = seconds / max(1, ended.get(name, 1))
         if each >= SENDING_SECONDS_MIN:
             found.append((each, name, path))
     for each, name, path in sorted(found, reverse=True)[:LINES_SHOWN]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import offloop
 from _offloop_worker import _offloop
-from offloop._run import adoption, calls, freezes, lag, lanes, loops, program
+from offloop import _state
+from offloop._run import adoption, calls, freezes, lag, loops, program
 
 EXIT_NOT_STARTED = 2
 """The status of a command line that asks for what is not there."""
@@ -38,7 +38,6 @@ class Session:
         self.lag = lag.LagMeter()
         self.calls = calls.CallTable()
         self.freezes = freezes.FreezeWatch()
-        self.lanes = lanes.ProcessLanes(self.calls)
         self.adoption = adoption.Adoption()
 
     def install(self, settings: Settings) -> None:
@@ -47,17 +46,12 @@ class Session:
             # Before uvloop is imported: it keeps what it finds there.
             self.lag.install()
         loops.install(settings.loop, gather_writes=settings.gather_writes)
-        executors: list[type[Executor]] = [
-            Executor,
-            ThreadPoolExecutor,
-            adoption.StandardPool,
-            offloop.ProcessPool,
-        ]
+        executors: list[type[Executor]] = [Executor, ThreadPoolExecutor, adoption.StandardPool]
         if settings.adopt:
             executors.append(self.adoption.install())
         if settings.report:
             atexit.register(self._report_from, os.getpid())
-            self.lanes.install()
+            _offloop.name_functions_by(calls.function_name)
             calls.watch_threads(self.calls)
             self.freezes.install(executors)
 
@@ -66,7 +60,7 @@ class Session:
             return
         from offloop._run.report import print_report
 
-        self.calls.replace_run_times(_offloop.function_statistics())
+        self.calls.add_processes(_state.function_statistics())
         with contextlib.suppress(BrokenPipeError):
             print_report(self, sys.stderr)
 

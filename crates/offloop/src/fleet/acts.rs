@@ -11,6 +11,7 @@ use offloop_sys::handshake;
 use crate::channel::{Channel, PushedCall};
 use crate::fault::{Crash, Fault};
 use crate::fleet::{Desk, Fleet};
+use crate::journal::Event;
 use crate::notice::{News, Notice};
 use crate::outcome::{Outcome, Returned};
 use crate::task::Task;
@@ -54,7 +55,7 @@ impl Fleet {
                     if let Some(channel) = self.channel_mut(worker).filter(|found| !found.ready) {
                         channel.late = Some(limit);
                     }
-                    if !self.kill(worker) {
+                    if !self.kill(desk, worker) {
                         self.cut_lifeline(desk);
                     }
                 }
@@ -64,7 +65,7 @@ impl Fleet {
                         .channel_mut(worker)
                         .is_some_and(|channel| channel.retire().is_ok());
                     if !asked {
-                        self.kill(worker);
+                        self.kill(desk, worker);
                     }
                 }
                 Action::Finish {
@@ -83,8 +84,15 @@ impl Fleet {
 
     /// Ends a worker; false when we may not. One that cannot be found is gone, and its exit gives
     /// the outcome.
-    pub(super) fn kill(&mut self, worker: WorkerId) -> bool {
-        let killed = self.channel(worker).map(Channel::kill);
+    pub(super) fn kill(&mut self, desk: &mut Desk<'_>, worker: WorkerId) -> bool {
+        let fleet = self.number;
+        let killed = self.channel_mut(worker).map(|channel| {
+            if channel.pidfd.is_some() && !std::mem::replace(&mut channel.killed, true) {
+                let pid = channel.pid;
+                desk.note(Event::Kill { fleet, pid });
+            }
+            channel.kill()
+        });
         let refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
         !killed.is_some_and(|killed| killed.is_err_and(|error| refused(&error)))
     }
@@ -154,7 +162,10 @@ impl Fleet {
                 attempts,
                 crash,
             },
-            Decision::Dropped => Outcome::Dropped,
+            Decision::Dropped => {
+                self.note_drop(desk);
+                Outcome::Dropped
+            }
             Decision::Broken => Outcome::Broken {
                 fault: self.why_broken(),
             },

@@ -17,9 +17,11 @@ impl Fleet {
         let late = channel.late.is_some() || channel.unwanted;
         if channel.greeted && channel.pidfd.is_some() && !channel.ready && !late {
             channel.ready = true;
+            let pid = channel.pid;
             if !self.has_given_up() {
                 self.broken = None;
             }
+            self.note_start(desk, pid);
             self.pool.handle_worker_ready(desk.now, worker);
             self.run_actions(desk);
         }
@@ -58,7 +60,7 @@ impl Fleet {
                     let unwanted = channel.unwanted;
                     self.watch.push(Watch::Start(worker));
                     if unwanted {
-                        self.kill(worker);
+                        self.kill(desk, worker);
                     }
                     self.pool.handle_worker_forked(desk.now, worker);
                     self.greet(desk, worker);
@@ -97,7 +99,7 @@ impl Fleet {
         channel.unwanted = true;
         channel.stderr.mute();
         if channel.pidfd.is_some() {
-            self.kill(worker);
+            self.kill(desk, worker);
         } else if self
             .zygote
             .as_ref()
@@ -114,7 +116,11 @@ impl Fleet {
         if let Some(slot) = self.channels.get_mut(worker.index() as usize) {
             *slot = None;
         }
+        let failures = self.pool.fleet_statistics().start_failures_total;
         self.pool.handle_spawn_failed(desk.now, worker);
+        if self.pool.fleet_statistics().start_failures_total > failures {
+            self.note_start_failure(desk);
+        }
         self.run_actions(desk);
     }
 

@@ -117,7 +117,7 @@ impl Fleet {
             fault: channel.why_ended(),
         });
         let (started, was_ready) = (channel.started(), channel.ready);
-        let unwanted = channel.unwanted;
+        let (unwanted, retired) = (channel.unwanted, channel.retired);
         if unwanted {
             // That it ended says nothing of the next one.
         } else if !was_ready && self.broken.is_none() {
@@ -127,8 +127,17 @@ impl Fleet {
             self.broken = None;
         }
         self.channels[dying.worker.index() as usize] = None;
+        let before = self.pool.fleet_statistics();
         self.pool
-            .handle_worker_exit(desk.now, dying.worker, started, crash);
+            .handle_worker_exit(desk.now, dying.worker, started, Arc::clone(&crash));
+        let after = self.pool.fleet_statistics();
+        if was_ready {
+            // The end of the runtime asks workers to exit that their pool counts on.
+            let crashed = after.crashed_total > before.crashed_total && !retired;
+            self.note_end(desk, &crash, crashed, started.is_some());
+        } else if after.start_failures_total > before.start_failures_total {
+            self.note_start_failure(desk);
+        }
         self.run_actions(desk);
     }
 }

@@ -35,7 +35,7 @@ impl Fleet {
                 Ok(None) => return false,
                 Err(violation) => {
                     channel.violation = Some(violation);
-                    self.kill(worker);
+                    self.kill(desk, worker);
                     return false;
                 }
             }
@@ -112,7 +112,7 @@ impl Fleet {
                 Ok(Some(said @ (Said::Hello | Said::Failed(_)))) => {
                     channel.violation = Some(said.instead_of("after its hello"));
                     self.watch.push(Watch::Quiet(worker));
-                    self.kill(worker);
+                    self.kill(desk, worker);
                     return;
                 }
                 Ok(Some(Said::Chunk)) => {}
@@ -123,18 +123,18 @@ impl Fleet {
                     let ends = channel.dead || process::is_exiting(channel.pid);
                     channel.closed |= !ends;
                     // Programs that were left on purpose go on when their worker ends by itself.
-                    let _ = if ends {
-                        channel.kill_alone()
+                    if ends {
+                        let _ = channel.kill_alone();
                     } else {
-                        channel.kill()
-                    };
+                        self.kill(desk, worker);
+                    }
                     self.watch.push(Watch::Quiet(worker));
                     return;
                 }
                 Err(source) => {
                     channel.violation = Some(Violation::Socket { source });
                     self.watch.push(Watch::Quiet(worker));
-                    self.kill(worker);
+                    self.kill(desk, worker);
                     return;
                 }
             }

@@ -9,6 +9,7 @@ mod crew;
 mod fixture;
 mod lies;
 mod limits;
+mod looking;
 mod orphans;
 mod owners;
 mod starting;
