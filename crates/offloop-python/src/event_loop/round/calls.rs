@@ -83,7 +83,7 @@ const QUESTIONS: [SimpleMethod; 4] = [
     ),
     (
         c"is_running",
-        c"is_running($self)\n--\n\nReturn whether the loop runs; asked for each eager task.",
+        c"is_running($self)\n--\n\nReturn whether the loop runs.",
         is_running,
         ffi::METH_NOARGS,
     ),
