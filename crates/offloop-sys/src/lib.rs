@@ -26,6 +26,7 @@ pub mod socket;
 pub mod spawn;
 pub mod stream;
 pub mod sync;
+pub mod thread;
 
 /// Turns the `-1` of a system call into the error it left in `errno`.
 pub(crate) fn check(result: libc::c_int) -> std::io::Result<libc::c_int> {

@@ -21,6 +21,8 @@ pub struct Work {
     pub start: u64,
     /// What it is, in the writer's terms.
     pub object: u64,
+    /// The kernel's number of the thread that does it.
+    pub thread: u32,
 }
 
 /// The words that the two sides share.
@@ -28,10 +30,12 @@ pub struct Work {
 pub struct Running {
     /// Odd while the others change.
     version: AtomicU64,
-    number: AtomicU64,
+    /// The greatest number so far; only the writer looks.
+    last: AtomicU64,
     start: AtomicU64,
     object: AtomicU64,
-    /// 0 between two pieces of work.
+    thread: AtomicU64,
+    /// The number of the piece of work that goes on, 0 between two.
     active: AtomicU64,
 }
 
@@ -47,30 +51,51 @@ impl Running {
     pub fn new() -> Self {
         Self {
             version: AtomicU64::new(0),
-            number: AtomicU64::new(0),
+            last: AtomicU64::new(0),
             start: AtomicU64::new(0),
             object: AtomicU64::new(0),
+            thread: AtomicU64::new(0),
             active: AtomicU64::new(0),
         }
     }
 
-    /// A piece of work begins.
-    #[inline]
-    pub fn begin(&self, object: u64, start: u64) {
-        self.write(|| {
-            // Relaxed: only this side writes.
-            let number = self.number.load(Ordering::Relaxed) + 1;
-            self.number.store(number, Ordering::Relaxed);
-            self.start.store(start, Ordering::Relaxed);
-            self.object.store(object, Ordering::Relaxed);
-            self.active.store(1, Ordering::Relaxed);
-        });
+    /// The thread that calls does the pieces of work from now on.
+    pub fn set_thread(&self) {
+        let thread = crate::thread::kernel_id();
+        self.write(|| self.thread.store(u64::from(thread), Ordering::Relaxed));
     }
 
-    /// It has ended.
+    /// A piece of work begins; its number.
     #[inline]
-    pub fn end(&self) {
-        self.write(|| self.active.store(0, Ordering::Relaxed));
+    pub fn begin(&self, object: u64, start: u64) -> u64 {
+        // Relaxed: only this side writes.
+        let number = self.last.load(Ordering::Relaxed) + 1;
+        self.last.store(number, Ordering::Relaxed);
+        self.write(|| self.show(number, start, object));
+        number
+    }
+
+    /// A piece of work has ended. False if it is not the one that is shown.
+    #[inline]
+    pub fn end(&self, number: u64) -> bool {
+        // Relaxed: only this side writes.
+        let is_shown = self.active.load(Ordering::Relaxed) == number;
+        if is_shown {
+            self.write(|| self.active.store(0, Ordering::Relaxed));
+        }
+        is_shown
+    }
+
+    /// Work goes on inside which other work was done.
+    pub fn resume(&self, work: Work) {
+        self.write(|| self.show(work.number, work.start, work.object));
+    }
+
+    #[inline]
+    fn show(&self, number: u64, start: u64, object: u64) {
+        self.start.store(start, Ordering::Relaxed);
+        self.object.store(object, Ordering::Relaxed);
+        self.active.store(number, Ordering::Relaxed);
     }
 
     #[inline]
@@ -91,16 +116,17 @@ impl Running {
     #[must_use]
     pub fn read(&self) -> Option<Work> {
         let version = self.version.load(Ordering::Acquire);
+        let number = self.active.load(Ordering::Relaxed);
         let work = Work {
-            number: self.number.load(Ordering::Relaxed),
+            number,
             start: self.start.load(Ordering::Relaxed),
             object: self.object.load(Ordering::Relaxed),
+            thread: self.thread.load(Ordering::Relaxed) as u32,
         };
-        let active = self.active.load(Ordering::Relaxed) != 0;
         // The words were read before the second look at the version.
         fence(Ordering::Acquire);
         let same = self.version.load(Ordering::Relaxed) == version;
-        (active && same && version.is_multiple_of(2)).then_some(work)
+        (number != 0 && same && version.is_multiple_of(2)).then_some(work)
     }
 }
 
@@ -111,17 +137,33 @@ mod tests {
     #[test]
     fn what_runs_is_seen_until_it_ends() {
         let running = Running::new();
+        running.set_thread();
         assert_eq!(running.read(), None);
         for number in 1..=2 {
-            running.begin(7, 30);
+            assert_eq!(running.begin(7, 30), number);
             let work = Work {
                 number,
                 start: 30,
                 object: 7,
+                thread: crate::thread::kernel_id(),
             };
             assert_eq!(running.read(), Some(work));
-            running.end();
+            assert!(running.end(number));
             assert_eq!(running.read(), None);
         }
+    }
+
+    #[test]
+    fn work_that_was_taken_over_does_not_end_what_is_shown() {
+        let running = Running::new();
+        let first = running.begin(7, 30);
+        let outer = running.read().expect("the first goes on");
+        let second = running.begin(8, 31);
+        assert!(!running.end(first));
+        assert_eq!(running.read().map(|work| work.number), Some(second));
+        assert!(running.end(second));
+        running.resume(outer);
+        assert_eq!(running.read(), Some(outer));
+        assert_eq!(running.begin(9, 32), 3);
     }
 }

@@ -17,10 +17,10 @@
 //! ```
 //!
 //! Invariants: 1. At most one run has the loop.
-//!             2. A run is displaced only in the middle of a round: so one of its callbacks is under
-//!                way, and what it knows of the round is here and not on its thread's stack.
-//!             3. Of the threads that want the loop, the one whose first run is the oldest has it at
-//!                the next boundary: that is the thread on which the program runs the loop.
+//!             2. A run is displaced only in the middle of a round: one of its callbacks is under
+//!                way. What is left of the round is here, and not on a thread's stack.
+//!             3. Of the threads that want the loop, the one whose first run is the oldest has it
+//!                at the next boundary: on that thread the program runs the loop.
 //!             4. A relief run has the loop only while another run goes on, and none waits.
 //! Source:     Go's scheduler hands the work of a blocked thread to another one (`handoffp` in
 //!             runtime/proc.go); docs/design/007-loop.md.

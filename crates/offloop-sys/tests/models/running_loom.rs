@@ -13,8 +13,8 @@ fn a_piece_of_work_is_read_whole_or_not_at_all() {
         let worker = thread::spawn({
             let running = running.clone();
             move || {
-                running.begin(10, 100);
-                running.end();
+                let first = running.begin(10, 100);
+                running.end(first);
                 running.begin(20, 200);
             }
         });

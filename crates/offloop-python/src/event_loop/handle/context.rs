@@ -12,6 +12,7 @@
 //!             expected nothing is shared.
 //! Source:     PEP 567; Python/context.c of CPython 3.11 to 3.15.
 
+use std::cell::Cell;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
@@ -39,7 +40,7 @@ pub(crate) fn learn_layout(py: Python<'_>) -> PyResult<()> {
         variable = Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_New(name, null_mut()))?;
     }
     let pointer = context.as_ptr();
-    let mut entered = Entered::default();
+    let entered = Entered::default();
     entered.switch(py, pointer)?;
     // SAFETY: attached; contexts of the size that was checked.
     let (references, is_copied, is_replaced) = unsafe {
@@ -95,28 +96,36 @@ pub(crate) unsafe fn hold_the_same(one: *mut ffi::PyObject, two: *mut ffi::PyObj
 }
 
 /// The context that is entered, kept over callbacks that can do with it.
+///
+/// It belongs to a run of the loop, which has it in the loop's state: another thread that takes the
+/// loop over sees which contexts are entered. Only the thread of that run enters and leaves.
 pub(crate) struct Entered {
-    pub(super) context: *mut ffi::PyObject,
+    pub(super) context: Cell<*mut ffi::PyObject>,
     /// Copied by the loop for a callback: nobody else has it, unless it has more references. False
     /// when nothing is entered.
-    pub(super) is_copied: bool,
+    pub(super) is_copied: Cell<bool>,
 }
+
+// SAFETY: whoever reads or writes a field is attached, and no Python code runs in between.
+unsafe impl Send for Entered {}
+// SAFETY: as above.
+unsafe impl Sync for Entered {}
 
 impl Default for Entered {
     /// None.
     fn default() -> Self {
         Self {
-            context: null_mut(),
-            is_copied: false,
+            context: Cell::new(null_mut()),
+            is_copied: Cell::new(false),
         }
     }
 }
 
 impl Entered {
     /// Enters exactly this context, if it is not the one that is entered.
-    pub(crate) fn switch(&mut self, py: Python<'_>, context: *mut ffi::PyObject) -> PyResult<()> {
-        if self.context == context {
-            self.is_copied = false;
+    pub(crate) fn switch(&self, py: Python<'_>, context: *mut ffi::PyObject) -> PyResult<()> {
+        if self.context.get() == context {
+            self.is_copied.set(false);
             return Ok(());
         }
         // SAFETY: attached; alive as we are called. Leaving the other one may run any code, so we
@@ -126,7 +135,7 @@ impl Entered {
 
     /// Leaves the context that is entered, and enters one whose reference is given to us.
     pub(super) unsafe fn exchange(
-        &mut self,
+        &self,
         py: Python<'_>,
         context: *mut ffi::PyObject,
         is_copied: bool,
@@ -143,19 +152,19 @@ impl Entered {
                 return Err(PyErr::fetch(py));
             }
         }
-        self.context = context;
-        self.is_copied = is_copied;
+        self.context.set(context);
+        self.is_copied.set(is_copied);
         Ok(())
     }
 
     /// Leaves the context that is entered, if there is one.
     #[inline]
-    pub(crate) fn leave(&mut self, py: Python<'_>) -> PyResult<()> {
-        let context = std::mem::replace(&mut self.context, null_mut());
+    pub(crate) fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        let context = self.context.replace(null_mut());
         if context.is_null() {
             return Ok(());
         }
-        self.is_copied = false;
+        self.is_copied.set(false);
         // SAFETY: attached; entered by `exchange`, with our reference.
         let exited = unsafe {
             let exited = ffi::PyContext_Exit(context);

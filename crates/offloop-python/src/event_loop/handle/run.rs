@@ -19,7 +19,7 @@ use crate::names::function;
 
 /// Runs a handle that is not spent.
 #[inline]
-pub(crate) fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered) -> PyResult<()> {
+pub(crate) fn run_handle(py: Python<'_>, handle: &Handle, entered: &Entered) -> PyResult<()> {
     if handle.is_spent() {
         return Ok(());
     }
@@ -39,8 +39,8 @@ pub(crate) fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered)
 
 /// Runs a handle outside any round, as its `_run` method.
 pub(crate) fn run_alone(py: Python<'_>, handle: &Handle) -> PyResult<()> {
-    let mut entered = Entered::default();
-    let result = run_handle(py, handle, &mut entered);
+    let entered = Entered::default();
+    let result = run_handle(py, handle, &entered);
     let left = entered.leave(py);
     result.and(left)
 }
@@ -58,15 +58,15 @@ pub(crate) fn report(handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
 impl Entered {
     /// Enters the context of a handle that is to run, or one that holds the same.
     #[inline]
-    pub(crate) fn switch_to(&mut self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+    pub(crate) fn switch_to(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
         let Some(context) = handle.unseen_context() else {
             return self.switch(py, handle.own_context(py)?);
         };
         // SAFETY: attached; both are alive: the handle's, and ours.
         unsafe {
-            if self.is_copied
-                && ffi::Py_REFCNT(self.context) == ALONE.load(Ordering::Relaxed)
-                && hold_the_same(self.context, context)
+            if self.is_copied.get()
+                && ffi::Py_REFCNT(self.context.get()) == ALONE.load(Ordering::Relaxed)
+                && hold_the_same(self.context.get(), context)
             {
                 return Ok(());
             }
@@ -85,10 +85,10 @@ impl Entered {
 
     /// Leaves the context in which a handle was called, and lets the handle have it, so that others
     /// find there what the callback has set.
-    pub(crate) fn leave_to(&mut self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
-        if self.is_copied {
+    pub(crate) fn leave_to(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
+        if self.is_copied.get() {
             // SAFETY: attached; entered, so alive.
-            unsafe { handle.adopt_context(self.context) };
+            unsafe { handle.adopt_context(self.context.get()) };
         }
         self.leave(py)
     }

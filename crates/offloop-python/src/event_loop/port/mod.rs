@@ -8,12 +8,14 @@
 //! Shape:      `state.rs` what it knows · `schedule.rs` the queue and the timers · `table.rs`,
 //!             `watch.rs` descriptors and who waits for them · `wait.rs` a call that waits ·
 //!             `registry.rs` the streams by descriptor · `chunk.rs`, `read_memory.rs` memory that
-//!             streams share · `futures.rs` futures of the loop · `meter.rs` what is counted. The
+//!             streams share · `futures.rs` futures of the loop · `meter.rs` what is counted ·
+//!             `marks.rs` which callback runs now. The
 //!             methods that Python calls are here.
 //! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.
 
 pub(crate) mod chunk;
 pub(crate) mod futures;
+pub(crate) mod marks;
 pub(crate) mod meter;
 pub(crate) mod read_memory;
 pub(crate) mod registry;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
+use offloop_core::event_loop::Runs;
 use offloop_sys::event::Event;
 use offloop_sys::readiness::Readiness;
 use pyo3::exceptions::PyRuntimeError;
@@ -17,7 +18,9 @@ use pyo3::types::PyDict;
 use super::super::ground::cell::GilCell;
 use super::super::ground::errors::os_error;
 use super::super::handle::class::{Owner, make_types};
+use super::super::handle::context::Entered;
 use super::chunk::Chunk;
+use super::marks::Marks;
 use super::meter::Meter;
 use super::read_memory::ReadMemory;
 use super::registry::Registry;
@@ -28,6 +31,8 @@ use super::table::Watches;
 pub(crate) struct State {
     pub(crate) kernel: Option<Arc<Kernel>>,
     pub(crate) schedule: Schedule,
+    /// Each with the context that it has entered.
+    pub(crate) runs: Runs<u64, Arc<Entered>>,
     pub(crate) watches: Watches,
     pub(crate) meter: Meter,
     /// A thread waits for readiness, and nobody has woken it yet.
@@ -44,7 +49,7 @@ pub(crate) struct State {
     /// What futures and tasks are made with: `{"loop": self}`. Made when it is first needed.
     pub(super) keywords: Option<Py<PyDict>>,
     /// Streams that have something to send at the end of the round.
-    pub(crate) unsent: Vec<Py<PyAny>>,
+    pub(crate) unsent: VecDeque<Py<PyAny>>,
     /// Empty queues for streams that begin to write.
     pub(crate) spare_queues: Vec<VecDeque<Chunk>>,
     /// Taken out by whoever reads.
@@ -62,6 +67,7 @@ pub(crate) struct Kernel {
 pub(crate) struct LoopPort {
     pub(crate) state: GilCell<State>,
     pub(crate) streams: GilCell<Registry>,
+    pub(crate) marks: Marks,
 }
 
 impl LoopPort {
@@ -77,6 +83,7 @@ impl LoopPort {
             state: GilCell::new(State {
                 kernel: Some(Arc::new(Kernel { readiness, waker })),
                 schedule: Schedule::default(),
+                runs: Runs::default(),
                 watches: Watches::default(),
                 meter: Meter::default(),
                 asleep: false,
@@ -88,11 +95,12 @@ impl LoopPort {
                 stopping: false,
                 debug: false,
                 keywords: None,
-                unsent: Vec::new(),
+                unsent: VecDeque::new(),
                 spare_queues: Vec::new(),
                 read_memory: None,
             }),
             streams: GilCell::new(Registry::default()),
+            marks: Marks::default(),
         })
     }
 

@@ -6,11 +6,11 @@ use pyo3::prelude::*;
 use super::super::handle::context::Entered;
 use super::super::handle::run::run_handle;
 use super::super::port::LoopPort;
+use super::super::port::marks::Mark;
 use super::super::port::schedule::Entry;
 use super::super::streams::stream::Stream;
 use super::super::streams::{flushing, reading};
 use super::super::{sock, tls};
-use super::running::Mark;
 
 /// Runs an entry; the mark of a callback ends with its run.
 #[inline]
@@ -18,8 +18,8 @@ pub(crate) fn run_entry(
     port: &LoopPort,
     py: Python<'_>,
     entry: Entry,
-    entered: &mut Entered,
-    mark: Option<Mark<'_>>,
+    entered: &Entered,
+    mark: Option<Mark<'_, '_>>,
 ) -> PyResult<()> {
     match entry {
         Entry::Ours(handle) => {

@@ -62,8 +62,8 @@ impl QueuedEntry {
             return Ok(());
         };
         let port = slf.get().event_loop.bind(py).as_super().get();
-        let mut entered = Entered::default();
-        let result = run_entry(port, py, entry, &mut entered, None);
+        let entered = Entered::default();
+        let result = run_entry(port, py, entry, &entered, None);
         let result = result.and(entered.leave(py));
         result.or_else(|error| report(slf.as_any(), error))
     }
@@ -142,7 +142,7 @@ fn lent(event_loop: &Bound<'_, LoopCore>) -> PyResult<Lent> {
     if let Some(lent) = core.lent(py) {
         return Ok(lent);
     }
-    flushing::flush_all(py, port)?;
+    flushing::flush_all(py, port, None)?;
     let lent = Lent {
         ready: tools(py)?.deque.call0(py)?,
         timers: PyList::empty(py).unbind(),
@@ -299,7 +299,7 @@ pub(crate) fn select(
     timeout: Option<f64>,
 ) -> PyResult<Vec<(RawFd, u8)>> {
     let py = event_loop.py();
-    flushing::flush_all(py, event_loop.as_super().get())?;
+    flushing::flush_all(py, event_loop.as_super().get(), None)?;
     let limit = timeout.map(wait_of);
     let busy = limit == Some(Duration::ZERO);
     let mut events = Vec::new();

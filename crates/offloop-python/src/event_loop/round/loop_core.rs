@@ -1,7 +1,7 @@
 //! What rounds know of a loop, and the class that has it.
 
+use offloop_core::event_loop::PollPace;
 use offloop_sys::readiness::Found;
-use offloop_sys::running::Running;
 use pyo3::prelude::*;
 
 use super::super::ground::cell::GilCell;
@@ -9,7 +9,6 @@ use super::super::port::LoopPort;
 use super::super::streams::stream::Stream;
 use super::found::Overrides;
 use super::lent::Lent;
-use super::running::Armed;
 
 /// What only rounds use of a loop.
 pub(super) struct State {
@@ -20,15 +19,14 @@ pub(super) struct State {
     pub(super) lent: Option<Lent>,
     pub(super) slow_callback_s: f64,
     pub(super) task_factory: Option<Py<PyAny>>,
-    /// Callbacks are marked while they run.
-    pub(super) armed: Option<Armed>,
+    /// When the loop polls.
+    pub(super) pace: PollPace,
 }
 
 /// The native half of `offloop.EventLoop`.
 #[pyclass(extends = LoopPort, subclass, frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct LoopCore {
     pub(super) state: GilCell<State>,
-    pub(super) running: Running,
 }
 
 /// Every stream that is not over.

@@ -3,13 +3,12 @@
 //! `LoopCore` is the base class of `offloop.EventLoop`, whose other base is the standard library's
 //! own loop. Its own base is `LoopPort`, which is what the floors below know of a loop.
 //!
-//! Shape:      `loop_core.rs` what it knows · `turn.rs` a run and its rounds · `entry.rs` what is
-//!             run · `poll.rs` what is ready, asked from the kernel · `clock.rs` the loop's time ·
-//!             `running.rs` which callback runs now · `calls.rs`, `tasks.rs` methods called too
-//!             often for anything but C's calling convention · `lending.rs`, `lent.rs` what
-//!             programs take hold of · `overrides.rs`, `found.rs` what they replace · `whose.rs`
-//!             whether a round is ours · `statistics.rs` what is told of all that. The methods that
-//!             Python calls are here.
+//! Shape:      `loop_core.rs` what it knows · `run.rs` a run · `turn.rs` its rounds · `entry.rs`
+//!             what is run · `poll.rs` what is ready, asked from the kernel · `clock.rs` the loop's
+//!             time · `calls.rs`, `tasks.rs` methods called too often for anything but C's calling
+//!             convention · `lending.rs`, `lent.rs` what programs take hold of · `overrides.rs`,
+//!             `found.rs` what they replace · `whose.rs` whether a round is ours · `statistics.rs`
+//!             what is told of all that. The methods that Python calls are here.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 pub(crate) mod calls;
@@ -21,20 +20,22 @@ pub(crate) mod lent;
 mod loop_core;
 pub(crate) mod overrides;
 mod poll;
-mod running;
+mod run;
 mod statistics;
 mod tasks;
 mod turn;
 mod whose;
 
+use offloop_core::event_loop::PollPace;
+use offloop_sys::clock::ticks;
 use offloop_sys::readiness::Found;
-use offloop_sys::running::Running;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::ground::cell::GilCell;
 use super::port::LoopPort;
+use super::port::marks::Armed;
 use super::port::schedule::Entry;
 use super::streams::stream::Stream;
 use found::Overrides;
@@ -58,9 +59,8 @@ impl LoopCore {
                 lent: None,
                 slow_callback_s: 0.1,
                 task_factory: None,
-                armed: None,
+                pace: PollPace::new(ticks()),
             }),
-            running: Running::new(),
         };
         let port = PyClassInitializer::from(LoopPort::new(py)?);
         Ok(port.add_subclass(core))
@@ -119,15 +119,14 @@ impl LoopCore {
 
     /// Begins or ends to mark each callback while it runs, for `_running_callback`.
     #[pyo3(signature = (armed=true))]
-    fn _arm_watch(&self, py: Python<'_>, armed: bool) {
-        let armed = armed.then(running::Armed::now);
-        self.state.with(py, |state| state.armed = armed);
+    fn _arm_watch(slf: &Bound<'_, Self>, armed: bool) {
+        let armed = armed.then(Armed::now);
+        slf.as_super().get().marks.arm(slf.py(), armed);
     }
 
     /// What runs now on an armed loop: its number, for how many seconds, and what is called.
-    fn _running_callback(&self, py: Python<'_>) -> Option<(u64, f64, Option<Py<PyAny>>)> {
-        let armed = self.state.with(py, |state| state.armed)?;
-        running::current(py, armed, &self.running)
+    fn _running_callback(slf: &Bound<'_, Self>) -> Option<(u64, f64, Option<Py<PyAny>>)> {
+        slf.as_super().get().marks.current(slf.py())
     }
 
     fn _add_callback(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -8,14 +8,17 @@
 //!             raises goes to the loop's exception handler.
 //! Source:     asyncio/base_events.py (`_run_once`); research on loops, sections A4 and D2.
 
-use offloop_core::event_loop::PollPace;
+use std::ptr::null_mut;
+
+use offloop_core::event_loop::{RunNumber, Turn};
 use offloop_sys::clock::ticks;
 use pyo3::prelude::*;
 
 use super::super::handle::context::Entered;
 use super::super::handle::run::run_handle;
-use super::super::port::LoopPort;
+use super::super::port::marks::Mark;
 use super::super::port::schedule::Entry;
+use super::super::port::{LoopPort, State};
 use super::super::sock;
 use super::super::streams::flushing;
 use super::clock::clock;
@@ -23,75 +26,39 @@ use super::entry::run_entry;
 use super::loop_core::LoopCore;
 use super::overrides::seen_of;
 use super::poll::poll_and_release;
-use super::running::Mark;
+use super::run::Run;
 use super::whose;
 use crate::names::function;
 
 /// What the loop watches for itself: the socket that signals are written to.
 const OWN_DESCRIPTORS: usize = 1;
 
-/// What is kept from round to round.
-struct Turn {
-    pace: PollPace,
-    /// A chain of callbacks mostly runs in one context.
-    entered: Entered,
-}
-
-impl Turn {
-    fn new() -> Self {
-        Self {
-            pace: PollPace::new(ticks()),
-            entered: Entered::default(),
-        }
-    }
-}
-
 /// Runs rounds until the loop is told to stop, or they are the program's.
 pub(crate) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let run = Run::begin(event_loop);
-    let result = run_rounds(event_loop);
-    drop(run);
-    result
+    let run = Run::begin(event_loop)?;
+    let result = rounds(&run);
+    finish(&run, result)
 }
 
-/// Rounds are run for as long as this is kept.
-struct Run<'a, 'py> {
-    event_loop: &'a Bound<'py, LoopPort>,
-    /// No outer run goes on.
-    begun: bool,
+/// One round that polls for certain, or the standard loop's.
+pub(crate) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let run = Run::begin(event_loop)?;
+    let result = match whose::standard_round(event_loop) {
+        Ok(false) => round(&run, &Outlook::of(event_loop)),
+        other => other.map(drop),
+    };
+    finish(&run, result)
 }
 
-impl<'a, 'py> Run<'a, 'py> {
-    fn begin(event_loop: &'a Bound<'py, LoopCore>) -> Self {
-        let event_loop = event_loop.as_super();
-        let begun = event_loop.get().state.with(event_loop.py(), |state| {
-            state.running = !state.schedule.is_lent();
-            state.meter.begin()
-        });
-        Self { event_loop, begun }
-    }
-}
-
-impl Drop for Run<'_, '_> {
-    fn drop(&mut self) {
-        let state = &self.event_loop.get().state;
-        state.with(self.event_loop.py(), |state| {
-            state.running = !self.begun && !state.schedule.is_lent();
-            state.meter.end(self.begun);
-        });
-    }
-}
-
-fn run_rounds(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let (py, port) = (event_loop.py(), event_loop.as_super().get());
-    let mut turn = Turn::new();
-    let result = rounds(event_loop, &mut turn);
-    let left = turn.entered.leave(py);
-    let flushed = flushing::flush_all(py, port);
+/// What the run has left to do when its last round is over.
+fn finish(run: &Run<'_, '_>, result: PyResult<()>) -> PyResult<()> {
+    let left = run.leave();
+    let flushed = flush(run);
     result.and(left).and(flushed)
 }
 
-fn rounds(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
+fn rounds(run: &Run<'_, '_>) -> PyResult<()> {
+    let event_loop = run.event_loop();
     let mut outlook = Outlook::of(event_loop);
     loop {
         if !outlook.ours {
@@ -100,27 +67,12 @@ fn rounds(event_loop: &Bound<'_, LoopCore>, turn: &mut Turn) -> PyResult<()> {
             }
             outlook = Outlook::of(event_loop);
         }
-        round(event_loop, &outlook, turn)?;
+        round(run, &outlook)?;
         outlook = Outlook::of(event_loop);
         if outlook.stopping {
             return Ok(());
         }
     }
-}
-
-/// One round that polls for certain, or the standard loop's.
-pub(crate) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let (py, port) = (event_loop.py(), event_loop.as_super().get());
-    let mut turn = Turn::new();
-    let run = Run::begin(event_loop);
-    let result = match whose::standard_round(event_loop) {
-        Ok(false) => round(event_loop, &Outlook::of(event_loop), &mut turn),
-        other => other.map(drop),
-    };
-    let left = turn.entered.leave(py);
-    let flushed = flushing::flush_all(py, port);
-    drop(run);
-    result.and(left).and(flushed)
 }
 
 /// What a round begins with.
@@ -156,54 +108,122 @@ impl Outlook {
 }
 
 #[inline]
-fn round(event_loop: &Bound<'_, LoopCore>, outlook: &Outlook, turn: &mut Turn) -> PyResult<()> {
-    let py = event_loop.py();
-    let port = event_loop.as_super().get();
+fn round(run: &Run<'_, '_>, outlook: &Outlook) -> PyResult<()> {
     if outlook.unsent {
         // Also what was written while the loop did not run.
-        turn.entered.leave(py)?;
-        flushing::flush_all(py, port)?;
+        run.leave()?;
+        flush(run)?;
     }
+    let event_loop = run.event_loop();
     let now = ticks();
-    let due = turn.pace.is_due(now, outlook.watched);
+    let due = event_loop
+        .get()
+        .state
+        .with(run.py(), |state| state.pace.is_due(now, outlook.watched));
     if due || !outlook.simple {
-        turn.entered.leave(py)?;
-        poll_and_release(event_loop, now, due, &mut turn.pace)?;
+        run.leave()?;
+        poll_and_release(event_loop, now, due)?;
     }
-    run_ready(event_loop, &mut turn.entered)
+    run_ready(run)
+}
+
+/// Sends what the streams have collected. Their callbacks are callbacks of a round.
+fn flush(run: &Run<'_, '_>) -> PyResult<()> {
+    let (py, port) = (run.py(), run.port());
+    begin_round(run, |_| 0)?;
+    let result = flushing::flush_all(py, port, Some(run.number));
+    let turn = port.state.with(py, |state| state.runs.next(run.number));
+    if turn == Turn::Lost {
+        result.and(run.regain())
+    } else {
+        result
+    }
+}
+
+/// A round begins, of as many callbacks as `ready` says.
+fn begin_round(run: &Run<'_, '_>, ready: impl Fn(&mut State) -> usize) -> PyResult<()> {
+    let state = &run.port().state;
+    let begin = |state: &mut State| {
+        let ready = ready(state);
+        state.runs.begin_round(run.number, ready)
+    };
+    if state.with(run.py(), begin) {
+        return Ok(());
+    }
+    run.regain()?;
+    state.with(run.py(), begin);
+    Ok(())
+}
+
+/// What comes next in a round.
+enum Next {
+    Entry(Entry),
+    RoundOver,
+    Lost,
+}
+
+fn next(state: &mut State, number: RunNumber) -> Next {
+    match state.runs.next(number) {
+        Turn::Callback => match state.schedule.pop() {
+            Some(entry) => Next::Entry(entry),
+            None => {
+                // A callback has got hold of the queue: the rest of it belongs to the next round.
+                let _over = state.runs.end_round(number);
+                Next::RoundOver
+            }
+        },
+        Turn::RoundOver => Next::RoundOver,
+        Turn::Lost => Next::Lost,
+    }
 }
 
 /// Runs what is ready now, in order.
-fn run_ready(event_loop: &Bound<'_, LoopCore>, entered: &mut Entered) -> PyResult<()> {
-    let py = event_loop.py();
-    let (core, port) = (event_loop.get(), event_loop.as_super().get());
-    let armed = core.state.with(py, |state| state.armed.is_some());
-    let (count, debug) = port.state.with(py, |state| {
-        let count = state.schedule.ready_len();
-        state.meter.round(count);
-        (count, state.debug)
-    });
-    for _ in 0..count {
-        // A callback may have got hold of the queue: the rest of it belongs to the next round.
-        let Some(entry) = port.state.with(py, |state| state.schedule.pop()) else {
-            break;
+fn run_ready(run: &Run<'_, '_>) -> PyResult<()> {
+    let (py, port) = (run.py(), run.port());
+    let armed = port.marks.are_armed(py);
+    let debug = port.state.with(py, |state| state.debug);
+    begin_round(run, |state| {
+        let ready = state.schedule.ready_len();
+        state.meter.round(ready);
+        ready
+    })?;
+    loop {
+        let entry = match port.state.with(py, |state| next(state, run.number)) {
+            Next::Entry(entry) => entry,
+            Next::RoundOver => return Ok(()),
+            Next::Lost => {
+                run.leave()?;
+                run.regain()?;
+                continue;
+            }
         };
-        let mark = armed.then(|| Mark::begin(&core.running, &entry));
+        let mark = armed.then(|| mark(py, port, &entry));
         if debug {
-            entered.leave(py)?;
-            run_watched(event_loop, entry, mark)?;
+            run.leave()?;
+            run_watched(run.event_loop(), entry, mark)?;
         } else {
-            run_entry(port, py, entry, entered, mark)?;
+            run_entry(port, py, entry, &run.entered, mark)?;
         }
     }
-    Ok(())
+}
+
+/// Marks an entry that is about to run.
+fn mark<'a, 'py>(py: Python<'py>, port: &'a LoopPort, entry: &Entry) -> Mark<'a, 'py> {
+    let called = match entry {
+        Entry::Ours(handle) => handle.callback(),
+        Entry::Foreign(handle) => handle.as_ptr(),
+        Entry::Stream(stream, _) => stream.as_ptr(),
+        Entry::Wait(_) => null_mut(),
+    };
+    // SAFETY: alive: the entry has it.
+    unsafe { Mark::begin(py, &port.marks, called) }
 }
 
 /// Debug mode: the handle is the loop's current one, and a slow one is logged.
 fn run_watched(
     event_loop: &Bound<'_, LoopCore>,
     entry: Entry,
-    mark: Option<Mark<'_>>,
+    mark: Option<Mark<'_, '_>>,
 ) -> PyResult<()> {
     let py = event_loop.py();
     if entry.is_cancelled(py)? {
@@ -216,11 +236,11 @@ fn run_watched(
     let object = entry.to_object(py);
     event_loop.setattr(pyo3::intern!(py, "_current_handle"), &object)?;
     let before = clock(event_loop)?;
-    let mut entered = Entered::default();
+    let entered = Entered::default();
     // The callback stays in its handle until the log is written.
     let (result, handle) = match entry {
-        Entry::Ours(handle) => (run_handle(py, &handle, &mut entered), Some(handle)),
-        other => (run_entry(port, py, other, &mut entered, None), None),
+        Entry::Ours(handle) => (run_handle(py, &handle, &entered), Some(handle)),
+        other => (run_entry(port, py, other, &entered, None), None),
     };
     drop(mark);
     let result = result.and(entered.leave(py));

@@ -96,7 +96,7 @@ impl Stream {
         body: impl FnOnce() -> PyResult<()>,
     ) -> PyResult<()> {
         let context = self.context(py, Side::Writer);
-        let mut entered = Entered::default();
+        let entered = Entered::default();
         if let Some(context) = &context {
             entered.switch(py, context.as_ptr())?;
         }

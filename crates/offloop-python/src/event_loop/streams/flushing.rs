@@ -7,7 +7,7 @@
 
 use std::io::{ErrorKind, IoSlice};
 
-use offloop_core::event_loop::{Gathering, Left, Side, take_sent};
+use offloop_core::event_loop::{Gathering, Left, RunNumber, Side, take_sent};
 use offloop_sys::fork;
 use offloop_sys::stream::{BUFFERS_MAX, send, send_vectored};
 use pyo3::prelude::*;
@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use super::super::ground::errors::os_error;
 use super::super::port::LoopPort;
 use super::super::port::chunk::Chunk;
+use super::super::port::marks::Mark;
 use super::state::StreamState;
 use super::stream::Stream;
 
@@ -249,26 +250,25 @@ pub(super) fn leave_to_parent(py: Python<'_>, port: &LoopPort) {
     }
 }
 
-/// Sends what the streams have collected in this round; the first error that ends the run.
-pub(crate) fn flush_all(py: Python<'_>, port: &LoopPort) -> PyResult<()> {
+/// Sends what the streams have collected; a run does for as long as it has the loop. Returns the
+/// first error that ends the run.
+pub(crate) fn flush_all(py: Python<'_>, port: &LoopPort, run: Option<RunNumber>) -> PyResult<()> {
     leave_to_parent(py, port);
+    let armed = port.marks.are_armed(py);
     let mut result = Ok(());
     loop {
-        let mut unsent = port
-            .state
-            .with(py, |state| std::mem::take(&mut state.unsent));
-        if unsent.is_empty() {
-            return result;
-        }
-        for stream in unsent.drain(..) {
-            let stream = stream.bind(py).cast::<Stream>()?;
-            stream.get().state.with(py, |state| state.scheduled = false);
-            result = result.and(flush_ready(stream));
-        }
-        port.state.with(py, |state| {
-            if state.unsent.capacity() == 0 {
-                state.unsent = unsent;
-            }
+        let unsent = port.state.with(py, |state| {
+            let goes_on = run.is_none_or(|run| state.runs.has(run));
+            goes_on.then(|| state.unsent.pop_front()).flatten()
         });
+        let Some(stream) = unsent else {
+            return result;
+        };
+        let stream = stream.bind(py).cast::<Stream>()?;
+        stream.get().state.with(py, |state| state.scheduled = false);
+        // SAFETY: alive: we have it.
+        let mark = armed.then(|| unsafe { Mark::begin(py, &port.marks, stream.as_ptr()) });
+        result = result.and(flush_ready(stream));
+        drop(mark);
     }
 }

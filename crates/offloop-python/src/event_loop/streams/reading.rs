@@ -33,7 +33,7 @@ type Got = PyResult<Option<usize>>;
 /// The loop says that a stream is readable. Records of TLS are for `read_records`.
 pub(crate) fn read_ready(
     slf: &Bound<'_, Stream>,
-    entered: &mut Entered,
+    entered: &Entered,
     memory: &mut ReadMemory,
     read_records: impl FnOnce(&Stream, &Bound<'_, PyAny>, &mut ReadMemory) -> Got,
 ) -> PyResult<()> {

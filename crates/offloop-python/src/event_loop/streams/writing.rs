@@ -274,7 +274,7 @@ fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
         When::AtEnd if !listed => {
             let unsent = slf.clone().into_any().unbind();
             let port = stream.event_loop(py).get();
-            port.state.with(py, |state| state.unsent.push(unsent));
+            port.state.with(py, |state| state.unsent.push_back(unsent));
         }
         When::AtEnd | When::Blocked => {}
     }
