@@ -191,14 +191,10 @@ class EventLoop(SocketMethods):
         1
         >>> loop.close()
         """
-        (lag, buckets), (timer_lag, timer_buckets), shares, counts, sizes = self._statistics()
-        return LoopStatistics(
-            LagHistogram(*lag, tuple(buckets)),
-            LagHistogram(*timer_lag, tuple(timer_buckets)),
-            *shares,
-            *counts,
-            *sizes,
-        )
+        fields: dict[str, Any] = {**self._statistics()}
+        fields["lag"] = LagHistogram(**fields["lag"])
+        fields["timer_lag"] = LagHistogram(**fields["timer_lag"])
+        return LoopStatistics(**fields)
 
     def close(self) -> None:
         """Close the loop: it must not be running, and cannot be used afterwards."""
