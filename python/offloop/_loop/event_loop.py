@@ -67,6 +67,8 @@ class EventLoop(SocketMethods):
     )
 
     def __init__(self, *, gather_writes: bool = False) -> None:
+        if not isinstance(gather_writes, bool):
+            raise TypeError(f"gather_writes must be True or False, not {gather_writes!r}")
         make_way()
         self._datagram_memory = memoryview(bytearray(0))
         self._last_sockname: object = None
