@@ -47,6 +47,16 @@ impl std::fmt::Debug for Pipe {
 }
 
 impl Pipe {
+    fn new(fd: Option<OwnedFd>) -> Arc<Self> {
+        let state = PipeState {
+            fd,
+            tail: VecDeque::new(),
+            unwritten: Vec::new(),
+            muted: false,
+        };
+        Arc::new(Self(Mutex::new(state)))
+    }
+
     /// Passes on nothing any more.
     pub(crate) fn mute(&self) {
         lock(&self.0).muted = true;
@@ -64,8 +74,8 @@ impl Pipe {
 }
 
 impl PipeState {
-    /// Takes what is there, at most `READ_BYTES`, and remembers its end; true when nothing will
-    /// follow.
+    /// Takes what is there, at most `READ_BYTES`, and remembers the last of it; true when nothing
+    /// will follow.
     fn read_available(&mut self) -> (Vec<u8>, bool) {
         let Some(fd) = &self.fd else {
             return (Vec::new(), true);
@@ -143,22 +153,14 @@ impl Tee {
     pub(crate) fn add(&self, fd: OwnedFd) -> io::Result<Arc<Pipe>> {
         socket::set_nonblocking(fd.as_fd())?;
         let mut pipes = lock(&self.pipes);
-        let fd = if pipes.closed {
-            // Whoever writes to it learns so, and does not wait for a reader.
-            None
-        } else {
-            self.poller.add(fd.as_fd(), pipes.last_token + 1)?;
-            Some(fd)
-        };
+        if pipes.closed {
+            // The worker's writes fail, and wait for no reader.
+            return Ok(Pipe::new(None));
+        }
         pipes.last_token += 1;
         let token = pipes.last_token;
-        let state = PipeState {
-            fd,
-            tail: VecDeque::new(),
-            unwritten: Vec::new(),
-            muted: false,
-        };
-        let pipe = Arc::new(Pipe(Mutex::new(state)));
+        self.poller.add(fd.as_fd(), token)?;
+        let pipe = Pipe::new(Some(fd));
         pipes.by_token.insert(token, Arc::clone(&pipe));
         Ok(pipe)
     }
