@@ -1,5 +1,6 @@
 """The table from the runtime's errors to exceptions: each variant has a row, a class, a text."""
 
+import inspect
 import re
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import offloop
 from _offloop_worker._offloop import error_samples
+from offloop import _outcomes
 
 pytestmark = pytest.mark.quick
 
@@ -121,3 +123,8 @@ def test_a_lost_call_keeps_what_is_known_of_its_worker():
     assert text.startswith("worker process 7 was ended by SIGKILL while it ran this call (")
     assert ", at attempt 2; it held at most 3 MiB\n" in text
     assert text.endswith("the end of its standard error:\n  last words")
+
+
+def test_a_crash_crosses_by_the_names_of_its_parts():
+    parameters = inspect.signature(_outcomes.crashed).parameters.values()
+    assert {parameter.kind for parameter in parameters} == {inspect.Parameter.KEYWORD_ONLY}

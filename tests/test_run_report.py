@@ -185,13 +185,31 @@ def test_leaving_a_pool_of_ours_inside_a_coroutine_is_named_with_its_line(run_so
     assert report.count("on the loop's thread stopped it for") == 2
 
 
+def test_leaving_an_adopted_pool_inside_a_coroutine_is_named_as_what_it_stands_for(run_source):
+    ended = run_source(
+        """
+        import asyncio, time
+        from concurrent.futures import ProcessPoolExecutor
+        async def main():
+            with ProcessPoolExecutor(1) as pool:
+                pool.submit(time.sleep, 0.2)
+        asyncio.run(main())
+        """
+    )
+    report = squeezed(ended.stderr)
+    assert "app.py:5 in `main`: leaving `with ProcessPoolExecutor`" in report
+    assert report.count("on the loop's thread stopped it for") == 1
+
+
 def test_report_leaves_our_own_classes_as_they_are(run_source):
     source = """
+        import concurrent.futures
         import offloop
         from offloop._process_pool import PoolView
-        for each in (offloop.ProcessPool, PoolView):
+        adopted = concurrent.futures.ProcessPoolExecutor
+        for each in (offloop.ProcessPool, PoolView, adopted):
             for base in each.__mro__:
-                if base.__module__.startswith("offloop"):
+                if base.__module__.startswith("offloop") or base is adopted:
                     for name, value in sorted(vars(base).items()):
                         code = getattr(value, "__code__", None)
                         print(base.__name__, name, code and code.co_filename)

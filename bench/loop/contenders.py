@@ -35,13 +35,15 @@ def _aiofastnet() -> asyncio.AbstractEventLoop:
     import aiofastnet
     import uvloop
 
-    return aiofastnet.loop_factory(uvloop.new_event_loop)()
+    loop: asyncio.AbstractEventLoop = aiofastnet.loop_factory(uvloop.new_event_loop)()
+    return loop
 
 
 def _aiofastnet_asyncio() -> asyncio.AbstractEventLoop:
     import aiofastnet
 
-    return aiofastnet.loop_factory()()
+    loop: asyncio.AbstractEventLoop = aiofastnet.loop_factory()()
+    return loop
 
 
 _ALL = (

@@ -222,6 +222,28 @@ class _LagFields(TypedDict):
     max: float
     buckets: tuple[tuple[float, int], ...]
 
+class _LoopStatistics(TypedDict):
+    lag: _LagFields
+    timer_lag: _LagFields
+    utilisation: float
+    utilisation_1s: float
+    utilisation_10s: float
+    busy_seconds: float
+    running_seconds: float
+    rounds: int
+    callbacks: int
+    polls: int
+    timers_fired: int
+    wakeups: int
+    connections_made: int
+    bytes_received: int
+    bytes_sent: int
+    ready: int
+    ready_max: int
+    timers: int
+    descriptors: int
+    connections: int
+
 @final
 class LagRecorder:
     """A histogram of times, such as our loop counts in."""
@@ -335,15 +357,7 @@ class LoopCore:
     def _streams(self) -> list[Any]: ...
     def _watched(self, fd: int) -> tuple[Any, Any]: ...
     def _clear_schedule(self) -> None: ...
-    def _statistics(
-        self,
-    ) -> tuple[
-        tuple[tuple[int, float, float, float, float, float], list[tuple[float, int]]],
-        tuple[tuple[int, float, float, float, float, float], list[tuple[float, int]]],
-        tuple[float, float, float, float, float],
-        tuple[int, int, int, int, int, int, int, int],
-        tuple[int, int, int, int, int],
-    ]: ...
+    def _statistics(self) -> _LoopStatistics: ...
     def _receive(self, sock: socket, n: int, /) -> bytes | AsyncioFuture[bytes] | None: ...
     def _receive_into(self, sock: socket, buf: Any, /) -> int | AsyncioFuture[int] | None: ...
     def _send_all(self, sock: socket, data: Any, /) -> bool | AsyncioFuture[None] | None: ...

@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from multiprocessing import context, process
 from typing import Any
 
@@ -71,14 +71,14 @@ class _Collector:
 
 def describe(
     initializer: Callable[..., object] | None,
-    initargs: Iterable[Any],
-    preload: Iterable[str],
+    initargs: tuple[Any, ...],
+    preload: list[str],
     memory_limit: int | None,
 ) -> Launch:
     """The part of a lane's arguments that says how its workers start."""
-    pickled, definitions, descriptors = _pickle_initializer(initializer, tuple(initargs))
+    pickled, definitions, descriptors = _pickle_initializer(initializer, initargs)
     given = {
-        "preload": list(preload),
+        "preload": preload,
         "main": _main.main_module().start,
         "initializer": pickled,
         "definitions": [(one.number, one.data()) for one in definitions],

@@ -94,29 +94,34 @@ def broken(reason: str) -> BaseException:
 
 
 def crashed(
+    *,
     may_have_started: bool,
     attempts: int,
-    crash: tuple[int, int | None, int | None, int | None, str, str | None],
+    pid: int,
+    exit_code: int | None,
+    signal: int | None,
+    peak_memory_bytes: int | None,
+    stderr_tail: str,
+    reason: str | None,
 ) -> BaseException:
     """The worker ended under the call."""
-    pid, code, signal, peak, tail, reason = crash
-    parts = [f"worker process {pid} {_end(code, signal)} while it ran this call"]
+    parts = [f"worker process {pid} {_end(exit_code, signal)} while it ran this call"]
     if reason is not None:
         parts.append(f" ({reason})")
     if attempts > 1:
         parts.append(f", at attempt {attempts}")
-    if peak is not None:
-        parts.append(f"; it held at most {peak / 2**20:.0f} MiB")
-    lines = tail.splitlines()[-_STDERR_LINES_SHOWN:]
+    if peak_memory_bytes is not None:
+        parts.append(f"; it held at most {peak_memory_bytes / 2**20:.0f} MiB")
+    lines = stderr_tail.splitlines()[-_STDERR_LINES_SHOWN:]
     if lines:
         parts.append("\nthe end of its standard error:\n  " + "\n  ".join(lines))
     return WorkerCrashed(
         "".join(parts),
         signal=signal,
-        exit_code=code,
+        exit_code=exit_code,
         pid=pid,
-        peak_memory_bytes=peak,
-        stderr_tail=tail,
+        peak_memory_bytes=peak_memory_bytes,
+        stderr_tail=stderr_tail,
         may_have_started=may_have_started,
     )
 

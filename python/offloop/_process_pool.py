@@ -18,6 +18,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 from _offloop_worker._offloop import Lane, WorkerProcess
 from _offloop_worker.exceptions import QueueFull
 from offloop import _launch
+from offloop._arguments import BYTES_MAX, COUNT_MAX, check_seconds, count, names, values
 from offloop._future import Future
 from offloop._statistics import PoolStatistics
 from offloop._waiting import waiting
@@ -189,14 +190,14 @@ class ProcessPool(_Executor):
     ) -> None:
         if max_workers is None:
             max_workers = _usable_cores()
-        elif max_workers <= 0:
+        elif (max_workers := count("max_workers", max_workers)) <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if max_tasks_per_child is not None:
             if not isinstance(max_tasks_per_child, int):
                 raise TypeError("max_tasks_per_child must be an integer")
-            if max_tasks_per_child <= 0:
+            if count("max_tasks_per_child", max_tasks_per_child) <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
         self._max_workers = max_workers
         if mp_context is None:
@@ -204,26 +205,23 @@ class ProcessPool(_Executor):
             mp_context = multiprocessing.get_context(method)
         self._mp_context = mp_context
         # Locks and queues among them live as long as their owner, and workers may come later.
-        self._initargs = initargs
-        for limit in (timeout, run_timeout, start_timeout):
-            _check_seconds(limit)
-        for name, count in (
-            ("max_queue", max_queue),
-            ("max_queue_bytes", max_queue_bytes),
-            ("memory_limit", memory_limit),
-        ):
-            if count is not None and count < 1:
-                raise ValueError(f"{name} must be None or at least 1, not {count!r}")
-        if retries < 0:
-            raise ValueError(f"retries must be at least 0, not {retries!r}")
+        self._initargs = values("initargs", initargs)
+        check_seconds("grace", grace)
+        check_seconds("start_timeout", start_timeout)
+        _check_call_limits(timeout, run_timeout, retries)
         self._timeout, self._run_timeout, self._retries = timeout, run_timeout, retries
         self._waits = queue_policy == "wait"
         self._lane = Lane(
-            **_launch.describe(initializer, initargs, preload, memory_limit),
+            **_launch.describe(
+                initializer,
+                self._initargs,
+                names("preload", preload),
+                _limit("memory_limit", memory_limit, BYTES_MAX),
+            ),
             workers_max=max_workers,
             tasks_per_worker_max=max_tasks_per_child,
-            queue_tasks_max=max_queue,
-            queue_bytes_max=max_queue_bytes,
+            queue_tasks_max=_limit("max_queue", max_queue, COUNT_MAX),
+            queue_bytes_max=_limit("max_queue_bytes", max_queue_bytes, BYTES_MAX),
             queue_policy=queue_policy,
             grace=grace,
             start_timeout=start_timeout,
@@ -286,13 +284,13 @@ class ProcessPool(_Executor):
 
         What is not given, or None, is as in the pool. Limits are seconds, as in the constructor.
         """
-        for limit in (timeout, run_timeout):
-            _check_seconds(limit)
+        retries = self._retries if retries is None else retries
+        _check_call_limits(timeout, run_timeout, retries)
         return PoolView(
             self,
             self._timeout if timeout is None else timeout,
             self._run_timeout if run_timeout is None else run_timeout,
-            self._retries if retries is None else retries,
+            retries,
         )
 
     def statistics(self) -> PoolStatistics:
@@ -405,9 +403,18 @@ def _usable_cores() -> int:
     return (count() or 1) if count is not None else len(os.sched_getaffinity(0))
 
 
-def _check_seconds(limit: float | None) -> None:
-    if limit is not None and not 0 <= limit < float("inf"):
-        raise ValueError(f"a time limit must be a number of seconds >= 0, not {limit!r}")
+def _limit(name: str, value: int | None, most: int) -> int | None:
+    if value is not None and (value := count(name, value, most)) < 1:
+        raise ValueError(f"{name} must be None or at least 1, not {value!r}")
+    return value
+
+
+def _check_call_limits(timeout: float | None, run_timeout: float | None, retries: int) -> None:
+    for name, limit in (("timeout", timeout), ("run_timeout", run_timeout)):
+        if limit is not None:
+            check_seconds(name, limit)
+    if count("retries", retries) < 0:
+        raise ValueError(f"retries must be at least 0, not {retries!r}")
 
 
 def _is_interrupt(kind: type[BaseException] | None) -> bool:

@@ -154,14 +154,15 @@ class Event:
     Attributes:
         number: from 1, without gaps.
         at_seconds: when, on the clock of ``time.monotonic``.
-        kind: start, restart, start_failure, kill, end, crash, drop, stall or failure.
+        kind: start, restart, start_failure, kill, end, crash, drop, stall, failure or
+            stderr_failure.
         fleet: the number of the worker's fleet.
         pid: the worker.
         replaces: the worker that had crashed; of a restart.
         in_call: whether it had started a call; of a crash.
         exit_code, signal: how it ended; of a crash.
         stderr_tail: the end of its standard error; of a crash.
-        reason: why, as far as it is known; of a start failure, a crash, a failure.
+        reason: why, as far as it is known; of a start failure, a crash, a failure of either kind.
         dropped: calls that the fleet's full queues gave up so far; of a drop.
         threads: threads that resolve, those that are kept included; of a stall.
     """

@@ -4,6 +4,7 @@ They are written against the standard loop's attributes, so both loops must do t
 """
 
 import asyncio
+import dataclasses
 import heapq
 import selectors
 import socket
@@ -346,6 +347,16 @@ def test_selector_finds_what_is_ready_and_leaves_it(our_loop):
     our_loop.remove_reader(one)
     one.close()
     two.close()
+
+
+def test_statistics_cross_by_the_names_of_their_fields(our_loop):
+    crossed = our_loop._statistics()
+    for values, record in (
+        (crossed, offloop.LoopStatistics),
+        (crossed["lag"], offloop.LagHistogram),
+        (crossed["timer_lag"], offloop.LagHistogram),
+    ):
+        assert list(values) == [field.name for field in dataclasses.fields(record)]
 
 
 def test_statistics_count_what_somebody_has(our_loop):

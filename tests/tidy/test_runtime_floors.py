@@ -11,12 +11,12 @@ BINDING = ROOT / "crates" / "offloop-python" / "src"
 
 RUNTIME_FLOORS = (
     # What travels, what is started, who is on duty: they know nothing else of ours.
-    ("frame", "launch", "roster", "stderr", "tracker", "unresolved"),
+    ("frame", "launch", "roster", "tracker", "unresolved"),
     # Memory for large payloads, and its way back.
     ("arena", "releases"),
     # Tasks and mailboxes: calls, how they end or fail, and who is told.
-    # What happened, and what is: records of both.
-    ("call", "fault", "outcome", "task", "notice", "mailboxes", "journal", "snapshot"),
+    # What happened, and what is: records of both. What workers write, while it can be passed on.
+    ("call", "fault", "outcome", "task", "notice", "mailboxes", "journal", "snapshot", "stderr"),
     # One worker, from both sides; the process that forks it.
     ("channel", "worker", "zygote"),
     # Workers that were started alike.

@@ -19,7 +19,8 @@ SIOCSIFFLAGS = 0x8914
 SIOCSIFADDR = 0x8916
 IFF_UP = 1
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 0x20, 0x1000, 0x4000, 0x40000
-NAMESPACES = os.CLONE_NEWNET | os.CLONE_NEWNS
+# Since Python 3.12, on which the suites run; mypy checks for the oldest Python of ours.
+NAMESPACES: int = os.CLONE_NEWNET | os.CLONE_NEWNS  # type: ignore[attr-defined]
 
 OWN_ADDRESS, OWN_ADDRESS_6 = "192.0.2.1", "2001:db8::1"
 """Addresses of the loopback device beside the usual ones, from those set apart for examples. With
@@ -29,7 +30,7 @@ none but the usual ones, the resolver takes the machine for one without a networ
 HOSTS = f"127.0.0.1 localhost {socket.gethostname()}\n::1 localhost\n"
 
 
-def mount(source, target, flags):
+def mount(source: str | None, target: str, flags: int) -> None:
     """Mount a file or folder as another one, in our namespace."""
     names = [None if name is None else os.fsencode(name) for name in (source, target)]
     if libc.mount(*names, None, ctypes.c_ulong(flags), None):
@@ -41,7 +42,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 is_root = os.geteuid() == 0
 if not is_root:
     identity = os.getuid(), os.getgid()
-    os.unshare(os.CLONE_NEWUSER | NAMESPACES)
+    os.unshare(os.CLONE_NEWUSER | NAMESPACES)  # type: ignore[attr-defined]
     for file, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{identity[0]} {identity[0]} 1"),
@@ -50,7 +51,7 @@ if not is_root:
         with open(f"/proc/self/{file}", "w") as map_file:
             map_file.write(text)
 else:
-    os.unshare(NAMESPACES)
+    os.unshare(NAMESPACES)  # type: ignore[attr-defined]
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
     fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
     address = struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(OWN_ADDRESS))

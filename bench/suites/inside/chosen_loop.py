@@ -8,42 +8,53 @@ Units: ``OFFLOOP_SUITES_LOOP`` is ``standard`` or ``offloop``; ``OFFLOOP_SUITES_
        file. Without them nothing happens: then it is pip that runs.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib.util
 import os
 import sys
+
+# Every interpreter of a suite runs this: nothing is imported for the annotations alone.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 
 class AsyncioFinder:
     """Finds asyncio as everybody does, and has it changed once it is imported."""
 
     @classmethod
-    def find_spec(cls, name, path=None, target=None):
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """The spec of asyncio, whose loader ends with `choose`; of anything else, None."""
         if name != "asyncio":
             return None
         sys.meta_path.remove(cls)
         spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
+        assert spec is not None
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
         @functools.wraps(execute)
-        def execute_and_choose(module):
+        def execute_and_choose(module: ModuleType) -> None:
             execute(module)
-            del spec.loader.exec_module
+            del loader.exec_module
             choose(module)
 
-        spec.loader.exec_module = execute_and_choose
+        loader.exec_module = execute_and_choose
         return spec
 
 
-def choose(asyncio):
+def choose(asyncio: Any) -> None:
     """Note the loops that are made, and make ours the default if it was asked for."""
     base = asyncio.selector_events.BaseSelectorEventLoop
     make = base.__init__
     record = os.environ["OFFLOOP_SUITES_LOOPS_MADE"]
 
     @functools.wraps(make)
-    def make_and_note(loop, *arguments, **keywords):
+    def make_and_note(loop: object, *arguments: Any, **keywords: Any) -> None:
         make(loop, *arguments, **keywords)
         bases = [kind.__module__.partition(".")[0] for kind in type(loop).__mro__]
         kind = next(module for module in bases if module in ("offloop", "asyncio"))

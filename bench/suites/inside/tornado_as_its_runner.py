@@ -3,6 +3,6 @@
 import logging
 
 
-def pytest_configure(config):
+def pytest_configure(config: object) -> None:
     """Keep the lines for each request out of what tests find in the log."""
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)

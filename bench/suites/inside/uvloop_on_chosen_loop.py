@@ -5,13 +5,17 @@ asyncio's default one, and both expect what the suite expects of asyncio's.
 """
 
 import asyncio
+from typing import Any
 
 from uvloop import _testbase
 
+BaseTestCase: Any = _testbase.BaseTestCase
+UVTestCase: Any = _testbase.UVTestCase
 
-def pytest_configure(config):
+
+def pytest_configure(config: object) -> None:
     """Exchange what the suite's two kinds of test cases make."""
-    _testbase.UVTestCase.new_loop = lambda self: asyncio.new_event_loop()
-    _testbase.UVTestCase.new_policy = lambda self: asyncio.DefaultEventLoopPolicy()
-    _testbase.UVTestCase.implementation = "asyncio"
-    _testbase.BaseTestCase.is_asyncio_loop = lambda self: True
+    UVTestCase.new_loop = lambda self: asyncio.new_event_loop()
+    UVTestCase.new_policy = lambda self: asyncio.DefaultEventLoopPolicy()
+    UVTestCase.implementation = "asyncio"
+    BaseTestCase.is_asyncio_loop = lambda self: True

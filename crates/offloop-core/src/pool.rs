@@ -92,7 +92,7 @@ pub struct FleetStatistics {
 /// of a completion, `C` of a crash; the last two come back with the outcomes that they lead to.
 ///
 /// - Commands: `open_lane`, `close_lane`, `break_lane`, `forget_lane`, `submit`, `cancel`,
-///   `retire_idle`, `abandon`.
+///   `retire_idle`, `expect_exit`, `abandon`.
 /// - Events: `handle_worker_forked`, `handle_worker_ready`, `handle_spawn_failed`,
 ///   `handle_worker_exit`, `handle_assign_refused`, `handle_completion`, `handle_revoked`,
 ///   `handle_started`, `handle_timeout`.

@@ -40,6 +40,8 @@ pub(crate) struct Worker {
     pub(crate) full: bool,
     /// Refusals in a row while it held nothing.
     pub(crate) refusals: u32,
+    /// The driver has asked it to exit, without the pool.
+    pub(crate) asked: bool,
     /// The task that it was on when the patience of a packed worker was last armed.
     pub(crate) watched: u32,
     pub(crate) spawned_at: Instant,
@@ -58,6 +60,7 @@ impl Worker {
             assigned_total: 0,
             full: false,
             refusals: 0,
+            asked: false,
             watched: NONE,
             spawned_at: now,
             idle_since: now,

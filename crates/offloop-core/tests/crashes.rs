@@ -246,6 +246,58 @@ fn workers_killed_for_their_tasks_do_not_count_as_crashes() {
     assert_eq!((sim.killed, sim.pool.is_broken()), (5, false));
 }
 
+#[test]
+fn workers_that_the_driver_asked_to_exit_did_not_crash_whatever_they_were_doing() {
+    let restart = RestartIntensity {
+        restarts_max: 0,
+        period: Duration::from_secs(10),
+    };
+    for asked in [true, false] {
+        let mut pool: Pool<()> = Pool::new(PoolConfig {
+            restart,
+            ..PoolConfig::default()
+        });
+        let lane = pool.open_lane(LaneConfig::new(2));
+        let now = Instant::from_nanos(1);
+        let mut submit = || {
+            let task = pool.submit(now, lane, TaskOptions::default(), ());
+            task.expect("the lane is open");
+        };
+        submit();
+        submit();
+        let mut workers = Vec::new();
+        while let Some(action) = pool.poll_action() {
+            let Action::Spawn { worker } = action else {
+                panic!("{action:?}")
+            };
+            workers.push(worker);
+        }
+        let mut held = Vec::new();
+        for worker in &workers {
+            pool.handle_worker_ready(now, *worker);
+            let Some(Action::Assign { task, .. }) = pool.poll_action() else {
+                panic!("no task for {worker:?}")
+            };
+            held.push(task);
+        }
+        pool.handle_completion(now, workers[0], held[0], us(9), ());
+        while pool.poll_action().is_some() {}
+        let statistics = pool.fleet_statistics();
+        assert_eq!((statistics.alive, statistics.idle), (2, 1));
+        for worker in &workers {
+            if asked {
+                pool.expect_exit(*worker);
+            }
+            pool.handle_worker_exit(now, *worker, None, ());
+        }
+        let crashed = pool.fleet_statistics().crashed_total;
+        let expected = if asked { 0 } else { 2 };
+        assert_eq!((crashed, pool.is_broken()), (expected, !asked));
+        // Nothing happens for a worker that is no more.
+        pool.expect_exit(workers[0]);
+    }
+}
+
 /// A pool whose workers run an initializer, with one task each for two workers that are starting.
 fn initializing(lanes: usize) -> (Pool<()>, Vec<LaneId>, Vec<TaskId>, Vec<WorkerId>) {
     let mut pool = Pool::new(PoolConfig {

@@ -71,9 +71,8 @@ pub(crate) fn not_finished(py: Python<'_>, outcome: &Outcome) -> Option<PyErr> {
             attempts,
             crash,
         } => {
-            let crash = told(crash);
-            function("crashed")
-                .and_then(|crashed| crashed.call1((*may_have_started, *attempts, crash)))
+            let keywords = crashed(*may_have_started, *attempts, crash).into_pyobject(py);
+            function("crashed").and_then(|crashed| crashed.call((), Some(&keywords?)))
         }
     };
     Some(built.map_or_else(|error| error, PyErr::from_value))
@@ -87,16 +86,18 @@ fn no_workers(py: Python<'_>, fault: &Fault) -> PyErr {
     raise(py, "offloop._outcomes", "broken", &fault.to_string())
 }
 
-/// What `offloop._outcomes.crashed` is told of a crash: pid, exit code, signal, peak memory, the
-/// end of the standard error, what broke.
-type Told<'crash> = (
-    i32,
-    Option<i32>,
-    Option<i32>,
-    Option<u64>,
-    &'crash str,
-    Option<String>,
-);
+/// The keywords of `offloop._outcomes.crashed`.
+#[derive(IntoPyObject)]
+struct Crashed<'crash> {
+    may_have_started: bool,
+    attempts: u32,
+    pid: i32,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    peak_memory_bytes: Option<u64>,
+    stderr_tail: &'crash str,
+    reason: Option<String>,
+}
 
 /// How a process ended: (exit code, signal).
 pub(crate) fn exit(status: Option<ExitStatus>) -> (Option<i32>, Option<i32>) {
@@ -107,9 +108,16 @@ pub(crate) fn exit(status: Option<ExitStatus>) -> (Option<i32>, Option<i32>) {
     }
 }
 
-fn told(crash: &Crash) -> Told<'_> {
-    let (code, signal) = exit(crash.status);
-    let fault = crash.fault.as_ref().map(ToString::to_string);
-    let (peak, tail) = (crash.peak_memory_bytes, crash.stderr_tail.as_str());
-    (crash.pid, code, signal, peak, tail, fault)
+fn crashed(may_have_started: bool, attempts: u32, crash: &Crash) -> Crashed<'_> {
+    let (exit_code, signal) = exit(crash.status);
+    Crashed {
+        may_have_started,
+        attempts,
+        pid: crash.pid,
+        exit_code,
+        signal,
+        peak_memory_bytes: crash.peak_memory_bytes,
+        stderr_tail: &crash.stderr_tail,
+        reason: crash.fault.as_ref().map(ToString::to_string),
+    }
 }

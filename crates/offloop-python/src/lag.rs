@@ -16,16 +16,47 @@ pub(crate) struct LagRecorder {
     histogram: Mutex<Histogram>,
 }
 
-/// The fields of `LagHistogram`, by their names.
+/// `LagHistogram` of Python. No Python object is in it: making one may run Python code, which no
+/// lock of a histogram may see.
 #[derive(IntoPyObject)]
-pub(crate) struct LagFields<'py> {
+pub(crate) struct LagFields {
     count: u64,
     total: f64,
     p50: f64,
     p90: f64,
     p99: f64,
     max: f64,
-    buckets: Bound<'py, PyTuple>,
+    buckets: Buckets,
+}
+
+/// Pairs of a bucket's upper edge and its count; a tuple in Python.
+struct Buckets(Vec<(f64, u64)>);
+
+impl<'py> IntoPyObject<'py> for Buckets {
+    type Target = PyTuple;
+    type Output = Bound<'py, PyTuple>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        PyTuple::new(py, self.0)
+    }
+}
+
+impl From<&Histogram> for LagFields {
+    fn from(histogram: &Histogram) -> Self {
+        let edge = |longest: Option<u64>| longest.map_or(f64::INFINITY, |ns| seconds(ns + 1));
+        let buckets = histogram.buckets();
+        let buckets = buckets.map(|(longest, count)| (edge(longest), count));
+        Self {
+            count: histogram.count(),
+            total: seconds(histogram.total_ns()),
+            p50: seconds(histogram.quantile_ns(500)),
+            p90: seconds(histogram.quantile_ns(900)),
+            p99: seconds(histogram.quantile_ns(990)),
+            max: seconds(histogram.max_ns()),
+            buckets: Buckets(buckets.collect()),
+        }
+    }
 }
 
 impl LagRecorder {
@@ -53,26 +84,12 @@ impl LagRecorder {
     }
 
     /// What was counted: the fields of `LagHistogram`.
-    fn fields<'py>(&self, py: Python<'py>) -> PyResult<LagFields<'py>> {
-        // A copy: making objects may run Python code, and that may record.
-        let histogram = self.histogram().clone();
-        let edge = |longest: Option<u64>| longest.map_or(f64::INFINITY, |ns| seconds(ns + 1));
-        let buckets = histogram.buckets();
-        let buckets: Vec<(f64, u64)> = buckets
-            .map(|(longest, count)| (edge(longest), count))
-            .collect();
-        Ok(LagFields {
-            count: histogram.count(),
-            total: seconds(histogram.total_ns()),
-            p50: seconds(histogram.quantile_ns(500)),
-            p90: seconds(histogram.quantile_ns(900)),
-            p99: seconds(histogram.quantile_ns(990)),
-            max: seconds(histogram.max_ns()),
-            buckets: PyTuple::new(py, buckets)?,
-        })
+    fn fields(&self) -> LagFields {
+        LagFields::from(&*self.histogram())
     }
 }
 
-fn seconds(ns: u64) -> f64 {
+/// Seconds, for Python.
+pub(crate) fn seconds(ns: u64) -> f64 {
     Duration::from_nanos(ns).as_secs_f64()
 }

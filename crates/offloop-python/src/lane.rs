@@ -9,7 +9,7 @@ use offloop::{
     Call, CallOptions, Close, Definition, LaneConfig, QueuePolicy, SubmitError, TaskAddress,
     Unresolved,
 };
-use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -68,7 +68,7 @@ impl Lane {
         tasks_per_worker_max: Option<u32>,
         queue_tasks_max: Option<u32>,
         queue_bytes_max: Option<u64>,
-        queue_policy: &str,
+        queue_policy: &Bound<'_, PyAny>,
         grace: f64,
         start_timeout: f64,
     ) -> PyResult<Self> {
@@ -81,17 +81,7 @@ impl Lane {
             initializes,
         };
         surroundings::identity_number(&home);
-        let policy = match queue_policy {
-            "wait" => QueuePolicy::Wait,
-            "refuse" => QueuePolicy::Refuse,
-            "drop_oldest" => QueuePolicy::DropOldest,
-            other => {
-                let text = format!(
-                    "queue_policy must be 'wait', 'refuse' or 'drop_oldest', not {other:?}"
-                );
-                return Err(PyValueError::new_err(text));
-            }
-        };
+        let policy = policy(queue_policy)?;
         let config = LaneConfig {
             workers_max,
             queue_tasks_max,
@@ -349,6 +339,23 @@ fn check_not_importing() -> PyResult<()> {
         ));
     }
     Ok(())
+}
+
+/// What a full queue does, by its name.
+fn policy(name: &Bound<'_, PyAny>) -> PyResult<QueuePolicy> {
+    let text = name.extract::<&str>();
+    match text {
+        Ok("wait") => return Ok(QueuePolicy::Wait),
+        Ok("refuse") => return Ok(QueuePolicy::Refuse),
+        Ok("drop_oldest") => return Ok(QueuePolicy::DropOldest),
+        _ => {}
+    }
+    let shown = name.repr()?;
+    let message = format!("queue_policy must be 'wait', 'refuse' or 'drop_oldest', not {shown}");
+    Err(match text {
+        Ok(_) => PyValueError::new_err(message),
+        Err(_) => PyTypeError::new_err(message),
+    })
 }
 
 /// What workers know a callable as; one that they do not know must be one that they can run.

@@ -304,5 +304,9 @@ fn what(event: Event) -> Happening {
             reason: text(Some(&fault)),
             ..of("failure", None)
         },
+        Event::StderrFailure { fault } => Happening {
+            reason: Some(fault.to_string()),
+            ..of("stderr_failure", None)
+        },
     }
 }

@@ -6,20 +6,22 @@
 //! neither allocate nor take a lock that another thread of ours holds.
 //!
 //! Invariants: 1. The child touches nothing but the `Plan`, its own stack, and system calls.
-//!             2. No signal handler of ours runs in the child: either the kernel takes them away
-//!                as it is born, or every signal is blocked until it has done so itself.
+//!             2. No signal handler of ours runs in the child: every signal is blocked until it
+//!                has forgotten them.
 //! Errors:     what the system answered, and at which step.
 //! Threads:    any may spawn, at the same time.
-//! Source:     clone(2) on CLONE_VFORK, CLONE_PIDFD and CLONE_CLEAR_SIGHAND, close_range(2),
-//!             signal(7).
+//! Source:     clone(2) on CLONE_VFORK and CLONE_PIDFD, close_range(2), waitid(2).
 
-use std::ffi::{CString, c_char, c_int, c_void};
+mod birth;
+mod plan;
+
+use std::ffi::{CString, c_int};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::{null, null_mut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 
+use self::birth::{BlockedSignals, bear};
+use self::plan::Plan;
 use crate::process::{self, ExitStatus};
 use crate::{check, retry};
 
@@ -163,16 +165,19 @@ fn wait_status(fd: RawFd, patience: c_int) -> io::Result<Option<ExitStatus>> {
 /// # Errors
 /// The system's; no process and no descriptor is left then.
 pub fn spawn(order: &Order) -> Result<Child, SpawnError> {
-    let mut plan = Plan::new(order);
     let failed = |step| move |source| SpawnError { step, source };
-    let (pid, pidfd) = bear(&mut plan).map_err(|source| {
+    let (born, failure) = {
+        let blocked = BlockedSignals::new();
+        let mut plan = Plan::new(order, blocked.before);
+        (bear(&mut plan, &blocked), plan.failure())
+    };
+    let (pid, pidfd) = born.map_err(|source| {
         if is_refusal(&source) {
             REFUSED.get_or_init(|| ());
         }
         failed(Step::Birth)(source)
     })?;
-    // SAFETY: the child is through with it; read as memory that somebody else has written.
-    match unsafe { (&raw const plan.failure).read_volatile() } {
+    match failure {
         None => Ok(Child { pid, pidfd }),
         Some((step, code)) => {
             // It has ended, or is about to. An error means that somebody else was told: its number
@@ -180,381 +185,6 @@ pub fn spawn(order: &Order) -> Result<Child, SpawnError> {
             wait_status(pidfd.as_raw_fd(), 0).ok();
             Err(failed(step)(io::Error::from_raw_os_error(code)))
         }
-    }
-}
-
-const SHARED_BIRTH: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
-
-/// Makes the child; returns when it has carried out its plan, or has ended.
-fn bear(plan: &mut Plan<'_>) -> io::Result<(i32, OwnedFd)> {
-    let mut stack = Stack::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        static UNKNOWN: OnceLock<()> = OnceLock::new();
-        if UNKNOWN.get().is_none() {
-            match modern::bear(plan, &mut stack) {
-                // The kernel is too old for this call or its flag, or a filter does not know it.
-                Err(error) if is_refusal(&error) => UNKNOWN.get_or_init(|| ()),
-                result => return result,
-            };
-        }
-    }
-    bear_blocked(plan, &mut stack)
-}
-
-/// Makes the child with every signal blocked until it has forgotten its handlers.
-fn bear_blocked(plan: &mut Plan<'_>, stack: &mut Stack) -> io::Result<(i32, OwnedFd)> {
-    let mut pidfd: c_int = -1;
-    let blocked = BlockedSignals::new();
-    plan.mask = Some(blocked.before);
-    let flags = SHARED_BIRTH | libc::SIGCHLD;
-    // SAFETY: the child runs `become_program` on a stack of its own, with a plan that outlives it:
-    // this thread goes on only when the child has become the program, or has ended. The call
-    // stores the new descriptor where the last pointer says.
-    let pid = check(unsafe {
-        let plan = (&raw mut *plan).cast::<c_void>();
-        libc::clone(become_program, stack.top(), flags, plan, &raw mut pidfd)
-    });
-    drop(blocked);
-    // SAFETY: if the call succeeded, the descriptor is ours alone.
-    pid.map(|pid| (pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
-}
-
-/// The newer system call, which can take the signal handlers away as the child is born, and so
-/// spares it a hundred calls. The C library has no function for it.
-#[cfg(target_arch = "x86_64")]
-mod modern {
-    use std::arch::asm;
-
-    use super::{
-        FromRawFd, OwnedFd, Plan, SHARED_BIRTH, STACK_BYTES, Stack, become_program, c_int, io,
-    };
-
-    /// `CLONE_CLEAR_SIGHAND` of linux/sched.h, which does not fit into the flags of the old call.
-    const CLEAR_SIGNAL_HANDLERS: u64 = 0x1_0000_0000;
-
-    /// `struct clone_args` of linux/sched.h, first version.
-    #[repr(C)]
-    struct CloneArguments {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-    }
-    const _: () = assert!(size_of::<CloneArguments>() == 64);
-
-    pub(super) fn bear(plan: &mut Plan<'_>, stack: &mut Stack) -> io::Result<(i32, OwnedFd)> {
-        let mut pidfd: c_int = -1;
-        let arguments = CloneArguments {
-            flags: u64::from(SHARED_BIRTH.cast_unsigned()) | CLEAR_SIGNAL_HANDLERS,
-            pidfd: (&raw mut pidfd).addr() as u64,
-            child_tid: 0,
-            parent_tid: 0,
-            exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
-            stack: stack.bottom().addr() as u64,
-            stack_size: STACK_BYTES as u64,
-            tls: 0,
-        };
-        let mut result = libc::SYS_clone3;
-        // SAFETY: the child (result 0) has a stack of its own, aligned as a call wants it, calls
-        // `become_program` with the plan, and never comes back from there; so whatever this
-        // function keeps on its own stack is left alone. The parent goes on behind the child's
-        // part, once the child no longer uses the plan.
-        unsafe {
-            asm!(
-                "syscall",
-                "test rax, rax",
-                "jnz 2f",
-                "xor ebp, ebp",
-                "mov rdi, {plan}",
-                "call {child}",
-                "ud2",
-                "2:",
-                plan = in(reg) &raw mut *plan,
-                child = in(reg) become_program as extern "C" fn(_) -> _,
-                inlateout("rax") result,
-                in("rdi") &raw const arguments,
-                in("rsi") size_of::<CloneArguments>(),
-                out("rcx") _,
-                out("r11") _,
-            );
-        }
-        match i32::try_from(result) {
-            Ok(pid) if pid > 0 => {
-                // SAFETY: the call succeeded, so the descriptor is ours alone.
-                Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
-            }
-            negative => Err(io::Error::from_raw_os_error(-negative.unwrap_or(0))),
-        }
-    }
-}
-
-/// What the child needs, without anything left to compute.
-struct Plan<'a> {
-    order: &'a Order,
-    arguments: Vec<*const c_char>,
-    environment: Option<Vec<*const c_char>>,
-    /// The signals to be blocked in the program, if they are not already so; then the child has
-    /// handlers to forget.
-    mask: Option<libc::sigset_t>,
-    failure: Option<(Step, c_int)>,
-}
-
-impl<'a> Plan<'a> {
-    fn new(order: &'a Order) -> Self {
-        let pointers = |texts: &[CString]| {
-            let pointers = texts.iter().map(|text| text.as_ptr());
-            pointers.chain([null()]).collect::<Vec<_>>()
-        };
-        Self {
-            order,
-            arguments: pointers(&order.arguments),
-            environment: order.environment.as_deref().map(pointers),
-            mask: None,
-            failure: None,
-        }
-    }
-
-    /// The child's life up to the program, or to what went wrong. Only system calls: the memory
-    /// belongs to the parent.
-    fn carry_out(&self) -> (Step, c_int) {
-        if let Err(failure) = self.prepare() {
-            return failure;
-        }
-        (Step::Program, self.execute())
-    }
-
-    fn prepare(&self) -> Result<(), (Step, c_int)> {
-        let order = self.order;
-        let failed = |step| move |code| (step, code);
-        if order.restore_signals {
-            restore_ignored();
-        }
-        if self.mask.is_some() {
-            forget_handlers();
-        }
-        for &fd in &order.inherited {
-            keep(fd).map_err(failed(Step::Preparation))?;
-        }
-        place_standard(order.standard).map_err(failed(Step::Preparation))?;
-        if let Some(directory) = &order.directory {
-            // SAFETY: a text that ends with a zero.
-            done(unsafe { libc::chdir(directory.as_ptr()) }).map_err(failed(Step::Directory))?;
-        }
-        // SAFETY: no pointers in any of these calls.
-        unsafe {
-            if let Some(umask) = order.umask {
-                libc::umask(umask);
-            }
-            if order.new_session {
-                done(libc::setsid()).map_err(failed(Step::Preparation))?;
-            }
-            if let Some(group) = order.process_group {
-                done(libc::setpgid(0, group)).map_err(failed(Step::Preparation))?;
-            }
-        }
-        if order.close_others {
-            close_all_but(&order.inherited).map_err(failed(Step::Preparation))?;
-        }
-        if let Some(mask) = &self.mask {
-            // SAFETY: a set that was filled.
-            unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, null_mut()) };
-        }
-        Ok(())
-    }
-
-    /// Becomes the first program that can be executed, or says why none can: the first reason
-    /// other than that there is none of this name, if there is one.
-    fn execute(&self) -> c_int {
-        let mut reason = None;
-        let mut last = libc::ENOENT;
-        for program in &self.order.programs {
-            // SAFETY: texts that end with a zero, in lists that end with a null.
-            unsafe {
-                let arguments = self.arguments.as_ptr();
-                match &self.environment {
-                    Some(environment) => {
-                        libc::execve(program.as_ptr(), arguments, environment.as_ptr())
-                    }
-                    None => libc::execv(program.as_ptr(), arguments),
-                };
-            }
-            last = error_number();
-            if last != libc::ENOENT && last != libc::ENOTDIR {
-                reason = reason.or(Some(last));
-            }
-        }
-        reason.unwrap_or(last)
-    }
-}
-
-extern "C" fn become_program(plan: *mut c_void) -> c_int {
-    let plan = plan.cast::<Plan<'_>>();
-    // SAFETY: `spawn` passes its plan, and stands still while we have it.
-    unsafe {
-        let failure = (*plan).carry_out();
-        (&raw mut (*plan).failure).write_volatile(Some(failure));
-        // Without anything that the parent has asked to be run at its exit. Not by `_exit`, before
-        // which an address sanitizer would clear our stack, and write about one that it does not
-        // know.
-        loop {
-            libc::syscall(libc::SYS_exit_group, 255);
-        }
-    }
-}
-
-/// The signals that the interpreter ignores from its start get their default action.
-fn restore_ignored() {
-    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
-        // SAFETY: no pointers; the actions are the child's own.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-}
-
-/// Signals that have a handler get their default action: the handler's world ends at the program.
-fn forget_handlers() {
-    for signal in 1..=libc::SIGRTMAX() {
-        let mut action = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: `action` is filled when the call succeeds, which it does not for the numbers
-        // that the C library keeps for itself.
-        unsafe {
-            if libc::sigaction(signal, null(), action.as_mut_ptr()) != 0 {
-                continue;
-            }
-            let handler = action.assume_init().sa_sigaction;
-            if handler != libc::SIG_DFL && handler != libc::SIG_IGN {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-        }
-    }
-}
-
-/// Puts the standard descriptors into their places. One that is in the place of another is moved
-/// away first.
-fn place_standard(mut standard: [Option<RawFd>; 3]) -> Result<(), c_int> {
-    for (target, fd) in standard.iter_mut().enumerate() {
-        if let Some(low) = fd.filter(|fd| (0..target_fd(target)).contains(fd)) {
-            // SAFETY: no pointers. The copy has a higher number, and it closes with the program.
-            *fd = Some(done(unsafe { libc::fcntl(low, libc::F_DUPFD_CLOEXEC, 3) })?);
-        }
-    }
-    for (target, fd) in standard.into_iter().enumerate() {
-        match fd {
-            Some(fd) if fd == target_fd(target) => keep(fd)?,
-            // SAFETY: no pointers.
-            Some(fd) => drop(done(unsafe { libc::dup2(fd, target_fd(target)) })?),
-            None => {}
-        }
-    }
-    Ok(())
-}
-
-fn target_fd(index: usize) -> RawFd {
-    RawFd::try_from(index).unwrap_or(RawFd::MAX)
-}
-
-/// The program keeps this descriptor.
-fn keep(fd: RawFd) -> Result<(), c_int> {
-    // SAFETY: no pointers.
-    unsafe {
-        let flags = done(libc::fcntl(fd, libc::F_GETFD))?;
-        done(libc::fcntl(fd, libc::F_SETFD, flags & !libc::FD_CLOEXEC))?;
-    }
-    Ok(())
-}
-
-/// Closes every descriptor from 3 on that is not in `inherited`, which ascends.
-fn close_all_but(inherited: &[RawFd]) -> Result<(), c_int> {
-    let mut first: libc::c_uint = 3;
-    for &fd in inherited {
-        let Ok(fd) = libc::c_uint::try_from(fd) else {
-            continue;
-        };
-        if fd > first {
-            close_range(first, fd - 1)?;
-        }
-        first = first.max(fd.saturating_add(1));
-    }
-    close_range(first, libc::c_uint::MAX)
-}
-
-fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<(), c_int> {
-    // SAFETY: no pointers; the table of descriptors is the child's own.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    done(c_int::try_from(result).unwrap_or(-1)).map(drop)
-}
-
-fn done(result: c_int) -> Result<c_int, c_int> {
-    if result < 0 {
-        Err(error_number())
-    } else {
-        Ok(result)
-    }
-}
-
-fn error_number() -> c_int {
-    // SAFETY: the address of this thread's number, which the child shares with the thread that
-    // stands still for it.
-    unsafe { *libc::__errno_location() }
-}
-
-/// Every signal is blocked in this thread while this lives.
-struct BlockedSignals {
-    before: libc::sigset_t,
-}
-
-impl BlockedSignals {
-    fn new() -> Self {
-        let mut all = MaybeUninit::uninit();
-        let mut before = MaybeUninit::uninit();
-        // SAFETY: both sets are valid for the calls to fill; with these arguments they succeed.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
-            Self {
-                before: before.assume_init(),
-            }
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        // SAFETY: the set is what the same call has filled.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, null_mut()) };
-    }
-}
-
-/// Where the child runs until it becomes the program.
-struct Stack(Vec<MaybeUninit<StackLine>>);
-
-/// The alignment that the processor's calling convention wants of a stack.
-#[repr(C, align(16))]
-struct StackLine {
-    _bytes: [u8; 16],
-}
-
-/// Far more than the few frames of the child need: a page for them, and what a sanitizer adds.
-const STACK_BYTES: usize = 64 * 1024;
-
-impl Stack {
-    fn new() -> Self {
-        // Not filled: only the pages that the child touches cost anything.
-        Self(Vec::with_capacity(STACK_BYTES / size_of::<StackLine>()))
-    }
-
-    fn bottom(&mut self) -> *mut c_void {
-        self.0.as_mut_ptr().cast()
-    }
-
-    /// Stacks grow downwards on all processors that we are built for.
-    fn top(&mut self) -> *mut c_void {
-        // SAFETY: one past the end of what was allocated.
-        unsafe { self.bottom().byte_add(STACK_BYTES) }
     }
 }
 
@@ -586,8 +216,6 @@ mod tests {
         assert!(socket::wait_readable(child.pidfd.as_fd(), None).unwrap());
         try_reap(child.pidfd.as_fd()).unwrap().unwrap()
     }
-
-    type Way = fn(&mut Plan<'_>) -> io::Result<(i32, OwnedFd)>;
 
     /// What a program writes to its standard output.
     fn output(mut order: Order) -> (String, ExitStatus) {
@@ -679,9 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn handlers_are_forgotten_whichever_way_the_child_is_born() {
+    fn handlers_are_forgotten_and_the_mask_is_that_of_the_caller() {
         extern "C" fn nothing(_: c_int) {}
-        let ways: [Way; 2] = [bear, |plan| bear_blocked(plan, &mut Stack::new())];
         let signal = libc::SIGRTMIN() + 11;
         // SAFETY: the handler does nothing.
         unsafe {
@@ -690,12 +317,8 @@ mod tests {
                 nothing as extern "C" fn(c_int) as libc::sighandler_t,
             )
         };
-        for way in ways {
-            let order = shell(&format!("kill -{signal} $$"));
-            let mut plan = Plan::new(&order);
-            let (pid, pidfd) = way(&mut plan).unwrap();
-            assert_eq!(end_of(&Child { pid, pidfd }), ExitStatus::Signal(signal));
-        }
+        let child = spawn(&shell(&format!("kill -{signal} $$"))).unwrap();
+        assert_eq!(end_of(&child), ExitStatus::Signal(signal));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! calls which could not run, or did not run to their end.
 //!
 //! Errors: `Violation`: a worker broke the protocol. `WorkerFault`: why a worker was ended.
-//!         `Fault`: why a fleet has no workers.
+//!         `Fault`: why a fleet has no workers. `StderrFault`: why their standard error is lost.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -182,6 +183,32 @@ pub enum Fault {
         /// What the panic said.
         message: String,
     },
+}
+
+/// Why the workers' standard error is not passed on any more. That ends no call.
+#[derive(Debug, thiserror::Error)]
+pub enum StderrFault {
+    /// Its thread could not wait for events.
+    #[error("the workers' standard error is not passed on any more: {source}")]
+    Wait {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its thread panicked, which is a bug of ours.
+    #[error(
+        "the workers' standard error is not passed on any more: its thread panicked: {message}"
+    )]
+    Panic {
+        /// What the panic said.
+        message: String,
+    },
+}
+
+/// What a panic said.
+pub(crate) fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a message").into()
 }
 
 /// How a process ended, as a part of a sentence.

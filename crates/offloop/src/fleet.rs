@@ -238,6 +238,16 @@ impl Fleet {
         }
     }
 
+    /// Asks every worker to exit after what it runs; their pool does not miss them. One that cannot
+    /// be asked is left to the caller, who kills what is still there after a while.
+    pub(crate) fn retire_all(&mut self) {
+        for channel in self.channels.iter_mut().flatten() {
+            if channel.retire().is_ok() {
+                self.pool.expect_exit(channel.worker);
+            }
+        }
+    }
+
     /// Whether no worker is there.
     pub(crate) fn is_empty(&self) -> bool {
         self.channels().next().is_none()

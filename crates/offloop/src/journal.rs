@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use offloop_core::Instant;
 
-use crate::fault::{Crash, Fault};
+use crate::fault::{Crash, Fault, StderrFault};
 
 /// Entries that are kept. A reader that looks every second misses none of a program that loses a
 /// few hundred workers in it; each may hold 4 KiB of standard error.
@@ -86,6 +86,11 @@ pub enum Event {
         /// Why.
         fault: Arc<Fault>,
     },
+    /// What workers write to their standard error is not passed on any more; their calls go on.
+    StderrFailure {
+        /// Why.
+        fault: Arc<StderrFault>,
+    },
 }
 
 /// One entry.
@@ -151,7 +156,7 @@ impl Journal {
             Event::End { .. } => counts.ends += 1,
             Event::Crash { .. } => counts.crashes += 1,
             Event::Stall { .. } => counts.stalls += 1,
-            Event::Drop { .. } | Event::Failure { .. } => {}
+            Event::Drop { .. } | Event::Failure { .. } | Event::StderrFailure { .. } => {}
         }
         self.last += 1;
         if self.entries.len() == JOURNAL_ENTRIES_MAX {

@@ -15,9 +15,9 @@
 //! shared                              all fleets and mailboxes, under one lock
 //! fleet                               workers that were started alike
 //! channel, zygote, worker             one worker, from both sides
-//! call, task, outcome, fault, notice, mailboxes, journal, snapshot
+//! call, task, outcome, fault, notice, mailboxes, journal, snapshot, stderr
 //! arena, releases                     memory for large payloads
-//! frame, launch, roster, stderr, …    what knows nothing else of ours
+//! frame, launch, roster, tracker, …    what knows nothing else of ours
 //! ```
 //!
 //! One lock guards the decisions ([`offloop_core::Pool`]); whoever holds it executes them at once.
@@ -58,7 +58,7 @@ pub use call::{
     Call, CallOptions, Definition, LaneError, OwnerError, Payload, SubmitError, TaskAddress,
 };
 pub use crew::{After, Taken, Turn};
-pub use fault::{Crash, Fault, Violation, WorkerFault};
+pub use fault::{Crash, Fault, StderrFault, Violation, WorkerFault};
 pub use journal::{Entries, Entry, Event, EventCounts, JOURNAL_ENTRIES_MAX};
 pub use lane::Lane;
 pub use launch::{FleetConfig, Launch};

@@ -229,12 +229,7 @@ impl Runtime {
             return;
         }
         let mut state = self.shared.lock();
-        for fleet in state.fleets.values_mut() {
-            for channel in fleet.channels_mut() {
-                // A worker that cannot be asked is killed below.
-                let _ = channel.retire();
-            }
-        }
+        state.fleets.values_mut().for_each(Fleet::retire_all);
         self.shared.wait_until(state, STOP_BOUND, |state| {
             !state.started || state.fleets.values().all(Fleet::is_empty)
         });

@@ -10,6 +10,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+#[cfg(feature = "test-doors")]
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -94,6 +96,9 @@ pub(crate) struct Shared {
     cores: u32,
     pub(crate) generation: u32,
     pub(crate) numbers: Arc<Numbers>,
+    /// The supervisor cannot watch the next worker.
+    #[cfg(feature = "test-doors")]
+    pub(crate) refuses_watch: AtomicBool,
 }
 
 impl Shared {
@@ -139,6 +144,8 @@ impl Shared {
             cores: u32::try_from(cores).unwrap_or(u32::MAX),
             generation: fork::generation(),
             numbers: Arc::default(),
+            #[cfg(feature = "test-doors")]
+            refuses_watch: AtomicBool::new(false),
         })
     }
 
@@ -151,7 +158,7 @@ impl Shared {
     pub(crate) fn tee(&self) -> io::Result<&Arc<Tee>> {
         if self.tee.get().is_none() {
             // Only the supervisor gets here, so no second thread is started.
-            let _ = self.tee.set(Tee::start()?);
+            let _ = self.tee.set(Tee::start(&self.wake)?);
         }
         Ok(self.tee.get().expect("set above"))
     }

@@ -1,7 +1,8 @@
 //! What the workers write to their standard error: passed on to ours, and its end remembered.
 //!
 //! One thread does nothing else, so a terminal that does not take our output stops nobody but the
-//! workers that write to it. The last lines stand in the error of a worker that crashed.
+//! workers that write to it. The last lines stand in the error of a worker that crashed. If the
+//! thread fails, the text is lost, and no worker waits for it.
 //!
 //! Invariants: 1. A pipe is read only under its own lock, so its bytes keep their order.
 //!             2. Nothing is written to our standard error under any lock.
@@ -9,11 +10,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(feature = "test-doors")]
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use offloop_sys::event::Event;
 use offloop_sys::poller::Poller;
 use offloop_sys::socket;
+
+use crate::fault::{StderrFault, message_of};
 
 /// Bytes kept of each worker's standard error: some thirty lines, enough for a traceback.
 pub(crate) const TAIL_BYTES_MAX: usize = 4096;
@@ -26,11 +32,11 @@ const WAKE: u64 = 0;
 pub(crate) struct Pipe(Mutex<PipeState>);
 
 struct PipeState {
-    fd: OwnedFd,
+    /// Until the worker has closed its end, or nobody reads any more.
+    fd: Option<OwnedFd>,
     tail: VecDeque<u8>,
     /// Read by the supervisor, not yet passed on.
     unwritten: Vec<u8>,
-    ended: bool,
     muted: bool,
 }
 
@@ -41,6 +47,16 @@ impl std::fmt::Debug for Pipe {
 }
 
 impl Pipe {
+    fn new(fd: Option<OwnedFd>) -> Arc<Self> {
+        let state = PipeState {
+            fd,
+            tail: VecDeque::new(),
+            unwritten: Vec::new(),
+            muted: false,
+        };
+        Arc::new(Self(Mutex::new(state)))
+    }
+
     /// Passes on nothing any more.
     pub(crate) fn mute(&self) {
         lock(&self.0).muted = true;
@@ -49,7 +65,8 @@ impl Pipe {
     /// The end of everything that was written so far.
     pub(crate) fn tail(&self) -> String {
         let mut state = lock(&self.0);
-        let read = state.read_available();
+        // The pipe's end is left to its thread, which watches it.
+        let (read, _) = state.read_available();
         state.unwritten.extend_from_slice(&read);
         let bytes: Vec<u8> = state.tail.iter().copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -57,19 +74,23 @@ impl Pipe {
 }
 
 impl PipeState {
-    /// Takes what is there, at most `READ_BYTES`, and remembers its end.
-    fn read_available(&mut self) -> Vec<u8> {
+    /// Takes what is there, at most `READ_BYTES`, and remembers the last of it; true when nothing
+    /// will follow.
+    fn read_available(&mut self) -> (Vec<u8>, bool) {
+        let Some(fd) = &self.fd else {
+            return (Vec::new(), true);
+        };
         let mut bytes = vec![0; READ_BYTES];
-        let mut len = 0;
+        let (mut len, mut ended) = (0, false);
         while len < bytes.len() {
-            match socket::read(self.fd.as_fd(), &mut bytes[len..]) {
+            match socket::read(fd.as_fd(), &mut bytes[len..]) {
                 Ok(0) => {
-                    self.ended = true;
+                    ended = true;
                     break;
                 }
                 Ok(count) => len += count,
                 Err(error) => {
-                    self.ended |= error.kind() != io::ErrorKind::WouldBlock;
+                    ended = error.kind() != io::ErrorKind::WouldBlock;
                     break;
                 }
             }
@@ -78,7 +99,7 @@ impl PipeState {
         self.tail.extend(&bytes);
         let excess = self.tail.len().saturating_sub(TAIL_BYTES_MAX);
         self.tail.drain(..excess);
-        bytes
+        (bytes, ended)
     }
 }
 
@@ -91,6 +112,11 @@ pub(crate) struct Tee {
     poller: Poller,
     wake: Event,
     pipes: Mutex<Pipes>,
+    /// Wakes the supervisor, which takes the fault.
+    failed: Arc<Event>,
+    /// How many more times the thread panics.
+    #[cfg(feature = "test-doors")]
+    pub(crate) panics: AtomicU32,
 }
 
 #[derive(Default)]
@@ -98,17 +124,23 @@ struct Pipes {
     by_token: HashMap<u64, Arc<Pipe>>,
     last_token: u64,
     stop: bool,
+    /// Nobody reads any more.
+    closed: bool,
+    fault: Option<Arc<StderrFault>>,
 }
 
 impl Tee {
-    /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Arc<Self>> {
+    /// Starts the thread, which signals `failed` when it cannot pass anything on any more.
+    pub(crate) fn start(failed: &Arc<Event>) -> io::Result<Arc<Self>> {
         let (poller, wake) = (Poller::new()?, Event::new()?);
         poller.add(wake.as_fd(), WAKE)?;
         let tee = Arc::new(Self {
             poller,
             wake,
             pipes: Mutex::default(),
+            failed: Arc::clone(failed),
+            #[cfg(feature = "test-doors")]
+            panics: AtomicU32::new(0),
         });
         let thread = Arc::clone(&tee);
         std::thread::Builder::new()
@@ -121,17 +153,14 @@ impl Tee {
     pub(crate) fn add(&self, fd: OwnedFd) -> io::Result<Arc<Pipe>> {
         socket::set_nonblocking(fd.as_fd())?;
         let mut pipes = lock(&self.pipes);
+        if pipes.closed {
+            // The worker's writes fail, and wait for no reader.
+            return Ok(Pipe::new(None));
+        }
         pipes.last_token += 1;
         let token = pipes.last_token;
         self.poller.add(fd.as_fd(), token)?;
-        let state = PipeState {
-            fd,
-            tail: VecDeque::new(),
-            unwritten: Vec::new(),
-            ended: false,
-            muted: false,
-        };
-        let pipe = Arc::new(Pipe(Mutex::new(state)));
+        let pipe = Pipe::new(Some(fd));
         pipes.by_token.insert(token, Arc::clone(&pipe));
         Ok(pipe)
     }
@@ -147,13 +176,31 @@ impl Tee {
         self.wake.signal()
     }
 
+    /// Why nothing is passed on any more; told once.
+    pub(crate) fn take_fault(&self) -> Option<Arc<StderrFault>> {
+        lock(&self.pipes).fault.take()
+    }
+
+    /// Passes on what workers write until the runtime stops. A thread that fails only reads from
+    /// then on, so that no worker waits for room in its pipe; if it cannot do that either, it
+    /// closes the pipes, and the workers' writes fail.
     fn run(&self) {
+        let Err(fault) = attempt(|| self.drive(Self::write)) else {
+            return;
+        };
+        lock(&self.pipes).fault = Some(Arc::new(fault));
+        // The event is ours and open: signalling it cannot fail.
+        let _ = self.failed.signal();
+        if attempt(|| self.drive(Self::discard)).is_err() {
+            self.close();
+        }
+    }
+
+    /// Reads what is there, for as long as the runtime runs, and gives it to `pass_on`.
+    fn drive(&self, pass_on: fn(&[u8])) -> io::Result<()> {
         let mut ready = Vec::new();
         loop {
-            if self.poller.wait(&mut ready, None).is_err() {
-                // Only a closed descriptor can do that; the pipes' writers get their own errors.
-                return;
-            }
+            self.poller.wait(&mut ready, None)?;
             let all = ready.iter().any(|ready| ready.token == WAKE) && self.wake.clear();
             let (pipes, stop) = {
                 let pipes = lock(&self.pipes);
@@ -166,32 +213,69 @@ impl Tee {
                 (chosen, pipes.stop)
             };
             for (token, pipe) in pipes {
-                self.pass_on(token, &pipe);
+                self.take(token, &pipe, pass_on);
             }
             if stop {
-                return;
+                return Ok(());
             }
         }
     }
 
-    fn pass_on(&self, token: u64, pipe: &Pipe) {
+    fn take(&self, token: u64, pipe: &Pipe, pass_on: fn(&[u8])) {
         let (bytes, ended) = {
             let mut state = lock(&pipe.0);
+            #[cfg(feature = "test-doors")]
+            self.panic_if_a_test_wants_it();
             let mut bytes = std::mem::take(&mut state.unwritten);
-            bytes.extend(state.read_available());
-            if state.ended {
+            let (read, ended) = state.read_available();
+            bytes.extend(read);
+            if let Some(fd) = state.fd.take_if(|_| ended) {
                 // Gone already when the other thread saw the end first.
-                let _ = self.poller.remove(state.fd.as_fd());
+                let _ = self.poller.remove(fd.as_fd());
             }
             if state.muted {
                 bytes.clear();
             }
-            (bytes, state.ended)
+            (bytes, state.fd.is_none())
         };
-        // Without a standard error of our own there is nobody to tell.
-        let _ = socket::write_stderr(&bytes);
+        pass_on(&bytes);
         if ended {
             lock(&self.pipes).by_token.remove(&token);
         }
+    }
+
+    fn write(bytes: &[u8]) {
+        // Without a standard error of our own there is nobody to tell.
+        let _ = socket::write_stderr(bytes);
+    }
+
+    fn discard(_bytes: &[u8]) {}
+
+    /// Nobody reads any more: the pipes end, those of later workers as well.
+    fn close(&self) {
+        let mut pipes = lock(&self.pipes);
+        pipes.closed = true;
+        for (_, pipe) in pipes.by_token.drain() {
+            lock(&pipe.0).fd = None;
+        }
+    }
+
+    #[cfg(feature = "test-doors")]
+    fn panic_if_a_test_wants_it(&self) {
+        let left = self.panics.load(Ordering::Relaxed);
+        if let Some(left) = left.checked_sub(1) {
+            self.panics.store(left, Ordering::Relaxed);
+            panic!("a test wants it so");
+        }
+    }
+}
+
+/// What a panic or an error of the system makes of `drive`.
+fn attempt(drive: impl FnOnce() -> io::Result<()>) -> Result<(), StderrFault> {
+    match catch_unwind(AssertUnwindSafe(drive)) {
+        Ok(driven) => driven.map_err(|source| StderrFault::Wait { source }),
+        Err(panic) => Err(StderrFault::Panic {
+            message: message_of(&*panic),
+        }),
     }
 }

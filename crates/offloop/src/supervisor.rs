@@ -9,11 +9,12 @@
 
 mod watched;
 
-use std::any::Any;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+#[cfg(feature = "test-doors")]
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use offloop_core::{Instant, WorkerId};
@@ -24,8 +25,9 @@ use offloop_sys::socket;
 
 use crate::channel::{Channel, WorkerEnds};
 use crate::crew::Crew;
-use crate::fault::Fault;
+use crate::fault::{Fault, message_of};
 use crate::fleet::{Desk, Fleet, Watch};
+use crate::journal::Event;
 use crate::launch::Launch;
 use crate::shared::{Shared, State, now};
 use crate::supervisor::watched::{Name, Watched};
@@ -244,6 +246,9 @@ impl Supervisor {
             // No process is left but the zygote, which cannot be killed only if it has ended.
             let _ = fleet.kill_all();
         }
+        if let Some(fault) = self.shared.tee.get().and_then(|tee| tee.take_fault()) {
+            state.journal.write(now(), Event::StderrFailure { fault });
+        }
         self.shared.notify(state);
         if ended {
             // A crash may have been described, and more read than has been passed on.
@@ -257,10 +262,18 @@ impl Supervisor {
         let Some((fleet, mut desk)) = state.desk(&self.shared, fleet) else {
             return;
         };
-        let Some(channel) = fleet.channels().find(|found| worker.matches(found.worker)) else {
+        let mut channels = fleet.channels().map(|channel| channel.worker);
+        if let Some(worker) = channels.find(|found| worker.matches(*found)) {
+            drop(channels);
+            self.bury(fleet, &mut desk, worker);
+        }
+    }
+
+    /// Watches an ended worker no more, and asks how it ended.
+    fn bury(&self, fleet: &mut Fleet, desk: &mut Desk<'_>, worker: WorkerId) {
+        let Some(channel) = fleet.channel(worker) else {
             return;
         };
-        let worker = channel.worker;
         // Its descriptors leave the poller before they close.
         let _ = channel
             .pidfd
@@ -268,7 +281,7 @@ impl Supervisor {
             .map(|pidfd| self.poller.remove(pidfd.as_fd()));
         // Removed already when the socket ended first.
         let _ = self.poller.remove(channel.socket());
-        fleet.handle_exit(&mut desk, worker);
+        fleet.handle_exit(desk, worker);
     }
 
     /// A worker has said something.
@@ -283,26 +296,39 @@ impl Supervisor {
         }
     }
 
+    /// Watches the processes that have begun, and no socket that has ended.
     fn update_watches(&self, state: &mut State) {
-        for fleet in state.fleets.values_mut() {
+        for number in state.fleets.keys().copied().collect::<Vec<_>>() {
+            let Some((fleet, mut desk)) = state.desk(&self.shared, number) else {
+                continue;
+            };
             for watch in std::mem::take(&mut fleet.watch) {
                 let (Watch::Start(worker) | Watch::Quiet(worker)) = watch;
                 let Some(channel) = fleet.channel(worker) else {
                     continue;
                 };
-                let result = match watch {
-                    Watch::Start(_) => self.watch(fleet.number, channel),
-                    Watch::Quiet(_) => self.poller.remove(channel.socket()).or(Ok(())),
-                };
-                if result.is_err() {
-                    // An unwatched worker could hang its calls for ever: end it instead.
-                    let _ = channel.kill();
+                match watch {
+                    Watch::Start(_) if self.watch(number, channel).is_err() => {
+                        // Nobody would hear of its end, and its calls could hang for ever: the
+                        // supervisor ends it, and does not wait to be told.
+                        fleet.end(&mut desk, worker);
+                        self.bury(fleet, &mut desk, worker);
+                    }
+                    Watch::Start(_) => {}
+                    Watch::Quiet(_) => {
+                        // Gone already when the process ended first.
+                        let _ = self.poller.remove(channel.socket());
+                    }
                 }
             }
         }
     }
 
     fn watch(&self, fleet: u32, channel: &Channel) -> io::Result<()> {
+        #[cfg(feature = "test-doors")]
+        if self.shared.refuses_watch.swap(false, Ordering::Relaxed) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         if let Some(pidfd) = &channel.pidfd {
             let worker = channel.worker.into();
             let token = Watched::Process { fleet, worker }.token();
@@ -436,13 +462,6 @@ impl Supervisor {
         fleet.install(channel);
         Ok(())
     }
-}
-
-/// What a panic said.
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message").into()
 }
 
 /// Longest time that the program's end waits for its workers' exit handlers.

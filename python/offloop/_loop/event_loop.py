@@ -67,6 +67,8 @@ class EventLoop(SocketMethods):
     )
 
     def __init__(self, *, gather_writes: bool = False) -> None:
+        if not isinstance(gather_writes, bool):
+            raise TypeError(f"gather_writes must be True or False, not {gather_writes!r}")
         make_way()
         self._datagram_memory = memoryview(bytearray(0))
         self._last_sockname: object = None
@@ -191,14 +193,10 @@ class EventLoop(SocketMethods):
         1
         >>> loop.close()
         """
-        (lag, buckets), (timer_lag, timer_buckets), shares, counts, sizes = self._statistics()
-        return LoopStatistics(
-            LagHistogram(*lag, tuple(buckets)),
-            LagHistogram(*timer_lag, tuple(timer_buckets)),
-            *shares,
-            *counts,
-            *sizes,
-        )
+        fields: dict[str, Any] = {**self._statistics()}
+        fields["lag"] = LagHistogram(**fields["lag"])
+        fields["timer_lag"] = LagHistogram(**fields["timer_lag"])
+        return LoopStatistics(**fields)
 
     def close(self) -> None:
         """Close the loop: it must not be running, and cannot be used afterwards."""

@@ -9,9 +9,10 @@ method has the last word, as one that does so in the standard loop's last class 
 from __future__ import annotations
 
 import asyncio
-import types
 from asyncio import base_events, selector_events, unix_events
 from typing import Any
+
+from offloop._loop.standard import is_function_of
 
 __all__ = ["learn_class", "make_way"]
 
@@ -61,7 +62,7 @@ def make_way() -> None:
         if vars(kind).get(name) is not (_own.get(name) if put is None else put):
             # The program's.
             continue
-        if not _is_of_standard_library(method):
+        if not is_function_of(_STANDARD_NAMES, method):
             if method is not put:
                 _put_there[name] = method
                 setattr(kind, name, method)
@@ -71,10 +72,3 @@ def make_way() -> None:
                 setattr(kind, name, _own[name])
             else:
                 delattr(kind, name)
-
-
-def _is_of_standard_library(method: Any) -> bool:
-    # A wrapper may say of itself what it knows of the function in it.
-    return type(method) is types.FunctionType and any(
-        method.__globals__ is names for names in _STANDARD_NAMES
-    )

@@ -7,7 +7,6 @@ that depends on which thread the loop runs in.
 
 from __future__ import annotations
 
-import _posixsubprocess
 import asyncio
 import signal as signals
 import subprocess
@@ -16,6 +15,7 @@ from asyncio import unix_events
 from typing import Any
 
 from _offloop_worker._offloop import Child, add_pipe_methods
+from offloop._loop.standard import starts_children_in_its_way
 
 __all__ = ["ChildTransport", "ReadPipeTransport", "are_watched_here"]
 
@@ -54,15 +54,6 @@ def are_watched_here(loop: Any) -> bool:
     return policy._watcher is None or type(policy._watcher) is default
 
 
-def _starts_are_ours() -> bool:
-    """Return whether the program has left the standard library's way to start a child alone."""
-    # The switch is documented until Python 3.13: it forbids that a child borrows our memory. In
-    # 3.14 it is gone.
-    switch = getattr(subprocess, "_USE_VFORK", True)
-    way = subprocess._fork_exec  # type: ignore[attr-defined]
-    return bool(switch) and way is _posixsubprocess.fork_exec
-
-
 class Popen(_StandardPopen[bytes]):
     """The standard class with a native ``_execute_child``, for all but unusual arguments."""
 
@@ -72,7 +63,7 @@ class Popen(_StandardPopen[bytes]):
         arguments = dict(zip(_PARAMETERS, given, strict=True))
         # An iterator gives them once only.
         arguments["pass_fds"] = tuple(arguments["pass_fds"])
-        if _starts_are_ours():
+        if starts_children_in_its_way():
             self._child = Child.start(arguments)
         if self._child is None:
             super()._execute_child(*arguments.values())  # type: ignore[misc]

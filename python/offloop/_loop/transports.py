@@ -22,6 +22,7 @@ from typing import Any
 
 from _offloop_worker._offloop import Stream, add_stream_methods
 from offloop._loop.registry import keep_clients_apart
+from offloop._loop.standard import receives_by_system_call, sends_and_receives_by_system_calls
 
 __all__ = ["DatagramTransport", "StreamTransport", "make_stream_transport"]
 
@@ -223,20 +224,6 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
 
 add_stream_methods(StreamTransport)
 
-#: What the native half does by system calls of its own.
-_DONE_HERE = {
-    name: getattr(_socket.socket, name)
-    for name in ("fileno", "recv", "recv_into", "send", "sendmsg")
-}
-
-
-def _is_done_here(sock: Any) -> bool:
-    """Whether the methods of a socket are the system's calls and nothing else."""
-    kind = type(sock)
-    if any(getattr(kind, name, None) is not method for name, method in _DONE_HERE.items()):
-        return False
-    return kind is socket.socket or not _DONE_HERE.keys() & getattr(sock, "__dict__", {}).keys()
-
 
 def make_stream_transport(loop: Any, sock: Any, *arguments: Any, **keywords: Any) -> Any:
     """Return the transport of a stream: the standard one for a socket with methods of its own.
@@ -244,7 +231,8 @@ def make_stream_transport(loop: Any, sock: Any, *arguments: Any, **keywords: Any
     Programs override them to go through a proxy, to count or to pretend. The standard transport
     calls them.
     """
-    kind = StreamTransport if _is_done_here(sock) else _SelectorSocketTransport
+    is_plain = sends_and_receives_by_system_calls(sock)
+    kind = StreamTransport if is_plain else _SelectorSocketTransport
     return kind(loop, sock, *arguments, **keywords)
 
 
@@ -265,16 +253,7 @@ class _Connected:
         return sock.send(data) if address is None else sock.sendto(data, address)
 
 
-_receive_from = _socket.socket.recvfrom
 _receive_from_into: Any = _socket.socket.recvfrom_into
-
-
-def _is_standard_receiver(sock: Any) -> bool:
-    """Whether datagrams are received by the system call and nothing else."""
-    kind = type(sock)
-    if getattr(kind, "recvfrom", None) is not _receive_from:
-        return False
-    return kind is socket.socket or "recvfrom" not in getattr(sock, "__dict__", ())
 
 
 class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]
@@ -313,7 +292,7 @@ class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]
     def _read_ready(self) -> None:
         sock = self._sock
         memory = self._loop._datagram_memory
-        if not _is_standard_receiver(sock) or self.max_size != len(memory):
+        if not receives_by_system_call(sock) or self.max_size != len(memory):
             super()._read_ready()
             return
         if self._conn_lost:

@@ -20,6 +20,7 @@ from typing import Any
 
 import offloop
 from offloop._run.callsite import CallSite, calling_line
+from offloop._waiting import waiting
 
 StandardPool = concurrent.futures.process.ProcessPoolExecutor
 """The class itself, under a name that adoption does not replace."""
@@ -63,13 +64,12 @@ class Adoption:
         if site in self.kept or len(self.kept) < KEPT_SITES_MAX:
             self.kept[site] = self.kept.get(site, 0) + 1
 
-    def install(self) -> type[StandardPool]:
-        """Replace the standard class under both of its public names; returns its stand-in."""
+    def install(self) -> None:
+        """Replace the standard class under both of its public names."""
         adopted = make_adopted_class(self)
         concurrent.futures.process.ProcessPoolExecutor = adopted  # type: ignore[misc]
         concurrent.futures.ProcessPoolExecutor = adopted  # type: ignore[misc]
         self._watch_start_method()
-        return adopted
 
     def _watch_start_method(self) -> None:
         original = multiprocessing.set_start_method
@@ -148,10 +148,11 @@ def make_adopted_class(adoption: Adoption) -> type[StandardPool]:
             return self._offloop_pool.map(fn, *iterables, **options)
 
         def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-            if self._offloop_pool is None:
-                super().shutdown(wait, cancel_futures=cancel_futures)
-            else:
-                self._offloop_pool.shutdown(wait, cancel_futures=cancel_futures)
+            with waiting(self, by_with_block=False):
+                if self._offloop_pool is None:
+                    super().shutdown(wait, cancel_futures=cancel_futures)
+                else:
+                    self._offloop_pool.shutdown(wait, cancel_futures=cancel_futures)
 
         def _force_shutdown(self, operation: str) -> None:
             # What terminate_workers and kill_workers, which came with Python 3.14, both call.
@@ -185,7 +186,8 @@ def _leave(
 ) -> None:
     """Leave the block of an adopted pool; by Ctrl-C, as ours is left."""
     interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-    if self._offloop_pool is not None and interrupted:
-        self._offloop_pool.__exit__(kind, error, traceback)
-    else:
-        StandardPool.__exit__(self, kind, error, traceback)
+    with waiting(self, by_with_block=True):
+        if self._offloop_pool is not None and interrupted:
+            self._offloop_pool.__exit__(kind, error, traceback)
+        else:
+            StandardPool.__exit__(self, kind, error, traceback)

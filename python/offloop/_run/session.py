@@ -46,14 +46,13 @@ class Session:
             # Before uvloop is imported: it keeps what it finds there.
             self.lag.install()
         loops.install(settings.loop, gather_writes=settings.gather_writes)
-        executors: list[type[Executor]] = [Executor, ThreadPoolExecutor, adoption.StandardPool]
         if settings.adopt:
-            executors.append(self.adoption.install())
+            self.adoption.install()
         if settings.report:
             atexit.register(self._report_from, os.getpid())
             _offloop.name_functions_by(calls.function_name)
             calls.watch_threads(self.calls)
-            self.freezes.install(executors)
+            self.freezes.install((Executor, ThreadPoolExecutor, adoption.StandardPool))
 
     def _report_from(self, pid: int) -> None:
         if self.is_silent or os.getpid() != pid:

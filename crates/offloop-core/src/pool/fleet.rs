@@ -73,13 +73,13 @@ impl<P, V, C: Clone> Pool<P, V, C> {
             WorkerState::Retiring | WorkerState::Killed => true,
             WorkerState::Idle => {
                 self.idle.retain(|&other| other != index);
-                false
+                self.workers[index].asked
             }
             WorkerState::Parked => {
                 self.parked -= 1;
-                false
+                self.workers[index].asked
             }
-            WorkerState::Busy => false,
+            WorkerState::Busy => self.workers[index].asked,
         };
         self.timers.clear(worker_key(index));
         self.withdraw_actions(index);
@@ -110,6 +110,14 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         self.advance(now);
         while let Some(worker) = self.idle.pop_front() {
             self.retire(worker);
+        }
+    }
+
+    /// The driver has asked a worker to exit by itself, as at the program's end: that it ends is no
+    /// crash, and does not count against the fleet.
+    pub fn expect_exit(&mut self, worker: WorkerId) {
+        if let Some(index) = self.find_worker(worker) {
+            self.workers[index].asked = true;
         }
     }
 

@@ -55,9 +55,7 @@ impl Fleet {
                     if let Some(channel) = self.channel_mut(worker).filter(|found| !found.ready) {
                         channel.late = Some(limit);
                     }
-                    if !self.kill(desk, worker) {
-                        self.cut_lifeline(desk);
-                    }
+                    self.end(desk, worker);
                 }
                 Action::Abandon { worker } => self.end_start(desk, worker),
                 Action::Retire { worker } => {
@@ -80,6 +78,13 @@ impl Fleet {
             }
         }
         self.show_backlog();
+    }
+
+    /// Ends a worker, and the whole fleet where we may not end one alone.
+    pub(crate) fn end(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
+        if !self.kill(desk, worker) {
+            self.cut_lifeline(desk);
+        }
     }
 
     /// Ends a worker; false when we may not. One that cannot be found is gone, and its exit gives

@@ -117,8 +117,7 @@ impl Fleet {
             fault: channel.why_ended(),
         });
         let (started, was_ready) = (channel.started(), channel.ready);
-        let (unwanted, retired) = (channel.unwanted, channel.retired);
-        if unwanted {
+        if channel.unwanted {
             // That it ended says nothing of the next one.
         } else if !was_ready && self.broken.is_none() {
             let crash = Arc::clone(&crash);
@@ -132,8 +131,7 @@ impl Fleet {
             .handle_worker_exit(desk.now, dying.worker, started, Arc::clone(&crash));
         let after = self.pool.fleet_statistics();
         if was_ready {
-            // The end of the runtime asks workers to exit that their pool counts on.
-            let crashed = after.crashed_total > before.crashed_total && !retired;
+            let crashed = after.crashed_total > before.crashed_total;
             self.note_end(desk, &crash, crashed, started.is_some());
         } else if after.start_failures_total > before.start_failures_total {
             self.note_start_failure(desk);

@@ -233,6 +233,38 @@ fn workers_end_with_their_runtime_and_do_not_crash() {
 }
 
 #[test]
+fn a_worker_that_cannot_be_watched_is_killed_which_is_told_and_replaced() {
+    let start = Start {
+        setup: "hello-waits for the gate",
+        ..Start::default()
+    };
+    let mut fixture = Fixture::start(&start, LaneConfig::new(1));
+    fixture.runtime.refuse_watch();
+    let ticket = fixture.submit("pid");
+    until(&fixture, "a failed start", |snapshot| {
+        snapshot.events.start_failures == 1
+    });
+    // None of them goes on before, so the one that was killed took no call.
+    fixture.open_gate(1);
+    let pid: i32 = fixture.value(ticket).parse().unwrap();
+    let told = events(&fixture);
+    let [
+        Event::Kill { pid: killed, .. },
+        Event::StartFailure { fault, .. },
+        Event::Start { pid: started, .. },
+    ] = told.as_slice()
+    else {
+        panic!("{told:?}")
+    };
+    let Some(Fault::WorkerEnded { crash }) = fault.as_deref() else {
+        panic!("{fault:?}")
+    };
+    assert_eq!((crash.pid, *started), (*killed, pid));
+    assert_eq!(crash.status, Some(ExitStatus::Signal(SIGKILL)));
+    assert_ne!(*killed, pid);
+}
+
+#[test]
 fn starts_that_fail_are_told_with_their_reason() {
     let start = Start {
         setup: "hello-waits for the gate",

@@ -13,6 +13,7 @@ mod looking;
 mod orphans;
 mod owners;
 mod starting;
+mod stderr;
 mod stopping;
 mod submitting;
 mod supervisor;

@@ -185,8 +185,8 @@ impl LoopCore {
     }
 
     /// What `statistics` tells, in groups.
-    fn _statistics(slf: &Bound<'_, Self>) -> statistics::Fields {
-        statistics::fields(slf)
+    fn _statistics(slf: &Bound<'_, Self>) -> statistics::LoopStatistics {
+        statistics::statistics(slf)
     }
 
     /// The handles that are ready, in their order: a deque that may be changed.

@@ -1,85 +1,73 @@
-//! What `loop.statistics()` tells.
+//! What `loop.statistics()` tells, each value under its name.
+//!
+//! What is returned is a dictionary, of which `python/offloop/_loop/event_loop.py` makes an
+//! immutable record; a name that is not a field there, or the other way round, is an error at the
+//! first look.
 //!
 //! Units:      seconds in Python.
 
 use std::sync::Arc;
 
-use offloop_core::event_loop::Histogram;
 use offloop_sys::clock::ticks;
 use pyo3::prelude::*;
 
 use super::lending;
 use super::loop_core::LoopCore;
+use crate::lag::{LagFields, seconds};
 
-/// The fields of `LagHistogram`, in their order: count, total, quantiles, the greatest; and pairs
-/// of a bucket's upper edge and its count.
-type Lag = ((u64, f64, f64, f64, f64, f64), Vec<(f64, u64)>);
-/// The fields of `LoopStatistics`, in their order, in groups.
-pub(crate) type Fields = (Lag, Lag, Shares, Counts, Sizes);
-type Shares = (f64, f64, f64, f64, f64);
-type Counts = (u64, u64, u64, u64, u64, u64, u64, u64);
-type Sizes = (usize, usize, usize, usize, usize);
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a float holds 104 days to the nanosecond, and more with microseconds"
-)]
-fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
+/// `LoopStatistics` of Python.
+#[derive(IntoPyObject)]
+pub(crate) struct LoopStatistics {
+    lag: LagFields,
+    timer_lag: LagFields,
+    utilisation: f64,
+    utilisation_1s: f64,
+    utilisation_10s: f64,
+    busy_seconds: f64,
+    running_seconds: f64,
+    rounds: u64,
+    callbacks: u64,
+    polls: u64,
+    timers_fired: u64,
+    wakeups: u64,
+    connections_made: u64,
+    bytes_received: u64,
+    bytes_sent: u64,
+    ready: usize,
+    ready_max: usize,
+    timers: usize,
+    descriptors: usize,
+    connections: usize,
 }
 
-fn lag(histogram: &Histogram) -> Lag {
-    let edge = |longest: Option<u64>| longest.map_or(f64::INFINITY, |ns| seconds(ns + 1));
-    let buckets = histogram.buckets();
-    (
-        (
-            histogram.count(),
-            seconds(histogram.total_ns()),
-            seconds(histogram.quantile_ns(500)),
-            seconds(histogram.quantile_ns(900)),
-            seconds(histogram.quantile_ns(990)),
-            seconds(histogram.max_ns()),
-        ),
-        buckets
-            .map(|(longest, count)| (edge(longest), count))
-            .collect(),
-    )
-}
-
-/// What `loop.statistics()` tells.
-pub(crate) fn fields(event_loop: &Bound<'_, LoopCore>) -> Fields {
+/// What the loop has counted until now.
+pub(crate) fn statistics(event_loop: &Bound<'_, LoopCore>) -> LoopStatistics {
     let py = event_loop.py();
     let (lent_ready, lent_timers) = lending::sizes(event_loop);
     event_loop.as_super().get().state.with(py, |state| {
         let meter = &state.meter;
         let load = meter.times.load.at(meter.scale.nanoseconds(ticks()));
-        (
-            lag(load.lag()),
-            lag(&meter.times.timer_lag),
-            (
-                load.utilisation(),
-                load.recent_utilisation(1),
-                load.recent_utilisation(10),
-                seconds(load.busy_ns()),
-                seconds(load.running_ns()),
-            ),
-            (
-                meter.rounds,
-                meter.callbacks,
-                meter.polls,
-                meter.timers_fired,
-                meter.wakeups,
-                meter.connections_made,
-                meter.bytes_received,
-                meter.bytes_sent,
-            ),
-            (
-                state.schedule.ready_len() + lent_ready,
-                meter.ready_max,
-                state.schedule.timers_len() + lent_timers,
-                state.watches.len(),
-                Arc::strong_count(&meter.connection) - 1,
-            ),
-        )
+        LoopStatistics {
+            lag: load.lag().into(),
+            timer_lag: (&meter.times.timer_lag).into(),
+            utilisation: load.utilisation(),
+            utilisation_1s: load.recent_utilisation(1),
+            utilisation_10s: load.recent_utilisation(10),
+            busy_seconds: seconds(load.busy_ns()),
+            running_seconds: seconds(load.running_ns()),
+            rounds: meter.rounds,
+            callbacks: meter.callbacks,
+            polls: meter.polls,
+            timers_fired: meter.timers_fired,
+            wakeups: meter.wakeups,
+            connections_made: meter.connections_made,
+            bytes_received: meter.bytes_received,
+            bytes_sent: meter.bytes_sent,
+            ready: state.schedule.ready_len() + lent_ready,
+            ready_max: meter.ready_max,
+            timers: state.schedule.timers_len() + lent_timers,
+            descriptors: state.watches.len(),
+            connections: Arc::strong_count(&meter.connection) - 1,
+        }
     })
 }

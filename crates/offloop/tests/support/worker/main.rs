@@ -8,7 +8,7 @@ mod lies;
 mod parent;
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use offloop_sys::socket::{self, Wait};
 
 /// Bytes taken at a time by a worker that eats memory.
 const BITE_BYTES: usize = 16 << 20;
+/// Bytes written to the standard error by one call: four times what a pipe holds.
+const FLOOD_BYTES: usize = 256 << 10;
 const SIGSEGV: i32 = 11;
 const SIGSTOP: i32 = 19;
 
@@ -162,11 +164,22 @@ impl Worker {
                 eprintln!("{argument}");
                 self.value(&call, b"")
             }
+            "flood" => self.flood(&call, argument),
             "lie" => {
                 self.report("lie")?;
                 lies::tell(&self.channel, &call, argument)
             }
             _ => self.misbehave(name, argument),
+        }
+    }
+
+    /// Writes many lines to the standard error, far more than its pipe holds, and says how that
+    /// went.
+    fn flood(&mut self, call: &Call, line: &str) -> io::Result<()> {
+        let text = format!("{line}\n").repeat(FLOOD_BYTES / (line.len() + 1));
+        match io::stderr().write_all(text.as_bytes()) {
+            Ok(()) => self.value(call, b"written"),
+            Err(error) => self.value(call, error.kind().to_string().as_bytes()),
         }
     }
 
