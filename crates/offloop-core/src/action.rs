@@ -17,14 +17,14 @@ pub enum Action<P, V = (), C = ()> {
     },
     /// Push the task to that worker's ring, or call `handle_assign_refused`.
     Assign {
-        /// Who shall run it.
+        /// The worker that runs it next.
         worker: WorkerId,
         /// What to run; see `Pool::payload`.
         task: TaskId,
     },
     /// Take the task back if the worker has not started it; answer with `handle_revoked`.
     Revoke {
-        /// Whose ring it lies in.
+        /// The worker that holds it in its ring.
         worker: WorkerId,
         /// The task to take back.
         task: TaskId,
@@ -32,37 +32,37 @@ pub enum Action<P, V = (), C = ()> {
     /// Read whether and when the worker started the task. If it did, call `handle_started`;
     /// if it did not, do nothing: the pool asks again after another `run_timeout`.
     ReadStart {
-        /// Whose start word to read.
+        /// The worker that runs the task.
         worker: WorkerId,
         /// The task that it should name.
         task: TaskId,
     },
     /// Raise the interruption inside the running call, if it still is this task that runs.
     Interrupt {
-        /// Who runs it.
+        /// The worker that runs it.
         worker: WorkerId,
         /// The task that must match.
         task: TaskId,
     },
     /// End the process at once; answer with `handle_worker_exit` when it has ended.
     Kill {
-        /// Whom to end.
+        /// The worker to end.
         worker: WorkerId,
     },
-    /// End the start of a worker that nobody needs, without a word; answer with
-    /// `handle_spawn_failed` if there is no process, or else with `handle_worker_exit`.
+    /// End the start of a worker that the pool does not need any more, without telling it; answer
+    /// with `handle_spawn_failed` if there is no process, or else with `handle_worker_exit`.
     Abandon {
-        /// Whose start to end.
+        /// The worker that is starting.
         worker: WorkerId,
     },
     /// Ask an idle worker to exit; answer with `handle_worker_exit` when it has.
     Retire {
-        /// Whom to ask.
+        /// The worker to ask.
         worker: WorkerId,
     },
     /// The task is over. This comes exactly once for every task that was admitted.
     Finish {
-        /// The task, whose name is stale from now on.
+        /// The task. From now on its id is stale.
         task: TaskId,
         /// Where it was submitted.
         lane: LaneId,
@@ -173,7 +173,7 @@ impl<P> SubmitError<P> {
         }
     }
 
-    /// Whether the same task may be taken later, when others have finished.
+    /// Whether the same task may be taken later, when other tasks have finished.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::FullBytes { .. })

@@ -11,8 +11,8 @@
 //!                 └── revoked, refused, exit ────┘   exit under a started task
 //! ```
 //!
-//! The code is split by duty: `admission` (into the queue and out of the pool), `assignment` (who
-//! runs what), `stopping` (cancels, time limits), `fleet` (starts, exits, retirement).
+//! The code is split by duty: `admission` (into the queue and out of the pool), `assignment` (which
+//! worker runs which task), `stopping` (cancels, time limits), `fleet` (starts, exits, retirement).
 //!
 //! Invariants: 1. each admitted task is finished once, by `finish`, which alone removes it.
 //!             2. while a lane could use one more worker, none is idle, unless the lane's queue is
@@ -49,8 +49,8 @@ pub struct PoolConfig {
     pub idle_timeout: Duration,
     /// How long a worker may take from its fork until it is ready.
     pub start_timeout: Duration,
-    /// Whether workers run an initializer, whose effects one can see. Then no worker is left
-    /// starting when every lane is closed and drained.
+    /// Whether workers run an initializer. Its effects can be seen from outside, so no worker is
+    /// left starting when every lane is closed and drained.
     pub initializes: bool,
     /// Unexpected exits that are accepted before the fleet gives up.
     pub restart: RestartIntensity,
@@ -197,7 +197,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         })
     }
 
-    /// Whether a lane refuses tasks only until others have finished.
+    /// Whether a lane refuses tasks only until other tasks have finished.
     #[must_use]
     pub fn lane_is_full(&self, lane: LaneId) -> bool {
         self.find_lane(lane).is_some_and(|index| {
@@ -206,7 +206,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         })
     }
 
-    /// Whether the lane takes calls: nobody has closed or broken it.
+    /// Whether the lane takes calls: it is neither closed nor broken.
     #[must_use]
     pub fn lane_is_open(&self, lane: LaneId) -> bool {
         let index = self.find_lane(lane);
@@ -295,7 +295,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         self.workers.len() as u32 - self.starting
     }
 
-    /// Whether starts that nobody needs are still being ended.
+    /// Whether starts that the pool does not need any more are still being ended.
     #[must_use]
     pub fn is_ending_starts(&self) -> bool {
         self.unwanted > 0

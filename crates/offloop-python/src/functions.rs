@@ -106,7 +106,7 @@ struct Tables {
     by_object: HashMap<usize, Entry>,
     /// The function's address, by that of its weak reference.
     by_reference: HashMap<usize, usize>,
-    /// Only those that need no other: one that does would keep what it needs.
+    /// Only definitions that need no others: the table would keep those alive, too.
     by_definition: HashMap<Arc<[u8]>, Arc<Definition>>,
     oldest_first: VecDeque<Arc<[u8]>>,
     definition_bytes: usize,
@@ -370,8 +370,8 @@ pub(crate) fn name_functions_by(py: Python<'_>, namer: Py<PyAny>) {
     let _ = NAMED_BY.set(py, namer);
 }
 
-/// Where calls of `callable` are counted, which workers do not remember; nowhere unless somebody
-/// gives names.
+/// Where calls of `callable` are counted, which workers do not remember; `None` unless names are
+/// given to such callables.
 pub(crate) fn statistics_of_unnamed(
     py: Python<'_>,
     callable: &Bound<'_, PyAny>,

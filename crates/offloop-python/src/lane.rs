@@ -30,7 +30,7 @@ use crate::state::LaneStatistics;
 use crate::surroundings;
 use crate::worker;
 
-/// How long somebody who asks for the workers waits for the first one. A zygote that has to import
+/// How long a caller that asks for the workers waits for the first one. A zygote that has to import
 /// a main module first may take longer.
 const FORK_BOUND: Duration = Duration::from_secs(10);
 
@@ -321,7 +321,7 @@ impl Lane {
         self.lane.wait_drained(Duration::ZERO) && self.unresolved.is_none()
     }
 
-    /// The workers that serve this lane, and perhaps others, by process id.
+    /// The workers that serve this lane, and perhaps other lanes, by process id.
     ///
     /// While calls wait for the first worker to be forked, this waits for it, too.
     fn processes(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, WorkerProcess>> {
@@ -351,7 +351,8 @@ fn check_not_importing() -> PyResult<()> {
     Ok(())
 }
 
-/// What workers know a callable as; one that they do not know must be one that they can run.
+/// What workers know a callable as. A callable that they do not know is refused if they cannot run
+/// it.
 fn look_up(py: Python<'_>, callable: &Bound<'_, PyAny>) -> PyResult<Option<KnownFunction>> {
     let known = functions::known(py, callable)?;
     if known.is_none() {
@@ -388,9 +389,9 @@ impl Lane {
         Ok(())
     }
 
-    /// What workers are to follow before the next call. It goes to others when the program has
-    /// become somebody else, and at the first call if the program has gone on since it made the
-    /// pool.
+    /// What workers are to follow before the next call. The call goes to new workers when the
+    /// program has changed its users or groups, and at the first call if the program has gone on
+    /// since it made the pool.
     fn look_around(&self, py: Python<'_>) -> PyResult<Option<Arc<Definition>>> {
         let identity = surroundings::identity_number(&self.home);
         if identity != self.identity.load(Ordering::Relaxed) {

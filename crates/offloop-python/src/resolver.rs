@@ -1,4 +1,4 @@
-//! The resolver: threads that resolve futures nobody else can, and run the user's callbacks.
+//! The resolver: threads that resolve futures that no loop resolves, and run the user's callbacks.
 //!
 //! Plain threads have no loop to be told on, a loop that is stuck does not come to fetch what any
 //! thread may resolve, and no callback is to hold a loop up. One thread at a time is on duty; it

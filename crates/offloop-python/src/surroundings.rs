@@ -189,8 +189,8 @@ fn is_in(module: &Py<PyDict>, name: &Bound<'_, PyAny>, value: &Py<PyAny>) -> boo
     unsafe { ffi::PyDict_GetItem(module.as_ptr(), name.as_ptr()) == value.as_ptr() }
 }
 
-/// Counts how often this process has become somebody else, from 1. Workers that began as who it was
-/// before end with their calls.
+/// The number of the process's current identity (its users and groups), from 1. Workers that began
+/// under an earlier identity end with their calls.
 pub(crate) fn identity_number(home: &Home) -> u32 {
     static LAST: Mutex<Option<Identity>> = Mutex::new(None);
     static NUMBER: AtomicU32 = AtomicU32::new(0);

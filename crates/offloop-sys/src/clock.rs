@@ -71,8 +71,8 @@ impl TickScale {
     }
 }
 
-/// Involuntary context switches of the calling thread so far: it grows when somebody else wanted
-/// the core, which is how a spinner learns that no core is spare.
+/// Involuntary context switches of the calling thread so far. The number grows when another thread
+/// wanted the core, which is how a spinner learns that no core is spare.
 #[must_use]
 pub fn involuntary_switches() -> u64 {
     // SAFETY: rusage is plain numbers, for which zero is a valid value.

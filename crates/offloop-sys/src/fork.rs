@@ -40,7 +40,7 @@ pub fn watch() {
     });
 }
 
-/// How many forks lie between this process and the one that loaded the program.
+/// How many forks lie between this process and the process that loaded the program.
 #[must_use]
 pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
@@ -95,7 +95,8 @@ impl Drop for ForkGuarded {
             DESCRIPTORS[self.slot].store(-1, Ordering::Relaxed);
             drop(fd);
         } else {
-            // In a forked child: the handler closed the number, and somebody may have it again.
+            // In a forked child: the handler closed the number, which may be another descriptor's
+            // by now.
             let _: RawFd = std::os::fd::IntoRawFd::into_raw_fd(fd);
         }
     }

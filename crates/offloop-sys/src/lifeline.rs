@@ -49,10 +49,10 @@ fn look_once(lifeline: BorrowedFd<'_>, group: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the child `pid` (0: the caller) the leader of a process group of its own, which the
-/// kernel kills at the end of `lifeline` for as long as somebody holds what is returned.
+/// Makes the child `pid` (0: the caller) the leader of a process group of its own, which the kernel
+/// kills at the end of `lifeline` for as long as the returned descriptor is open.
 ///
-/// Parent and child both call this, so that each may rely on it, whoever runs first.
+/// Parent and child both call this, so that each may rely on it, in whatever order they run.
 ///
 /// # Errors
 /// The system's: without `/proc` there is no second open file for one pipe. Then the process stays
@@ -82,7 +82,7 @@ pub fn lead_group(pid: i32, lifeline: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(own)
 }
 
-/// Whether nobody is in the process group that `leader` led, which has been reaped.
+/// Whether no process is in the group that `leader` led, which has been reaped.
 #[must_use]
 pub fn group_is_empty(leader: i32) -> bool {
     // SAFETY: no pointers; signal 0 only asks.

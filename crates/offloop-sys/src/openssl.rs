@@ -6,9 +6,9 @@
 //! read where they were received, and come out in a vector that can be sent as it is.
 //!
 //! The library keeps a queue of errors for each thread, and asks that it is empty before a call
-//! whose outcome it is to explain. Whoever leaves an error there spoils the next connection of the
-//! thread, so a `Failure` says when there may be one. What others have left is cleared where it
-//! would be taken for ours.
+//! whose outcome it is to explain. An error that is left there spoils the next connection of the
+//! thread, so a `Failure` says when there may be one. Errors that other code has left are cleared
+//! where they would be taken for ours.
 //!
 //! Shape:      `Library` the functions · `Connection` one connection, from its first record of
 //!             data on · `buffers.rs` what the library reads from and writes to.
@@ -120,7 +120,7 @@ pub struct Library {
     sink: Method,
 }
 
-// SAFETY: functions, and methods that nobody changes once they are made.
+// SAFETY: functions, and methods that do not change once they are made.
 unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
@@ -216,7 +216,7 @@ pub struct Read {
 /// Why the library did not go on. What it had decrypted in the same call is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// An error, which may stand in the thread's queue: whoever uses the `SSL` next meets it again,
+    /// An error, which may stand in the thread's queue: the next user of the `SSL` meets it again,
     /// and empties the queue.
     Library,
     /// Memory was short; the queue is empty.
@@ -245,8 +245,8 @@ impl Connection {
     /// writes what `swap_output` takes. `None` when memory is short.
     ///
     /// # Safety
-    /// `ssl` is a live `SSL` of `library`, and whoever uses it, through this or otherwise, does so
-    /// one at a time.
+    /// `ssl` is a live `SSL` of `library`. All that use it, through this or otherwise, do so one at
+    /// a time.
     pub unsafe fn take_over(library: &'static Library, ssl: NonNull<c_void>) -> Option<Self> {
         let functions = &library.functions;
         let (source, sink) = (Source::new(), Sink::default());

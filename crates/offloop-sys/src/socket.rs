@@ -55,7 +55,7 @@ pub fn lift(fd: OwnedFd, lowest: i32) -> io::Result<OwnedFd> {
             _ => Err(error),
         };
     }
-    // SAFETY: the call made a descriptor that nobody else owns.
+    // SAFETY: the call made the descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(moved) })
 }
 
@@ -268,7 +268,7 @@ pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
 /// Writes all of `bytes` to our own standard error.
 ///
 /// # Errors
-/// The system's, when nobody reads it any more.
+/// The system's, when it has no reader any more.
 pub fn write_stderr(mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let count = retry(|| {

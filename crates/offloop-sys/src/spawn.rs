@@ -38,7 +38,7 @@ pub struct Order {
     pub standard: [Option<RawFd>; 3],
     /// Other descriptors that it inherits, in ascending order.
     pub inherited: Vec<RawFd>,
-    /// Whether all others from 3 on are closed, even those that are not marked so.
+    /// Whether all other descriptors from 3 on are closed, even without close-on-exec.
     pub close_others: bool,
     /// Whether the signals that Python ignores have their default action.
     pub restore_signals: bool,
@@ -53,7 +53,7 @@ pub struct Order {
 /// A child that was started. It is not ended, nor its status taken, when this is dropped.
 #[derive(Debug)]
 pub struct Child {
-    /// Its number, which nobody else gets before its status has been taken.
+    /// Its number, which no other process gets before its status has been taken.
     pub pid: i32,
     /// Readable when it has ended.
     pub pidfd: OwnedFd,
@@ -83,7 +83,7 @@ pub struct SpawnError {
 
 impl SpawnError {
     /// The system does not make processes in this way: it is too old, a filter forbids it, or its
-    /// clock's namespace does. Others may do, and [`is_supported`] says no from now on.
+    /// clock's namespace does. Other ways may work, and [`is_supported`] says no from now on.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         self.step == Step::Birth && is_refusal(&self.source)
@@ -128,7 +128,7 @@ pub fn can_watch() -> bool {
 /// Takes the status of an ended child: `None` while it runs.
 ///
 /// # Errors
-/// The system's; [`is_no_child`] says whether somebody else has taken it.
+/// The system's; [`is_no_child`] says whether other code of this process has taken it.
 pub fn try_reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
     wait_status(pidfd.as_raw_fd(), libc::WNOHANG)
 }
@@ -142,7 +142,7 @@ pub fn is_no_child(error: &io::Error) -> bool {
 /// Takes the status of an ended child, or says that it runs; waits for it unless told not to.
 fn wait_status(fd: RawFd, patience: c_int) -> io::Result<Option<ExitStatus>> {
     let id = libc::id_t::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-    // SAFETY: plain data, for which zero is a valid value, and means that nobody has ended.
+    // SAFETY: plain data, for which zero is a valid value, and means that no child has ended.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     retry(|| {
         let options = libc::WEXITED | patience;
@@ -171,12 +171,12 @@ pub fn spawn(order: &Order) -> Result<Child, SpawnError> {
         }
         failed(Step::Birth)(source)
     })?;
-    // SAFETY: the child is through with it; read as memory that somebody else has written.
+    // SAFETY: the child is through with it; read as memory that another process has written.
     match unsafe { (&raw const plan.failure).read_volatile() } {
         None => Ok(Child { pid, pidfd }),
         Some((step, code)) => {
-            // It has ended, or is about to. An error means that somebody else was told: its number
-            // may be another child's by now, but its descriptor is not.
+            // It has ended, or is about to. An error means that other code has taken its status:
+            // its number may be another child's by now, but its descriptor is not.
             wait_status(pidfd.as_raw_fd(), 0).ok();
             Err(failed(step)(io::Error::from_raw_os_error(code)))
         }
@@ -398,8 +398,8 @@ extern "C" fn become_program(plan: *mut c_void) -> c_int {
     unsafe {
         let failure = (*plan).carry_out();
         (&raw mut (*plan).failure).write_volatile(Some(failure));
-        // Without anything that the parent has asked to be run at its exit. Not by `_exit`, before
-        // which an address sanitizer would clear our stack, and write about one that it does not
+        // Without the functions that the parent has registered for its exit. Not by `_exit`: before
+        // that an address sanitizer would clear our stack, and complain of a stack that it does not
         // know.
         loop {
             libc::syscall(libc::SYS_exit_group, 255);
@@ -433,8 +433,8 @@ fn forget_handlers() {
     }
 }
 
-/// Puts the standard descriptors into their places. One that is in the place of another is moved
-/// away first.
+/// Puts the standard descriptors into their places. A descriptor that is in the place of another is
+/// moved away first.
 fn place_standard(mut standard: [Option<RawFd>; 3]) -> Result<(), c_int> {
     for (target, fd) in standard.iter_mut().enumerate() {
         if let Some(low) = fd.filter(|fd| (0..target_fd(target)).contains(fd)) {

@@ -28,8 +28,8 @@ impl Payload {
 
 /// Something that workers remember by its number: a function, or what functions use.
 ///
-/// A worker gets it before the first call that needs it, and is told to forget it once nobody holds
-/// it any more.
+/// A worker gets it before the first call that needs it, and is told to forget it once the program
+/// holds it no more.
 #[derive(Debug)]
 pub struct Definition {
     pub(crate) id: u32,
@@ -65,8 +65,8 @@ impl Drop for Definition {
     }
 }
 
-/// The numbers of definitions. One is given again only when nobody holds its definition any more,
-/// which takes four billion others.
+/// The numbers of definitions. A number is given again only when its definition is no longer held,
+/// which takes four billion further definitions.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers(Mutex<Given>);
 
@@ -74,7 +74,7 @@ pub(crate) struct Numbers(Mutex<Given>);
 struct Given {
     last: u32,
     held: HashSet<u32>,
-    /// Those that nobody holds, until the workers have been told.
+    /// Definitions that are no longer held, until the workers have been told.
     forgotten: Vec<u32>,
 }
 
@@ -108,7 +108,7 @@ impl Numbers {
 /// A call to submit.
 #[derive(Debug)]
 pub struct Call {
-    /// Who fetches its outcome.
+    /// The owner that fetches its outcome.
     pub owner: u8,
     /// What the owner knows it by.
     pub token: u64,
@@ -188,7 +188,7 @@ pub enum SubmitError {
         /// Why.
         fault: Arc<Fault>,
     },
-    /// This process is a fork of the one that made the lane.
+    /// This process is a fork of the process that made the lane.
     #[error("the lane belongs to the process that this one was forked from")]
     Forked,
 }
@@ -196,7 +196,7 @@ pub enum SubmitError {
 /// A lane could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LaneError {
-    /// This process is a fork of the one that started the runtime.
+    /// This process is a fork of the process that started the runtime.
     #[error("the runtime belongs to the process that this one was forked from")]
     Forked,
     /// The runtime has ended with the program.

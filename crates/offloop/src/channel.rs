@@ -72,7 +72,7 @@ pub(crate) struct Channel {
     pub(crate) violation: Option<Violation>,
     /// It was not ready within this time, and is being killed.
     pub(crate) late: Option<Duration>,
-    /// Nobody needs it: it is ended before it is ready, and nothing that it says counts.
+    /// The pool does not need it: it is ended before it is ready, and nothing that it says counts.
     pub(crate) unwanted: bool,
     /// It closed its socket before it ended.
     pub(crate) closed: bool,
@@ -351,7 +351,7 @@ impl Channel {
     /// Ends what is left of the programs that the worker has started.
     pub(crate) fn kill_group(&self) {
         if let Some(pidfd) = &self.pidfd {
-            // What may not be signalled has become somebody else on purpose.
+            // The program has changed its user on purpose if it may not signal its worker.
             let _ = process::kill_group(pidfd.as_fd(), self.pid);
         }
     }
@@ -371,7 +371,7 @@ impl Channel {
         }
     }
 
-    /// Tells the worker that nobody reads the blocks of result `sequence` any more.
+    /// Tells the worker that the blocks of result `sequence` are not read any more.
     pub(crate) fn release(&mut self, sequence: u64) {
         self.owed_releases.add(sequence);
         self.owed_releases.push(&mut self.submissions);

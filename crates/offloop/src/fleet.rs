@@ -73,12 +73,13 @@ pub(crate) struct Fleet {
     dying: Vec<Dying>,
     /// Whether the workers see that tasks wait here.
     backlog_shown: bool,
-    /// Completions may lie there that nobody will announce; the next full drain takes them.
+    /// Completions may lie in the rings that no worker will announce; the next full drain takes
+    /// them.
     pub(crate) unannounced: bool,
     pub(crate) lanes: Vec<LaneId>,
-    /// Lanes that nobody submits to any more, and that may still have calls.
+    /// Lanes that get no calls any more, and that may still have some.
     pub(crate) abandoned: Vec<LaneId>,
-    /// Who waits for room in a full queue: lane, owner, token.
+    /// Submitters that wait for room in a full queue: lane, owner, token.
     pub(crate) room_waiters: VecDeque<(LaneId, u8, u64)>,
     /// What was done in lanes that are forgotten.
     pub(crate) forgotten: LaneStatistics,
@@ -211,7 +212,7 @@ impl Fleet {
         }
     }
 
-    /// Whether nothing of a closed lane goes on: no call, nor an initializer for nobody.
+    /// Whether nothing of a closed lane goes on: no call, nor the start of a worker not needed.
     pub(crate) fn lane_is_over(&self, lane: LaneId) -> bool {
         self.pool.lane_is_drained(lane) && !self.pool.is_ending_starts()
     }

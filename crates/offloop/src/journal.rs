@@ -36,7 +36,7 @@ pub enum Event {
         fleet: u32,
         /// Its process id.
         pid: i32,
-        /// The process id of the one that crashed.
+        /// The process id of the worker that crashed.
         replaces: i32,
     },
     /// A worker could not be started, or ended before it was ready.
@@ -104,7 +104,7 @@ pub struct Entry {
 pub struct Entries {
     /// Entries that were forgotten before the reader came.
     pub missed: u64,
-    /// The others, oldest first.
+    /// The entries that the reader has not seen, oldest first.
     pub entries: Vec<Entry>,
 }
 
@@ -123,7 +123,7 @@ pub struct EventCounts {
     pub ends: u64,
     /// Workers that ended although they should have gone on.
     pub crashes: u64,
-    /// Times that another thread took over from one that a callback kept.
+    /// Times that another thread took over from a thread that a callback kept.
     pub stalls: u64,
 }
 

@@ -30,7 +30,8 @@ struct Places {
 
 /// One queue of calls, and its share of a fleet's workers.
 ///
-/// When the program becomes somebody else, the lane moves to another fleet: see [`Lane::renew`].
+/// When the program changes its users or groups, the lane moves to another fleet: see
+/// [`Lane::renew`].
 pub struct Lane {
     shared: Arc<Shared>,
     config: LaneConfig,
@@ -233,8 +234,8 @@ impl Lane {
         self.wait(limit, |lane, fleet| !fleet.pool.lane_is_full(lane))
     }
 
-    /// Waits until no call is queued or running, and no initializer runs for nobody, at most
-    /// `limit`; false when it passed.
+    /// Waits until no call is queued or running, and no worker that is not needed is starting, at
+    /// most `limit`; false when it passed.
     #[must_use]
     pub fn wait_drained(&self, limit: Duration) -> bool {
         self.wait(limit, |lane, fleet| fleet.lane_is_over(lane))

@@ -35,8 +35,8 @@ pub struct FleetConfig {
     /// From a worker's fork until it takes calls, its initializer included; 60 s unless set. One
     /// that takes longer is killed, and counts as a start that failed.
     pub start_timeout: Duration,
-    /// Whether its program runs an initializer in each worker: one that nobody needs any more when
-    /// the last lane is closed and drained is ended.
+    /// Whether its program runs an initializer in each worker. If so, the start of a worker that is
+    /// not needed any more, when the last lane is closed and drained, is ended.
     pub initializes: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Who of the crew is on duty, who could be, and when somebody is left behind.
+//! Which thread of the crew is on duty, which could be, and when a thread loses its turn.
 //!
 //! It decides for [`crew`](crate::crew), which has the threads and the timer. The driver keeps it
 //! under the runtime's lock.
@@ -12,7 +12,7 @@
 pub const CREW_MAX: u32 = 16;
 /// Threads that wait for a turn; a program whose callbacks block now and then needs no more.
 const SPARE_MAX: u32 = 1;
-/// What is to be done so that somebody is on duty.
+/// What is to be done so that a thread is on duty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Relief {
@@ -39,10 +39,10 @@ pub(crate) enum Next {
     End,
 }
 
-/// Who is on duty, and who could be.
+/// Which thread is on duty, and which could be.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
-    /// The number of the turn; `None` until somebody takes the next one.
+    /// The number of the turn; `None` until a thread takes the next one.
     on_duty: Option<u64>,
     turns: u64,
     /// The one on duty is with an outcome.
@@ -57,7 +57,7 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// Takes the turn if nobody has it.
+    /// Takes the turn if no thread has it.
     pub(crate) fn begin(&mut self) -> Option<u64> {
         if self.on_duty.is_some() || self.ending {
             return None;
@@ -80,7 +80,7 @@ impl Roster {
         Next::Spare
     }
 
-    /// Whether nobody has the turn, and no thread of the crew can take it.
+    /// Whether no thread has the turn, and none of the crew can take it.
     pub(crate) fn is_stranded(&self) -> bool {
         self.on_duty.is_none() && self.threads >= CREW_MAX && self.spare == 0
     }

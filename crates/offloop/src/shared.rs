@@ -1,9 +1,9 @@
-//! What the threads of the runtime share: fleets and mailboxes under one lock, and what wakes whom.
+//! What the threads of the runtime share: fleets and mailboxes under one lock, and what wakes them.
 //!
-//! Who may fetch what: a completion lies in its worker's ring until somebody who holds the lock
-//! takes it; whoever that is posts it to the mailbox of the call's owner. An owner empties its
-//! own mailbox only. Calls that any thread may resolve are moved from the mailbox of an owner that
-//! does not come within a millisecond to the resolver's, who is owner 0.
+//! How an outcome travels: a completion lies in its worker's ring until a thread that holds the
+//! lock takes it and posts it to the mailbox of the call's owner. An owner empties its own mailbox
+//! only. Calls that any thread may resolve are moved from the mailbox of an owner that does not
+//! come within a millisecond to the mailbox of the resolver, which is owner 0.
 //!
 //! Invariants: 1. The lock is never held while the user's code runs or a system call waits.
 //!             2. Every accepted call is posted exactly once, to its owner or to the resolver.
@@ -34,8 +34,8 @@ use crate::tracker::TrackerLine;
 /// ways than this.
 pub(crate) const WARM_FLEETS_MAX: usize = 4;
 
-/// How long a sleeping worker may keep a result's memory that nobody reads any more. Waking it for
-/// each one would cost more than the memory is worth.
+/// How long a sleeping worker may keep the memory of a result that is not read any more. Waking it
+/// for each result would cost more than the memory is worth.
 const RELEASE_BOUND: Duration = Duration::from_secs(1);
 
 /// Now, on the clock that the pools use.
@@ -52,7 +52,7 @@ pub(crate) struct Place {
 
 /// All that is decided under one lock.
 pub(crate) struct State {
-    /// By number; one is given again only after four billion others.
+    /// By number; a number is given again only after four billion fleets.
     pub(crate) fleets: BTreeMap<u32, Fleet>,
     last_fleet: u32,
     pub(crate) mailboxes: Mailboxes,
@@ -143,8 +143,8 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock is a bug; its message has been printed, and the pools' own checks
-        // keep every task apart, so the others are served on.
+        // A panic under the lock is a bug. Its message has been printed, and the pools' own checks
+        // keep every task apart, so the other tasks go on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -312,8 +312,8 @@ impl State {
         self.last_fleet = self.last_fleet.wrapping_add(count);
     }
 
-    /// Lets go of fleets that no lane uses: the most recent ones stay warm for a while, the others
-    /// end now. Returns those whose last process has gone.
+    /// Lets go of fleets that no lane uses: the most recent ones stay warm for a while, the rest
+    /// ends now. Returns those whose last process has ended.
     pub(crate) fn take_idle_fleets(&mut self, shared: &Shared) -> Vec<Fleet> {
         self.fleets.values_mut().for_each(Fleet::forget_drained);
         for number in self.fleets.keys().copied().collect::<Vec<_>>() {
@@ -383,7 +383,8 @@ impl State {
         more
     }
 
-    /// Lets the workers forget what nobody holds any more; they are told with their next call.
+    /// Lets the workers forget definitions that are no longer held; they are told with their next
+    /// call.
     fn tell_forgotten(&mut self, shared: &Shared) {
         let forgotten = shared.numbers.take_forgotten();
         if !forgotten.is_empty() {

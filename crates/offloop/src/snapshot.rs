@@ -93,7 +93,7 @@ pub enum WorkerState {
 pub struct OwnerSnapshot {
     /// 0 is the resolver.
     pub index: u8,
-    /// Somebody holds it.
+    /// The owner is held.
     pub open: bool,
     /// Its calls that are not over.
     pub unfinished: u64,

@@ -1,7 +1,7 @@
 //! What the workers write to their standard error: passed on to ours, and its end remembered.
 //!
-//! One thread does nothing else, so a terminal that does not take our output stops nobody but the
-//! workers that write to it. The last lines stand in the error of a worker that crashed.
+//! One thread does nothing else, so a terminal that does not take our output stops only the workers
+//! that write to it. The last lines stand in the error of a worker that crashed.
 //!
 //! Invariants: 1. A pipe is read only under its own lock, so its bytes keep their order.
 //!             2. Nothing is written to our standard error under any lock.
@@ -17,7 +17,7 @@ use offloop_sys::socket;
 
 /// Bytes kept of each worker's standard error: some thirty lines, enough for a traceback.
 pub(crate) const TAIL_BYTES_MAX: usize = 4096;
-/// Bytes read from one pipe before the others get their turn.
+/// Bytes read from one pipe before the next pipe gets its turn.
 const READ_BYTES: usize = 16 * 1024;
 /// The token of the thread's own event.
 const WAKE: u64 = 0;
@@ -188,7 +188,7 @@ impl Tee {
             }
             (bytes, state.ended)
         };
-        // Without a standard error of our own there is nobody to tell.
+        // Without a standard error of our own there is no place for it.
         let _ = socket::write_stderr(&bytes);
         if ended {
             lock(&self.pipes).by_token.remove(&token);

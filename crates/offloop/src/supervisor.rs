@@ -37,7 +37,7 @@ pub(crate) struct Supervisor {
     shared: Arc<Shared>,
     crew: Arc<Crew>,
     poller: Poller,
-    /// The line to a resource tracker that nobody has needed yet.
+    /// The line to a resource tracker that has not been needed yet.
     tracker: Option<TrackerLine>,
 }
 
@@ -95,8 +95,8 @@ impl Supervisor {
         self.shared.changed.notify_all();
     }
 
-    /// Relieves threads of the crew that are kept by a callback, until the runtime stops. Whoever
-    /// writes to the line of a resource tracker from now on starts a tracker of its own.
+    /// Relieves threads of the crew that are kept by a callback, until the runtime stops. A process
+    /// that writes to the line of a resource tracker from now on starts a tracker of its own.
     fn attend_crew(&mut self) -> io::Result<()> {
         // The old poller still watches what belonged to the fleets.
         let poller = Poller::new()?;
@@ -172,7 +172,8 @@ impl Supervisor {
         match opened {
             Ok(line) => {
                 self.start_tracker();
-                // Without a watch nobody reads the line, and who writes to it starts its own.
+                // Without a watch the line is not read, and a process that writes to it starts its
+                // own.
                 let token = Watched::Tracker.token();
                 let watched = self.poller.add(line.read_end(), token).is_ok();
                 self.tracker = watched.then_some(line);
@@ -182,13 +183,14 @@ impl Supervisor {
         }
     }
 
-    /// Starts the tracker if somebody has written to its line, which is let go of in any case.
+    /// Starts the tracker if something has been written to its line. Lets go of the line in any
+    /// case.
     fn start_tracker(&mut self) {
         if let Some(line) = self.tracker.take() {
             // It leaves the poller before it closes.
             let _ = self.poller.remove(line.read_end());
             if line.is_in_use() {
-                // One that cannot be started is missed by the next writer, who says so.
+                // If the tracker cannot be started, the next writer misses it and says so.
                 let _ = line.start();
             }
         }

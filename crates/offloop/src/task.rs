@@ -1,4 +1,4 @@
-//! A call as the pool keeps it, and what a caller gets of it whom the pool refuses.
+//! A call as the pool keeps it, and what the caller gets back when the pool refuses it.
 
 use std::sync::Arc;
 

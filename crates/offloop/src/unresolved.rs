@@ -1,15 +1,15 @@
-//! Counts the futures that somebody who closes a lane has to wait for.
+//! Counts the futures that a thread which closes a lane has to wait for.
 //!
 //! A future is counted from its call's submission until its callbacks are over. Resolving runs the
 //! user's code, which may close the same lane: such a thread must not wait for itself, nor for
-//! another one that is as far.
+//! another thread that is in the same state.
 //!
 //! Source:     docs/design/004-who-resolves.md.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Futures of one lane that somebody may have to wait for.
+/// Futures of one lane that a thread may have to wait for.
 #[derive(Default)]
 pub struct Unresolved {
     counts: Mutex<Counts>,
@@ -27,8 +27,9 @@ struct Counts {
 }
 
 impl Counts {
-    /// Whether the wait of a thread is over. One that is resolving itself waits for results only,
-    /// and not for those that depend on threads like itself: two of them would wait for each other.
+    /// Whether the wait of a thread is over. A thread that is resolving (`inside`) waits for
+    /// results only, and not for results that depend on threads like itself: two of them would wait
+    /// for each other.
     fn are_over(&self, inside: bool) -> bool {
         if inside {
             self.unset <= self.stalled
@@ -75,7 +76,7 @@ impl Unresolved {
         self.change(|counts| counts.stalled -= 1);
     }
 
-    /// Whether nobody has to wait for a future of the lane.
+    /// Whether no future of the lane has to be waited for.
     #[must_use]
     pub fn is_none(&self) -> bool {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -62,7 +62,7 @@ pub enum Request {
     Call(Call),
     /// Remember this: its number, and its definition inline or in a block.
     Define(u32, Vec<u8>, Option<MappedBlock>),
-    /// Nobody will name these definitions any more.
+    /// No later call names these definitions.
     Forget(Vec<u32>),
     /// Do what the program did to its surroundings, told inline or in a block.
     Surroundings(Vec<u8>, Option<MappedBlock>),
@@ -167,8 +167,8 @@ impl WorkerChannel {
         Arc::clone(&self.results)
     }
 
-    /// Whether the running call is the one that the parent wants stopped. For the handler of the
-    /// interrupt signal; false when the call that was meant is over.
+    /// Whether the parent wants the running call stopped. For the handler of the interrupt signal;
+    /// false when the call that was meant is over.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         interrupts::is_interrupted(&self.segment)

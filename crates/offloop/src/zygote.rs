@@ -170,8 +170,8 @@ impl Zygote {
         process::reap(self.pid)
     }
 
-    /// Ends the zygote for good. One that we may not signal, because the program has become
-    /// somebody else, ends with its lifeline, unless workers still share that.
+    /// Ends the zygote for good. If the program runs under another user by now and may not signal
+    /// the zygote, it ends with its lifeline, unless workers still share that.
     pub(crate) fn end(self) -> io::Result<Exit> {
         let Self {
             pid,

@@ -158,7 +158,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
-    /// Puts an admitted task at the end of its lane's queue, and to work if someone has time.
+    /// Puts an admitted task at the end of its lane's queue, and assigns it if a worker has time.
     pub(super) fn enqueue(&mut self, lane: u32, options: TaskOptions, payload: P) -> TaskId {
         let (task, generation) = self.tasks.insert(Task::new(lane, options, payload));
         let entry = &mut self.lanes[lane];
@@ -175,7 +175,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         if nobody_waits {
             self.dispatch(lane);
         } else {
-            // Whoever could have taken this task would have taken those before it (invariant 2).
+            // A worker that could take this task would have taken those before it (invariant 2).
             self.refresh_demand(lane);
             self.request_spawns();
         }

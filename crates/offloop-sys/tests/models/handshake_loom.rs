@@ -1,4 +1,4 @@
-//! Nobody sleeps while something lies there for them.
+//! No side sleeps while something lies there for it.
 //!
 //! Each model runs the functions that both processes run, around rings like theirs, until all work
 //! is done; a wake-up that is lost leaves both sides asleep, which loom reports as a deadlock. Each
@@ -24,7 +24,7 @@ use offloop_sys::sync::AtomicU32;
 
 use crate::memory::Model;
 
-/// The words of a segment, and the descriptors that wake who sleeps on them.
+/// The words of a segment, and the descriptors that wake the sides that sleep.
 struct Words {
     sleeping: AtomicU32,
     pending: AtomicU32,

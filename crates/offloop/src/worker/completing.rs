@@ -1,4 +1,4 @@
-//! How a worker hands over outcomes, and tells whoever waits for them.
+//! How a worker hands over outcomes, and tells their owners.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use crate::frame::{FLAG_HOLDS_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind}
 use crate::outcome::Status;
 use crate::worker::{Call, WorkerChannel, interrupts};
 
-/// A completed call tells the supervisor this long after nobody has fetched it.
+/// How long a completed call may wait for its owner before its worker tells the supervisor.
 const NUDGE_AFTER: Duration = Duration::from_millis(1);
 /// While more calls wait in the ring, a patient owner is told of completions this late: several in
 /// one wake-up of its loop, which costs as much as running a short call.
@@ -76,7 +76,7 @@ impl WorkerChannel {
         self.owed_releases.push(&mut self.completions);
     }
 
-    /// There is nothing more to run: whoever was to be told later is told now.
+    /// There is nothing more to run: owners that were to be told later are told now.
     pub(super) fn tell_deferred(&mut self) -> io::Result<()> {
         match self.deferred.take() {
             Some(owner) if self.segment.pending(owner).load(Ordering::Relaxed) != 0 => {

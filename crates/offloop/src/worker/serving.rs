@@ -168,7 +168,7 @@ impl ZygoteServer {
         }
     }
 
-    /// Lets go of the lines of groups that nobody is in any more.
+    /// Lets go of the lines of groups that have no process any more.
     fn sweep_groups(&mut self, reaped: i32) {
         self.groups.retain_mut(|group| {
             group.reaped |= group.leader == reaped;

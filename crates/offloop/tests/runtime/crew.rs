@@ -1,4 +1,4 @@
-//! Threads that resolve in turns: one that blocks is left behind, and nothing is held back by it.
+//! Threads that resolve in turns: a thread that blocks loses its turn, and holds nothing back.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
@@ -31,7 +31,7 @@ fn start(runtime: &Runtime, act: impl Fn(&Turn, u64) + Send + Sync + 'static) ->
     let (sender, receiver): (Sender<u64>, _) = channel();
     let body = move |turn: &Turn| match turn.look() {
         Taken::Notice(notice) => {
-            // Nobody listens any more once the test has failed.
+            // The receiver is gone once the test has failed.
             let _ = sender.send(notice.token);
             act(turn, notice.token);
             After::Again

@@ -15,7 +15,7 @@ fn assert_panicked(fault: &Fault) {
     assert!(told, "{fault:?}");
 }
 
-/// A lane whose workers are nobody else's.
+/// A lane that shares its workers with no other.
 fn lane_of_its_own(fixture: &Fixture) -> Lane {
     let launch = fixture.launch.clone();
     let lane = fixture.runtime.open_lane(launch, LaneConfig::new(1));
@@ -88,7 +88,7 @@ fn calls_after_a_panic_of_the_supervisor_are_refused_at_once() {
         assert_panicked(&fault);
     }
     assert_panicked(&later.broken().unwrap());
-    // Nobody waits for what will never be.
+    // No submitter waits for what will never be.
     assert!(later.wait_room(Duration::ZERO) && later.has_room());
     assert!(later.wait_worker(Duration::ZERO));
     later.close(offloop::Close::Drain);
@@ -104,7 +104,7 @@ fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_holds_nobody_up(
     let (sender, taken) = std::sync::mpsc::channel();
     let body = move |turn: &Turn| match turn.look() {
         Taken::Notice(notice) => {
-            // Nobody listens any more once the test has failed.
+            // The receiver is gone once the test has failed.
             let _ = sender.send(notice.token);
             if notice.token == 1 {
                 blocked.wait();
@@ -157,7 +157,7 @@ fn a_number_that_a_fleet_has_is_not_given_to_another() {
     let mut fixture = Fixture::new(1);
     fixture.echo();
     fixture.runtime.skip_fleets(u32::MAX - 1);
-    // Neither 0, which is nobody's, nor 1, which the fixture's own fleet has.
+    // Neither 0, which is no fleet's, nor 1, which is the fixture's.
     let second = lane_of_its_own(&fixture);
     let first = std::mem::replace(&mut fixture.lane, second);
     let gated = fixture.submit("gate second");
