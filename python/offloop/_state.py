@@ -82,7 +82,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who fetches outcomes: the resolver, with index 0, or an event loop."""
+    """What fetches outcomes: the resolver, with index 0, or an event loop."""
 
     index: int
     open: bool

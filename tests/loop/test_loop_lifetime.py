@@ -1,7 +1,7 @@
 """A closed loop is freed by reference counts alone, as the standard one is.
 
 The collector is off. Each scenario uses one kind of what a loop offers, some to its end and some
-left open, and nobody has the loop once it is closed. Where the standard loop needs the collector
+left open, and nothing refers to the loop once it is closed. Where the standard loop needs the collector
 itself, ours may need it as well.
 """
 
@@ -326,7 +326,7 @@ def outlives(make_loop, scenario) -> bool:
 
 @pytest.fixture
 def without_collector():
-    """Nobody but reference counts frees anything."""
+    """Only reference counts free anything."""
     gc.collect()
     gc.disable()
     yield

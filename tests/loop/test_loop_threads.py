@@ -71,10 +71,10 @@ def test_who_asks_for_a_handle_that_runs_waits_where_the_standard_loop_has_them_
     handles = []
 
     def run():
-        # Who runs it does not wait for itself.
+        # The thread that runs it does not wait for itself.
         getattr(handles[0], question)()
         running.set()
-        # A callback that takes its time: who does not wait has asked by then.
+        # A callback that takes its time: a thread that does not wait has asked by then.
         time.sleep(0.1)
         ended.set()
 

@@ -40,7 +40,7 @@ def is_open(descriptor: str) -> bool:
 
 @pytest.fixture
 def children_left():
-    """Whether this process has a child of the test's, and not of another one's pool."""
+    """Whether this process has a child of the test's, and not of another test's pool."""
     others = children_of(os.getpid())
     return lambda: bool(set(children_of(os.getpid())) - set(others))
 
@@ -254,7 +254,7 @@ def test_status_that_somebody_else_took_is_255(run, caplog):
     async def main():
         process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "read line", stdin=PIPE)
         process.stdin.write(b"\n")
-        # Nothing of the loop runs until somebody else has taken the status.
+        # Nothing of the loop runs until other code has taken the status.
         os.waitpid(process.pid, 0)
         return await process.wait()
 

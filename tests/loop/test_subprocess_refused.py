@@ -120,7 +120,7 @@ def test_numbers_that_are_no_descriptors_are_refused(run, number):
 
 
 class Held:
-    """A child that has ended, of which its debugger has not let go: nobody else gets its status."""
+    """An ended child that its debugger has not let go: no other process gets its status."""
 
     def __init__(self, child):
         self._child = child

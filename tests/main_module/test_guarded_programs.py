@@ -554,7 +554,7 @@ PROXIES = """
     import offloop
     asked = []
     class Lazy:
-        # Set up by whoever asks what it is, as proxies of web frameworks are.
+        # Set up when it is asked what it is, as proxies of web frameworks are.
         @property
         def __class__(self):
             asked.append(1)

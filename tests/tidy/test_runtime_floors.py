@@ -10,11 +10,11 @@ RUNTIME = ROOT / "crates" / "offloop" / "src"
 BINDING = ROOT / "crates" / "offloop-python" / "src"
 
 RUNTIME_FLOORS = (
-    # What travels, what is started, who is on duty: they know nothing else of ours.
+    # What travels, what is started, which thread is on duty: they know nothing else of ours.
     ("frame", "launch", "roster", "stderr", "tracker", "unresolved"),
     # Memory for large payloads, and its way back.
     ("arena", "releases"),
-    # Tasks and mailboxes: calls, how they end or fail, and who is told.
+    # Tasks and mailboxes: calls, how they end or fail, and which owner is told.
     # What happened, and what is: records of both.
     ("call", "fault", "outcome", "task", "notice", "mailboxes", "journal", "snapshot"),
     # One worker, from both sides; the process that forks it.
@@ -23,7 +23,7 @@ RUNTIME_FLOORS = (
     ("fleet",),
     # All fleets and mailboxes, under one lock.
     ("shared",),
-    # Those who take the lock: callers, owners, resolvers, the supervisor.
+    # What takes the lock: callers, owners, resolvers, the supervisor.
     ("lane", "owner", "crew", "supervisor"),
     # What a user holds.
     ("runtime", "doors"),
@@ -58,7 +58,7 @@ def top(name: str) -> str:
 
 @pytest.fixture
 def crate(tmp_path):
-    """A crate of four files, each of which imports others in another way."""
+    """A crate of four files, each of which imports from the rest in another way."""
     (tmp_path / "high").mkdir()
     sources = {
         "lib.rs": "mod high;\nmod low;\npub use high::High;\n",

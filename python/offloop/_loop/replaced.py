@@ -3,7 +3,7 @@
 Programs put functions of their own into ``asyncio.BaseEventLoop``, to trace tasks, to count
 callbacks or to be silent about a closed loop. These are called for loops of ours too, and what they
 call of the standard class does the rest, at that class's speed. A program that replaces our own
-method has the last word, as one that does so in the standard loop's last class has.
+method has the last word, as it has when it replaces one of the standard loop's last class.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class LoopStatistics:
 
     Attributes:
         lag: for how long the loop did not look what else was ready, because it ran callbacks (or
-            waited for the interpreter's lock): whoever became ready meanwhile waited as long. One
-            measurement from each poll to the next, without the time that the poll waits.
+            waited for the GIL). What became ready meanwhile waited as long. One measurement from
+            each poll to the next, without the time that the poll waits.
         timer_lag: how much later than its time each timer's callback was queued; empty while
             ``loop.time`` is not the loop's own.
         utilisation: the share of its running time for which the loop did not wait, from 0 to 1.

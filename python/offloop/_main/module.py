@@ -23,7 +23,7 @@ from typing import Any
 __all__ = ["MODULE_NAMES", "MainModule", "examine", "main_module"]
 
 SOURCE_BYTES_MAX = 8 * 1024 * 1024
-"""A longer main module is not read: parsing takes seconds, and nobody writes one."""
+"""A longer main module is not read: parsing takes seconds, and programs have none."""
 
 
 @dataclass(frozen=True)
