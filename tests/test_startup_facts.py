@@ -1,9 +1,9 @@
 """What a worker shares with its program, fact by fact.
 
-Each program asks a worker, changes one fact of itself, and asks three pools again. The first has run
-a call before the change, the second was made before it and has run none, the third is made after
-it. The last two must always be what the program is; whether the first follows is a column of the
-table in docs/guide.md, and of this one.
+Each program asks a worker, changes one fact of itself, and asks three pools again. The first has
+run a call before the change, the second was made before it and has run none, the third is made
+after it. The last two must always be what the program is; whether the first follows is a column of
+the table in docs/guide.md, and of this one.
 """
 
 import os

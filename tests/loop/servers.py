@@ -1,8 +1,9 @@
 """Private database servers on the loopback, started for a test module and ended after it.
 
 Each has a folder of its own that goes with it, a port that no other socket is given meanwhile, and
-the certificate of the tests. A server runs in the foreground as our child and says when it is ready, so
-nothing polls. PostgreSQL refuses to run as root; a test run as root gives it to another user.
+the certificate of the tests. A server runs in the foreground as our child and says when it is
+ready, so nothing polls. PostgreSQL refuses to run as root; a test run as root gives it to another
+user.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """A closed loop is freed by reference counts alone, as the standard one is.
 
 The collector is off. Each scenario uses one kind of what a loop offers, some to its end and some
-left open, and nothing refers to the loop once it is closed. Where the standard loop needs the collector
-itself, ours may need it as well.
+left open, and nothing refers to the loop once it is closed. Where the standard loop needs the
+collector itself, ours may need it as well.
 """
 
 import asyncio

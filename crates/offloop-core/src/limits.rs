@@ -16,10 +16,10 @@ pub const PREFETCH_TASKS_MAX: u32 = 256;
 /// are packed on workers that are awake.
 pub const WAKE_NS: u64 = 25_000;
 
-/// Estimated work that such a worker holds before another one is woken.
+/// Estimated work that a packed worker holds before another worker is woken.
 pub const PACK_NS: u64 = 100_000;
 
-/// Tasks that such a worker holds before another one is woken.
+/// Tasks that a packed worker holds before another worker is woken.
 pub const PACK_TASKS_MAX: u32 = 32;
 
 /// How long a packed worker may stay on one task before its other tasks go to other workers.

@@ -7,7 +7,7 @@
 //!
 //! Invariants: 1. The descriptor's own position is that of the reader plus the staged bytes.
 //!             2. One operation at a time uses a stage; its owner sees to that.
-//! Threads:    any, one after the other. The interpreter's lock is released while a read may wait.
+//! Threads:    any, one after the other. The GIL is released while a read may wait.
 //! Source:     offloop-sys/src/file.rs; docs/design/008-files.md.
 
 use std::ffi::CString;

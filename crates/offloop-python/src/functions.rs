@@ -106,7 +106,7 @@ struct Tables {
     by_object: HashMap<usize, Entry>,
     /// The function's address, by that of its weak reference.
     by_reference: HashMap<usize, usize>,
-    /// Only definitions that need no others: the table would keep those alive, too.
+    /// Only definitions without needs: what a definition needs would be kept alive, too.
     by_definition: HashMap<Arc<[u8]>, Arc<Definition>>,
     oldest_first: VecDeque<Arc<[u8]>>,
     definition_bytes: usize,

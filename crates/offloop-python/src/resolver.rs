@@ -2,7 +2,7 @@
 //!
 //! Plain threads have no loop to be told on, a loop that is stuck does not come to fetch what any
 //! thread may resolve, and no callback is to hold a loop up. One thread at a time is on duty; it
-//! starts with the first future that may need it, sleeps without the interpreter's lock, and ends
+//! starts with the first future that may need it, sleeps without the GIL, and ends
 //! before the interpreter does. When a callback keeps it, another takes over
 //! (`offloop/src/crew.rs`).
 

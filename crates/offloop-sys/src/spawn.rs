@@ -538,7 +538,7 @@ struct StackLine {
     _bytes: [u8; 16],
 }
 
-/// Far more than the few frames of the child need: a page for them, and what a sanitizer adds.
+/// Far more than the child's few calls need: a page for them, and what a sanitizer adds.
 const STACK_BYTES: usize = 64 * 1024;
 
 impl Stack {

@@ -8,7 +8,7 @@ use super::{Change, Descriptors, Target};
 use crate::event_loop::{Interest, Kernel, Side, Watcher};
 use crate::random::random_below;
 
-/// Who waits in these tests.
+/// The watchers of these tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Waiting {
     /// A callback of the program's, which may have given a file object.
@@ -169,7 +169,7 @@ impl Fixture {
         }
     }
 
-    /// Watches one side by the number; who was there before.
+    /// Watches one side by the number; returns the watcher that was there before.
     fn watch(&mut self, fd: i32, side: Side, watcher: Waiting) -> Result<Option<Waiting>, Refusal> {
         let named = (None, Target::Same);
         Ok(self.change(fd, side, Some(watcher), named)?.0)
@@ -180,7 +180,7 @@ impl Fixture {
         self.change(fd, side, None, named).expect("no error").0
     }
 
-    /// Who is told that a number is ready. One that waits once is taken out.
+    /// The watchers that are told that a number is ready. A watcher that waits once is taken out.
     fn ready(&mut self, fd: i32) -> Option<Vec<Waiting>> {
         let ready = self.kernel.tell(fd)?;
         let mut told = Vec::new();
@@ -305,7 +305,7 @@ fn a_number_that_means_something_else_by_now_is_watched_anew() {
     );
     fixture.kernel.close(5, false);
     fixture.kernel.open(5, 2);
-    // Who waits at the other side waits for the old one, and is out of use.
+    // The watcher at the other side waits for the old descriptor, and is taken out.
     let named = (None, Target::Same);
     let gone = fixture.change(5, Side::Reader, Some(Waiting::Callback(3)), named);
     let others = [Some(Waiting::Callback(2)), None];
@@ -376,7 +376,7 @@ fn a_wait_is_found_also_when_its_socket_has_no_number_any_more() {
     assert_eq!(fixture.table.find(4, is_it), None);
 }
 
-/// Descriptors that nobody closes behind the loop's back.
+/// Descriptors that are not closed without telling the loop.
 #[test]
 fn the_kernel_always_knows_what_is_watched() {
     for seed in 1..=200 {
