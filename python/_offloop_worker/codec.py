@@ -42,7 +42,7 @@ MAIN_NAMES = ("__main__", "__mp_main__")
 
 
 def dumps_by_value(value: object, buffer_callback: Callable[[PickleBuffer], Any] | None) -> bytes:
-    """Pickle ``value`` for the program: what that has sent goes back as a reference to it.
+    """Pickle ``value`` for the program: what the program has sent goes back as a reference.
 
     Sockets, connections and other descriptors travel as multiprocessing makes them travel.
     """

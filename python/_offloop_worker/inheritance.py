@@ -88,7 +88,7 @@ def _keep_tracker(module: types.ModuleType, keep: bool) -> None:
 
 
 def become_worker() -> None:
-    """What is forked from now on is the program's own, and no worker."""
+    """From now on a fork of this process is the program's own child, and no worker."""
     global _forks_workers
     _forks_workers = False
     module = sys.modules.get("multiprocessing.resource_tracker")

@@ -6,7 +6,7 @@ runs, each definition that is not in place yet is bound to its name. What is in 
 worker's own calls have left it.
 
 A guarded main module is imported here, in the zygote; then the program sends only what it has bound
-since, and what it cannot know to be as imported goes with a fingerprint to compare.
+since. A value that may still be as imported goes with a fingerprint, which is compared here.
 
 Invariants: 1. One definition is in place at a name at a time; entering a call changes no name whose
                definition is the wanted one.
@@ -60,9 +60,12 @@ __all__ = [
 VALUE, SOFT, MAYBE, DELETED, UNSENT, IMPORTED = range(6)
 """Kinds of definitions.
 
-A value that the program has bound to a name; a value that the program has changed in place, which
-does not replace what this worker has changed itself; the same, unless it is as imported; no value
-any more; a value that could not be sent; what the import has made.
+VALUE: the program has bound it to a name.
+SOFT: the program has changed it in place; it does not replace what this worker has changed itself.
+MAYBE: as SOFT, unless the value here is as imported.
+DELETED: the name has no value any more.
+UNSENT: the value could not be sent.
+IMPORTED: what the import has made.
 """
 
 

@@ -266,7 +266,7 @@ class ProcessPool(_Executor):
 
     @property
     def _pending_work_items(self) -> dict[int, None]:
-        """As many items as there are calls that wait or run; they are asked for their number."""
+        """As many items as calls wait or run, since programs ask for the number of items."""
         counts = self.statistics()
         return dict.fromkeys(range(counts.queued + counts.prefetched + counts.running))
 

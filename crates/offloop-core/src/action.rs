@@ -7,10 +7,10 @@ use crate::{LaneId, TaskId, WorkerId};
 /// One thing for the driver to do, at once and in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<P, V = (), C = ()> {
-    /// Start a process under this name; answer with `handle_worker_forked` when it exists, from
-    /// when on its time to become ready counts, and then with `handle_worker_ready` or, if it ends
-    /// before, `handle_worker_exit`. If there will be no process: `handle_spawn_failed`, within a
-    /// bound of the driver's own.
+    /// Start a process under this name. Answer with `handle_worker_forked` when it exists: its
+    /// `start_timeout` begins then. After that answer with `handle_worker_ready` or, if it ends
+    /// before, with `handle_worker_exit`. If there will be no process, answer with
+    /// `handle_spawn_failed`, within a bound of the driver's own.
     Spawn {
         /// The name of the process to be.
         worker: WorkerId,
@@ -37,7 +37,7 @@ pub enum Action<P, V = (), C = ()> {
         /// The task that it should name.
         task: TaskId,
     },
-    /// Raise the interruption inside the running call, if it still is this task that runs.
+    /// Raise the interruption inside the running call, if the worker still runs this task.
     Interrupt {
         /// The worker that runs it.
         worker: WorkerId,
@@ -88,7 +88,7 @@ pub enum Outcome<V = (), C = ()> {
         /// Which limit it was.
         which: Expiry,
     },
-    /// Its worker died under it, and no retry was left.
+    /// Its worker ended while it ran the task, and no retry was left.
     Lost {
         /// Whether the call may have begun, and so have had effects.
         may_have_started: bool,

@@ -1,11 +1,12 @@
 //! Functions that workers remember, so that a call sends a number instead of a pickle.
 //!
-//! A function of an importable module is sent once by its name. What any other one is to workers,
-//! `offloop._main` describes: its pickle, the definitions that it needs, and what must hold for
-//! both to stay good. Before each call that is checked here, object by object; where something may
-//! have changed in place, its pickle is compared.
+//! A function of an importable module is sent once by its name. `offloop._main` describes any other
+//! function: its pickle, the definitions that it needs, and the objects on which both depend.
+//! Before each call these objects are checked here, one by one; where something may have changed
+//! in place, its pickle is compared.
 //!
-//! Invariants: 1. An entry goes when its function does, so an address is never taken for another's.
+//! Invariants: 1. An entry is removed when its function is freed, so an address never names
+//!                another function.
 //!             2. The tables are bounded, in entries and in bytes.
 //!             3. No Python object is made or dropped while the tables are locked.
 
@@ -123,7 +124,8 @@ fn tables() -> MutexGuard<'static, Option<Tables>> {
         .as_ref()
         .is_none_or(|tables| tables.generation != generation)
     {
-        // The parent's entries are leaked: their references may belong to a dead thread's work.
+        // The parent's entries are leaked: a thread that this child does not have may have been
+        // changing their reference counts.
         std::mem::forget(tables.replace(Tables {
             generation,
             ..Tables::default()
@@ -322,7 +324,7 @@ fn remember(
     (entries, definitions)
 }
 
-/// Called by the weak reference to a function that is gone.
+/// Called by the weak reference to a function that was freed.
 #[pyfunction]
 fn forget(reference: &Bound<'_, PyAny>) {
     let entry = {

@@ -389,9 +389,9 @@ impl Lane {
         Ok(())
     }
 
-    /// What workers are to follow before the next call. The call goes to new workers when the
-    /// program has changed its users or groups, and at the first call if the program has gone on
-    /// since it made the pool.
+    /// The changes of surroundings that a worker must make before the next call. If the program has
+    /// changed its users or groups since the last call, or since it made the pool, the lane moves
+    /// to new workers.
     fn look_around(&self, py: Python<'_>) -> PyResult<Option<Arc<Definition>>> {
         let identity = surroundings::identity_number(&self.home);
         if identity != self.identity.load(Ordering::Relaxed) {
@@ -414,7 +414,7 @@ impl Lane {
         let mut waiting = None;
         loop {
             // Before it can be resolved, and not while this thread waits: a signal's handler may
-            // close the pool then, and would wait for a call that is none yet.
+            // close the pool then, and would wait for a call that was not taken yet.
             unresolved.inspect(|unresolved| unresolved.add());
             let submitted = self.lane.submit(call, options);
             if submitted.is_err() {
@@ -422,7 +422,7 @@ impl Lane {
             }
             match submitted {
                 Ok(task) => {
-                    // Gone already when another thread has resolved it.
+                    // The entry is gone already when another thread has resolved it.
                     pending::update(token, |pending| pending.task = task);
                     return Ok(());
                 }

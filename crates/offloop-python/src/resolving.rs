@@ -1,4 +1,4 @@
-//! Resolves a future, and knows what its thread is at when that waits in between.
+//! Resolves a future, and knows what a resolving thread has in progress when it waits.
 //!
 //! To resolve runs the user's code: callbacks, what unpickling calls, and whatever the garbage
 //! collector finds to end. Any of that may close a pool or wait for another call. So nothing is
@@ -41,7 +41,7 @@ struct Here {
     depth: Cell<u32>,
     /// Its last turn in the crew; 0 for a thread that has none.
     turn: Cell<u64>,
-    /// The lanes of those that it has taken and not set.
+    /// The lanes of the outcomes that it has taken and not set.
     unset: RefCell<Vec<Arc<Unresolved>>>,
 }
 
@@ -82,8 +82,8 @@ impl Drop for Resolving {
     }
 }
 
-/// Does what a notice asks for: resolves a future, or runs its callbacks. On a thread that is not
-/// the crew's, an owner is given, by which callbacks that may take long are left to the crew.
+/// Does what a notice asks for: resolves a future, or runs its callbacks. A thread that is not the
+/// crew's gives an owner in `outside`, which passes callbacks that may take long to the crew.
 pub(crate) fn resolve(py: Python<'_>, notice: Notice, outside: Option<&Owner>) -> PyResult<()> {
     let Notice { token, news, .. } = notice;
     let Some(pending) = pending::take(token) else {
@@ -306,8 +306,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Rings when a future is done that a thread of the crew waits for; it stands among the future's
-/// waiters, as those of `concurrent.futures.wait` do.
+/// Rings when a future is done that a thread of the crew waits for. It is one of the future's
+/// waiters, like those of `concurrent.futures.wait`.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct Bell {
     runtime: Runtime,

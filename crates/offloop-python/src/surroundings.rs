@@ -2,8 +2,8 @@
 //!
 //! Its users and groups are asked for (`offloop_sys::identity`). `sys.path` is compared object by
 //! object with what it held when it was last seen; the dictionary inside of `os.environ` is watched
-//! by the interpreter from Python 3.12 on, and compared in the same way before. Whatever way leads
-//! to a change, it puts another object into the list or the dictionary.
+//! by the interpreter from Python 3.12 on, and compared in the same way before. Every way to change
+//! them puts another object into the list or the dictionary.
 //!
 //! Invariants: 1. What was seen is kept referenced, so that no new object has its address.
 //!             2. The lock is never held while Python code runs.

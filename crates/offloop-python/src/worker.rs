@@ -49,8 +49,8 @@ impl Drop for CallLease {
 /// What this process, if it is a worker, has been forked with, until it begins to work.
 static SEED: Mutex<Option<Seed>> = Mutex::new(None);
 
-/// Serves as a zygote until the parent is gone; returns in each forked worker, which is to `work`,
-/// and in the zygote at its end. True: this is a worker.
+/// Serves as a zygote until the parent has ended; returns in each forked worker, which is to
+/// `work`, and in the zygote at its end. True: this is a worker.
 #[pyfunction]
 pub(crate) fn serve(py: Python<'_>, prepare: &Bound<'_, PyAny>) -> PyResult<bool> {
     let mut server = ZygoteServer::from_inherited()?;
@@ -140,8 +140,8 @@ fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
     let signal = offloop_sys::process::interrupt_signal();
     let handler = names::function(py, "_offloop_worker._offloop", "on_interrupt")?;
     names::function(py, "_signal", "signal")?.call1((signal, handler))?;
-    // The socket stays open until the process ends: its end tells the parent that this worker is
-    // of no more use, and the exit handlers are still to run.
+    // The socket stays open until the process ends: closing it tells the parent that this worker
+    // takes no more calls, and the exit handlers are still to run.
     let worker = Box::leak(Box::new(Worker::new(channel)));
     if !worker.follow_first(py)? {
         return Ok(());

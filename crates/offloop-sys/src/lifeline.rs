@@ -1,9 +1,9 @@
 //! What ends the zygote, the workers, and the programs that their calls have started.
 //!
-//! The kernel kills their process groups by itself, at once, when the parent is gone, whatever they
-//! are doing: the read end of a pipe whose only write end is in the parent is set to send SIGKILL
-//! to a group at its end of file. The setting belongs to an open file, so each group needs one of
-//! its own on the same pipe.
+//! The kernel kills their process groups by itself, at once, when the parent has ended, whatever
+//! they are doing: the read end of a pipe whose only write end is in the parent is set to send
+//! SIGKILL to a group at its end of file. The setting belongs to an open file, so each group needs
+//! one of its own on the same pipe.
 //!
 //! Source:     fcntl(2) on F_SETOWN and F_SETSIG, fifo(7), setpgid(2), proc_pid_fd(5);
 //!             docs/design/005-orphans.md.
@@ -59,7 +59,7 @@ fn look_once(lifeline: BorrowedFd<'_>, group: i32) -> io::Result<()> {
 /// in the group that it was in, and its line is that group's.
 pub fn lead_group(pid: i32, lifeline: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", lifeline.as_raw_fd());
-    // Opening the pipe of a parent that has just gone must not wait for another writer.
+    // Opening the pipe of a parent that has just ended must not wait for another writer.
     let own = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)

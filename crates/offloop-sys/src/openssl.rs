@@ -252,7 +252,7 @@ impl Connection {
         let (source, sink) = (Source::new(), Sink::default());
         // SAFETY: the methods fit what their BIOs are given, which frees it. Each BIO gets a second
         // reference: `SSL_set_bio` takes one of each, and we keep the other. The first reference to
-        // `ssl` is its owner's, ours keeps it for as long as we are.
+        // `ssl` is its owner's; ours keeps it alive as long as this connection.
         unsafe {
             let source_bio = NonNull::new((functions.BIO_new)(library.source))?;
             (functions.BIO_set_data)(source_bio.as_ptr(), Box::into_raw(Box::new(source)).cast());
@@ -400,7 +400,7 @@ impl Connection {
                 ERROR_ZERO_RETURN if (functions.SSL_get_shutdown)(ssl) == RECEIVED_SHUTDOWN => {
                     Ok(End::Ended)
                 }
-                // One of them says that the library has failed before and the error is gone.
+                // One of them says that the library has failed before and the error was taken.
                 _ => Err(self.failure()),
             }
         }
@@ -415,7 +415,7 @@ impl Connection {
     }
 
     /// Encrypts all, and returns how many bytes that is: none if the library has to read first, or
-    /// fails for another reason than memory. The next one to write the same learns which.
+    /// fails for another reason than memory. A later write of the same data gets that error.
     ///
     /// # Errors
     /// Memory is short: the connection is of no more use.

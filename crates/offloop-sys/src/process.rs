@@ -80,8 +80,8 @@ pub fn kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     signal(pidfd, libc::SIGKILL)
 }
 
-/// Ends the process behind `pidfd` and everything else in the group that it leads, whether it lives
-/// or not. Where it leads none, this does nothing. `leader` is its number.
+/// Ends the process behind `pidfd` and the rest of the group that it leads, even if it has ended
+/// itself. Where it leads no group, this does nothing. `leader` is its number.
 ///
 /// # Errors
 /// The system's, when we may not.
@@ -160,8 +160,8 @@ pub fn catch_interrupts() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the process `pid` is on its way out, or gone: its descriptors close a moment before it
-/// can be reaped. Without `/proc` this cannot be told, and it counts as gone.
+/// Whether the process `pid` is ending, or has ended: its descriptors close a moment before it can
+/// be reaped. Without `/proc` this cannot be told, and it counts as ended.
 #[must_use]
 pub fn is_exiting(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -250,8 +250,8 @@ fn zombie_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
 
 /// Asks the scheduler to treat this process as one that computes: when it wakes, it does not push
 /// other threads off their core. Its share of the time stays the same. Where the system refuses,
-/// nothing
-/// but promptness is lost. A process that was given another policy than the usual one keeps it.
+/// nothing but promptness is lost. A process that was given another policy than the usual one keeps
+/// it.
 ///
 /// Source: sched(7) on SCHED_BATCH.
 pub fn compute_in_batches() {

@@ -112,8 +112,8 @@ impl Readiness {
         }
     }
 
-    /// Changes what `fd` is watched for to `after`, which is something: a descriptor that has
-    /// taken the place of the one that was watched is left alone.
+    /// Changes what `fd` is watched for to `after`, which is not empty. A new descriptor that has
+    /// got the number of the watched one is left alone.
     ///
     /// # Errors
     /// The system's: `NotFound` or `EBADF` when the descriptor was closed behind our back.
@@ -133,9 +133,9 @@ impl Readiness {
         }
     }
 
-    /// Forgets everything, for the caller to watch anew what it wants. The kernel goes on telling
-    /// of a descriptor that was closed while another name of it is left, and has no way to be told
-    /// of it by that number: only so does it stop.
+    /// Forgets everything, for the caller to watch anew what it wants. The kernel goes on reporting
+    /// a descriptor that was closed while a duplicate of it is open, and its number no longer
+    /// reaches it in the kernel: only this ends the reports.
     ///
     /// No thread may wait here meanwhile.
     ///

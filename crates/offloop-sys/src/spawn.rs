@@ -1,9 +1,9 @@
 //! Starting a program without copying this process.
 //!
 //! The child borrows our memory until it becomes the program, while the calling thread stands
-//! still: no page table is copied, however large we are, and why the program could not be started
-//! is left in memory that both see. All that the child needs is prepared before, since it may
-//! neither allocate nor take a lock that another thread of ours holds.
+//! still. No page table is copied, however large we are. If the program could not be started, the
+//! reason is left in memory that both see. All that the child needs is prepared before, since it
+//! may neither allocate nor take a lock that another thread of ours holds.
 //!
 //! Invariants: 1. The child touches nothing but the `Plan`, its own stack, and system calls.
 //!             2. No signal handler of ours runs in the child: either the kernel takes them away

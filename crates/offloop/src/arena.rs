@@ -145,7 +145,7 @@ impl Arena {
         }
     }
 
-    /// Chunks that are gone, each told once: the peers unmap them.
+    /// Chunks that were closed, each told once: the peers unmap them.
     #[must_use]
     pub fn take_closed(&self) -> Vec<u32> {
         self.lock().take_closed()

@@ -46,7 +46,7 @@ impl Definition {
         self.id
     }
 
-    /// Whether it was made after the one of this number; both not long ago.
+    /// Whether it was made after definition `id`. Numbers wrap, so both must be recent.
     #[must_use]
     pub fn is_newer_than(&self, id: u32) -> bool {
         self.id.wrapping_sub(id).cast_signed() > 0
@@ -110,18 +110,18 @@ impl Numbers {
 pub struct Call {
     /// The owner that fetches its outcome.
     pub owner: u8,
-    /// What the owner knows it by.
+    /// The owner's name for it.
     pub token: u64,
     /// Whether any thread may resolve it when the owner does not come.
     pub any_thread: bool,
     /// Its function, unless the payload holds it.
     pub function: Option<Arc<Definition>>,
-    /// What its arguments need; what its function needs, that one knows.
+    /// Definitions that its arguments need. What its function needs is in the function's own.
     pub needs: Vec<Arc<Definition>>,
     /// Its arguments.
     pub payload: Payload,
-    /// What its program has changed of its surroundings since it began; its worker does the same
-    /// first, unless it knows that or something later.
+    /// What the program has changed of its surroundings since it began. The worker makes the same
+    /// changes first, unless it has made these or later ones.
     pub surroundings: Option<Arc<Definition>>,
 }
 

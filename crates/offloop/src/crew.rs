@@ -262,7 +262,7 @@ impl Crew {
             let mut guard = self.shared.lock();
             let state = &mut *guard;
             let relief = state.mailboxes.roster.start_failed();
-            // A look that is due starts nothing by itself.
+            // The roster asks for a later look here, and for no thread.
             let _ = state.relieve(&self.shared, relief);
         }
     }

@@ -4,7 +4,8 @@
 //! (starting a zygote, making a worker's memory) is prepared by the supervisor outside of it.
 //!
 //! Invariants: 1. After every event the pool's actions have been carried out.
-//!             2. A dead worker's outcome is decided once, when its status is known or overdue.
+//!             2. The outcome of a worker that ended is decided once, when its status is known or
+//!                overdue.
 
 mod acts;
 mod births;
@@ -35,10 +36,11 @@ use crate::releases::Releases;
 use crate::task::Task;
 use crate::zygote::Zygote;
 
-/// How long a zygote may take for a reply. A fork takes a millisecond and an import a second; one
-/// that is stopped or stuck is replaced after this, and its workers' outcomes found elsewhere.
+/// How long a zygote may take for a reply. A fork takes a millisecond and an import a second. A
+/// zygote that is stopped or stuck is replaced after this, and the kernel asked for the statuses of
+/// its workers.
 pub(crate) const REPLY_BOUND: Duration = Duration::from_secs(10);
-/// How long the status of a dead worker may take before its outcome goes out without it.
+/// How long the status of an ended worker may take before its outcome goes out without it.
 pub(crate) const EXIT_BOUND: Duration = Duration::from_secs(1);
 
 /// What the fleet needs of the rest of the runtime.
@@ -154,8 +156,8 @@ impl Fleet {
         }
     }
 
-    /// Puts what its zygote does not know of the surroundings in front of a new worker, which
-    /// follows before its initializer.
+    /// Writes the changes of surroundings that the zygote does not know into a new worker's ring.
+    /// The worker makes them before it runs its initializer.
     pub(crate) fn brief(&self, channel: &mut Channel, arena: &Arena) {
         channel.begin_with(self.launch.surroundings);
         if let Some(newest) = &self.surroundings {

@@ -78,10 +78,10 @@ pub enum Event {
     },
     /// A thread that resolves outcomes is kept by a callback, and another one takes over.
     Stall {
-        /// Threads that resolve outcomes, those that are kept included.
+        /// Threads that resolve outcomes, including those that callbacks keep.
         threads: u32,
     },
-    /// The supervisor is gone: every call ends with this, and no worker is left.
+    /// The supervisor has failed: every call ends with this, and no worker is left.
     Failure {
         /// Why.
         fault: Arc<Fault>,
@@ -111,9 +111,9 @@ pub struct Entries {
 /// How often each thing happened since the runtime exists; nothing is forgotten here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventCounts {
-    /// Workers that became ready, those that replace a crashed one included.
+    /// Workers that became ready, restarts included.
     pub starts: u64,
-    /// Those of them that replace a crashed one.
+    /// Workers that became ready in place of a crashed one.
     pub restarts: u64,
     /// Starts that failed.
     pub start_failures: u64,

@@ -4,8 +4,8 @@
 //! under the runtime's lock.
 //!
 //! Invariants: 1. At most one thread is on duty.
-//!             2. `threads` counts those that run and those that are being started, `spare` those
-//!                of them that wait for a turn.
+//!             2. `threads` counts the threads that run or are being started, `spare` the threads
+//!                among them that wait for a turn.
 
 /// Threads of the crew at most. Each but one is with a callback that blocks; a program that has
 /// more of those than this waits until one returns.
@@ -45,11 +45,11 @@ pub(crate) struct Roster {
     /// The number of the turn; `None` until a thread takes the next one.
     on_duty: Option<u64>,
     turns: u64,
-    /// The one on duty is with an outcome.
+    /// The thread on duty is with an outcome.
     busy: bool,
     /// It has taken an outcome since the supervisor last looked.
     took: bool,
-    /// A look is due.
+    /// The supervisor is to look again.
     watched: bool,
     pub(crate) threads: u32,
     pub(crate) spare: u32,
@@ -89,18 +89,18 @@ impl Roster {
         self.on_duty == Some(turn)
     }
 
-    /// The one on duty takes an outcome.
+    /// The thread on duty takes an outcome.
     pub(crate) fn take(&mut self) {
         self.busy = true;
         self.took = true;
     }
 
-    /// The one on duty found nothing more.
+    /// The thread on duty found nothing more.
     pub(crate) fn rest(&mut self) {
         self.busy = false;
     }
 
-    /// Whether the supervisor is to look after the one on duty from now on, an outcome being left.
+    /// An outcome waits: whether the supervisor is to look after the thread on duty from now on.
     pub(crate) fn begin_watch(&mut self) -> bool {
         if !self.busy || self.watched {
             return false;

@@ -57,7 +57,7 @@ pub(crate) struct State {
     last_fleet: u32,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) journal: Journal,
-    /// Lanes that were opened, and what was done in fleets that are gone.
+    /// Lanes that were opened, and what was done in fleets that have ended.
     pub(crate) lanes_opened: u64,
     pub(crate) forgotten: LaneStatistics,
     /// When the supervisor wakes by itself.
@@ -70,7 +70,7 @@ pub(crate) struct State {
     /// There is a supervisor.
     pub(crate) started: bool,
     waiters: u32,
-    /// Why the supervisor is gone; nothing drives the fleets then.
+    /// Why the supervisor has failed; nothing drives the fleets then.
     pub(crate) failed: Option<Arc<Fault>>,
     /// The supervisor panics at its next event.
     #[cfg(feature = "test-doors")]
@@ -213,7 +213,7 @@ impl Shared {
         let mut guard = self.lock();
         let state = &mut *guard;
         let fault = Arc::new(fault);
-        // First, so that later calls are refused whatever becomes of the rest.
+        // First, so that later calls are refused even if the rest fails.
         state.failed = Some(Arc::clone(&fault));
         let event = journal::Event::Failure {
             fault: Arc::clone(&fault),
@@ -417,7 +417,7 @@ impl State {
         }
     }
 
-    /// Tells the workers that chunks of the arena are gone.
+    /// Tells the workers that chunks of the arena were closed.
     pub(crate) fn tell_closed(&mut self, numbers: &[u32]) {
         for channel in self.fleets.values_mut().flat_map(Fleet::channels_mut) {
             channel.close_chunks(numbers);

@@ -151,7 +151,7 @@ impl Supervisor {
     }
 
     /// Gives a step of the arena's memory back if that is due, and tells the workers which of its
-    /// chunks are gone.
+    /// chunks were closed.
     fn trim(&self) {
         self.shared.arena.trim(now());
         let closed = self.shared.arena.take_closed();

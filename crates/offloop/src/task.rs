@@ -44,7 +44,7 @@ impl Task {
 }
 
 /// The refusal of a pool as the caller gets it: what may be taken later comes back. `broken` tells
-/// why a fleet has no workers, if one knows.
+/// why a fleet has no workers, if that is known.
 pub(crate) fn refuse(
     error: offloop_core::SubmitError<Task>,
     broken: Option<&Arc<Fault>>,

@@ -18,11 +18,11 @@ pub struct Unresolved {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Those that have no result yet.
+    /// Futures that have no result yet.
     unset: usize,
-    /// Those of them that a thread has taken, to resolve them, which waits itself now.
+    /// Unset futures whose resolving thread waits itself now.
     stalled: usize,
-    /// Those that have a result, and whose callbacks are not over.
+    /// Futures that have a result, and whose callbacks are not over.
     calling_back: usize,
 }
 
@@ -48,12 +48,12 @@ impl Unresolved {
         }
     }
 
-    /// A future more.
+    /// Counts a new future.
     pub fn add(&self) {
         self.change(|counts| counts.unset += 1);
     }
 
-    /// One has its result, or was not taken at all; with `calls_back`, its callbacks come next.
+    /// A future has its result, or its call was refused. `calls_back`: its callbacks come next.
     pub fn set(&self, calls_back: bool) {
         self.change(|counts| {
             counts.unset -= 1;
@@ -61,17 +61,17 @@ impl Unresolved {
         });
     }
 
-    /// The callbacks of one are over.
+    /// The callbacks of a future are over.
     pub fn called_back(&self) {
         self.change(|counts| counts.calling_back -= 1);
     }
 
-    /// The thread that has taken one waits.
+    /// The thread that resolves a future waits.
     pub fn stall(&self) {
         self.change(|counts| counts.stalled += 1);
     }
 
-    /// It waits no more.
+    /// That thread waits no more.
     pub fn resume(&self) {
         self.change(|counts| counts.stalled -= 1);
     }
@@ -84,7 +84,7 @@ impl Unresolved {
     }
 
     /// Waits until every future is resolved, at most `limit`; false when it passed. `inside` says
-    /// that the thread is resolving one.
+    /// that the thread is resolving a future.
     #[must_use]
     pub fn wait_none(&self, inside: bool, limit: Duration) -> bool {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);

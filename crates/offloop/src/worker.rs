@@ -4,7 +4,7 @@
 //! a function that forks, decodes the calls itself, and says how each one ended.
 //!
 //! A worker runs one call at a time on its main thread. It waits on its socket, whose end of file
-//! means that the parent is gone; before it sleeps it looks a little longer at the ring while
+//! means that the parent has ended; before it sleeps it looks a little longer at the ring while
 //! calls come close together.
 
 mod completing;
@@ -77,7 +77,7 @@ pub enum Wake {
     Ring,
     /// A signal came: the host looks at it.
     Signal,
-    /// The parent is gone.
+    /// The parent has ended.
     End,
 }
 
@@ -90,7 +90,7 @@ struct Told {
 /// The worker's end of its channel.
 pub struct WorkerChannel {
     socket: OwnedFd,
-    /// Keeps the lifeline armed for the group when the zygote is gone; never read.
+    /// Keeps the lifeline armed for the group when the zygote has ended; never read.
     lifeline: OwnedFd,
     segment: Segment,
     requests: Consumer<SegmentRing>,
@@ -155,7 +155,7 @@ impl WorkerChannel {
         socket::send(self.socket.as_fd(), &message, &[], Wait::Yes)
     }
 
-    /// A descriptor that becomes readable when the parent has gone.
+    /// A descriptor that becomes readable when the parent has ended.
     #[must_use]
     pub fn lifeline(&self) -> BorrowedFd<'_> {
         self.lifeline.as_fd()

@@ -145,7 +145,7 @@ impl Zygote {
         Ok(())
     }
 
-    /// The next reply, if one is there. `UnexpectedEof`: the zygote is gone.
+    /// The next reply, if one is there. `UnexpectedEof`: the zygote has ended.
     pub(crate) fn try_reply(&mut self) -> io::Result<Option<Reply>> {
         let mut buffer = [0; MESSAGE_BYTES_MAX];
         let (len, descriptors) = match socket::receive(self.socket.as_fd(), &mut buffer, Wait::No) {

@@ -292,7 +292,7 @@ class AsyncFile(Generic[T]):
             self._leave()
 
     def _emptying(self, call: Callable[[], Any]) -> Callable[[], Any]:
-        """Make a call that empties the buffers say so."""
+        """Wrap a call that empties the buffers, so that it notes that they are empty."""
         return call if self._room is None else partial(self._room.empty, call)
 
     # Moving, cutting and closing.
@@ -392,7 +392,7 @@ class AsyncFile(Generic[T]):
         self._lock.release()
 
     async def _in_executor(self, job: Callable[[], Any], undo: _Undo | None = None) -> Any:
-        """Run a job; when its task is cancelled, the turn that is left then lasts as long as it."""
+        """Run a job. If its task is cancelled, the file's turn lasts until the job has ended."""
         job_ended = asyncio.get_running_loop().run_in_executor(None, job)
         try:
             await asyncio.wait((job_ended,))

@@ -32,7 +32,7 @@ STATE_BYTES = 16
 
 
 def size_of(data: Any) -> int:
-    """Return the length of text or of a buffer; of anything else nothing, it is refused."""
+    """Return the length of text or of a buffer; 0 for anything else, which the write refuses."""
     if isinstance(data, str):
         return str.__len__(data)
     try:

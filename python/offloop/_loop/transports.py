@@ -1,7 +1,7 @@
 """Transports: the standard library's, with the reading and writing of streams in Rust.
 
-The standard class keeps its state in attributes, which its methods read and write. Those that the
-native half must know are kept there, and are seen here as properties of the same names.
+The standard class keeps its state in attributes, which its methods read and write. The native half
+keeps those that it needs; here they are properties of the same names.
 
 Datagrams and pipes are read as the standard transports do, but never into memory for more than
 arrives: new memory of that size may be mapped and unmapped at every read.
@@ -39,8 +39,8 @@ def _of_stream(name: str) -> property:
 
 
 def _set_nodelay(sock: socket.socket) -> None:
-    """Send small writes at once, also where the standard transport does not: on sockets whose
-    protocol was left open, as those are which a listening socket made elsewhere accepts."""
+    """Send small writes at once, also where the standard transport does not: on sockets with
+    protocol number 0, such as those that a listening socket of the program's accepts."""
     if (
         sock.proto == 0
         and sock.family in (socket.AF_INET, socket.AF_INET6)
@@ -121,7 +121,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         super().__init__(loop, sock, protocol, waiter, extra, server, *further, **named)
         self._pack_extra(sock)
         if "_write_ready" in StreamTransport.__slots__:
-            # Not called here. The standard class lets go of it when it is closed.
+            # Not called here. The standard class sets it to None when it is closed.
             self._write_ready = None
 
     def _pack_extra(self, sock: socket.socket) -> None:

@@ -221,7 +221,7 @@ def look(key: Key, user: str) -> Place | None:
 
 
 class _Sweep:
-    """Forgets places whose names are gone, whenever the table has doubled."""
+    """Forgets places whose names were deleted, whenever the table has doubled."""
 
     at = 4096
 
@@ -238,7 +238,7 @@ _sweep = _Sweep()
 
 
 def _locate_same(place: Place) -> bool:
-    """Whether the class that a place belongs to is still the one at its name."""
+    """Whether the class that a place belongs to still stands at its name."""
     if not isinstance(place.container, type):
         return True
     located = _locate(place.key)

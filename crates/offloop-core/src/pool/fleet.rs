@@ -114,7 +114,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
-    /// Decides about a task whose worker died after starting it.
+    /// Decides about a task whose worker ended after starting it.
     fn lose(&mut self, index: u32, crash: &C) {
         let lane = self.tasks[index].lane;
         self.detach(index);

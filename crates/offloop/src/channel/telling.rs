@@ -20,9 +20,9 @@ const FORGET_FRAMES_MAX: usize = 4;
 /// What one worker was told.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// Definitions that it has; bounded by those that the program holds.
+    /// Definitions that it has; at most as many as the program holds.
     known: HashSet<u32>,
-    /// Those that it may forget, and does not know of yet.
+    /// Definitions that it is to forget, and has not been told of yet.
     forgotten: Vec<u32>,
     /// Definitions in blocks, each until the call that follows it in the ring, or a later one, is
     /// completed.

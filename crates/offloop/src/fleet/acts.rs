@@ -47,7 +47,7 @@ impl Fleet {
                     }
                 }
                 Action::Interrupt { worker, task } => {
-                    // A worker that cannot be signalled is gone; its exit gives the outcome.
+                    // A worker that cannot be signalled has ended; its exit gives the outcome.
                     let _ = self.channel(worker).map(|channel| channel.interrupt(task));
                 }
                 Action::Kill { worker } => {

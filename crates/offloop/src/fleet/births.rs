@@ -124,7 +124,7 @@ impl Fleet {
         self.run_actions(desk);
     }
 
-    /// The zygote is gone, or does not answer. Its workers run on: the kernel keeps their status
+    /// The zygote has ended, or does not answer. Its workers run on: the kernel keeps their status
     /// for us. The next worker that is wanted gets a new zygote.
     pub(crate) fn lose_zygote(&mut self, desk: &mut Desk<'_>) {
         let Some(zygote) = self.zygote.take() else {

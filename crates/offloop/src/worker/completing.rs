@@ -70,7 +70,7 @@ impl WorkerChannel {
         interrupts::end_call();
     }
 
-    /// Gives back the blocks of an earlier call, whose last user is gone.
+    /// Gives back the blocks of an earlier call, whose last user has let go of them.
     pub fn release(&mut self, sequence: u64) {
         self.owed_releases.add(sequence);
         self.owed_releases.push(&mut self.completions);
@@ -125,7 +125,7 @@ impl WorkerChannel {
         Ok(())
     }
 
-    /// Tells the parent which chunks of our arena are gone, among those that it has.
+    /// Tells the parent which of the chunks that it has were closed.
     pub(super) fn tell_closed(&mut self) -> io::Result<()> {
         for number in self.results.take_closed() {
             if let Some(index) = self.passed.iter().position(|passed| *passed == number) {

@@ -115,7 +115,7 @@ fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_holds_nobody_up(
         Taken::Relieved => After::Relieved,
     };
     fixture.runtime.start_crew(body).unwrap();
-    // Those of an owner that does not come are the crew's as well.
+    // The crew also gets the outcomes of an owner that does not come.
     for _ in 0..3 {
         let mut call = fixture.call("gate never");
         call.any_thread = true;

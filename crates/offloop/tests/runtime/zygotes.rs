@@ -1,4 +1,4 @@
-//! The zygote fails, dies, or does not answer; and setups that can never work.
+//! The zygote fails, ends, or does not answer; and setups that can never work.
 
 use std::time::{Duration, Instant};
 
