@@ -336,7 +336,7 @@ class Fatal(BaseException):
     """What no callback should raise."""
 
 
-def test_callback_that_raises_keeps_nobody_from_theirs(gate, monkeypatch, caplog):
+def test_callback_that_raises_keeps_no_other_from_running(gate, monkeypatch, caplog):
     unraisable = []
     monkeypatch.setattr("sys.unraisablehook", lambda error: unraisable.append(error.exc_type))
     ran = []

@@ -116,7 +116,7 @@ def test_memory_outlives_the_worker_that_used_it(tmp_path, pool, how, maker):
 
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("maker", ["program", "worker"])
-def test_memory_that_nobody_removed_is_removed_once_at_the_end(tmp_path, pool, maker):
+def test_memory_that_was_not_removed_is_removed_once_at_the_end(tmp_path, pool, maker):
     source = f"""
         with make() as pool:
             name = create() if {maker!r} == "program" else pool.submit(create).result(30)

@@ -186,7 +186,7 @@ def test_what_a_cancelled_task_left_in_the_buffers_is_written(run, tmp_path, cou
     assert path.read_text() == "x" * 200_000
 
 
-def test_opening_for_somebody_who_has_left_leaks_nothing(run, tmp_path, count_calls):
+def test_opening_for_a_cancelled_task_leaks_nothing(run, tmp_path, count_calls):
     async def main():
         count_calls()
         before = open_descriptors()

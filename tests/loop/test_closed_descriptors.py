@@ -225,7 +225,7 @@ def pair_at(number: int) -> tuple[socket.socket, socket.socket]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("added", ["reader", "writer"])
-def test_who_waits_for_a_closed_file_is_not_called_for_the_next(kind, added):
+def test_callback_for_a_closed_file_is_not_called_for_the_next(kind, added):
     # Here the standard loop calls no callback, or raises FileNotFoundError once.
     async def main():
         loop = asyncio.get_running_loop()

@@ -332,7 +332,7 @@ def test_ten_thousand_loops_leave_no_descriptor():
     assert open_descriptors() == before
 
 
-def test_transport_that_nobody_closed_warns_and_closes_its_socket(make_loop):
+def test_transport_that_was_not_closed_warns_and_closes_its_socket(make_loop):
     loop = make_loop()
 
     async def forget(loop):

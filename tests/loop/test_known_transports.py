@@ -311,7 +311,7 @@ def test_server_ends_its_own_clients_and_waits_for_them(run, end):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_client_that_nobody_keeps_any_more_is_none_of_the_servers(run):
+def test_client_that_is_not_kept_any_more_is_none_of_the_servers(run):
     async def main():
         loop = asyncio.get_running_loop()
 

@@ -374,7 +374,7 @@ def test_transport_that_is_left_open_goes_with_its_loop(without_collector):
     theirs.close()
 
 
-def test_transport_of_a_closed_loop_is_whole_for_who_keeps_it(make_loop):
+def test_transport_of_a_closed_loop_is_whole_for_a_program_that_keeps_it(make_loop):
     loop = make_loop()
     ours, theirs = pair()
     transport, protocol = loop.run_until_complete(loop.create_connection(Plain, sock=ours))

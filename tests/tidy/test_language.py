@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from prose import document_prose, prose, python_prose, rust_prose
-from sources import ROOT, files, shown
+from sources import ROOT, declared, files, shown, words_of
 
 pytestmark = pytest.mark.quick
 
@@ -13,6 +13,9 @@ NO_ACTOR = re.compile(
     r"\b(?:who|whom|whoever|(?:some|any|every)(?:body|one)|nobody|others)\b", re.IGNORECASE
 )
 """Words in the place of an actor: name the thread, the process, the callback or the program."""
+
+OF_NAMES = {"others"}
+"""Words that a name may hold: the rest of a collection has no better one."""
 
 OTHER_TERMS = {
     re.compile(r"\binterpreter(?:'s)? lock\b", re.IGNORECASE): "GIL",
@@ -39,6 +42,17 @@ def lines() -> list[tuple[str, str]]:
 
 def test_sentences_name_their_actor(lines):
     found = [f"{place}: {text.strip()}" for place, text in lines if NO_ACTOR.search(text)]
+    assert found == [], "name the thread, the process, the callback or the program that is meant"
+
+
+def test_names_name_their_actor():
+    found = [
+        f"{shown(path)}:{line} {name}"
+        for path in files(".rs", ".py")
+        if not shown(path).startswith(NOT_YET)
+        for line, name in declared(path)
+        if any(map(NO_ACTOR.fullmatch, set(words_of(name)) - OF_NAMES))
+    ]
     assert found == [], "name the thread, the process, the callback or the program that is meant"
 
 

@@ -106,6 +106,6 @@ def test_a_file_uses_those_of_its_own_folder_that_it_names(crate):
     assert {one.names for one in imports(crate) if one.file == "high"} == {"high/inner"}
 
 
-def test_who_may_see_something_is_no_import(crate):
+def test_a_restricted_visibility_is_no_import(crate):
     (crate / "low.rs").write_text("pub(in crate::high) fn act() {}\n")
     assert not [one for one in imports(crate) if one.file == "low"]

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_nobody_has_changed_is_the_same() {
+    fn an_identity_that_was_not_changed_is_the_same() {
         assert!(Identity::now().is_current());
     }
 

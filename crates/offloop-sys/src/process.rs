@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_nobody_has_reaped_tells_its_end() {
+    fn a_process_that_was_not_reaped_tells_its_end() {
         let pid = spawn(&shell("exit 9"), &[]).unwrap();
         let pidfd = open_pidfd(pid).unwrap();
         assert!(socket::wait_readable(pidfd.as_fd(), Some(Duration::from_secs(5))).unwrap());

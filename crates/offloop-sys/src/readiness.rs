@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waker_is_reported_once_for_each_signal_though_nobody_clears_it() {
+    fn a_waker_is_reported_once_for_each_signal_without_clearing() {
         let waker = crate::event::Event::new().unwrap();
         let readiness = Readiness::new().unwrap();
         readiness.watch_waker(waker.as_fd().as_raw_fd()).unwrap();

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_somebody_holds_is_not_given_again() {
+    fn a_number_that_is_held_is_not_given_again() {
         let numbers = Arc::new(Numbers::default());
         let define = || Definition {
             id: numbers.take(),

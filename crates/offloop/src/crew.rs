@@ -308,7 +308,7 @@ impl Seat {
     fn end_all(&self) {
         let mut state = self.crew.shared.lock();
         state.mailboxes.roster.ending = true;
-        let _nobody = state.mailboxes.roster.lose(self.turn.get());
+        let _relief = state.mailboxes.roster.lose(self.turn.get());
         self.crew.shared.turn_free.notify_all();
         self.crew.shared.notify(&state);
     }

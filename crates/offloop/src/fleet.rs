@@ -230,7 +230,7 @@ impl Fleet {
     }
 
     /// Ends the idle workers of a fleet that is outdated, and its zygote after the last of them.
-    pub(crate) fn leave_nobody_outdated(&mut self, desk: &mut Desk<'_>) {
+    pub(crate) fn end_outdated(&mut self, desk: &mut Desk<'_>) {
         if !self.outdated {
             return;
         }

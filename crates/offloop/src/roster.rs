@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_stays_with_an_outcome_is_left_behind() {
+    fn a_thread_that_stays_with_an_outcome_loses_its_turn() {
         let (mut roster, turn) = busy();
         assert_eq!(roster.look(true), Relief::Start);
         assert!(!roster.is_on_duty(turn));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_goes_on_is_not() {
+    fn a_thread_that_goes_on_keeps_its_turn() {
         let (mut roster, turn) = busy();
         roster.take();
         assert_eq!(roster.look(true), Relief::LookAgain);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_looks_while_nothing_waits() {
+    fn no_look_is_due_while_nothing_waits() {
         let (mut roster, turn) = busy();
         assert_eq!(roster.look(false), Relief::Enough);
         assert!(roster.is_on_duty(turn));

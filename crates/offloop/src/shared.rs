@@ -318,7 +318,7 @@ impl State {
         self.fleets.values_mut().for_each(Fleet::forget_drained);
         for number in self.fleets.keys().copied().collect::<Vec<_>>() {
             if let Some((fleet, mut desk)) = self.desk(shared, number) {
-                fleet.leave_nobody_outdated(&mut desk);
+                fleet.end_outdated(&mut desk);
             }
         }
         let unused: Vec<u32> = self

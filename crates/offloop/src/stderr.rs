@@ -180,7 +180,7 @@ impl Tee {
             let mut bytes = std::mem::take(&mut state.unwritten);
             bytes.extend(state.read_available());
             if state.ended {
-                // Gone already when the other thread saw the end first.
+                // It was removed already if the other thread saw the end first.
                 let _ = self.poller.remove(state.fd.as_fd());
             }
             if state.muted {

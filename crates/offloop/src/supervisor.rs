@@ -268,7 +268,7 @@ impl Supervisor {
             .pidfd
             .as_ref()
             .map(|pidfd| self.poller.remove(pidfd.as_fd()));
-        // Removed already when the socket ended first.
+        // It was removed already if the socket ended first.
         let _ = self.poller.remove(channel.socket());
         fleet.handle_exit(&mut desk, worker);
     }

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_are_waited_for_but_by_one_who_runs_some() {
+    fn callbacks_are_waited_for_but_by_a_thread_that_runs_some() {
         let unresolved = Unresolved::default();
         unresolved.add();
         assert!(!is_over(&unresolved, true));

@@ -165,14 +165,14 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         entry.tasks += 1;
         entry.bytes = entry.bytes.saturating_add(options.bytes);
         entry.counted.submitted += 1;
-        let nobody_waits = entry.queue.is_empty();
+        let is_next = entry.queue.is_empty();
         entry.queue.push_back(&mut self.tasks, task);
         entry.queued_bytes = entry.queued_bytes.saturating_add(options.bytes);
         self.queued += 1;
         if options.deadline.is_some() {
             self.arm(task);
         }
-        if nobody_waits {
+        if is_next {
             self.dispatch(lane);
         } else {
             // A worker that could take this task would have taken those before it (invariant 2).

@@ -10,7 +10,7 @@
 //! raise_pending, its fence    an_owner_that_is_told_once_fetches_every_completion
 //! take_pending, its fence     the same
 //! raise_backlog, its fence    tasks_that_wait_are_given_to_a_worker_that_has_time
-//! end_nudge, its exchange     a_completion_that_nobody_fetches_is_nudged (a store loses one)
+//! end_nudge, its exchange     a_completion_that_is_not_fetched_is_nudged (a store loses one)
 //! ```
 
 use loom::sync::{Arc, Notify};
@@ -165,7 +165,7 @@ fn tasks_that_wait_are_given_to_a_worker_that_has_time() {
 
 /// The timer expires as soon as it is armed, which is the hardest case.
 #[test]
-fn a_completion_that_nobody_fetches_is_nudged() {
+fn a_completion_that_is_not_fetched_is_nudged() {
     loom::model(|| {
         let (words, ring) = (Words::new(), Model::new());
         let (mut completions, mut fetches) = (Producer::new(ring.clone()), Consumer::new(ring));

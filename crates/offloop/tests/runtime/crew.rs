@@ -66,7 +66,7 @@ fn one_that_blocks_is_left_behind_and_comes_back() {
 }
 
 #[test]
-fn stranded_outcomes_are_taken_by_those_who_wait_for_them() {
+fn stranded_outcomes_are_taken_by_the_threads_that_wait_for_them() {
     let fixture = Fixture::new(1);
     let all = u64::from(CREW_MAX);
     let release = Arc::new(Barrier::new(CREW_MAX as usize + 1));

@@ -48,7 +48,7 @@ fn a_full_queue_refuses_and_gives_the_call_back() {
 }
 
 #[test]
-fn who_waits_for_room_is_told_when_there_may_be_some() {
+fn a_submitter_that_waits_for_room_is_told_when_there_may_be_some() {
     let config = LaneConfig {
         queue_tasks_max: Some(0),
         ..LaneConfig::new(1)

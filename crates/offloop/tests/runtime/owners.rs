@@ -226,7 +226,7 @@ fn there_is_a_limit_to_owners_and_it_is_named() {
 }
 
 #[test]
-fn an_outcome_for_nobody_harms_nobody() {
+fn an_outcome_without_an_owner_does_no_harm() {
     let mut fixture = Fixture::new(1);
     let gone = fixture.runtime.add_owner().unwrap();
     submit(&fixture, call(&gone, 1, "exit 1"));

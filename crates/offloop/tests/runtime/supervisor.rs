@@ -97,7 +97,7 @@ fn calls_after_a_panic_of_the_supervisor_are_refused_at_once() {
 }
 
 #[test]
-fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_holds_nobody_up() {
+fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_delays_no_other() {
     let mut fixture = Fixture::new(1);
     let release = Arc::new(Barrier::new(2));
     let blocked = Arc::clone(&release);
@@ -134,7 +134,7 @@ fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_holds_nobody_up(
 }
 
 #[test]
-fn more_fleets_than_anybody_counts_on_are_told_apart() {
+fn more_fleets_than_fit_into_twenty_bits_are_told_apart() {
     let mut fixture = Fixture::new(1);
     fixture.echo();
     // The first fleet has number 1. A number that was cut to 20 bits would name it, or none.

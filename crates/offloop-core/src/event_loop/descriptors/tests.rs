@@ -260,7 +260,7 @@ fn the_kernel_is_told_of_changes_only() {
 }
 
 #[test]
-fn who_waits_beside_one_that_is_told_once_is_told_on() {
+fn a_watcher_beside_one_that_is_told_once_is_told_on() {
     let mut fixture = Fixture::with_open(5);
     assert_eq!(fixture.watch(5, Side::Reader, Waiting::Always(1)), Ok(None));
     assert_eq!(fixture.watch(5, Side::Writer, Waiting::Once(2)), Ok(None));
@@ -347,7 +347,7 @@ fn another_socket_with_the_number_of_a_closed_one_puts_that_out_of_use() {
 }
 
 #[test]
-fn a_file_that_is_open_under_another_name_is_nobodys_until_all_is_told_anew() {
+fn a_file_that_is_open_under_another_name_has_no_watcher_until_all_is_told_anew() {
     let mut fixture = Fixture::with_open(5);
     fixture.kernel.open(6, 3);
     assert_eq!(fixture.watch(5, Side::Reader, Waiting::Always(1)), Ok(None));
