@@ -389,9 +389,9 @@ impl Lane {
         Ok(())
     }
 
-    /// The changes of surroundings that a worker must make before the next call. If the program has
-    /// changed its users or groups since the last call, or since it made the pool, the lane moves
-    /// to new workers.
+    /// The changes of surroundings that a worker must make before the next call. At the first call,
+    /// and when the program has changed its users or groups, its start-up is described anew; if it
+    /// differs from that of the lane's workers, the lane moves to new ones.
     fn look_around(&self, py: Python<'_>) -> PyResult<Option<Arc<Definition>>> {
         let identity = surroundings::identity_number(&self.home);
         if identity != self.identity.load(Ordering::Relaxed) {
