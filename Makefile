@@ -79,8 +79,9 @@ test-debug-python: ## Run them on a debug build of the interpreter, DEBUG_PYTHON
 	$(MAKE) VENV=.venv-debug PYTHON="$(DEBUG_PYTHON)" PYTEST_ARGS="--timeout 300 $(PYTEST_ARGS)" \
 		test-loop
 
-# The extension is built with the sanitizer and put into a copy of the packages, so that nobody
-# else imports it. The allocator of C tells the sanitizer of each object, Python's own does not.
+# The extension is built with the sanitizer and put into a copy of the packages, so that no
+# other program imports it. The allocator of C tells the sanitizer of each object, Python's own does
+# not.
 ASAN_DIR := $(CURDIR)/target/asan
 ASAN_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 .PHONY: asan

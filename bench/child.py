@@ -22,7 +22,7 @@ def echo(value: Any) -> Any:
 
 
 def main() -> None:
-    """Run the case named on the command line, and end without waiting for anybody."""
+    """Run the case named on the command line, and end without waiting for threads or children."""
     parser = argparse.ArgumentParser()
     parser.add_argument("benchmark")
     parser.add_argument("row")

@@ -5,7 +5,7 @@
     curl 'http://127.0.0.1:8080/health'
 
 ``handler_cancellation`` makes aiohttp cancel the handler of a closed connection, and cancelling
-``to_process`` stops the call in its process: nobody computes for a client that has left.
+``to_process`` stops the call in its process: nothing is computed for a client that has left.
 """
 
 from __future__ import annotations

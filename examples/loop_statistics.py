@@ -54,7 +54,7 @@ async def block(request: web.Request) -> web.Response:
     """Stop the loop for a while."""
     milliseconds = min(int(request.query["ms"]), BLOCK_MS_MAX)
     time.sleep(milliseconds / 1000)
-    return web.Response(text=f"nobody was served for {milliseconds} ms\n")
+    return web.Response(text=f"no request was served for {milliseconds} ms\n")
 
 
 application = web.Application()

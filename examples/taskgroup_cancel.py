@@ -1,4 +1,4 @@
-"""A TaskGroup over processes: one task fails, and the others really stop.
+"""A TaskGroup over processes: one task fails, and the other tasks really stop.
 
     python examples/taskgroup_cancel.py
 
@@ -55,7 +55,7 @@ async def main() -> None:
             # A call through the pool takes its turn after whatever might still run.
             await pool.run(time.sleep, 0.05)
             after = [file.stat().st_size for file in files]
-        print("the others stopped" if before == after else "the others still run")
+        print("the other tasks stopped" if before == after else "the other tasks still run")
 
 
 if __name__ == "__main__":

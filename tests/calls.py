@@ -78,7 +78,7 @@ def sleep_for_ever(gate: Gate) -> None:
 
 
 def wait_on_a_lock_for_ever(gate: Gate) -> None:
-    """Report, then wait for a lock that nobody releases."""
+    """Report, then wait for a lock that is never released."""
     lock = threading.Lock()
     lock.acquire()
     gate.report()

@@ -44,7 +44,7 @@ class OpenGate:
         return pid, text
 
     def has_report(self) -> bool:
-        """Whether a call has reported and nobody has read it."""
+        """Whether a call has reported and the test has not read it."""
         return b"\n" in self._unread or is_readable(self._started, 0)
 
     def release(self, calls: int = 1) -> None:

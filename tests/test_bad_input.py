@@ -129,7 +129,7 @@ def fork_and_wait():
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_forked_child_that_returns_into_the_worker_answers_for_nobody(survivor):
+def test_forked_child_that_returns_into_the_worker_answers_no_call(survivor):
     pids = survivor.submit(fork_and_return).result(20)
     assert pids == "parent"
     assert survivor.submit(calls.echo, 1).result(20) == 1

@@ -240,7 +240,7 @@ def test_row_of_a_server_has_the_clients_numbers_beside_the_floor(tmp_path):
         assert samples == dict.fromkeys(CLIENT_NUMBERS, 1)
     for verdict in run["verdicts"]:
         assert verdict["standard"][0] == "C"
-        assert verdict["best"] is None, "the floor is nobody's peer"
+        assert verdict["best"] is None, "the floor is no contender's peer"
         assert isinstance(verdict["reached"], bool)
 
 

@@ -1,4 +1,4 @@
-"""Callbacks may block, wait, close pools and raise: nobody else waits for them."""
+"""Callbacks may block, wait, close pools and raise: no other future waits for them."""
 
 import asyncio
 import concurrent.futures
@@ -183,7 +183,7 @@ def test_beyond_the_limit_results_wait_for_a_callback_and_not_for_ever(blocked):
 
 @pytest.mark.parametrize("how", ["result", "exception", "shutdown"])
 def test_callbacks_that_wait_need_no_thread_each(gate, how):
-    """All wait for calls whose outcomes lie behind those of all others."""
+    """Each waits for a call whose outcome lies behind the outcomes of all other calls."""
     count = 3 * THREADS_MAX
     pool = offloop.ProcessPool(1)
     reports = []
@@ -258,7 +258,7 @@ def test_callback_of_a_done_future_runs_at_once(pool):
 
 
 def test_callback_of_a_cancelled_call_closes_its_pool(gate):
-    """The call is told to stop before those who may wait for its end."""
+    """The call is told to stop before the waiters, which may wait for its end."""
     pool = offloop.ProcessPool(1)
     future = pool.submit(calls.loop_for_ever, gate.paths)
     gate.wait_started()
@@ -312,7 +312,7 @@ def close_one():
 
 
 class ClosesWhenUnpickled:
-    """Whoever unpickles it closes a pool."""
+    """To unpickle it closes a pool."""
 
     def __reduce__(self):
         return close_one, ()
@@ -336,7 +336,7 @@ class Fatal(BaseException):
     """What no callback should raise."""
 
 
-def test_callback_that_raises_keeps_nobody_from_theirs(gate, monkeypatch, caplog):
+def test_callback_that_raises_keeps_no_other_from_running(gate, monkeypatch, caplog):
     unraisable = []
     monkeypatch.setattr("sys.unraisablehook", lambda error: unraisable.append(error.exc_type))
     ran = []

@@ -51,7 +51,7 @@ def test_shutdown_cancels_the_queued_and_never_stops_the_running(gate):
     pool.shutdown()
 
 
-def test_shutdown_that_cancels_tells_those_who_wait(gate):
+def test_shutdown_that_cancels_tells_the_waiters(gate):
     pool = offloop.ProcessPool(1)
     running = pool.submit(calls.hold, gate.paths)
     gate.wait_started()

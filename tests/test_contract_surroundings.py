@@ -13,7 +13,7 @@ import pytest
 from gates import run_program
 
 # Remounts every file system read-only, or fills the one that `argv[1]` names, in a mount name space
-# of its own. A user who may do neither has at least a folder that may not be written.
+# of its own. A user that may do neither has at least a folder that may not be written.
 SPOIL = """
         import ctypes, os, sys
 

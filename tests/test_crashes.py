@@ -1,4 +1,4 @@
-"""One crash fails one call: what the error says, what goes on, and retries for those who ask."""
+"""One crash fails one call: what the error says, what goes on, and retries where asked for."""
 
 import atexit
 import os

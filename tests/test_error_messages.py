@@ -1,6 +1,4 @@
-"""Mistakes that everybody makes once: each has one message, which names the thing and says what to
-do.
-"""
+"""Common mistakes: each has one message, which names the thing and says what to do."""
 
 import asyncio
 import concurrent.futures

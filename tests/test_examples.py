@@ -138,7 +138,7 @@ def test_blocking_waits_end_before_the_computation_beside_them():
 def test_failing_task_of_a_group_stops_the_others():
     lines = run_example("taskgroup_cancel.py").splitlines()
     assert lines[0] == "failed: this experiment cannot work"
-    assert lines[-1] == "the others stopped"
+    assert lines[-1] == "the other tasks stopped"
 
 
 def test_notebook_like_script_runs_without_a_main_guard():

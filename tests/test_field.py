@@ -1,4 +1,4 @@
-"""Programs of the field that were broken once: how they end, what they leave, who asks."""
+"""Programs of the field that were broken once: how they end, what they leave, what they ask."""
 
 import asyncio
 import gzip

@@ -172,7 +172,7 @@ def test_no_worker_keeps_the_privileges_that_its_program_gave_up(tmp_path):
             for pool in (used, unused, offloop.ProcessPool(1)):
                 print(pool.submit(who).result(20) == who())
             if os.geteuid() == 12347:
-                # Nobody calls the forgotten pool, and its worker ends all the same.
+                # The forgotten pool gets no call, and its worker ends all the same.
                 print(all(select.select([end], [], [], 20)[0] for end in ends))
                 print(used.statistics().completed)
             else:

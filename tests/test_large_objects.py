@@ -1,7 +1,7 @@
 """Large arguments and results: what arrives is what was sent, and the same objects stay the same.
 
 Arrays, `bytes` and `bytearray` that are large go through shared memory without being pickled. None
-of that may be visible to the function that gets them, nor to the caller who gets a result.
+of that may be visible to the function that gets them, nor to the caller that gets a result.
 """
 
 import functools

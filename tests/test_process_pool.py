@@ -125,7 +125,7 @@ def test_callbacks_run_once_each(pool):
     assert seen == ["value"]
 
 
-def test_callback_runs_though_nobody_waits_for_the_result(pool):
+def test_callback_runs_though_no_thread_waits_for_the_result(pool):
     finished = threading.Event()
     pool.submit(calls.echo, 1).add_done_callback(lambda _: finished.set())
     assert finished.wait(20)

@@ -58,7 +58,7 @@ def both(tmp_path):
 
 
 def compile_to(source, target):
-    """Compile a script, in a process of its own since its lines are to be as in the others."""
+    """Compile a script, in a process of its own since its lines are to be as in other runs."""
     code = "import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2])"
     subprocess.run([*PYTHON, "-c", code, source, target], check=True, timeout=SECONDS_MAX)
 

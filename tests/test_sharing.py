@@ -96,7 +96,7 @@ def test_memory_outlives_the_worker_that_used_it(tmp_path, pool, how, maker):
         end = os.pidfd_open(pool.submit(os.getpid).result(30))
         {KEPT[how]}
         if isinstance(pool, offloop.ProcessPool) and {how!r} == "end of the pool":
-            # Its worker stays warm; one that is retired is replaced.
+            # Its worker stays warm; a retired worker is replaced.
             pool = offloop.ProcessPool(1, max_tasks_per_child=1)
             pool.submit(read, name).result(30)
             end = os.pidfd_open(pool.submit(os.getpid).result(30))
@@ -116,7 +116,7 @@ def test_memory_outlives_the_worker_that_used_it(tmp_path, pool, how, maker):
 
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("maker", ["program", "worker"])
-def test_memory_that_nobody_removed_is_removed_once_at_the_end(tmp_path, pool, maker):
+def test_memory_that_was_not_removed_is_removed_once_at_the_end(tmp_path, pool, maker):
     source = f"""
         with make() as pool:
             name = create() if {maker!r} == "program" else pool.submit(create).result(30)

@@ -1,9 +1,9 @@
 """What a worker shares with its program, fact by fact.
 
-Each program asks a worker, changes one fact of itself, and asks again: a pool that has run a call
-before the change, one that was made before it and has run none, and one that is made after it. The
-last two must always be what the program is; whether the first follows is a column of the table in
-docs/guide.md, and of this one.
+Each program asks a worker, changes one fact of itself, and asks three pools again. The first has
+run a call before the change, the second was made before it and has run none, the third is made
+after it. The last two must always be what the program is; whether the first follows is a column of
+the table in docs/guide.md, and of this one.
 """
 
 import os
@@ -119,7 +119,7 @@ def test_worker_is_what_its_program_is(tmp_path, name):
     done = run_program(tmp_path, source)
     assert done.returncode == 0, done.stderr
     old, own, used, unused, fresh = done.stdout.splitlines()
-    # As nobody in particular, a program cannot become another.
+    # A program that is not root cannot change its user.
     can_change = not (name == "users and groups" and os.geteuid() != 0) and fact.change != "None"
     assert (old != own) is can_change
     assert (unused, fresh) == (own, own)

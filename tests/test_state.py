@@ -25,7 +25,7 @@ def of_fleet(number, events):
     return [event for event in events.events if event.fleet == number]
 
 
-def test_snapshot_shows_who_runs_a_call_and_what_waits(gate):
+def test_snapshot_shows_which_worker_runs_a_call_and_what_waits(gate):
     before = _state.snapshot()
     with offloop.ProcessPool(1, max_tasks_per_child=1000) as pool:
         running = pool.submit(calls.hold, gate.paths)

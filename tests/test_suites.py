@@ -1,4 +1,4 @@
-"""How the suites of others are compared: outcomes of tests, and which loop they ran on."""
+"""How other projects' suites are compared: outcomes of tests, and which loop they ran on."""
 
 import json
 import os

@@ -45,10 +45,10 @@ def test_worker_that_is_ended_fails_its_own_call_and_is_replaced(gate, how, numb
         assert waiting.result(PATIENCE_SECONDS) == 5
         process.join(PATIENCE_SECONDS)
         assert process.is_alive() is False
-        # What nobody can tell on some kernels is told by None.
+        # Where the kernel does not tell, it is None.
         assert process.exitcode in (-number, None)
         assert pid not in pool._processes
-        # A process that has ended gets no signal, and nobody else does in its place.
+        # A process that has ended gets no signal, and no other process does in its place.
         process.terminate()
         process.kill()
 

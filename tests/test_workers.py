@@ -1,4 +1,4 @@
-"""How workers start, what they see, how long they stay, and who shares them."""
+"""How workers start, what they see, how long they stay, and which pools share them."""
 
 import multiprocessing
 import os

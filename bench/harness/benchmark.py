@@ -28,10 +28,10 @@ class Benchmark:
     #: How long the quick form takes.
     quick_minutes: int
     output: Path
-    #: Whom every number stands beside.
+    #: What every number is compared with.
     standard: Against
     about_standard: str
-    #: Who is 1 in the picture; without it the standard of each number.
+    #: The contender that is 1 in the picture; without it the standard of each number.
     base: Against | None = None
     base_title: str
     #: Whether the contenders of a row take turns. If not, each has all its turns at once.

@@ -10,7 +10,7 @@ _BUILD_SECONDS_MAX = 300
 
 
 class Programs:
-    """The programs that were built, by name, and what prevented the others."""
+    """The programs that were built, by name, and why the rest could not be built."""
 
     def __init__(self, output: Path) -> None:
         self.built: dict[str, Path] = {}

@@ -133,7 +133,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _plan(benchmark: Benchmark, arguments: argparse.Namespace) -> tuple[Plan, dict[str, str]]:
-    """Return the rows and whom each is put to, and who of those wanted is absent, and why."""
+    """Return each row with its contenders, and why wanted contenders are absent."""
     wanted = {}
     for row in (benchmark.rows[name] for name in arguments.only):
         names = row.names(quick=arguments.quick and arguments.contenders is None)
@@ -260,7 +260,7 @@ def batches(names: list[str], rounds: int, alternates: bool) -> list[list[str]]:
     """Return the turns of a row in their order, parted where numbers are complete.
 
     Contenders that alternate go forwards, then backwards, so that a machine that slows down does
-    so for all. The others have one batch each.
+    so for all. The remaining contenders have one batch each.
     """
     if not alternates:
         return [[name] * rounds for name in names]

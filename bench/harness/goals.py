@@ -15,7 +15,7 @@ from bench.harness.rows import Metric
 
 @dataclass(frozen=True)
 class Against:
-    """Whom a ratio is taken to: the best of these contenders, or of all peers without names."""
+    """What a ratio is taken to: the best of these contenders, or of all peers without names."""
 
     title: str
     names: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Ratio(Limit):
-    """The number must not pass ``bound`` times that of others on its bad side."""
+    """The number must not pass ``bound`` times that of other contenders on its bad side."""
 
     against: Against
 
@@ -100,7 +100,7 @@ class Goal:
     bounds: tuple[Bound, ...]
     #: Through which of our entrances.
     entrance: str = "offloop"
-    #: Whom the number stands beside, where that is not whom the benchmark's other numbers do.
+    #: What the number is compared with, where that is not the benchmark's usual standard.
     standard: Against | None = None
 
     @property
@@ -109,7 +109,7 @@ class Goal:
         return ", ".join(bound.text(self.metric) for bound in self.bounds)
 
     def judge(self, results: RowResults, usual: Against) -> Verdict:
-        """Compare what was measured with the bounds and with the others."""
+        """Compare what was measured with the bounds and with the other contenders."""
         metric = self.metric
         ours = results.value(self.entrance, metric)
         standard = (self.standard or usual).best(results, metric)
@@ -166,7 +166,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one number was reached, and how it stands to those of the others."""
+    """Whether one number was reached, and its ratios to those of the other contenders."""
 
     row: str
     what: str

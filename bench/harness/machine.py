@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Everybody has two workers and two cores, so that a call and its neighbour share them alike.
+#: Every contender has two workers and two cores, so that a call and its neighbour share them alike.
 CORES = 2
 
 

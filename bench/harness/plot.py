@@ -79,7 +79,7 @@ class _Picture:
         return best[1] if best else None
 
     def _draw_ratios(self, axes: Axes, lines: list[Line]) -> None:
-        """Draw how many times better than the base everybody is."""
+        """Draw how many times better than the base each contender is."""
         for row, line in enumerate(lines):
             axes.axhspan(row - 0.5, row + 0.5, color="#f6f8fa" if row % 2 else "white", zorder=0)
             self._draw_line(axes, row, line)

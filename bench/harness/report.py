@@ -46,7 +46,7 @@ def write(benchmark: Benchmark, run: Run, output: Path) -> None:
 
 
 def columns(benchmark: Benchmark, run: Run) -> list[str]:
-    """Return who was measured in rows with numbers to reach, ours left out, the floor first."""
+    """Return the contenders of rows with numbers to reach, ours left out, the floor first."""
     measured = {
         name for results in run.rows.values() if results.row.goals for name in results.others()
     }
@@ -174,7 +174,7 @@ def _markdown(benchmark: Benchmark, run: Run, lines: list[Line]) -> str:
         "## Numbers to reach",
         "",
         f"{benchmark.about_standard} The ratios are the number of offloop divided by theirs. Lines "
-        "without a goal are there to be seen beside the others.",
+        "without a goal are there for comparison.",
         "",
         f"| {' | '.join(_goal_heads(benchmark))} | |",
         "|---|---|--:|--:|--:|--:|--:|---|",

@@ -92,7 +92,7 @@ class RowResults:
         return [name for name in self.cases if self._contenders[name].role is Role.PEER]
 
     def others(self) -> list[str]:
-        """Return who was measured beside our entrances, the floor included."""
+        """Return the contenders measured beside our entrances, the floor included."""
         return [name for name in self.cases if self._contenders[name].role is not Role.OURS]
 
     def _cell(self, name: str, metric: Metric) -> Cell | None:
@@ -113,7 +113,7 @@ class Run:
     #: How many cases there are in all; a run that was interrupted has fewer.
     planned: int
     packages: dict[str, str]
-    #: Who is not measured, and why.
+    #: Contenders that are not measured, and why.
     absent: dict[str, str]
     seconds: float = 0.0
     rows: dict[str, RowResults] = field(default_factory=dict)

@@ -26,7 +26,7 @@ class Role(enum.Enum):
     VARIANT = enum.auto()
     #: A program without Python, which shows what the machine takes at least.
     FLOOR = enum.auto()
-    #: Everybody else: the best of them counts.
+    #: All other contenders: the best of them counts.
     PEER = enum.auto()
 
 
@@ -92,7 +92,7 @@ Put = Callable[[Case], Coroutine[Any, Any, None] | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One question, how it is put, to whom, and the numbers to reach."""
+    """One question, how it is put, its contenders, and the numbers to reach."""
 
     name: str
     title: str
@@ -101,7 +101,7 @@ class Row:
     goals: tuple[Goal, ...] = ()
     #: What a measuring process does; a row that is put to the floor alone has none.
     run: Put | None = None
-    #: Whom it is put to, in the order of the turns.
+    #: The contenders that it is put to, in the order of the turns.
     contenders: tuple[str, ...]
     #: Contenders left out in the quick form.
     full_only: tuple[str, ...] = ()
@@ -121,5 +121,5 @@ class Row:
     is_outcome: bool = False
 
     def names(self, *, quick: bool) -> list[str]:
-        """Return whom it is put to in this form of the run."""
+        """Return the contenders that it is put to in this form of the run."""
         return [name for name in self.contenders if not (quick and name in self.full_only)]

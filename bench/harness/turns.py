@@ -84,7 +84,7 @@ class Process:
         """Kill it and what it has started, by pid, until nothing of it is left."""
         self._process.kill()
         deadline = time.monotonic() + _END_SECONDS
-        # Whoever the row about orphans has started carries a token of its own.
+        # Processes that the row about orphans has started carry a token of their own.
         while any([kill_all(token), kill_all(f"{token}-victim")]):
             if time.monotonic() > deadline:
                 break
@@ -140,7 +140,7 @@ class Turn:
     ) -> Process:
         """Start a process, whose environment is the row's unless another is given.
 
-        One that does not talk has no input, and a log as output.
+        A process that does not talk has no input, and a log as output.
         """
         surroundings = os.environ | {TOKEN: self._token}
         # Compiled modules are allowed.

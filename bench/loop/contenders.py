@@ -1,4 +1,4 @@
-"""Who is measured: event loops by name, the floor, and other ways to read a file."""
+"""What is measured: event loops by name, the floor, and other ways to read a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is measured: our entrances first, then the standard library, then the other packages."""
+"""What is measured: our entrances first, then the standard library, then the other packages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _ALL = (
 
 CONTENDERS = {contender.name: contender for contender in _ALL}
 
-#: Everybody that a row about pools is put to, beside our entrances.
+#: All contenders that a row about pools is put to, beside our entrances.
 PEERS = tuple(contender.name for contender in _ALL if contender.role is Role.PEER)
 
 #: The best of the standard pool's three start methods.

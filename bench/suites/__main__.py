@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def run_all(chosen: Sequence[Suite]) -> list[tuple[str, Exception]]:
-    """Run each suite on both loops; one that cannot be compared does not keep the others back."""
+    """Run each suite on both loops; if one cannot be compared, the rest is run all the same."""
     take_in_orphans()
     failed: list[tuple[str, Exception]] = []
     for suite in chosen:

@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "suites.md"
 OUTCOMES = ("passed", "failed", "skipped")
 
 HEAD = """\
-# The suites of others
+# Test suites of other projects
 
 `make suites` fetches the test suites of projects that use an event loop, runs each on the standard
 loop and on `offloop.EventLoop`, on the same machine, and compares test by test. It has written this
@@ -21,7 +21,7 @@ loopback device, so tests that need the internet fail or are skipped on both loo
 counts only if every loop that the suite made was ours, and the other run only if none was.
 
 A test that does not have the same outcome on both is tried again, three times alone and twice with
-its module, on each loop. It differs if it does so each time; the others are flaky.
+its module, on each loop. It differs if it does so each time; otherwise it is flaky.
 """
 
 

@@ -1,7 +1,7 @@
 """Runs a suite once on one loop, in a session and a network of its own, within its time.
 
-Whoever runs it takes in the orphans of its tests, and ends every process that is left, by its
-number, when the suite is over.
+The process that runs it takes in the orphans of its tests, and ends every process that is left, by
+its number, when the suite is over.
 
 Errors: `NotCompared` when a run proves nothing: it ran no test, or not on the loop that was asked
         for.
@@ -33,7 +33,7 @@ RANK = ["passed", "skipped", "failed"]
 
 
 class NotCompared(Exception):
-    """A suite ran no test, or made another loop than the one that it was to run on."""
+    """A suite ran no test, or made a loop that it was not to run on."""
 
 
 @dataclass
@@ -189,5 +189,5 @@ def read(folder: Path, loop: str) -> Outcomes:
     kinds = collections.Counter(made.read_text().split() if made.is_file() else [])
     outcomes.loops_made = kinds.pop(MODULE_OF[loop], 0)
     if kinds:
-        raise NotCompared(f"a run on the loop `{loop}` made others as well: {dict(kinds)}")
+        raise NotCompared(f"a run on the loop `{loop}` made other loops as well: {dict(kinds)}")
     return outcomes

@@ -42,7 +42,7 @@ MAIN_NAMES = ("__main__", "__mp_main__")
 
 
 def dumps_by_value(value: object, buffer_callback: Callable[[PickleBuffer], Any] | None) -> bytes:
-    """Pickle ``value`` for the program: what that has sent goes back as a reference to it.
+    """Pickle ``value`` for the program: what the program has sent goes back as a reference.
 
     Sockets, connections and other descriptors travel as multiprocessing makes them travel.
     """
@@ -107,7 +107,7 @@ class ByValue:
         return super().reducer_override(function)  # type: ignore[misc]
 
     def reduce_class(self, cls: type) -> Any:
-        """A class; one that travels by value is made once in each process, and kept as it is."""
+        """A class. If it travels by value, each process makes it once and keeps it as it is."""
         _evaluate_annotations(cls)
         reduced = super().reducer_override(cls)  # type: ignore[misc]
         if not isinstance(reduced, tuple) or len(reduced) != 6:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["decode", "describe", "encode", "encode_text", "name_of"]
 
 ERRORS_MAX = 1000
-"""Exceptions that travel with one: nobody reads more, and a loop that raises each error from the
-one before makes a million."""
+"""Exceptions that travel with one: no reader needs more, and a loop that raises each error from the
+previous error makes a million."""
 
 _NESTING_MAX = 50
 """Groups in groups that one text may show; ``traceback`` visits them by calling itself."""
@@ -123,7 +123,7 @@ def _reachable(root: BaseException) -> tuple[list[BaseException], int]:
 
 
 def _texts(errors: list[BaseException]) -> list[str]:
-    """The traceback of each, without the others.
+    """The traceback of each error alone.
 
     ``traceback`` looks at the whole chain even where it shows one exception, so the chain is taken
     apart for as long as this lasts.
@@ -195,7 +195,7 @@ def _together(errors: list[BaseException]) -> bytes | None:
 
 
 def _whole(value: object) -> bytes:
-    """The pickle of ``value``, with its classes by value if nobody can import them."""
+    """The pickle of ``value``, with its classes by value if they cannot be imported."""
     try:
         pickle = dumps(value, 5)
     except (PicklingError, AttributeError):

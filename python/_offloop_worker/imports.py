@@ -1,4 +1,4 @@
-"""Something to do once a module has been imported, whoever imports it and whenever.
+"""Something to do once a module has been imported, at any time and by any code.
 
 Workers import little, and what they share with their program often belongs into a module that few
 calls need. It is put there when that module is there.

@@ -88,7 +88,7 @@ def _keep_tracker(module: types.ModuleType, keep: bool) -> None:
 
 
 def become_worker() -> None:
-    """What is forked from now on is the program's own, and no worker."""
+    """From now on a fork of this process is the program's own child, and no worker."""
     global _forks_workers
     _forks_workers = False
     module = sys.modules.get("multiprocessing.resource_tracker")
@@ -112,8 +112,8 @@ def give_parent(pid: int, name: str, sentinel: int) -> None:
 def run_as_process(work: Callable[[], None], pid: int, name: str) -> int:
     """Do ``work`` as a process of multiprocessing would, and return its exit code.
 
-    For programs in which somebody has changed how such processes run, as tools that measure
-    coverage do: what they do at a process's start and end is done here, too.
+    For programs in which a tool, such as one that measures coverage, has changed how such processes
+    run: what it does at a process's start and end is done here, too.
     """
     from multiprocessing import context
 
@@ -129,7 +129,7 @@ def run_as_process(work: Callable[[], None], pid: int, name: str) -> int:
 
 
 def name_process() -> None:
-    """Give this worker a name of its own in logs, once somebody has imported multiprocessing."""
+    """Give this worker a name of its own in logs, once multiprocessing has been imported."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         process.current_process().name = f"Worker-{os.getpid()}"

@@ -1,12 +1,12 @@
 """A worker's ``__main__``: one namespace, in which the program's definitions are laid.
 
-The program numbers what it sends: a global of ``__main__``, its functions and classes among them,
-or an attribute of such a class. A call names the numbers that it needs. Before it runs, each of
-them that is not in place yet is bound to its name, and what is in place stays as the worker's own
-calls have left it.
+The program numbers what it sends: a global of ``__main__`` (its functions and classes among them),
+or an attribute of a class of ``__main__``. A call names the numbers that it needs. Before the call
+runs, each definition that is not in place yet is bound to its name. What is in place stays as the
+worker's own calls have left it.
 
 A guarded main module is imported here, in the zygote; then the program sends only what it has bound
-since, and what it cannot know to be as imported goes with a fingerprint to compare.
+since. A value that may still be as imported goes with a fingerprint, which is compared here.
 
 Invariants: 1. One definition is in place at a name at a time; entering a call changes no name whose
                definition is the wanted one.
@@ -60,9 +60,12 @@ __all__ = [
 VALUE, SOFT, MAYBE, DELETED, UNSENT, IMPORTED = range(6)
 """Kinds of definitions.
 
-A value that the program has bound to a name; one that it has changed in place, which does not
-replace what this worker has changed itself; the same, unless it is as imported; no value any more;
-one that could not be sent; what the import has made.
+VALUE: the program has bound it to a name.
+SOFT: the program has changed it in place; it does not replace what this worker has changed itself.
+MAYBE: as SOFT, unless the value here is as imported.
+DELETED: the name has no value any more.
+UNSENT: the value could not be sent.
+IMPORTED: what the import has made.
 """
 
 

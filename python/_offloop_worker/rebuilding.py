@@ -91,7 +91,7 @@ def begin_class(
 
 
 def _without_hooks(make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
-    """Make a class whose bases do not hear of it: they have, in the program, where it was made."""
+    """Make a class without its bases' hooks: they ran in the program, where it was made."""
     hooks = []
     for bases in arguments:
         if type(bases) is tuple:
@@ -109,7 +109,7 @@ def _without_hooks(make: Callable[..., type], arguments: tuple[Any, ...]) -> typ
 
 
 def complete_class(cls: Any, state: tuple[Any, ...]) -> None:
-    """Give a new class its attributes; one that is complete keeps those that it has."""
+    """Give a new class its attributes; a complete class keeps those that it has."""
     if _complete is not None and cls in _complete:
         return
     from cloudpickle import cloudpickle as travel  # type: ignore[import-untyped]

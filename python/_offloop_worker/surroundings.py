@@ -1,4 +1,4 @@
-"""What a process has of its surroundings beside its memory: who it is, its limits, its path.
+"""What a process has of its surroundings beside its memory: its identity, its limits, its path.
 
 The program looks at itself, and its zygote takes on what was seen, before it imports anything. What
 can change at any time, ``sys.path`` and ``os.environ``, follows its calls to workers that run.
@@ -91,9 +91,9 @@ def take_on(facts: dict[str, Any]) -> None:
     """Become in all this what the program was when it looked.
 
     Most of it came with the process. What follows is what the thread that started it had
-    otherwise, or what the program has changed since. User and groups come last: whoever gives them
-    up may change nothing any more. What the system refuses stays as it is, for then this process
-    has less than it should, not more.
+    otherwise, or what the program has changed since. User and groups come last: a process that has
+    given them up may change nothing any more. What the system refuses stays as it is, for then this
+    process has less than it should, not more.
     """
     import resource
 

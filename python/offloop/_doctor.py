@@ -170,7 +170,7 @@ def probe_io_uring() -> Finding:
 
 
 def probe_tracing() -> Finding:
-    """Who may look into processes."""
+    """Which users may look into processes."""
     ptrace = read("/proc/sys/kernel/yama/ptrace_scope") or "open"
     perf = read("/proc/sys/kernel/perf_event_paranoid") or "absent"
     value = f"ptrace scope {ptrace}, perf paranoid {perf}"

@@ -32,10 +32,10 @@ class Future(concurrent.futures.Future[T]):
     runs already. The future is cancelled at once and its waiters are told; the call itself is
     interrupted, and its worker killed if it does not end within the pool's grace period.
 
-    Callbacks run on a thread of offloop's own, never on an event loop's; those of a future that
-    is cancelled, or that was done before, in the call that cancels or adds. The result is there
-    before the first one runs. One that takes long holds nobody else up, and may wait for other
-    calls and close pools, its own too.
+    Callbacks run on a thread of offloop's own, never on an event loop's. If the future is cancelled
+    or already done, they run in the call to ``cancel`` or ``add_done_callback``. The result is set
+    before the first callback runs. A callback that takes long does not delay other futures; it may
+    wait for other calls and close pools, its own too.
     """
 
     _lane: Lane | None = None
@@ -135,7 +135,7 @@ class Future(concurrent.futures.Future[T]):
         return True
 
     def _has_callbacks(self) -> bool:
-        """Tell event loops, whose callbacks take no time; whether there are others."""
+        """Tell event loops, whose callbacks take no time; whether there are further callbacks."""
         index = 0
         callbacks = self._done_callbacks
         while index < len(callbacks):

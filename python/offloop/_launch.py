@@ -115,7 +115,7 @@ def _describe(given: dict[str, Any]) -> Description:
 
 
 def _stowed_away() -> bytes | None:
-    """What somebody sends along with each process of multiprocessing, to be unpickled there.
+    """What tools send along with each process of multiprocessing, to be unpickled there.
 
     Tools that must know of every process (those that measure coverage) hide an object of theirs in
     the data that prepares one, by a function in the place of the standard one.

@@ -135,4 +135,4 @@ def _end(code: int | None, signal: int | None) -> str:
         return f"was ended by {name}"
     if code is not None:
         return f"exited with code {code}"
-    return "ended, nobody could tell how,"
+    return "ended with an unknown status"

@@ -47,7 +47,7 @@ class _Executor(concurrent.futures.Executor):
         (3, 1)
 
         Errors of pickling are raised by the future. With a full queue, a plain thread waits, and
-        a thread that runs an event loop gets ``QueueFull``, as everybody does under
+        a thread that runs an event loop gets ``QueueFull``, as every thread does under
         ``queue_policy="refuse"``. Raises ``RuntimeError`` after ``shutdown``, ``TypeError`` for a
         coroutine function, and ``BrokenProcessPool`` when the initializer has failed. Thread-safe.
         """
@@ -137,7 +137,7 @@ class ProcessPool(_Executor):
     - A call that runs can be cancelled: ``Future.cancel``, or cancelling the awaiting task.
     - A worker that crashes fails only its own call, with ``WorkerCrashed``.
     - ``timeout`` and ``run_timeout`` stop a call; ``retries`` repeat one whose worker crashed.
-    - The queue can be bounded. Nobody needs an ``if __name__ == "__main__"`` guard.
+    - The queue can be bounded. No program needs an ``if __name__ == "__main__"`` guard.
 
     >>> with ProcessPool(2) as pool:
     ...     pool.submit(pow, 2, 10).result()
@@ -248,8 +248,8 @@ class ProcessPool(_Executor):
 
         Pools that start their workers alike share them, so these may serve other pools, too. A
         worker has ``pid``, ``sentinel``, ``exitcode``, ``is_alive()``, ``terminate()``, ``kill()``
-        and ``join()``, as a ``multiprocessing.Process`` has. One that is ended so fails only its
-        own call, with ``WorkerCrashed``; the pool replaces it.
+        and ``join()``, as a ``multiprocessing.Process`` has. A worker that is ended so fails only
+        its own call, with ``WorkerCrashed``; the pool replaces it.
         """
         if self._shutdown_thread and self._lane.is_drained():
             self._known_processes = {}
@@ -264,7 +264,7 @@ class ProcessPool(_Executor):
 
     @property
     def _pending_work_items(self) -> dict[int, None]:
-        """As many items as there are calls that wait or run; they are asked for their number."""
+        """As many items as calls wait or run, since programs ask for the number of items."""
         counts = self.statistics()
         return dict.fromkeys(range(counts.queued + counts.prefetched + counts.running))
 
@@ -446,7 +446,7 @@ def _result_or_cancel(future: Future[T], left: float | None) -> T:
     try:
         return future.result(left)
     finally:
-        # A call whose result came too late is stopped; on others this has no effect.
+        # Stops a call whose result came too late. A call that has ended stays as it is.
         future.cancel()
         del future
 

@@ -82,7 +82,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who fetches outcomes: the resolver, with index 0, or an event loop."""
+    """What fetches outcomes: the resolver, with index 0, or an event loop."""
 
     index: int
     open: bool
@@ -131,10 +131,10 @@ class Snapshot:
         owners: by their indices.
         arena: shared memory of arguments.
         lanes_opened: pools that were made.
-        calls: the sum over all lanes, those that are gone included.
+        calls: the sum over all lanes, including those that have ended.
         events: how often each thing happened.
         last_event: the number of the journal's last entry; 0 before the first.
-        failed: why the supervisor is gone, or None.
+        failed: why the supervisor has failed, or None.
     """
 
     fleets: tuple[Fleet, ...]

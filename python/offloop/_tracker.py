@@ -1,7 +1,7 @@
 """The resource tracker of multiprocessing, which the workers share with their program.
 
-The tracker is a process that removes shared memory and semaphores that were registered with it once
-nobody can use them any more. It is started with the first registration, whoever makes it: until
+The tracker is a process that removes the shared memory and semaphores that were registered with it
+once no process can use them any more. The first registration starts it, from any process: until
 then there is only a pipe, whose read end the runtime watches.
 """
 

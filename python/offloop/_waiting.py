@@ -1,4 +1,4 @@
-"""Tells of threads that wait for a pool to drain; nobody listens unless somebody says so."""
+"""Tells of threads that wait for a pool to drain, if a listener has been given."""
 
 from __future__ import annotations
 

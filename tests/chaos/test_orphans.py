@@ -151,7 +151,7 @@ def test_thread_that_made_the_pool_may_end(tmp_path, gate):
 
 
 @pytest.mark.parametrize("leave", ["sys.exit(3)", "os._exit(3)"])
-def test_program_that_leaves_in_mid_task_leaves_nobody(tmp_path, gate, leave):
+def test_program_that_leaves_in_mid_task_leaves_no_process(tmp_path, gate, leave):
     source = f"""
         import os, sys
         import calls

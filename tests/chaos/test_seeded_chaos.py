@@ -185,7 +185,7 @@ def test_retried_tasks_survive_killed_workers(seed):
             if workers and number % 15 == chance.randrange(15):
                 kills += send(chance.choice(workers), signal.SIGKILL)
         assert [future.result(0) for future in futures] == list(range(300))
-    assert kills > 0, f"seed {seed} killed nobody"
+    assert kills > 0, f"seed {seed} killed no process"
 
 
 def test_zygotes_are_killed_under_load():

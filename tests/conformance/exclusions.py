@@ -2,8 +2,8 @@
 
 Three kinds of test may stand here: those that reach into the standard pool's private machinery,
 those that demand what we promise to do otherwise (that one crash break the pool, that its workers
-be nobody else's), and those of another operating system. An entry that names no test of the suite
-fails the suite.
+serve no other pool), and those of another operating system. An entry that names no test of the
+suite fails the suite.
 """
 
 BREAKS = "demands that one crash break the pool"

@@ -3,7 +3,7 @@
     python loop_suite.py MODULE [EXCLUDED_TEST ...]
 
 A program of its own, since it changes asyncio for the whole process. Its last line of output is a
-JSON object: how many tests ran, which were left out, and why the suite itself passed over others.
+JSON object: how many tests ran, which were left out, and why the suite itself skipped some.
 """
 
 import asyncio

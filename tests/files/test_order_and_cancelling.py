@@ -45,7 +45,7 @@ def test_operations_run_in_the_order_of_their_calls(run, tmp_path, count_calls):
         async with offloop.open(path, "rb") as file:
             await gate.open()
             gate = Gate()
-            # The first is too large for the loop, so it waits, and the others behind it.
+            # The first is too large for the loop, so it waits, and the rest waits behind it.
             sizes = [300_000, 10, 5000, 300_000, 1, 20]
             reads = [asyncio.create_task(file.read(size)) for size in sizes]
             await let_run()
@@ -129,7 +129,7 @@ def test_a_read_of_a_fifo_can_be_cancelled_while_it_waits(run, tmp_path):
             for _ in range(3):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(file.readline(), 0.01)
-            # The first is in its thread, and takes a line. The others have not begun.
+            # The first is in its thread, and takes a line. The rest has not begun.
             os.write(writer, b"one\ntwo\nthree")
             line = await file.readline()
             os.close(writer)
@@ -186,7 +186,7 @@ def test_what_a_cancelled_task_left_in_the_buffers_is_written(run, tmp_path, cou
     assert path.read_text() == "x" * 200_000
 
 
-def test_opening_for_somebody_who_has_left_leaks_nothing(run, tmp_path, count_calls):
+def test_opening_for_a_cancelled_task_leaks_nothing(run, tmp_path, count_calls):
     async def main():
         count_calls()
         before = open_descriptors()

@@ -211,7 +211,7 @@ def test_text_is_written_to_the_file_by_the_executor_only(
         assert calls <= 4 + 1.8 * size / 65_536
 
 
-def test_flushing_what_is_empty_asks_nobody(run, tmp_path, count_calls):
+def test_flushing_what_is_empty_needs_no_executor(run, tmp_path, count_calls):
     async def main():
         async with offloop.open(tmp_path / "file", "w") as file:
             executor = count_calls()

@@ -1,4 +1,4 @@
-"""Who may use a file when: odd sizes, closing under a call, executors and loops that are gone."""
+"""Turns at a file: odd sizes, closing under a call, executors and loops that are gone."""
 
 import asyncio
 import concurrent.futures

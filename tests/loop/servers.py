@@ -1,8 +1,9 @@
 """Private database servers on the loopback, started for a test module and ended after it.
 
-Each has a folder of its own that goes with it, a port that nobody else is given meanwhile, and the
-certificate of the tests. A server runs in the foreground as our child and says when it is ready, so
-nothing polls. PostgreSQL refuses to run as root; a test run as root gives it to another user.
+Each has a folder of its own that goes with it, a port that no other socket is given meanwhile, and
+the certificate of the tests. A server runs in the foreground as our child and says when it is
+ready, so nothing polls. PostgreSQL refuses to run as root; a test run as root gives it to another
+user.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ def what_is_missing(server: str) -> str | None:
 
 
 def free_port() -> int:
-    """A port that can be listened at, and that the kernel hands to nobody for a minute.
+    """A port that can be listened at, and that the kernel gives to no other socket for a minute.
 
     The end of a connection keeps it in the state TIME_WAIT, which only a server with SO_REUSEADDR
     may take it out of.
@@ -108,7 +109,7 @@ class Server:
         )
 
     def kill(self) -> None:
-        """End the server at once, whoever is connected; wait until it has ended."""
+        """End the server at once, in spite of its connections; wait until it has ended."""
         self.process.kill()
         self.process.communicate(timeout=PATIENCE_SECONDS)
         self.process = None
@@ -147,7 +148,7 @@ class Redis(Server):
 
 
 class PostgreSQL(Server):
-    """PostgreSQL with one database, which trusts everybody, and TLS for those who ask for it."""
+    """PostgreSQL with one database, which trusts every client, and TLS for clients that ask."""
 
     PROGRAM = "postgres"
     SETTINGS = (
@@ -177,7 +178,7 @@ class PostgreSQL(Server):
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         self.process.kill()
         for pid in map(int, children.split()):
-            # One that was about to end has perhaps ended.
+            # A process that was about to end has perhaps ended.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         super().kill()

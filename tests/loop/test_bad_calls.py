@@ -132,7 +132,7 @@ def test_socket_closed_while_a_call_waits_lets_it_be_cancelled(run):
             await asyncio.wait([task])
             ended[name] = task.cancelled()
             theirs.close()
-            # The number is free for others, who are not disturbed.
+            # The number is free for other sockets, which are not disturbed.
             again, other = socket.socketpair()
             again.setblocking(False)
             other.send(b"x")

@@ -111,7 +111,7 @@ def test_warning_can_be_filtered_and_made_an_error(tmp_path):
     assert "BypassedWarning: __main__.watch.<locals>.watched was put" in failed.stderr
 
 
-def test_standard_loop_goes_through_it_and_nobody_is_told(tmp_path):
+def test_standard_loop_goes_through_it_and_no_program_is_told(tmp_path):
     program = """
         import offloop
         watch()
@@ -137,7 +137,7 @@ if sys.version_info < (3, 14):
 
 
 @pytest.mark.parametrize("name", UNRELATED)
-def test_nobody_is_told_of_anything_else(name, tmp_path):
+def test_no_program_is_told_of_anything_else(name, tmp_path):
     program = f"""
         import offloop
         loop = offloop.EventLoop()

@@ -2,7 +2,7 @@
 
 A program that names a descriptor by its socket may close the socket first and have it forgotten
 afterwards. What the standard loop does then is the measure, but for a number that means another
-descriptor by now: the standard loop takes it for the old one, and never calls anybody.
+descriptor by now: the standard loop takes it for the old one, and never calls a callback.
 """
 
 import asyncio
@@ -225,8 +225,8 @@ def pair_at(number: int) -> tuple[socket.socket, socket.socket]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("added", ["reader", "writer"])
-def test_who_waits_for_a_closed_file_is_not_called_for_the_next(kind, added):
-    # Here the standard loop calls nobody, or raises FileNotFoundError once.
+def test_callback_for_a_closed_file_is_not_called_for_the_next(kind, added):
+    # Here the standard loop calls no callback, or raises FileNotFoundError once.
     async def main():
         loop = asyncio.get_running_loop()
         settling = Settling()
@@ -332,9 +332,9 @@ def test_closed_socket_that_is_open_elsewhere_does_not_keep_the_loop_busy():
         await settling.wait()
         before = loop.statistics().polls
         await asyncio.sleep(0.05)
-        # One that waits for the timer, and what the system wakes it up for.
+        # One poll that waits for the timer, and those that the system ends early.
         assert loop.statistics().polls - before < 10
-        # Everybody else goes on: watched sockets, calls, streams, other threads.
+        # Everything else goes on: watched sockets, calls, streams, other threads.
         writer.write(b"x")
         await called.wait()
         loop.remove_reader(watched)

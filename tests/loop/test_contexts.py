@@ -1,4 +1,4 @@
-"""Contexts: callbacks share them only where nobody can tell."""
+"""Contexts: callbacks share them only where a program cannot tell."""
 
 import asyncio
 import contextvars

@@ -21,7 +21,7 @@ VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 class Noting(asyncio.Protocol):
-    """Notes in each callback who has set the variable before, and sets it."""
+    """Notes in each callback which callback has set the variable before, and sets it."""
 
     def __init__(self, seen: list, name: str, over: asyncio.Future) -> None:
         self.seen, self.name, self.over = seen, name, over

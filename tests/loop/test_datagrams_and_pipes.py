@@ -167,7 +167,7 @@ def test_terminal_is_read_like_a_pipe(run):
             os.write(theirs, b"line\n")
             await until(lambda: protocol.data == b"line\r\n")
             os.close(theirs)
-            # The kernel's way to say that nobody has the other end.
+            # The kernel's way to say that the other end is closed.
             assert isinstance(await protocol.lost, OSError)
         transport.close()
 

@@ -141,7 +141,7 @@ def test_socket_closed_behind_the_loops_back_hurts_only_itself(run):
         ours.close()
         transport.write(b"into nothing")
         error = await protocol.lost
-        # The number may be someone else's by now; that one must work.
+        # The number may be another socket's by now; that socket must work.
         again, other_end = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=again)
         other_end.sendall(b"works\n")
@@ -332,7 +332,7 @@ def test_ten_thousand_loops_leave_no_descriptor():
     assert open_descriptors() == before
 
 
-def test_transport_that_nobody_closed_warns_and_closes_its_socket(make_loop):
+def test_transport_that_was_not_closed_warns_and_closes_its_socket(make_loop):
     loop = make_loop()
 
     async def forget(loop):

@@ -186,7 +186,7 @@ def a_selector_of_your_own(loop):
 
 async def small_packets():
     loop = asyncio.get_running_loop()
-    # Of no protocol, as one that is inherited may be.
+    # Of no protocol, as an inherited socket may be.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

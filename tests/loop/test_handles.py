@@ -229,7 +229,7 @@ def test_owner_of_a_pending_timer_vanishes_with_the_closed_loop(make_loop):
     assert owner() is None
 
 
-def test_loop_that_nobody_closes_vanishes_with_its_timers(make_loop):
+def test_loop_that_is_not_closed_vanishes_with_its_timers(make_loop):
     loop = make_loop()
     references = weakref.ref(Owner(loop)), weakref.ref(loop)
     held = [loop]

@@ -32,7 +32,7 @@ def clients_of(server):
 
 
 class Kept(asyncio.Protocol):
-    """Keeps its transport, and those of all others."""
+    """Keeps its transport, and those of all other protocols."""
 
     made: list
 
@@ -278,7 +278,7 @@ def test_server_ends_its_own_clients_and_waits_for_them(run, end):
         if KNOW_CLIENTS:
             assert set(servers[0]._clients) == set(factories[0].made)
             assert set(servers[0]._clients.copy()) == set(factories[0].made)
-        # One that the program ends itself, and one that it detaches twice.
+        # The program ends one transport itself, and detaches one twice.
         factories[0].made[0].abort()
         factories[1].made[0].abort()
         await rounds()
@@ -288,7 +288,7 @@ def test_server_ends_its_own_clients_and_waits_for_them(run, end):
         servers[0].close()
         waiting = asyncio.create_task(servers[0].wait_closed())
         await rounds()
-        # Before Python 3.12 nobody waits for the connections of a server that is closed.
+        # Before Python 3.12 a closed server does not wait for its connections.
         assert waiting.done() == (sys.version_info < (3, 12))
         if KNOW_CLIENTS:
             getattr(servers[0], end)()
@@ -311,7 +311,7 @@ def test_server_ends_its_own_clients_and_waits_for_them(run, end):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_client_that_nobody_keeps_any_more_is_none_of_the_servers(run):
+def test_client_that_is_not_kept_any_more_is_none_of_the_servers(run):
     async def main():
         loop = asyncio.get_running_loop()
 

@@ -275,7 +275,7 @@ def test_tasks_of_the_loop_are_found(run):
     assert run(main()) == (True, True)
 
 
-def test_loop_that_nobody_closed_warns_and_closes_itself(make_loop):
+def test_loop_that_was_not_closed_warns_and_closes_itself(make_loop):
     loop = make_loop()
     loop.run_until_complete(asyncio.sleep(0))
     held = [loop]

@@ -1,8 +1,8 @@
 """A closed loop is freed by reference counts alone, as the standard one is.
 
 The collector is off. Each scenario uses one kind of what a loop offers, some to its end and some
-left open, and nobody has the loop once it is closed. Where the standard loop needs the collector
-itself, ours may need it as well.
+left open, and nothing refers to the loop once it is closed. Where the standard loop needs the
+collector itself, ours may need it as well.
 """
 
 import asyncio
@@ -326,7 +326,7 @@ def outlives(make_loop, scenario) -> bool:
 
 @pytest.fixture
 def without_collector():
-    """Nobody but reference counts frees anything."""
+    """Only reference counts free anything."""
     gc.collect()
     gc.disable()
     yield
@@ -374,7 +374,7 @@ def test_transport_that_is_left_open_goes_with_its_loop(without_collector):
     theirs.close()
 
 
-def test_transport_of_a_closed_loop_is_whole_for_who_keeps_it(make_loop):
+def test_transport_of_a_closed_loop_is_whole_for_a_program_that_keeps_it(make_loop):
     loop = make_loop()
     ours, theirs = pair()
     transport, protocol = loop.run_until_complete(loop.create_connection(Plain, sock=ours))

@@ -63,7 +63,7 @@ def test_sleeping_loop_is_woken_every_time(loop):
 
 
 @pytest.mark.parametrize("question", ["cancel", "cancelled"])
-def test_who_asks_for_a_handle_that_runs_waits_where_the_standard_loop_has_them_wait(
+def test_thread_that_asks_for_a_handle_that_runs_waits_where_the_standard_loop_waits(
     loop, question
 ):
     running, ended = threading.Event(), threading.Event()
@@ -71,10 +71,10 @@ def test_who_asks_for_a_handle_that_runs_waits_where_the_standard_loop_has_them_
     handles = []
 
     def run():
-        # Who runs it does not wait for itself.
+        # The thread that runs it does not wait for itself.
         getattr(handles[0], question)()
         running.set()
-        # A callback that takes its time: who does not wait has asked by then.
+        # A callback that takes its time: a thread that does not wait has asked by then.
         time.sleep(0.1)
         ended.set()
 
@@ -308,7 +308,7 @@ FORKING = """
     """
 
 
-def test_child_of_a_fork_in_mid_run_runs_a_loop_of_its_own_and_harms_nobody(tmp_path):
+def test_child_of_a_fork_in_mid_run_runs_a_loop_of_its_own_and_does_no_harm(tmp_path):
     done = run_program(tmp_path, FORKING)
     assert (done.stdout, done.stderr) == ("7 b'parent' slept\n", "")
 

@@ -179,7 +179,7 @@ def test_time_that_never_comes_keeps_no_loop_from_working(loop, when):
     timer.cancel()
 
 
-def test_time_that_is_no_number_harms_nobody(our_loop):
+def test_time_that_is_no_number_harms_no_timer(our_loop):
     # The standard loop cannot wait any more once it has such a timer.
     timer = our_loop.call_at(float("nan"), pytest.fail)
     our_loop.call_later(0.001, our_loop.stop)

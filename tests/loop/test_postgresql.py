@@ -127,7 +127,7 @@ def test_psycopg_asks_in_a_pipeline_and_copies(run, connect_psycopg):
 
 
 async def sleepers(connection) -> int:
-    """How many queries sleep on the server, as someone else sees it."""
+    """How many queries sleep on the server, as another connection sees it."""
     query = "select count(*) from pg_stat_activity where query like 'select pg_sleep(6_)'"
     return await connection.fetchval(query)
 

@@ -87,7 +87,7 @@ def test_timers_that_were_looked_at_run_in_their_order():
     assert compare(scenario)[1:9] == [1, 2, 4, 5, 6, 7, 8, 9]
 
 
-def test_many_cancelled_timers_are_swept_also_while_somebody_has_the_heap():
+def test_many_cancelled_timers_are_swept_also_while_the_program_has_the_heap():
     async def scenario(seen):
         loop = asyncio.get_running_loop()
         heap = loop._scheduled
@@ -101,7 +101,7 @@ def test_many_cancelled_timers_are_swept_also_while_somebody_has_the_heap():
     assert compare(scenario)[-1] == (0, 0, False)
 
 
-def test_streams_and_sockets_go_on_while_somebody_has_the_queue():
+def test_streams_and_sockets_go_on_while_the_program_has_the_queue():
     async def scenario(seen):
         async def answer(reader, writer):
             while line := await reader.readline():
@@ -359,7 +359,7 @@ def test_statistics_cross_by_the_names_of_their_fields(our_loop):
         assert list(values) == [field.name for field in dataclasses.fields(record)]
 
 
-def test_statistics_count_what_somebody_has(our_loop):
+def test_statistics_count_what_the_program_has(our_loop):
     for _ in range(3):
         our_loop.call_soon(abs, 1)
     timers = [our_loop.call_later(60, abs, 1) for _ in range(5)]

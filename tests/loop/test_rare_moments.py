@@ -110,7 +110,7 @@ def test_great_number_that_is_no_descriptor_is_refused_and_takes_no_memory(loop)
 
 
 @pytest.mark.parametrize("ends", ["cancelled", "run", "left in a closed loop"])
-def test_handle_that_somebody_keeps_is_collected_with_its_context(make_loop, ends):
+def test_handle_that_the_program_keeps_is_collected_with_its_context(make_loop, ends):
     class Request:
         def __init__(self, loop):
             VARIABLE.set(self)
@@ -210,7 +210,7 @@ def test_time_that_is_no_number_stops_neither_other_timers_nor_other_threads(tex
     assert printed.split() == ["timer", "thread"]
 
 
-def test_nothing_is_written_to_whoever_took_the_number_of_a_closed_socket(run):
+def test_nothing_is_written_to_a_socket_that_took_the_number_of_a_closed_one(run):
     async def main():
         loop = asyncio.get_running_loop()
         lost = loop.create_future()
@@ -399,7 +399,7 @@ def test_exception_that_ended_the_run_is_not_replaced_by_one_of_the_last_sending
     loop.run_until_complete(asyncio.sleep(0))
 
 
-def test_low_limit_pauses_nobody_whose_bytes_fit_into_the_kernel(run):
+def test_low_limit_pauses_no_protocol_whose_bytes_fit_into_the_kernel(run):
     paused = []
 
     class Protocol(asyncio.Protocol):

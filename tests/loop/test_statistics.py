@@ -108,7 +108,7 @@ def test_callbacks_that_block_are_lag_and_waiting_is_not(our_loop):
     our_loop.run_forever()
     statistics = our_loop.statistics()
     lag = statistics.lag
-    # Who became ready as the first of them began had to wait for both.
+    # What became ready as the first of them began had to wait for both.
     assert lag.max >= 2 * BLOCK_SECONDS
     assert lag.total <= statistics.busy_seconds < statistics.running_seconds
     assert statistics.running_seconds >= 4 * BLOCK_SECONDS

@@ -201,7 +201,7 @@ def test_data_after_the_end_was_fed_closes_the_connection(run):
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-def test_buffer_that_somebody_looks_at_cannot_grow(run, size):
+def test_buffer_with_a_view_cannot_grow(run, size):
     async def main():
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: None)
@@ -325,7 +325,7 @@ def test_protocol_of_a_reader_may_be_replaced_and_come_back(run):
     run(main())
 
 
-def test_data_for_a_reader_that_nobody_has_any_more_is_dropped(run):
+def test_data_for_a_reader_that_is_not_kept_any_more_is_dropped(run):
     async def main():
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()

@@ -1,4 +1,4 @@
-"""Child processes that never end by themselves, and what becomes of those who wait for them."""
+"""Child processes that never end by themselves, and what becomes of tasks that wait for them."""
 
 import asyncio
 import gc

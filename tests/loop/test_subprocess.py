@@ -40,7 +40,7 @@ def is_open(descriptor: str) -> bool:
 
 @pytest.fixture
 def children_left():
-    """Whether this process has a child of the test's, and not of another one's pool."""
+    """Whether this process has a child of the test's, and not of another test's pool."""
     others = children_of(os.getpid())
     return lambda: bool(set(children_of(os.getpid())) - set(others))
 
@@ -250,11 +250,11 @@ def test_many_children_at_once_leave_no_descriptor_thread_or_zombie(run, childre
 
 
 @WHERE_DESCRIPTORS_TELL
-def test_status_that_somebody_else_took_is_255(run, caplog):
+def test_status_that_other_code_took_is_255(run, caplog):
     async def main():
         process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "read line", stdin=PIPE)
         process.stdin.write(b"\n")
-        # Nothing of the loop runs until somebody else has taken the status.
+        # Nothing of the loop runs until other code has taken the status.
         os.waitpid(process.pid, 0)
         return await process.wait()
 
@@ -276,7 +276,7 @@ def test_status_that_the_process_object_took_is_not_lost(our_loop):
     assert our_loop.run_until_complete(main()) == 9
 
 
-def test_signals_reach_the_child_while_it_runs_and_nobody_afterwards(run):
+def test_signals_reach_the_child_while_it_runs_and_no_process_afterwards(run):
     async def main():
         ends = []
         for name in ("terminate", "kill", "send_signal"):
@@ -291,7 +291,7 @@ def test_signals_reach_the_child_while_it_runs_and_nobody_afterwards(run):
     assert run(main()) == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGUSR1]
 
 
-def test_signal_to_a_child_that_has_ended_goes_to_nobody(our_loop):
+def test_signal_to_a_child_that_has_ended_goes_to_no_process(our_loop):
     async def main():
         process = await asyncio.create_subprocess_exec("/bin/cat", stdin=PIPE)
         transport = process._transport

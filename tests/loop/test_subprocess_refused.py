@@ -86,7 +86,7 @@ def test_the_program_may_forbid_that_a_child_borrows_our_memory(our_loop, monkey
         assert calls == {"switch": [False], "function": [True], "none": []}[way]
 
 
-def test_descriptors_are_passed_whatever_gives_them_and_whoever_starts_the_child(run, monkeypatch):
+def test_descriptors_are_passed_whatever_gives_them_and_starts_the_child(run, monkeypatch):
     async def main():
         reader, writer = os.pipe()
         for switch in (True, False):
@@ -120,7 +120,7 @@ def test_numbers_that_are_no_descriptors_are_refused(run, number):
 
 
 class Held:
-    """A child that has ended, of which its debugger has not let go: nobody else gets its status."""
+    """An ended child that its debugger has not let go: no other process gets its status."""
 
     def __init__(self, child):
         self._child = child

@@ -77,7 +77,7 @@ class Messages:
 
 
 def check_path(transport):
-    """The connection is one whose records are ours, where there can be one."""
+    """The native half has the connection's records, where it can."""
     if hasattr(transport, "_tls"):
         assert transport._tls.taken == LIBRARY_IS_SHARED
 
@@ -105,7 +105,7 @@ def test_program_is_called_back_while_records_are_read_and_written(run, capfd, a
             return protocol.received() == data * TIMES, pair.reports, messages.errors
 
     assert run(main()) == (True, [], [])
-    # The collector has nobody to raise to.
+    # The collector has no caller to raise to.
     assert capfd.readouterr().err == ""
 
 

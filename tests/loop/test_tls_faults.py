@@ -1,4 +1,4 @@
-"""TLS where something fails, spoiled records or little memory: who is told, and who is spared.
+"""TLS where something fails, spoiled records or little memory: which connections fail, which not.
 
 Each test runs on the standard loop too, which is the measure, unless it says why not.
 """

@@ -97,7 +97,7 @@ def test_connection_of_a_class_of_the_programs_own_is_left_to_python():
 
 def test_context_may_be_anything_that_makes_connections():
     class Reloading:
-        """As one that reads certificates anew for each connection."""
+        """As a context that reads certificates anew for each connection."""
 
         def wrap_bio(self, *arguments, **keywords):
             return server_context().wrap_bio(*arguments, **keywords)

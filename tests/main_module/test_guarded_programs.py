@@ -464,7 +464,7 @@ def test_import_that_fails_is_one_error_that_says_what_to_do(tmp_path):
     assert run(tmp_path, textwrap.dedent(source)).splitlines() == ["BrokenProcessPool", "True True"]
 
 
-def test_library_that_starts_threads_as_it_is_imported_warns_nobody(tmp_path):
+def test_library_that_starts_threads_as_it_is_imported_warns_no_program(tmp_path):
     source = """
         import numpy
         import offloop
@@ -554,7 +554,7 @@ PROXIES = """
     import offloop
     asked = []
     class Lazy:
-        # Set up by whoever asks what it is, as proxies of web frameworks are.
+        # Set up when it is asked what it is, as proxies of web frameworks are.
         @property
         def __class__(self):
             asked.append(1)

@@ -1,6 +1,6 @@
 """Every private name of the standard library that offloop overrides, calls, reads or assigns.
 
-What nobody promises may change with any minor version of Python. So all of it stands here, with
+Private names may change with any minor version of Python. So all of them stand here, with
 what it is in each version that it was checked on; docs/design/012-private-names.md says how the
 next version is taken in.
 

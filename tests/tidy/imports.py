@@ -16,7 +16,7 @@ ROOTED = re.compile(r"\b(crate|self|super)(?=::)((?:::\w+)*)(::\{)?")
 """A path that begins at the crate, at the module itself or above it; perhaps with branches."""
 
 VISIBILITY = re.compile(r"\bpub\([^)]*\)")
-"""Who may see something, which is no import."""
+"""Where something may be seen from, which is no import."""
 
 Floors = Sequence[Sequence[str]]
 

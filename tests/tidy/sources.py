@@ -76,3 +76,29 @@ def rust_code(path: Path, with_tests: bool = True) -> Iterator[tuple[int, str]]:
         if not with_tests and line.strip().startswith("#[cfg(test)]"):
             return
         yield number, re.sub(r"//.*", "", re.sub(r'"(?:[^"\\]|\\.)*"', '""', line))
+
+
+DECLARED_IN_RUST = re.compile(
+    r"\b(?:fn|struct|enum|trait|type|mod|const|static|let(?: mut)?) ([A-Za-z_]\w*)"
+)
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name in either style, in lower case."""
+    return re.findall(r"[a-z]+", re.sub(r"([A-Z])", r"_\1", name).lower())
+
+
+def declared(path: Path) -> Iterator[tuple[int, str]]:
+    """Names that a file declares, with their lines."""
+    if path.suffix == ".rs":
+        for number, line in rust_code(path):
+            for match in DECLARED_IN_RUST.finditer(line):
+                yield number, match[1]
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg

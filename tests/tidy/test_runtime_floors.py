@@ -10,11 +10,11 @@ RUNTIME = ROOT / "crates" / "offloop" / "src"
 BINDING = ROOT / "crates" / "offloop-python" / "src"
 
 RUNTIME_FLOORS = (
-    # What travels, what is started, who is on duty: they know nothing else of ours.
+    # What travels, what is started, which thread is on duty: they know nothing else of ours.
     ("frame", "launch", "roster", "tracker", "unresolved"),
     # Memory for large payloads, and its way back.
     ("arena", "releases"),
-    # Tasks and mailboxes: calls, how they end or fail, and who is told.
+    # Tasks and mailboxes: calls, how they end or fail, and which owner is told.
     # What happened, and what is: records of both. What workers write, while it can be passed on.
     ("call", "fault", "outcome", "task", "notice", "mailboxes", "journal", "snapshot", "stderr"),
     # One worker, from both sides; the process that forks it.
@@ -23,7 +23,7 @@ RUNTIME_FLOORS = (
     ("fleet",),
     # All fleets and mailboxes, under one lock.
     ("shared",),
-    # Those who take the lock: callers, owners, resolvers, the supervisor.
+    # What takes the lock: callers, owners, resolvers, the supervisor.
     ("lane", "owner", "crew", "supervisor"),
     # What a user holds.
     ("runtime", "doors"),
@@ -58,7 +58,7 @@ def top(name: str) -> str:
 
 @pytest.fixture
 def crate(tmp_path):
-    """A crate of four files, each of which imports others in another way."""
+    """A crate of four files, each of which imports from the rest in another way."""
     (tmp_path / "high").mkdir()
     sources = {
         "lib.rs": "mod high;\nmod low;\npub use high::High;\n",
@@ -106,6 +106,6 @@ def test_a_file_uses_those_of_its_own_folder_that_it_names(crate):
     assert {one.names for one in imports(crate) if one.file == "high"} == {"high/inner"}
 
 
-def test_who_may_see_something_is_no_import(crate):
+def test_a_restricted_visibility_is_no_import(crate):
     (crate / "low.rs").write_text("pub(in crate::high) fn act() {}\n")
     assert not [one for one in imports(crate) if one.file == "low"]

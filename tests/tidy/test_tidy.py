@@ -5,7 +5,7 @@ import re
 import tomllib
 
 import pytest
-from sources import ROOT, files, functions, rust_code, shown
+from sources import ROOT, declared, files, functions, rust_code, shown, words_of
 
 pytestmark = pytest.mark.quick
 
@@ -33,10 +33,6 @@ ABBREVIATIONS = {"mgr", "msg", "cfg", "req", "resp", "cnt", "idx", "conf", "tbl"
 
 EMPTY_NAMES = {"util", "utils", "helper", "helpers", "misc", "common"}
 """Names of files that say nothing."""
-
-DECLARED_IN_RUST = re.compile(
-    r"\b(?:fn|struct|enum|trait|type|mod|const|static|let(?: mut)?) ([A-Za-z_]\w*)"
-)
 
 
 def crate_of(path) -> str:
@@ -175,27 +171,6 @@ def test_names_are_not_abbreviated():
         if ABBREVIATIONS & set(words_of(name))
     ]
     assert found == []
-
-
-def words_of(name: str) -> list[str]:
-    """The words of a name in either style, in lower case."""
-    return re.findall(r"[a-z]+", re.sub(r"([A-Z])", r"_\1", name).lower())
-
-
-def declared(path):
-    """Names that a file declares, with their lines."""
-    if path.suffix == ".rs":
-        for number, line in rust_code(path):
-            for match in DECLARED_IN_RUST.finditer(line):
-                yield number, match[1]
-        return
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.lineno, node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.id
-        elif isinstance(node, ast.arg):
-            yield node.lineno, node.arg
 
 
 def test_worker_package_imports_only_the_standard_library_and_itself():

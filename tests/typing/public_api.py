@@ -1,4 +1,4 @@
-"""What a type checker says about the public names. mypy checks this file; nobody runs it.
+"""What a type checker says about the public names. mypy checks this file; it is never run.
 
 Each function stands for a way to use offloop, with the types that a user may rely on.
 """

@@ -28,7 +28,7 @@ class Load:
     connections: int
     size: int = 0
     tls: bool = False
-    #: Who says the numbers: the client, or the server once it has all its connections.
+    #: Whether the server says the numbers, once it has all its connections, or the client.
     answered_by_server: bool = False
 
     def words(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Many clients that are ready at once, and a handler that takes its time.
 
-A first request keeps the server busy until twenty others have come. From its answer on, each of
+A first request keeps the server busy until twenty more have come. From its answer on, each of
 those waits for its own: the first as long as one handler takes, the mean half of all, unless
 answers are kept back until the last handler is done.
 """

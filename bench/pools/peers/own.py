@@ -26,7 +26,7 @@ class OffloopPeer(Peer):
         self._limited: Any = None
 
     async def open(self, workers: int) -> None:
-        """Make sure that the workers are as many as everybody's."""
+        """Make sure that there are as many workers as every contender has."""
         cores = len(os.sched_getaffinity(0))
         assert workers == cores, f"to_process has {cores} workers here, not {workers}"
 

@@ -1,4 +1,4 @@
-"""What the rows about pools have in common: the peer that is asked, and whom they are put to."""
+"""What the rows about pools have in common: the peer that is asked, and their contenders."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def row(
 ) -> Row:
     """Make a row that is put to these entrances of ours and to every peer.
 
-    The quick form asks the standard pool and the strongest others.
+    The quick form asks the standard pool and the strongest peers.
     """
     without = without or {}
     peers = [name for name in PEERS if name not in without]

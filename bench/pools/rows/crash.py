@@ -1,4 +1,4 @@
-"""A worker is killed while ten tasks are in flight: who pays for it."""
+"""A worker is killed while ten tasks are in flight: how many of them fail or are lost."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ ROW = row(
     name="crash",
     title="A worker killed with 9 other tasks in flight",
     about="2 workers, 10 tasks of 0.3 s; SIGKILL for the worker of the first. One failed task is "
-    "right: the one that ran there.",
+    "right: the task that ran there.",
     metrics=(FAILED, OPEN, SPOILED, USABLE),
     run=run,
     goals=GOALS,

@@ -1,4 +1,4 @@
-"""What a pool does while nobody asks anything of it: nothing, if it is a good one."""
+"""What a pool does while it has no calls: nothing, if it is a good one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPU = Metric("cpu_us", "CPU of all processes", "us/s")
 
 
 async def run(case: Case) -> None:
-    """Use the pool once, let it settle, and count for some seconds who goes back to sleep."""
+    """Use the pool once, let it settle, and count for some seconds how often processes sleep."""
     await case.peer.open(2)
     for number in range(10):
         assert await case.peer.begin(work.echo, number) == number

@@ -1,4 +1,4 @@
-"""How soon another worker is there after one was killed and all others are busy."""
+"""How soon a new worker is there after one was killed while all other workers are busy."""
 
 from __future__ import annotations
 

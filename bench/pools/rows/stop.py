@@ -24,7 +24,7 @@ PYTHON_DEADLINE = Metric("python_deadline_ms", "Python loop, beyond its deadline
 C_CANCEL = Metric("c_cancel_ms", "C loop, cancel", "ms")
 C_DEADLINE = Metric("c_deadline_ms", "C loop, beyond its deadline", "ms")
 
-#: How long the loops run when nobody stops them.
+#: How long the loops run when they are not stopped.
 LOOP_SECONDS = 4.0
 DEADLINE_SECONDS = 0.2
 #: Our default, after which an interrupted call is killed.
@@ -55,7 +55,7 @@ class QuietWatch(threading.Thread):
                 return
             time.sleep(_POLL_SECONDS)
             latest = cpu_ns(self._pid)
-            # A loop that others keep off the core for a while has not stopped.
+            # A loop that other processes keep off the core for a while has not stopped.
             if latest is None or latest - spent > 20_000 or is_runnable(self._pid):
                 self.last_busy_ns = time.monotonic_ns()
             spent = latest

@@ -28,7 +28,7 @@ class Gate:
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def open(self) -> None:
-        """Let everybody through; copies of the descriptor in forked workers do not matter."""
+        """Let every task through; copies of the descriptor in forked workers do not matter."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
@@ -49,6 +49,6 @@ async def settled(futures: Sequence[asyncio.Future[Any]], seconds: float) -> int
     done, _ = await asyncio.wait(futures, timeout=seconds)
     for future in done:
         if not future.cancelled():
-            # Looked at here, so that asyncio does not warn that nobody did.
+            # Looked at here, so that asyncio does not warn that it never was.
             future.exception()
     return len(done)

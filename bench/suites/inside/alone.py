@@ -2,9 +2,10 @@
 
     python alone.py COMMAND [ARGUMENT ...]
 
-So no suite reaches anybody, and two that run at once cannot take each other's ports. The names of
-this network are its own as well: ``/etc/hosts`` is exchanged for the command and its children.
-Nor can a suite that runs as root change the mode of ``/dev/null`` for everybody.
+So no suite reaches another machine, and two that run at once cannot take each other's ports. The
+names of this network are its own as well: ``/etc/hosts`` is exchanged for the command and its
+children.
+Nor can a suite that runs as root change the mode of the machine's ``/dev/null``.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """Makes one loop asyncio's default in this interpreter, and notes each loop that is made.
 
 Every interpreter of a suite's environment imports this at its start, the children of tests too. It
-waits until somebody imports asyncio, and changes no more than this: on ours, the names of the
+waits until asyncio is imported, and changes no more than this: on ours, the names of the
 standard loop mean `offloop.EventLoop`; on both, a loop that is made adds a line to a file.
 
 Units: ``OFFLOOP_SUITES_LOOP`` is ``standard`` or ``offloop``; ``OFFLOOP_SUITES_LOOPS_MADE`` is the
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AsyncioFinder:
-    """Finds asyncio as everybody does, and has it changed once it is imported."""
+    """Finds asyncio as the interpreter does, and has it changed once it is imported."""
 
     @classmethod
     def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:

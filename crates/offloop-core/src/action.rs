@@ -7,24 +7,24 @@ use crate::{LaneId, TaskId, WorkerId};
 /// One thing for the driver to do, at once and in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<P, V = (), C = ()> {
-    /// Start a process under this name; answer with `handle_worker_forked` when it exists, from
-    /// when on its time to become ready counts, and then with `handle_worker_ready` or, if it ends
-    /// before, `handle_worker_exit`. If there will be no process: `handle_spawn_failed`, within a
-    /// bound of the driver's own.
+    /// Start a process under this name. Answer with `handle_worker_forked` when it exists: its
+    /// `start_timeout` begins then. After that answer with `handle_worker_ready` or, if it ends
+    /// before, with `handle_worker_exit`. If there will be no process, answer with
+    /// `handle_spawn_failed`, within a bound of the driver's own.
     Spawn {
         /// The name of the process to be.
         worker: WorkerId,
     },
     /// Push the task to that worker's ring, or call `handle_assign_refused`.
     Assign {
-        /// Who shall run it.
+        /// The worker that runs it next.
         worker: WorkerId,
         /// What to run; see `Pool::payload`.
         task: TaskId,
     },
     /// Take the task back if the worker has not started it; answer with `handle_revoked`.
     Revoke {
-        /// Whose ring it lies in.
+        /// The worker that holds it in its ring.
         worker: WorkerId,
         /// The task to take back.
         task: TaskId,
@@ -32,37 +32,37 @@ pub enum Action<P, V = (), C = ()> {
     /// Read whether and when the worker started the task. If it did, call `handle_started`;
     /// if it did not, do nothing: the pool asks again after another `run_timeout`.
     ReadStart {
-        /// Whose start word to read.
+        /// The worker that runs the task.
         worker: WorkerId,
         /// The task that it should name.
         task: TaskId,
     },
-    /// Raise the interruption inside the running call, if it still is this task that runs.
+    /// Raise the interruption inside the running call, if the worker still runs this task.
     Interrupt {
-        /// Who runs it.
+        /// The worker that runs it.
         worker: WorkerId,
         /// The task that must match.
         task: TaskId,
     },
     /// End the process at once; answer with `handle_worker_exit` when it has ended.
     Kill {
-        /// Whom to end.
+        /// The worker to end.
         worker: WorkerId,
     },
-    /// End the start of a worker that nobody needs, without a word; answer with
-    /// `handle_spawn_failed` if there is no process, or else with `handle_worker_exit`.
+    /// End the start of a worker that the pool does not need any more, without telling it; answer
+    /// with `handle_spawn_failed` if there is no process, or else with `handle_worker_exit`.
     Abandon {
-        /// Whose start to end.
+        /// The worker that is starting.
         worker: WorkerId,
     },
     /// Ask an idle worker to exit; answer with `handle_worker_exit` when it has.
     Retire {
-        /// Whom to ask.
+        /// The worker to ask.
         worker: WorkerId,
     },
     /// The task is over. This comes exactly once for every task that was admitted.
     Finish {
-        /// The task, whose name is stale from now on.
+        /// The task. From now on its id is stale.
         task: TaskId,
         /// Where it was submitted.
         lane: LaneId,
@@ -88,7 +88,7 @@ pub enum Outcome<V = (), C = ()> {
         /// Which limit it was.
         which: Expiry,
     },
-    /// Its worker died under it, and no retry was left.
+    /// Its worker ended while it ran the task, and no retry was left.
     Lost {
         /// Whether the call may have begun, and so have had effects.
         may_have_started: bool,
@@ -173,7 +173,7 @@ impl<P> SubmitError<P> {
         }
     }
 
-    /// Whether the same task may be taken later, when others have finished.
+    /// Whether the same task may be taken later, when other tasks have finished.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::FullBytes { .. })

@@ -50,7 +50,7 @@ impl RunEstimate {
         self.depth
     }
 
-    /// Tasks that a worker holds before it is worth to wake another one, the running one included.
+    /// Tasks that a worker holds before waking another worker pays, the running one included.
     #[must_use]
     pub fn pack(&self) -> u32 {
         match self.mean_ns {

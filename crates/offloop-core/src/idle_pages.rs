@@ -1,8 +1,8 @@
 //! Which free pages of a chunk are backed by memory: offsets only, no memory.
 //!
-//! A page that was used and freed is still there: the next block that lands on it costs no page
-//! fault, and until then it is memory that nobody uses. One bit for each page says so. A page in
-//! use is not idle, nor is one that was never touched or was given back.
+//! A page that was used and freed keeps its memory: the next block that lands on it costs no page
+//! fault, and until then the memory is unused. One bit for each page says so. A page in use is not
+//! idle, nor is a page that was never touched or was given back.
 //!
 //! Shape:      64 pages in a word, low pages in low bits.
 //! Units:      bytes; offsets and lengths are multiples of [`PAGE_BYTES`].

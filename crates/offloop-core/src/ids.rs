@@ -24,7 +24,7 @@ impl TaskId {
         self.0
     }
 
-    /// Reads a word back. Any value is safe to pass on: one that names no task has no effect.
+    /// Reads a word back. Any value is safe to pass on: a value that names no task has no effect.
     #[must_use]
     pub const fn from_u64(word: u64) -> Self {
         Self(word)

@@ -1,12 +1,12 @@
 //! A lane: one user-visible executor's bounded queue, its limits and its share of the workers.
 //!
 //! States:     Open -> Draining -> Cancelling, and Broken from any of them. Only an open lane
-//!             admits; a cancelling one also keeps nothing waiting.
+//!             admits; a cancelling lane also keeps nothing waiting.
 //! Units:      limits count unfinished tasks and their bytes. A lane holds at most `workers_max +
 //!             queue_tasks_max` tasks: those that its workers can run at once, and those that
 //!             wait. Running tasks count for bytes too, since their arguments hold memory.
 //! Invariants: 1. workers.len() <= workers_max.
-//!             2. demand is 0 unless more workers than the lane has could be of use to it.
+//!             2. demand is 0 unless the lane could use more workers than it has.
 
 use core::time::Duration;
 
@@ -99,14 +99,14 @@ pub struct LaneStatistics {
     pub dropped: u64,
     /// Tasks that ended because the lane or the fleet gave up.
     pub broken: u64,
-    /// Starts beyond the first, after a worker died.
+    /// Starts of a task beyond its first, after its worker ended.
     pub retried: u64,
     /// Mean run time of recent calls.
     pub run_mean: Option<Duration>,
 }
 
 impl LaneStatistics {
-    /// Those of this lane and of `later`, which took its place.
+    /// The sum of this lane's and of `later`'s, which took its place.
     #[must_use]
     pub fn with(&self, later: &Self) -> Self {
         Self {

@@ -3,7 +3,7 @@
 //! This crate decides and touches nothing: it has no clock, no I/O, no thread and no unsafe code.
 //! Its centre is [`Pool`], which decides for one fleet of interchangeable worker processes: which
 //! task is admitted, which worker gets it, when it expires, what becomes of it when its worker
-//! dies, and when a worker is started or retired. A driver feeds it events with the time at which
+//! ends, and when a worker is started or retired. A driver feeds it events with the time at which
 //! they happened and carries out the actions that it asks for.
 //!
 //! What an event loop decides is in [`event_loop`]: when it polls, which timer is next, what it has

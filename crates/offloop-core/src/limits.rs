@@ -16,13 +16,13 @@ pub const PREFETCH_TASKS_MAX: u32 = 256;
 /// are packed on workers that are awake.
 pub const WAKE_NS: u64 = 25_000;
 
-/// Estimated work that such a worker holds before another one is woken.
+/// Estimated work that a packed worker holds before another worker is woken.
 pub const PACK_NS: u64 = 100_000;
 
-/// Tasks that such a worker holds before another one is woken.
+/// Tasks that a packed worker holds before another worker is woken.
 pub const PACK_TASKS_MAX: u32 = 32;
 
-/// How long a packed worker may stay on one task before what it holds goes to others after all.
+/// How long a packed worker may stay on one task before its other tasks go to other workers.
 pub const PACK_PATIENCE: Duration = Duration::from_millis(1);
 
 /// Busy workers looked at to find a lightly loaded one. With more than these, the search starts
@@ -44,8 +44,8 @@ pub const START_BACKOFF: Duration = Duration::from_millis(50);
 pub const START_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// How long a worker may take from its fork until it is ready, unless set. It runs the user's
-/// initializer, which may load a model of many gigabytes from a cold disk; one that hangs is
-/// killed after this, and counts as a start that failed.
+/// initializer, which may load a model of many gigabytes from a cold disk. A worker that hangs in
+/// it is killed after this time, and its start counts as failed.
 pub const START_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Unexpected exits of ready workers that are accepted in [`RESTART_PERIOD`]. It is generous,

@@ -1,6 +1,6 @@
 //! The decisions for one fleet of interchangeable workers and the lanes that share it.
 //!
-//! A lane queues tasks; the fleet's workers are lent to whichever lane has work, up to the lane's
+//! A lane queues tasks; the fleet lends its workers to lanes that have work, up to each lane's
 //! `workers_max`. A worker serves one lane at a time, holds that lane's tasks in the order in
 //! which it runs them, and goes to the next lane in turn when it has none left.
 //!
@@ -11,8 +11,8 @@
 //!                 └── revoked, refused, exit ────┘   exit under a started task
 //! ```
 //!
-//! The code is split by duty: `admission` (into the queue and out of the pool), `assignment` (who
-//! runs what), `stopping` (cancels, time limits), `fleet` (starts, exits, retirement).
+//! The code is split by duty: `admission` (into the queue and out of the pool), `assignment` (which
+//! worker runs which task), `stopping` (cancels, time limits), `fleet` (starts, exits, retirement).
 //!
 //! Invariants: 1. each admitted task is finished once, by `finish`, which alone removes it.
 //!             2. while a lane could use one more worker, none is idle, unless the lane's queue is
@@ -49,8 +49,8 @@ pub struct PoolConfig {
     pub idle_timeout: Duration,
     /// How long a worker may take from its fork until it is ready.
     pub start_timeout: Duration,
-    /// Whether workers run an initializer, whose effects one can see. Then no worker is left
-    /// starting when every lane is closed and drained.
+    /// Whether workers run an initializer. Its effects can be seen from outside, so no worker is
+    /// left starting when every lane is closed and drained.
     pub initializes: bool,
     /// Unexpected exits that are accepted before the fleet gives up.
     pub restart: RestartIntensity,
@@ -88,7 +88,7 @@ pub struct FleetStatistics {
     pub start_failures_total: u64,
 }
 
-/// The state machine of one fleet. `P` is whatever the driver keeps with a task, `V` what it says
+/// The state machine of one fleet. `P` is what the driver keeps with a task, `V` what it says
 /// of a completion, `C` of a crash; the last two come back with the outcomes that they lead to.
 ///
 /// - Commands: `open_lane`, `close_lane`, `break_lane`, `forget_lane`, `submit`, `cancel`,
@@ -98,8 +98,8 @@ pub struct FleetStatistics {
 ///   `handle_started`, `handle_timeout`.
 /// - Polls: `poll_action`, to be drained after each of the above, and `poll_timeout`.
 ///
-/// Events about tasks and workers that are no more have no effect. Time never runs backwards: an
-/// event that is told with an earlier time than the one before happens at that one's time.
+/// Events about finished tasks and ended workers have no effect. Time never runs backwards: an
+/// event with an earlier time than the previous event happens at the previous event's time.
 #[derive(Debug)]
 pub struct Pool<P, V = (), C = ()> {
     config: PoolConfig,
@@ -109,7 +109,7 @@ pub struct Pool<P, V = (), C = ()> {
     workers: Slab<Worker>,
     actions: VecDeque<Action<P, V, C>>,
     timers: Timers,
-    /// Workers without work; the one idle for longest is at the front, the warmest at the back.
+    /// Workers without work: the longest idle at the front, the warmest at the back.
     idle: VecDeque<u32>,
     /// Lanes that may want workers, in the order of their turns.
     hungry: VecDeque<u32>,
@@ -117,7 +117,7 @@ pub struct Pool<P, V = (), C = ()> {
     /// Sum of the lanes' demands.
     demand: u32,
     starting: u32,
-    /// Those of them whose start is being ended.
+    /// Starting workers whose start is being ended.
     unwanted: u32,
     parked: u32,
     broken: bool,
@@ -197,7 +197,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         })
     }
 
-    /// Whether a lane refuses tasks only until others have finished.
+    /// Whether a lane refuses tasks only until other tasks have finished.
     #[must_use]
     pub fn lane_is_full(&self, lane: LaneId) -> bool {
         self.find_lane(lane).is_some_and(|index| {
@@ -206,7 +206,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         })
     }
 
-    /// Whether the lane takes calls: nobody has closed or broken it.
+    /// Whether the lane takes calls: it is neither closed nor broken.
     #[must_use]
     pub fn lane_is_open(&self, lane: LaneId) -> bool {
         let index = self.find_lane(lane);
@@ -295,7 +295,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         self.workers.len() as u32 - self.starting
     }
 
-    /// Whether starts that nobody needs are still being ended.
+    /// Whether starts that the pool does not need any more are still being ended.
     #[must_use]
     pub fn is_ending_starts(&self) -> bool {
         self.unwanted > 0

@@ -170,8 +170,8 @@ impl RangeAllocator {
     }
 }
 
-/// Spreads offsets over a table with one multiplication. They come from this allocator, never
-/// from another process, so nobody can choose them to collide.
+/// Spreads offsets over a table with one multiplication. They come from this allocator, never from
+/// another process, so no peer can choose them to collide.
 #[derive(Debug, Clone, Copy, Default)]
 struct OffsetHasher(u64);
 

@@ -1,4 +1,4 @@
-//! When replacing what dies stops making sense.
+//! When replacing workers that crash stops making sense.
 //!
 //! The rule is that of OTP supervisors: more than so many restarts within a period, and the
 //! supervisor gives up instead of burning the machine.

@@ -7,7 +7,7 @@
 //! States:     Queued -> Assigned -> finished; from Assigned a task may be taken back (Revoking)
 //!             or stopped (Interrupted, then Killing). Whatever happens, it is finished once.
 //! Invariants: 1. phase is Queued exactly while the task stands in its lane's queue.
-//!             2. stop is kept once set: the first reason to stop a task is the one reported.
+//!             2. stop is kept once set: the first reason to stop a task is reported.
 //!             3. prefetched means: given to a worker, not its first, not known to have started.
 
 use core::time::Duration;
@@ -25,7 +25,7 @@ pub struct TaskOptions {
     pub deadline: Option<Instant>,
     /// How long the call may run from its start.
     pub run_timeout: Option<Duration>,
-    /// How often a call whose worker died is started again.
+    /// How often a call whose worker ended is started again.
     pub retries: u32,
     /// Memory that the task holds until it is finished.
     pub bytes: u64,

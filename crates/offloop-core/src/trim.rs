@@ -21,14 +21,14 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// A window of time, whose peak is kept. Work that comes back within it finds its pages; a second
-/// of faults for every gigabyte is what a longer pause costs.
+/// A window of time, whose peak is kept. Work that returns within it finds its pages still mapped;
+/// after a longer pause it pays a second of page faults for every gigabyte.
 pub const TRIM_WINDOW: Duration = Duration::from_secs(10);
 /// Never given back: a burst of small payloads after a pause pays no faults, and a program with
 /// few processes does not notice it.
 pub const TRIM_KEEP_BYTES: u64 = 4 << 20;
-/// Given back at once: freeing so many pages takes a quarter of a millisecond, in which whoever
-/// needs the arena waits.
+/// Given back at once: freeing so many pages takes a quarter of a millisecond, in which a thread
+/// that needs the arena waits.
 pub const TRIM_STEP_BYTES: u64 = 1 << 20;
 
 /// How full an arena is.

@@ -1,9 +1,10 @@
 //! One worker process, as the pool sees it.
 //!
-//! States:     Starting -> Idle <-> Busy, and from there Retiring (asked to exit) or Killed. One
-//!             that takes too long to start is Overdue, and being killed; so is one whose start
-//!             nobody needs any more, which is Unwanted. A worker that refused a task while it had
-//!             none is Parked for a moment. The exit event removes it, whatever its state.
+//! States:     Starting -> Idle <-> Busy, and from there Retiring (asked to exit) or Killed. A
+//!             worker that takes too long to start is Overdue, and being killed. A worker that the
+//!             pool does not need any more while it starts is Unwanted, and its start is being
+//!             ended. A worker that refused a task while it had none is Parked for a moment. The
+//!             exit event removes it, whatever its state.
 //! Invariants: 1. tasks is empty unless the state is Busy or Killed.
 //!             2. lane is set exactly while tasks is not empty, transitions apart.
 

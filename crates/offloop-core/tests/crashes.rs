@@ -325,7 +325,7 @@ fn initializing(lanes: usize) -> (Pool<()>, Vec<LaneId>, Vec<TaskId>, Vec<Worker
 }
 
 #[test]
-fn a_start_that_nobody_needs_is_ended_when_the_last_lane_is_over() {
+fn a_start_that_is_not_needed_is_ended_when_the_last_lane_is_over() {
     let (mut pool, lanes, tasks, workers) = initializing(1);
     let now = Instant::from_nanos(2);
     pool.close_lane(now, lanes[0], Close::Drain);

@@ -211,7 +211,7 @@ fn a_lane_that_is_killed_waits_for_no_grace() {
     assert_eq!(sim.outcome(running), Some(Outcome::Broken));
 }
 
-// A pool that nobody drives any more.
+// A pool whose driver has ended.
 
 #[test]
 fn an_abandoned_pool_ends_every_task_once_and_takes_no_more() {

@@ -132,7 +132,7 @@ thread_local! {
     static COLLECTOR: RefCell<Option<Py<Collector>>> = const { RefCell::new(None) };
 }
 
-/// Who is to unpickle: what it has under the names of `__main__` differs.
+/// The process that is to unpickle: what it has under the names of `__main__` differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Receiver {
     /// Gets the definitions that it needs with the call.

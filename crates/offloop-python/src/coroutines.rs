@@ -20,7 +20,7 @@ static METHOD: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 pub(crate) fn refuse(callable: &Bound<'_, PyAny>) -> PyResult<()> {
     match flags(callable)? {
         Some(flags) => refuse_flags(callable, flags),
-        // Those of C and classes make what they say.
+        // Calls of C functions and of classes make no coroutine.
         None if is_builtin(callable) || callable.is_instance_of::<PyType>() => Ok(()),
         None => refuse_wrapped(callable),
     }

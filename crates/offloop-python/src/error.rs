@@ -56,7 +56,7 @@ pub(crate) fn not_allocated(py: Python<'_>, error: &ArenaError) -> PyErr {
     }
 }
 
-/// A call that no worker finished; for others there is no error here.
+/// A call that no worker finished. `None` for the outcomes that are no error here.
 pub(crate) fn not_finished(py: Python<'_>, outcome: &Outcome) -> Option<PyErr> {
     let function = |name| function(py, "offloop._outcomes", name);
     let built = match outcome {

@@ -2,12 +2,12 @@
 //!
 //! A `Stage` holds bytes that were read from a file and not yet taken by the reader above it. An
 //! operation that is to run on the loop's thread first makes the stage reach what it will need;
-//! only what cannot be had at once is waited for, in another thread, and staged there. So nothing
-//! is lost when whoever waited is cancelled: what was read stays staged.
+//! only what cannot be had at once is read in another thread, and staged there. So nothing is lost
+//! when the waiting task is cancelled: what was read stays staged.
 //!
 //! Invariants: 1. The descriptor's own position is that of the reader plus the staged bytes.
 //!             2. One operation at a time uses a stage; its owner sees to that.
-//! Threads:    any, one after the other. The interpreter's lock is released while a read may wait.
+//! Threads:    any, one after the other. The GIL is released while a read may wait.
 //! Source:     offloop-sys/src/file.rs; docs/design/008-files.md.
 
 use std::ffi::CString;
@@ -122,7 +122,7 @@ impl Stage {
         }
         let len = staged.len().min(buffer.item_count());
         // SAFETY: the buffer is writable, and its bytes stand side by side, at least `len` of them;
-        // nobody else looks at it while we are attached.
+        // no other thread looks at it while this one is attached.
         unsafe {
             let target = buffer.buf_ptr().cast::<u8>();
             std::ptr::copy_nonoverlapping(staged.as_ptr(), target, len);
@@ -234,7 +234,7 @@ fn system_path(path: &Bound<'_, PyAny>) -> PyResult<CString> {
 }
 
 /// Opens a regular file for reading if that waits for nothing; otherwise `BlockingIOError`. The
-/// descriptor belongs to the caller, who closes it.
+/// descriptor belongs to the caller, which closes it.
 #[pyfunction]
 fn open_cached(path: &Bound<'_, PyAny>) -> PyResult<Stage> {
     match file::open_cached(&system_path(path)?) {
@@ -256,7 +256,7 @@ fn read_cached<'py>(path: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBy
         return Ok(None);
     };
     let size = isize::try_from(len)?;
-    // SAFETY: a new bytes object has room for its length, and nobody else knows it yet; unless all
+    // SAFETY: a new bytes object has room for its length, and no other code has it yet; unless all
     // of it has been written, it is dropped unseen.
     unsafe {
         let new = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);

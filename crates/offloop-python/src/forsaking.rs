@@ -1,9 +1,10 @@
 //! Calls the user's code on a thread that the end of the program may leave behind in it.
 //!
 //! Before Python 3.14, a thread that wants the interpreter back after its end is ended by
-//! `pthread_exit`, which unwinds its stack. Rust's frames do not allow that: the process would be
-//! aborted on its way out. So the unwinding is stopped at the call, and the thread sleeps until
-//! the process is gone, as from 3.14 on. PyO3 does the same where it takes the interpreter itself.
+//! `pthread_exit`, which unwinds its stack. Rust's stack entries do not allow that: the process
+//! would be aborted on its way out. So the unwinding is stopped at the call, and the thread sleeps
+//! until the process is gone, as from 3.14 on. PyO3 does the same where it takes the interpreter
+//! itself.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -32,7 +33,7 @@ impl Drop for Sleeps {
 pub(crate) fn call(callable: &Bound<'_, PyAny>) -> PyResult<()> {
     let sleeps = Sleeps;
     // SAFETY: attached, `callable` is a live object, and null stands for no arguments. The result
-    // is a new reference, or null with an error set. Unwinding ends in this frame, at `sleeps`.
+    // is a new reference, or null with an error set. Unwinding ends in this function, at `sleeps`.
     let result = unsafe { PyObject_CallObject(callable.as_ptr(), std::ptr::null_mut()) };
     std::mem::forget(sleeps);
     // SAFETY: as above.

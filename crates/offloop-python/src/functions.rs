@@ -1,11 +1,12 @@
 //! Functions that workers remember, so that a call sends a number instead of a pickle.
 //!
-//! A function of an importable module is sent once by its name. What any other one is to workers,
-//! `offloop._main` describes: its pickle, the definitions that it needs, and what must hold for
-//! both to stay good. Before each call that is checked here, object by object; where something may
-//! have changed in place, its pickle is compared.
+//! A function of an importable module is sent once by its name. `offloop._main` describes any other
+//! function: its pickle, the definitions that it needs, and the objects on which both depend.
+//! Before each call these objects are checked here, one by one; where something may have changed
+//! in place, its pickle is compared.
 //!
-//! Invariants: 1. An entry goes when its function does, so an address is never taken for another's.
+//! Invariants: 1. An entry is removed when its function is freed, so an address never names
+//!                another function.
 //!             2. The tables are bounded, in entries and in bytes.
 //!             3. No Python object is made or dropped while the tables are locked.
 
@@ -106,7 +107,7 @@ struct Tables {
     by_object: HashMap<usize, Entry>,
     /// The function's address, by that of its weak reference.
     by_reference: HashMap<usize, usize>,
-    /// Only those that need no other: one that does would keep what it needs.
+    /// Only definitions without needs: what a definition needs would be kept alive, too.
     by_definition: HashMap<Arc<[u8]>, Arc<Definition>>,
     oldest_first: VecDeque<Arc<[u8]>>,
     definition_bytes: usize,
@@ -123,7 +124,8 @@ fn tables() -> MutexGuard<'static, Option<Tables>> {
         .as_ref()
         .is_none_or(|tables| tables.generation != generation)
     {
-        // The parent's entries are leaked: their references may belong to a dead thread's work.
+        // The parent's entries are leaked: a thread that this child does not have may have been
+        // changing their reference counts.
         std::mem::forget(tables.replace(Tables {
             generation,
             ..Tables::default()
@@ -322,7 +324,7 @@ fn remember(
     (entries, definitions)
 }
 
-/// Called by the weak reference to a function that is gone.
+/// Called by the weak reference to a function that was freed.
 #[pyfunction]
 fn forget(reference: &Bound<'_, PyAny>) {
     let entry = {
@@ -370,8 +372,8 @@ pub(crate) fn name_functions_by(py: Python<'_>, namer: Py<PyAny>) {
     let _ = NAMED_BY.set(py, namer);
 }
 
-/// Where calls of `callable` are counted, which workers do not remember; nowhere unless somebody
-/// gives names.
+/// Where calls of `callable` are counted, which workers do not remember; `None` unless names are
+/// given to such callables.
 pub(crate) fn statistics_of_unnamed(
     py: Python<'_>,
     callable: &Bound<'_, PyAny>,

@@ -1,4 +1,4 @@
-//! A histogram of times for Python code that measures some: the one that our loop counts in, too.
+//! A histogram of times for Python code that measures some. The loop counts in the same one.
 //!
 //! Units:   seconds in Python, nanoseconds within.
 //! Threads: any; a lock is held for as long as one count takes.

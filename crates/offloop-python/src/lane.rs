@@ -30,7 +30,7 @@ use crate::state::LaneStatistics;
 use crate::surroundings;
 use crate::worker;
 
-/// How long somebody who asks for the workers waits for the first one. A zygote that has to import
+/// How long a caller that asks for the workers waits for the first one. A zygote that has to import
 /// a main module first may take longer.
 const FORK_BOUND: Duration = Duration::from_secs(10);
 
@@ -311,7 +311,7 @@ impl Lane {
         self.lane.wait_drained(Duration::ZERO) && self.unresolved.is_none()
     }
 
-    /// The workers that serve this lane, and perhaps others, by process id.
+    /// The workers that serve this lane, and perhaps other lanes, by process id.
     ///
     /// While calls wait for the first worker to be forked, this waits for it, too.
     fn processes(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, WorkerProcess>> {
@@ -358,7 +358,8 @@ fn policy(name: &Bound<'_, PyAny>) -> PyResult<QueuePolicy> {
     })
 }
 
-/// What workers know a callable as; one that they do not know must be one that they can run.
+/// What workers know a callable as. A callable that they do not know is refused if they cannot run
+/// it.
 fn look_up(py: Python<'_>, callable: &Bound<'_, PyAny>) -> PyResult<Option<KnownFunction>> {
     let known = functions::known(py, callable)?;
     if known.is_none() {
@@ -395,9 +396,9 @@ impl Lane {
         Ok(())
     }
 
-    /// What workers are to follow before the next call. It goes to others when the program has
-    /// become somebody else, and at the first call if the program has gone on since it made the
-    /// pool.
+    /// The changes of surroundings that a worker must make before the next call. At the first call,
+    /// and when the program has changed its users or groups, its start-up is described anew; if it
+    /// differs from that of the lane's workers, the lane moves to new ones.
     fn look_around(&self, py: Python<'_>) -> PyResult<Option<Arc<Definition>>> {
         let identity = surroundings::identity_number(&self.home);
         if identity != self.identity.load(Ordering::Relaxed) {
@@ -420,7 +421,7 @@ impl Lane {
         let mut waiting = None;
         loop {
             // Before it can be resolved, and not while this thread waits: a signal's handler may
-            // close the pool then, and would wait for a call that is none yet.
+            // close the pool then, and would wait for a call that was not taken yet.
             unresolved.inspect(|unresolved| unresolved.add());
             let submitted = self.lane.submit(call, options);
             if submitted.is_err() {
@@ -428,7 +429,7 @@ impl Lane {
             }
             match submitted {
                 Ok(task) => {
-                    // Gone already when another thread has resolved it.
+                    // The entry is gone already when another thread has resolved it.
                     pending::update(token, |pending| pending.task = task);
                     return Ok(());
                 }

@@ -106,7 +106,8 @@ impl<'py> Found<'py> {
         Ok(())
     }
 
-    /// What may be lifted: `bytes` always, since nobody sees whether they are the same object.
+    /// What may be lifted: `bytes` always, since programs do not see whether they are the same
+    /// object.
     fn into_candidates(mut self) -> Vec<Candidate<'py>> {
         if self.ambiguous {
             self.candidates.retain(|candidate| candidate.kind == BYTES);
@@ -343,7 +344,7 @@ fn liftable(object: &Bound<'_, PyAny>) -> PyResult<Option<(i32, View)>> {
     if kind < 0 {
         return Ok((view.len() >= BYTES_MIN).then_some((kind, view)));
     }
-    // One that must arrive read-only is left to the pickler.
+    // An array that must arrive read-only is left to the pickler.
     if view.len() < ARRAY_BYTES_MIN || (view.is_read_only() && !arrays_become_writable(py)) {
         return Ok(None);
     }

@@ -40,7 +40,7 @@ pub(crate) fn has_modules_by_value(py: Python<'_>) -> bool {
     if MODULES.get(py).is_none() {
         let name = pyo3::intern!(py, "cloudpickle.cloudpickle");
         // SAFETY: attached, and `name` is a live string. The result is a new reference, or null
-        // without an error when nobody has imported the module.
+        // without an error when the module has not been imported.
         let module =
             unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyImport_GetModule(name.as_ptr())) };
         let found = module.and_then(|module| module.getattr("_PICKLE_BY_VALUE_MODULES").ok());
@@ -54,7 +54,7 @@ pub(crate) fn has_modules_by_value(py: Python<'_>) -> bool {
 }
 
 /// Whether arrays arrive writable whatever they were: pickle's protocols before 5, which the
-/// standard pool uses before Python 3.14, have no word for one that may not be written.
+/// standard pool uses before Python 3.14, cannot say that an array is read-only.
 pub(crate) fn arrays_become_writable(py: Python<'_>) -> bool {
     py.version_info() < (3, 14)
 }

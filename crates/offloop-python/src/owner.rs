@@ -1,4 +1,4 @@
-//! Who resolves futures: one owner for each event loop that submits.
+//! What resolves futures: one owner for each event loop that submits.
 //!
 //! The loop watches one descriptor for all workers. When it is readable, a batch of outcomes is
 //! fetched and their futures are resolved right there, on the loop's own thread, without a helper
@@ -43,7 +43,7 @@ impl LoopOwner {
             let mut first_error = None;
             for notice in notices.drain(..) {
                 if let Err(error) = resolving::resolve(py, notice, Some(&self.owner)) {
-                    // One that raises does not keep the others from theirs.
+                    // If resolving one raises, the rest is resolved all the same.
                     first_error.get_or_insert(error);
                 }
             }

@@ -17,7 +17,7 @@ pub(crate) enum Waiter {
     Asyncio,
     /// A `concurrent.futures.Future`, resolved on any thread.
     Concurrent,
-    /// One that is resolved, and whose callbacks are to be run.
+    /// A future that is resolved, and whose callbacks are to be run.
     Callbacks,
 }
 

@@ -81,8 +81,8 @@ impl WorkerProcess {
     }
 
     /// The code that it returned, or the signal that ended it, as a negative number. None while it
-    /// is alive, and where nobody can tell: its parent is the zygote, and kernels before 6.15 tell
-    /// nobody else once that has taken it.
+    /// is alive, and where the status cannot be had: the zygote reaps the worker, and kernels
+    /// before 6.15 show the status to no other process afterwards.
     #[getter]
     fn exitcode(&self) -> PyResult<Option<i32>> {
         if self.is_alive()? {

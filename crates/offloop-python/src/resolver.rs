@@ -1,17 +1,16 @@
-//! The resolver: threads that resolve futures nobody else can, and run the user's callbacks.
+//! The resolver: threads that resolve futures that no loop resolves, and run the user's callbacks.
 //!
 //! Plain threads have no loop to be told on, a loop that is stuck does not come to fetch what any
 //! thread may resolve, and no callback is to hold a loop up. One thread at a time is on duty; it
-//! starts with the first future that may need it, sleeps without the interpreter's lock, and ends
-//! before the interpreter does. When a callback keeps it, another takes over
-//! (`offloop/src/crew.rs`).
+//! starts with the first future that may need it, sleeps without the GIL, and ends before the
+//! interpreter does. When a callback keeps it, another takes over (`offloop/src/crew.rs`).
 
 use offloop::{After, Runtime, Taken, Turn};
 use pyo3::prelude::*;
 
 use crate::resolving;
 
-/// Outcomes resolved before other threads may have the interpreter: a millisecond or two of them. A
+/// Outcomes resolved before other threads may have the GIL: a millisecond or two of them. A
 /// loop that was stuck and comes back finds this thread at work, and would wait for as many.
 const BATCH: usize = 64;
 

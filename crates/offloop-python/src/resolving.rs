@@ -1,13 +1,14 @@
-//! Resolves a future, and knows what its thread is at when that waits in between.
+//! Resolves a future, and knows what a resolving thread has in progress when it waits.
 //!
 //! To resolve runs the user's code: callbacks, what unpickling calls, and whatever the garbage
 //! collector finds to end. Any of that may close a pool or wait for another call. So nothing is
-//! held meanwhile but the outcome that is resolved; a thread of the crew that waits in one of our
-//! functions gives its turn away, and takes what it waits for itself if nobody else can; and what
-//! a waiting thread has taken and not set yet is not waited for by others who are as far.
+//! held meanwhile but the outcome that is resolved. A thread of the crew that waits in one of our
+//! functions gives its turn away. If no other thread can resolve what it waits for, it does so
+//! itself. An outcome that a waiting thread has taken and not set yet is not waited for by other
+//! threads that are resolving.
 //!
 //! Invariants: 1. No lock is held while Python code runs.
-//!             2. A future's result is set, and those who wait for it are told, before its
+//!             2. A future's result is set, and its waiting threads are told, before its
 //!                callbacks run.
 //! Source:     docs/design/004-who-resolves.md.
 
@@ -27,10 +28,10 @@ use crate::pending::{self, Pending, Waiter};
 
 /// How long a wait lasts before Python may look at signals (Ctrl-C).
 pub(crate) const WAIT_SLICE: Duration = Duration::from_millis(100);
-/// The same for one who waits in the middle of resolving: only it may be left to resolve what it
-/// waits for.
+/// The same for a thread that waits in the middle of resolving: it may be the only thread that can
+/// resolve what it waits for.
 const INSIDE_SLICE: Duration = Duration::from_millis(20);
-/// How long one waits for a bell, which rings by itself.
+/// How long a thread waits for a bell, which rings by itself.
 const BELL_SLICE: Duration = Duration::from_secs(60);
 
 /// What the thread is at.
@@ -40,7 +41,7 @@ struct Here {
     depth: Cell<u32>,
     /// Its last turn in the crew; 0 for a thread that has none.
     turn: Cell<u64>,
-    /// The lanes of those that it has taken and not set.
+    /// The lanes of the outcomes that it has taken and not set.
     unset: RefCell<Vec<Arc<Unresolved>>>,
 }
 
@@ -81,8 +82,8 @@ impl Drop for Resolving {
     }
 }
 
-/// Does what a notice asks for: resolves a future, or runs its callbacks. On a thread that is not
-/// the crew's, an owner is given, by which callbacks that may take long are left to the crew.
+/// Does what a notice asks for: resolves a future, or runs its callbacks. A thread that is not the
+/// crew's gives an owner in `outside`, which passes callbacks that may take long to the crew.
 pub(crate) fn resolve(py: Python<'_>, notice: Notice, outside: Option<&Owner>) -> PyResult<()> {
     let Notice { token, news, .. } = notice;
     let Some(pending) = pending::take(token) else {
@@ -154,7 +155,7 @@ fn call_back(future: &Bound<'_, PyAny>, unresolved: Option<&Unresolved>) -> PyRe
         return called;
     }
     if called.is_err() {
-        // What comes out is no mere `Exception`. It ends one callback, and not the others.
+        // What comes out is no mere `Exception`. It ends one callback; the rest is run.
         let left = future
             .getattr("_done_callbacks")
             .and_then(|left| left.len());
@@ -240,8 +241,8 @@ fn set(py: Python<'_>, future: &Bound<'_, PyAny>, outcome: Outcome) -> (bool, Py
     twice(|| future.call_method1(pyo3::intern!(py, "_resolve"), arguments))
 }
 
-/// Calls a method that has an effect once only, and once more if it raised: a signal's handler may
-/// raise anywhere, and whoever waits for the future would wait for ever.
+/// Calls a method that has an effect once only, and once more if it raised. A signal's handler may
+/// raise anywhere, and threads that wait for the future would wait for ever.
 fn twice<'py>(call: impl Fn() -> PyResult<Bound<'py, PyAny>>) -> (bool, PyResult<()>) {
     let is_true = |result: Bound<'py, PyAny>| result.is_truthy();
     match call().and_then(is_true) {
@@ -287,7 +288,7 @@ impl<'runtime> Waiting<'runtime> {
         }
     }
 
-    /// To be called between two slices by one who waits for the futures that `unresolved` counts.
+    /// To be called between two slices by a thread that waits for the futures of `unresolved`.
     pub(crate) fn go_on(&self, py: Python<'_>, unresolved: &Arc<Unresolved>) -> PyResult<()> {
         let is_wanted = |token| pending::is_counted_by(token, unresolved);
         while let Some(notice) = self.runtime.take_stranded(is_wanted) {
@@ -305,8 +306,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Rings when a future is done that a thread of the crew waits for; it stands among the future's
-/// waiters, as those of `concurrent.futures.wait` do.
+/// Rings when a future is done that a thread of the crew waits for. It is one of the future's
+/// waiters, like those of `concurrent.futures.wait`.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct Bell {
     runtime: Runtime,
@@ -327,7 +328,7 @@ impl Bell {
         self.ring();
     }
 
-    /// Waits until it has rung, and returns what is left of `timeout`. If nobody else is left to
+    /// Waits until it has rung, and returns what is left of `timeout`. If no other thread can
     /// resolve the call of `token`, this thread does.
     fn wait(&self, py: Python<'_>, token: u64, timeout: Option<f64>) -> PyResult<Option<f64>> {
         let begun = Instant::now();
@@ -356,7 +357,8 @@ impl Bell {
     }
 }
 
-/// A bell, for a thread that others wait for to resolve their futures; `None` for any other.
+/// A bell for a thread of the crew, whose turn other threads need while it waits; `None` for any
+/// other thread.
 #[pyfunction]
 pub(crate) fn bell() -> Option<Bell> {
     if HERE.with(|here| here.turn.get()) == 0 {

@@ -66,8 +66,8 @@ fn duplicate(fd: i32) -> PyResult<OwnedFd> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?)
 }
 
-/// Opens a line to a resource tracker, which is started when somebody writes to the line; returns
-/// the number of its write end, which is the caller's.
+/// Opens a line to a resource tracker, which is started when something is written to the line;
+/// returns the number of its write end, which the caller owns.
 #[pyfunction]
 pub(crate) fn open_tracker_line(program: ProgramParts) -> PyResult<i32> {
     let line = home()?.runtime.open_tracker_line(new_program(program))?;

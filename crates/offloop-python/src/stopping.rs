@@ -14,7 +14,7 @@ use crate::home::existing_home;
 use crate::resolving::{self, WAIT_SLICE};
 
 /// How long the program's end waits for callbacks once every call is over. The standard library
-/// waits for ever; whoever ends a service kills it after about this long.
+/// waits for ever; a service manager kills the process after about this long.
 const CALLBACKS_BOUND: Duration = Duration::from_secs(10);
 /// How long a thread without work may take to end: it is woken, and returns.
 const THREADS_BOUND: Duration = Duration::from_secs(1);
@@ -63,8 +63,8 @@ pub(crate) fn stop(py: Python<'_>) -> PyResult<()> {
         runtime.stop();
         left
     });
-    // What nobody came to resolve, such as calls that an interrupt has cut short. Callbacks run
-    // only if none has been left behind.
+    // What no thread came to resolve, such as calls that an interrupt has cut short. Callbacks run
+    // only if no thread has been left behind.
     let mut notices = Vec::new();
     runtime.resolver().drain(usize::MAX, &mut notices);
     let mut resolved = Ok(());

@@ -2,8 +2,8 @@
 //!
 //! Its users and groups are asked for (`offloop_sys::identity`). `sys.path` is compared object by
 //! object with what it held when it was last seen; the dictionary inside of `os.environ` is watched
-//! by the interpreter from Python 3.12 on, and compared in the same way before. Whatever way leads
-//! to a change, it puts another object into the list or the dictionary.
+//! by the interpreter from Python 3.12 on, and compared in the same way before. Every way to change
+//! them puts another object into the list or the dictionary.
 //!
 //! Invariants: 1. What was seen is kept referenced, so that no new object has its address.
 //!             2. The lock is never held while Python code runs.
@@ -189,8 +189,8 @@ fn is_in(module: &Py<PyDict>, name: &Bound<'_, PyAny>, value: &Py<PyAny>) -> boo
     unsafe { ffi::PyDict_GetItem(module.as_ptr(), name.as_ptr()) == value.as_ptr() }
 }
 
-/// Counts how often this process has become somebody else, from 1. Workers that began as who it was
-/// before end with their calls.
+/// The number of the process's current identity (its users and groups), from 1. Workers that began
+/// under an earlier identity end with their calls.
 pub(crate) fn identity_number(home: &Home) -> u32 {
     static LAST: Mutex<Option<Identity>> = Mutex::new(None);
     static NUMBER: AtomicU32 = AtomicU32::new(0);

@@ -1,6 +1,6 @@
-//! Being told of changes of dictionaries, so that nobody has to look again and again.
+//! Being told of changes of dictionaries, in place of looking again and again.
 //!
-//! An interpreter before 3.12 tells nobody: what is watched has always changed there.
+//! An interpreter before 3.12 does not tell: there a dictionary always counts as changed.
 //!
 //! Threads:    attached ones.
 //! Source:     `PyDict_AddWatcher` and `PyDict_Watch` of the C API.

@@ -49,8 +49,8 @@ impl Drop for CallLease {
 /// What this process, if it is a worker, has been forked with, until it begins to work.
 static SEED: Mutex<Option<Seed>> = Mutex::new(None);
 
-/// Serves as a zygote until the parent is gone; returns in each forked worker, which is to `work`,
-/// and in the zygote at its end. True: this is a worker.
+/// Serves as a zygote until the parent has ended; returns in each forked worker, which is to
+/// `work`, and in the zygote at its end. True: this is a worker.
 #[pyfunction]
 pub(crate) fn serve(py: Python<'_>, prepare: &Bound<'_, PyAny>) -> PyResult<bool> {
     let mut server = ZygoteServer::from_inherited()?;
@@ -76,8 +76,8 @@ pub(crate) fn serve(py: Python<'_>, prepare: &Bound<'_, PyAny>) -> PyResult<bool
     Ok(is_worker)
 }
 
-/// Forks this process, as `os.fork` does, but for its warning about threads: those of a library
-/// that a main module has imported see to themselves at a fork, and there are no others.
+/// Forks this process, as `os.fork` does, but without its warning about threads. The only ones are
+/// those of a library that a main module has imported, and it handles forks itself.
 fn fork_process(_py: Python<'_>) -> std::io::Result<Option<i32>> {
     // SAFETY: attached; the interpreter's own steps around a fork, in their order. The child goes
     // on as `os.fork` lets it go on, with the one thread that it has.
@@ -111,8 +111,8 @@ static IMPORTING: AtomicBool = AtomicBool::new(false);
 
 /// Says that modules of the program are being imported, or no more.
 ///
-/// One that uses a pool as it is imported would be imported by that pool's workers too, and so on
-/// without end.
+/// A module that uses a pool as it is imported would be imported by that pool's workers too, and so
+/// on without end.
 #[pyfunction]
 pub(crate) fn set_importing(importing: bool) {
     IMPORTING.store(importing, Ordering::Relaxed);
@@ -140,8 +140,8 @@ fn run(py: Python<'_>, seed: Seed, begin: &Bound<'_, PyAny>) -> PyResult<()> {
     let signal = offloop_sys::process::interrupt_signal();
     let handler = names::function(py, "_offloop_worker._offloop", "on_interrupt")?;
     names::function(py, "_signal", "signal")?.call1((signal, handler))?;
-    // The socket stays open until the process ends: its end tells the parent that this worker is
-    // of no more use, and the exit handlers are still to run.
+    // The socket stays open until the process ends: closing it tells the parent that this worker
+    // takes no more calls, and the exit handlers are still to run.
     let worker = Box::leak(Box::new(Worker::new(channel)));
     if !worker.follow_first(py)? {
         return Ok(());
@@ -218,7 +218,7 @@ impl Worker {
         while let Some(request) = self.channel.try_next()? {
             match request {
                 Request::Surroundings(inline, block) => follow(py, &Sent { inline, block })?,
-                // Nobody defines or calls before the hello.
+                // The parent sends no definition and no call before the hello.
                 _ => return Ok(false),
             }
         }

@@ -18,8 +18,8 @@ pub fn monotonic_ns() -> u64 {
 }
 
 /// A counter that runs on by itself and costs less to read than a clock: processor ticks where
-/// there are such, nanoseconds elsewhere. Its unit is between a fifth of a nanosecond and
-/// one, and it may jump when the thread moves to another core: it serves for rough intervals.
+/// there are such, nanoseconds elsewhere. Its unit is between a fifth of a nanosecond and a whole
+/// one. It may jump when the thread moves to another core: it serves for rough intervals.
 #[must_use]
 pub fn ticks() -> u64 {
     #[cfg(target_arch = "x86_64")]
@@ -41,8 +41,8 @@ pub struct TickScale {
 }
 
 impl TickScale {
-    /// Compares the two clocks since the first call of this function or of `begin`, the longer ago
-    /// the better: after a millisecond it is right to a ten-thousandth.
+    /// Compares the two clocks since the first call of this function or of `begin`. The result gets
+    /// better with time: after a millisecond it is right to a ten-thousandth.
     #[must_use]
     pub fn measure() -> Self {
         let (begin_ticks, begin_ns) = Self::begin();
@@ -71,8 +71,8 @@ impl TickScale {
     }
 }
 
-/// Involuntary context switches of the calling thread so far: it grows when somebody else wanted
-/// the core, which is how a spinner learns that no core is spare.
+/// Involuntary context switches of the calling thread so far. The number grows when another thread
+/// wanted the core, which is how a spinner learns that no core is spare.
 #[must_use]
 pub fn involuntary_switches() -> u64 {
     // SAFETY: rusage is plain numbers, for which zero is a valid value.

@@ -23,7 +23,7 @@ impl Event {
     pub fn new() -> io::Result<Self> {
         // SAFETY: eventfd takes no pointers; a non-negative result is a descriptor that we own.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: as above, nobody else owns `fd`.
+        // SAFETY: as above; `fd` has no other owner.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
@@ -71,7 +71,7 @@ impl Timer {
                 libc::TFD_CLOEXEC | libc::TFD_NONBLOCK,
             )
         })?;
-        // SAFETY: as above, nobody else owns `fd`.
+        // SAFETY: as above; `fd` has no other owner.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 

@@ -6,8 +6,9 @@
 //! asks its server, and a FIFO or a device changes its state. So a path is first resolved without
 //! being opened, and opened only when it names a regular file of a mount that is known to be local.
 //!
-//! Shape:      `open_cached` on a thread that must not wait · `learn` on one that may, once a mount
-//!             · `read_at_once` and `read` append to a vector · `read_whole` fills given memory.
+//! Shape:      `open_cached` on a thread that must not wait · `learn` on a thread that may, once
+//!             for each mount · `read_at_once` and `read` append to a vector · `read_whole` fills
+//!             given memory.
 //! Invariants: 1. A mount is known only after `learn` has asked it for its file system.
 //!             2. A file that `open_cached` returns is regular, on a known mount, open for reading.
 //! Threads:    any. The table of mounts is tried, never waited for: a fork leaves no lock behind.
@@ -84,11 +85,11 @@ pub fn open_cached(path: &CStr) -> io::Result<(OwnedFd, Facts)> {
     if !facts.regular || facts.way == Way::Waiting {
         return Err(AT_ONCE.into());
     }
-    // Without O_NONBLOCK, opening waits for whoever holds a lease on the file.
+    // Without O_NONBLOCK, opening waits for a process that holds a lease on the file.
     let file = open_how(path, libc::O_RDONLY | libc::O_NONBLOCK)?;
     let (facts, found) = facts_of(file.as_raw_fd())?;
     if found != mount || !facts.regular {
-        // Somebody has put another file in its place meanwhile.
+        // The file in its place has been replaced meanwhile.
         return Err(AT_ONCE.into());
     }
     // SAFETY: the call takes integers only. On a regular file it cannot fail.

@@ -1,8 +1,8 @@
 //! What happens to our descriptors when the program forks.
 //!
 //! A child that the user's program forks inherits our ends of the workers' channels and lifelines.
-//! If it kept them, a worker would never see the end of file that tells it that its parent is
-//! gone. So every such descriptor is registered here, and a handler closes them in the child.
+//! If it kept them, a worker would never see the end of file that tells it that its parent has
+//! ended. So every such descriptor is registered here, and a handler closes them in the child.
 //!
 //! Invariants: 1. A slot holds a descriptor number, or -1.
 //!             2. The child's handler only closes and stores: it is async-signal-safe.
@@ -25,8 +25,8 @@ extern "C" fn close_all_in_child() {
     for slot in &DESCRIPTORS {
         let fd = slot.swap(-1, Ordering::Relaxed);
         if fd >= 0 {
-            // SAFETY: invariant 1: a descriptor that this process inherited from its parent, whose
-            // owner there forgot it in this child (`GENERATION` tells the owner's code).
+            // SAFETY: invariant 1: a descriptor that this process inherited from its parent. Its
+            // owner does not use it in this child (`GENERATION` tells the owner's code).
             unsafe { libc::close(fd) };
         }
     }
@@ -40,7 +40,7 @@ pub fn watch() {
     });
 }
 
-/// How many forks lie between this process and the one that loaded the program.
+/// How many forks lie between this process and the process that loaded the program.
 #[must_use]
 pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
@@ -95,7 +95,8 @@ impl Drop for ForkGuarded {
             DESCRIPTORS[self.slot].store(-1, Ordering::Relaxed);
             drop(fd);
         } else {
-            // In a forked child: the handler closed the number, and somebody may have it again.
+            // In a forked child: the handler closed the number, which may be another descriptor's
+            // by now.
             let _: RawFd = std::os::fd::IntoRawFd::into_raw_fd(fd);
         }
     }

@@ -1,9 +1,9 @@
-//! Who this process is: its users and groups, and whether it can become somebody else.
+//! The identity of this process, its users and groups, and whether the process can change it.
 //!
 //! A program that gives up its privileges must not be served by workers that kept them, so this is
 //! asked before each call. The three questions cost 0.3 us together. Most programs are spared them:
-//! without the capabilities to change it, and with no saved user or group to go back to, who a
-//! process is stays as it is.
+//! without the capabilities to change it, and with no saved user or group to go back to, an
+//! identity stays as it is.
 //!
 //! Source: credentials(7), capabilities(7), capget(2).
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_nobody_has_changed_is_the_same() {
+    fn an_identity_that_was_not_changed_is_the_same() {
         assert!(Identity::now().is_current());
     }
 

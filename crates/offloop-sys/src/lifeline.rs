@@ -1,9 +1,9 @@
 //! What ends the zygote, the workers, and the programs that their calls have started.
 //!
-//! The kernel kills their process groups by itself, at once, when the parent is gone, whatever they
-//! are doing: the read end of a pipe whose only write end is in the parent is set to send SIGKILL
-//! to a group at its end of file. The setting belongs to an open file, so each group needs one of
-//! its own on the same pipe.
+//! The kernel kills their process groups by itself, at once, when the parent has ended, whatever
+//! they are doing: the read end of a pipe whose only write end is in the parent is set to send
+//! SIGKILL to a group at its end of file. The setting belongs to an open file, so each group needs
+//! one of its own on the same pipe.
 //!
 //! Source:     fcntl(2) on F_SETOWN and F_SETSIG, fifo(7), setpgid(2), proc_pid_fd(5);
 //!             docs/design/005-orphans.md.
@@ -49,17 +49,17 @@ fn look_once(lifeline: BorrowedFd<'_>, group: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the child `pid` (0: the caller) the leader of a process group of its own, which the
-/// kernel kills at the end of `lifeline` for as long as somebody holds what is returned.
+/// Makes the child `pid` (0: the caller) the leader of a process group of its own, which the kernel
+/// kills at the end of `lifeline` for as long as the returned descriptor is open.
 ///
-/// Parent and child both call this, so that each may rely on it, whoever runs first.
+/// Parent and child both call this, so that each may rely on it, in whatever order they run.
 ///
 /// # Errors
 /// The system's: without `/proc` there is no second open file for one pipe. Then the process stays
 /// in the group that it was in, and its line is that group's.
 pub fn lead_group(pid: i32, lifeline: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", lifeline.as_raw_fd());
-    // Opening the pipe of a parent that has just gone must not wait for another writer.
+    // Opening the pipe of a parent that has just ended must not wait for another writer.
     let own = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -82,7 +82,7 @@ pub fn lead_group(pid: i32, lifeline: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(own)
 }
 
-/// Whether nobody is in the process group that `leader` led, which has been reaped.
+/// Whether no process is in the group that `leader` led, which has been reaped.
 #[must_use]
 pub fn group_is_empty(leader: i32) -> bool {
     // SAFETY: no pointers; signal 0 only asks.

@@ -60,7 +60,7 @@ pub fn physical_bytes() -> u64 {
 /// Size of the shared memory behind `fd`, and whether its size is sealed.
 ///
 /// # Errors
-/// The system's, when `fd` is not such a descriptor.
+/// The system's, when `fd` is no descriptor of shared memory.
 pub fn shared_len(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let stat = stat(fd)?;
     // SAFETY: no pointers.
@@ -211,7 +211,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Bytes of memory behind the descriptor now, whoever mapped it.
+    /// Bytes of memory behind the descriptor now, whichever process mapped it.
     ///
     /// # Errors
     /// The system's.
@@ -227,7 +227,8 @@ impl Mapping {
     /// The system's.
     pub fn discard(&self, offset: usize, len: usize) -> io::Result<()> {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
-        // SAFETY: the range is ours (invariant 1), and the caller says nobody reads it any more.
+        // SAFETY: the range is ours (invariant 1), and the caller says that it is not read any
+        // more.
         let start = unsafe { self.as_ptr().add(offset) };
         // SAFETY: as above.
         check(unsafe { libc::madvise(start.cast(), len, libc::MADV_REMOVE) })?;
@@ -237,7 +238,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `new` and nobody can hold a reference into it.
+        // SAFETY: the range was mapped by `new`, and no reference into it can be left.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

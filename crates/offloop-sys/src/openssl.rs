@@ -6,9 +6,9 @@
 //! read where they were received, and come out in a vector that can be sent as it is.
 //!
 //! The library keeps a queue of errors for each thread, and asks that it is empty before a call
-//! whose outcome it is to explain. Whoever leaves an error there spoils the next connection of the
-//! thread, so a `Failure` says when there may be one. What others have left is cleared where it
-//! would be taken for ours.
+//! whose outcome it is to explain. An error that is left there spoils the next connection of the
+//! thread, so a `Failure` says when there may be one. Errors that other code has left are cleared
+//! where they would be taken for ours.
 //!
 //! Shape:      `Library` the functions · `Connection` one connection, from its first record of
 //!             data on · `buffers.rs` what the library reads from and writes to.
@@ -120,7 +120,7 @@ pub struct Library {
     sink: Method,
 }
 
-// SAFETY: functions, and methods that nobody changes once they are made.
+// SAFETY: functions, and methods that do not change once they are made.
 unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
@@ -216,7 +216,7 @@ pub struct Read {
 /// Why the library did not go on. What it had decrypted in the same call is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// An error, which may stand in the thread's queue: whoever uses the `SSL` next meets it again,
+    /// An error, which may stand in the thread's queue: the next user of the `SSL` meets it again,
     /// and empties the queue.
     Library,
     /// Memory was short; the queue is empty.
@@ -245,14 +245,14 @@ impl Connection {
     /// writes what `swap_output` takes. `None` when memory is short.
     ///
     /// # Safety
-    /// `ssl` is a live `SSL` of `library`, and whoever uses it, through this or otherwise, does so
-    /// one at a time.
+    /// `ssl` is a live `SSL` of `library`. All that use it, through this or otherwise, do so one at
+    /// a time.
     pub unsafe fn take_over(library: &'static Library, ssl: NonNull<c_void>) -> Option<Self> {
         let functions = &library.functions;
         let (source, sink) = (Source::new(), Sink::default());
         // SAFETY: the methods fit what their BIOs are given, which frees it. Each BIO gets a second
         // reference: `SSL_set_bio` takes one of each, and we keep the other. The first reference to
-        // `ssl` is its owner's, ours keeps it for as long as we are.
+        // `ssl` is its owner's; ours keeps it alive as long as this connection.
         unsafe {
             let source_bio = NonNull::new((functions.BIO_new)(library.source))?;
             (functions.BIO_set_data)(source_bio.as_ptr(), Box::into_raw(Box::new(source)).cast());
@@ -400,7 +400,7 @@ impl Connection {
                 ERROR_ZERO_RETURN if (functions.SSL_get_shutdown)(ssl) == RECEIVED_SHUTDOWN => {
                     Ok(End::Ended)
                 }
-                // One of them says that the library has failed before and the error is gone.
+                // One of them says that the library has failed before and the error was taken.
                 _ => Err(self.failure()),
             }
         }
@@ -415,7 +415,7 @@ impl Connection {
     }
 
     /// Encrypts all, and returns how many bytes that is: none if the library has to read first, or
-    /// fails for another reason than memory. The next one to write the same learns which.
+    /// fails for another reason than memory. A later write of the same data gets that error.
     ///
     /// # Errors
     /// Memory is short: the connection is of no more use.

@@ -80,8 +80,8 @@ pub fn kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     signal(pidfd, libc::SIGKILL)
 }
 
-/// Ends the process behind `pidfd` and everything else in the group that it leads, whether it lives
-/// or not. Where it leads none, this does nothing. `leader` is its number.
+/// Ends the process behind `pidfd` and the rest of the group that it leads, even if it has ended
+/// itself. Where it leads no group, this does nothing. `leader` is its number.
 ///
 /// # Errors
 /// The system's, when we may not.
@@ -95,7 +95,7 @@ pub fn kill_group(pidfd: BorrowedFd<'_>, leader: i32) -> io::Result<()> {
     let mut result = send(libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP);
     let unknown = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
     if result.as_ref().is_err_and(unknown) {
-        // Before Linux 6.9. The number is its own for as long as nobody has reaped it.
+        // Before Linux 6.9. The number is the leader's for as long as it has not been reaped.
         result = send(0, 0).and_then(|()| {
             // SAFETY: no pointers.
             check(unsafe { libc::kill(-leader, libc::SIGKILL) }).map(|_| ())
@@ -140,7 +140,7 @@ pub fn fork_alone() -> io::Result<Option<i32>> {
         let text = format!("a process of {threads} threads cannot be forked");
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
-    // SAFETY: this is the only thread, so nobody can have started another since the check.
+    // SAFETY: this is the only thread, so no other can have been started since the check.
     unsafe { fork() }
 }
 
@@ -160,8 +160,8 @@ pub fn catch_interrupts() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the process `pid` is on its way out, or gone: its descriptors close a moment before it
-/// can be reaped. Without `/proc` nobody can tell, and it counts as gone.
+/// Whether the process `pid` is ending, or has ended: its descriptors close a moment before it can
+/// be reaped. Without `/proc` this cannot be told, and it counts as ended.
 #[must_use]
 pub fn is_exiting(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -212,7 +212,7 @@ const _: () = assert!(size_of::<PidfdInfo>() == 64);
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B;
 
-/// How the process behind `pidfd` ended, for somebody who is not its parent.
+/// How the process behind `pidfd` ended, for a process that is not its parent.
 ///
 /// Known when it has been reaped on kernel 6.15 or later, and while it is a zombie on any; `None`
 /// between the two, and where the kernel does not tell.
@@ -244,13 +244,14 @@ fn zombie_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     let fields = stat.rsplit_once(')')?.1.trim();
     let is_zombie = fields.starts_with('Z');
     let status = fields.rsplit(' ').next()?.parse().ok()?;
-    // The number can have got to nobody else before this if it is a zombie: nobody reaped it.
+    // A zombie has not been reaped, so its number is still its own.
     is_zombie.then(|| decode_status(status))
 }
 
 /// Asks the scheduler to treat this process as one that computes: when it wakes, it does not push
-/// others off their core. Its share of the time stays the same. Where the system refuses, nothing
-/// but promptness is lost. A process that was given another policy than the usual one keeps it.
+/// other threads off their core. Its share of the time stays the same. Where the system refuses,
+/// nothing but promptness is lost. A process that was given another policy than the usual one keeps
+/// it.
 ///
 /// Source: sched(7) on SCHED_BATCH.
 pub fn compute_in_batches() {
@@ -268,7 +269,7 @@ pub fn compute_in_batches() {
 /// # Errors
 /// The system's.
 pub fn replace_stderr(stderr: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: no pointers; number 2 is the standard error by convention and owned by nobody.
+    // SAFETY: no pointers; number 2 is the standard error by convention and has no Rust owner.
     check(unsafe { libc::dup2(stderr.as_raw_fd(), 2) })?;
     Ok(())
 }
@@ -470,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_nobody_has_reaped_tells_its_end() {
+    fn a_process_that_was_not_reaped_tells_its_end() {
         let pid = spawn(&shell("exit 9"), &[]).unwrap();
         let pidfd = open_pidfd(pid).unwrap();
         assert!(socket::wait_readable(pidfd.as_fd(), Some(Duration::from_secs(5))).unwrap());

@@ -1,12 +1,12 @@
 //! Readiness of many descriptors to be read and written, for an event loop.
 //!
 //! Unlike [`crate::poller`], interest can be changed, and descriptors are named by their numbers:
-//! users of an event loop hand in numbers, and may close them without telling anybody.
+//! users of an event loop hand in numbers, and may close them without telling the loop.
 //!
 //! Units:      timeouts are nanoseconds, kept as exactly as the kernel can.
 //! Errors:     the system's. A descriptor that was closed and opened again behind our back is
 //!             watched anew without an error, since that is what the user means.
-//! Threads:    one waits; others only wake it, through a descriptor of their own.
+//! Threads:    one waits; other threads only wake it, through a descriptor of their own.
 //! Source:     epoll(7), epoll_pwait2(2).
 
 use std::io;
@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use crate::check;
 
-/// Events taken from the kernel in one wait, unless more are asked for; others stay for the next.
+/// Events taken from the kernel in one wait, unless more are asked for; the rest stays for the
+/// next.
 const EVENTS: usize = 256;
 
 /// What a descriptor is watched for, or is ready for.
@@ -50,8 +51,8 @@ impl Interest {
         (read | write | once).cast_unsigned()
     }
 
-    /// An error or a hang-up makes both ready: whoever tries learns of it. That is also how
-    /// Python's own selectors take it.
+    /// An error or a hang-up makes both ready: reading or writing then gives the error. That is
+    /// also how Python's own selectors take it.
     const fn from_events(events: u32) -> Self {
         let read =
             (libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI).cast_unsigned();
@@ -91,7 +92,7 @@ impl Readiness {
     /// Changes what `fd` is watched for, from what the caller last set to `after`.
     ///
     /// # Errors
-    /// The system's: a number that is no open descriptor, or one that cannot be watched.
+    /// The system's: a number that is no open descriptor, or a descriptor that cannot be watched.
     pub fn change(&self, fd: RawFd, before: Interest, after: Interest) -> io::Result<()> {
         if after.is_none() {
             return self.forget(fd);
@@ -111,8 +112,8 @@ impl Readiness {
         }
     }
 
-    /// Changes what `fd` is watched for to `after`, which is something: a descriptor that has
-    /// taken the place of the one that was watched is left alone.
+    /// Changes what `fd` is watched for to `after`, which is not empty. A new descriptor that has
+    /// got the number of the watched one is left alone.
     ///
     /// # Errors
     /// The system's: `NotFound` or `EBADF` when the descriptor was closed behind our back.
@@ -132,11 +133,11 @@ impl Readiness {
         }
     }
 
-    /// Forgets everything, for the caller to watch anew what it wants. The kernel goes on telling
-    /// of a descriptor that was closed while another name of it is left, and has no way to be told
-    /// of it by that number: only so does it stop.
+    /// Forgets everything, for the caller to watch anew what it wants. The kernel goes on reporting
+    /// a descriptor that was closed while a duplicate of it is open, and its number no longer
+    /// reaches it in the kernel: only this ends the reports.
     ///
-    /// Nobody may wait here meanwhile.
+    /// No thread may wait here meanwhile.
     ///
     /// # Errors
     /// The system's; then everything is as before.
@@ -147,8 +148,8 @@ impl Readiness {
         Ok(())
     }
 
-    /// Watches an event counter that wakes whoever waits here: each signal is reported once, and
-    /// nobody needs to clear it.
+    /// Watches an event counter that wakes the thread that waits here. Each signal is reported
+    /// once, and the counter needs no clearing.
     ///
     /// # Errors
     /// The system's.
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waker_is_reported_once_for_each_signal_though_nobody_clears_it() {
+    fn a_waker_is_reported_once_for_each_signal_without_clearing() {
         let waker = crate::event::Event::new().unwrap();
         let readiness = Readiness::new().unwrap();
         readiness.watch_waker(waker.as_fd().as_raw_fd()).unwrap();

@@ -8,7 +8,7 @@
 //! Units:      counters are bytes since creation (u64: they do not wrap in a machine's life).
 //! Invariants: 1. tail - head <= capacity.
 //!             2. Only the producer stores tail; only the consumer stores head.
-//!             3. Bytes in [head, tail) belong to the consumer, all others to the producer.
+//!             3. Bytes in [head, tail) belong to the consumer, all other bytes to the producer.
 //! Errors:     `RingFull` (refusal), `RingCorrupt` (the peer broke 1 or wrote a wrong length).
 //! Threads:    one thread per end at a time, in either process.
 //! Source:     docs/design/002-ring.md; Lamport, "Proving the correctness of multiprocess

@@ -1,7 +1,7 @@
-//! What one thread is doing, for others to look at.
+//! What one thread is doing, for other threads to look at.
 //!
-//! The thread writes down each piece of work as it begins and as it ends; others read it at any
-//! moment without making the writer wait. A sequence lock: the version is odd while the words
+//! The thread writes down each piece of work as it begins and as it ends. Other threads read it at
+//! any moment without making the writer wait. A sequence lock: the version is odd while the words
 //! change, and a reader that saw it change has read nothing.
 //!
 //! Invariants: one thread writes at a time; another may go on with it after a synchronisation of
@@ -28,7 +28,7 @@ pub struct Work {
 /// The words that the two sides share.
 #[derive(Debug)]
 pub struct Running {
-    /// Odd while the others change.
+    /// Odd while the other words change.
     version: AtomicU64,
     /// The greatest number so far; only the writer looks.
     last: AtomicU64,

@@ -19,7 +19,7 @@
 //! Units:      sequence numbers count the calls of this segment from 1.
 //! Invariants: 1. The mapping is exactly `SEGMENT_BYTES` long and stays mapped.
 //!             2. A state word holds `sequence << 2 | state`, at index `sequence % STATES`.
-//! Threads:    each word says above who stores it; all are atomics.
+//! Threads:    each word says above which side stores it; all are atomics.
 //! Source:     docs/format/segment.md.
 
 use std::io;

@@ -1,9 +1,9 @@
 //! Message sockets between two processes of one program, and the descriptors that travel on them.
 //!
 //! A message is one packet with at most a handful of descriptors; packets keep their borders. The
-//! end of file of such a socket is how each side learns that the other is gone.
+//! end of file of the socket is how each side learns that the other has ended.
 //!
-//! Errors:     the system's own; `UnexpectedEof` when the peer is gone.
+//! Errors:     the system's own; `UnexpectedEof` when the peer has closed its end.
 //! Source:     unix(7), recvmsg(2) on SCM_RIGHTS.
 
 use std::io;
@@ -55,7 +55,7 @@ pub fn lift(fd: OwnedFd, lowest: i32) -> io::Result<OwnedFd> {
             _ => Err(error),
         };
     }
-    // SAFETY: the call made a descriptor that nobody else owns.
+    // SAFETY: the call made the descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(moved) })
 }
 
@@ -77,7 +77,7 @@ struct Control([u8; 24 + 4 * DESCRIPTORS_MAX]);
 /// Sends one message with its descriptors; never raises SIGPIPE.
 ///
 /// # Errors
-/// `WouldBlock` when `wait` is false and the socket is full, `BrokenPipe` when the peer is gone.
+/// `WouldBlock` when `wait` is false and the socket is full, `BrokenPipe` when the peer has ended.
 pub fn send(
     fd: BorrowedFd<'_>,
     bytes: &[u8],
@@ -142,7 +142,7 @@ pub enum Wait {
 /// Interrupted calls are not repeated (`Interrupted`), so that a caller may look at signals.
 ///
 /// # Errors
-/// `UnexpectedEof` when the peer is gone, `InvalidData` when the message was longer than `buffer`.
+/// `UnexpectedEof` when the peer has ended, `InvalidData` when the message is longer than `buffer`.
 pub fn receive(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -268,7 +268,7 @@ pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
 /// Writes all of `bytes` to our own standard error.
 ///
 /// # Errors
-/// The system's, when nobody reads it any more.
+/// The system's, when it has no reader any more.
 pub fn write_stderr(mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let count = retry(|| {

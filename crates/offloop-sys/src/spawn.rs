@@ -1,9 +1,9 @@
 //! Starting a program without copying this process.
 //!
 //! The child borrows our memory until it becomes the program, while the calling thread stands
-//! still: no page table is copied, however large we are, and why the program could not be started
-//! is left in memory that both see. All that the child needs is prepared before, since it may
-//! neither allocate nor take a lock that another thread of ours holds.
+//! still. No page table is copied, however large we are. If the program could not be started, the
+//! reason is left in memory that both see. All that the child needs is prepared before, since it
+//! may neither allocate nor take a lock that another thread of ours holds.
 //!
 //! Invariants: 1. The child touches nothing but the `Plan`, its own stack, and system calls.
 //!             2. No signal handler of ours runs in the child: every signal is blocked until it
@@ -40,7 +40,7 @@ pub struct Order {
     pub standard: [Option<RawFd>; 3],
     /// Other descriptors that it inherits, in ascending order.
     pub inherited: Vec<RawFd>,
-    /// Whether all others from 3 on are closed, even those that are not marked so.
+    /// Whether all other descriptors from 3 on are closed, even without close-on-exec.
     pub close_others: bool,
     /// Whether the signals that Python ignores have their default action.
     pub restore_signals: bool,
@@ -55,7 +55,7 @@ pub struct Order {
 /// A child that was started. It is not ended, nor its status taken, when this is dropped.
 #[derive(Debug)]
 pub struct Child {
-    /// Its number, which nobody else gets before its status has been taken.
+    /// Its number, which no other process gets before its status has been taken.
     pub pid: i32,
     /// Readable when it has ended.
     pub pidfd: OwnedFd,
@@ -85,7 +85,7 @@ pub struct SpawnError {
 
 impl SpawnError {
     /// The system does not make processes in this way: it is too old, a filter forbids it, or its
-    /// clock's namespace does. Others may do, and [`is_supported`] says no from now on.
+    /// clock's namespace does. Other ways may work, and [`is_supported`] says no from now on.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         self.step == Step::Birth && is_refusal(&self.source)
@@ -130,7 +130,7 @@ pub fn can_watch() -> bool {
 /// Takes the status of an ended child: `None` while it runs.
 ///
 /// # Errors
-/// The system's; [`is_no_child`] says whether somebody else has taken it.
+/// The system's; [`is_no_child`] says whether other code of this process has taken it.
 pub fn try_reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
     wait_status(pidfd.as_raw_fd(), libc::WNOHANG)
 }
@@ -144,7 +144,7 @@ pub fn is_no_child(error: &io::Error) -> bool {
 /// Takes the status of an ended child, or says that it runs; waits for it unless told not to.
 fn wait_status(fd: RawFd, patience: c_int) -> io::Result<Option<ExitStatus>> {
     let id = libc::id_t::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-    // SAFETY: plain data, for which zero is a valid value, and means that nobody has ended.
+    // SAFETY: plain data, for which zero is a valid value, and means that no child has ended.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     retry(|| {
         let options = libc::WEXITED | patience;
@@ -180,8 +180,8 @@ pub fn spawn(order: &Order) -> Result<Child, SpawnError> {
     match failure {
         None => Ok(Child { pid, pidfd }),
         Some((step, code)) => {
-            // It has ended, or is about to. An error means that somebody else was told: its number
-            // may be another child's by now, but its descriptor is not.
+            // It has ended, or is about to. An error means that other code has taken its status:
+            // its number may be another child's by now, but its descriptor is not.
             wait_status(pidfd.as_raw_fd(), 0).ok();
             Err(failed(step)(io::Error::from_raw_os_error(code)))
         }

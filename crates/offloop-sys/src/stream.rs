@@ -39,7 +39,7 @@ pub fn receive(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// Receives into memory that somebody else may look at meanwhile.
+/// Receives into memory that other code may look at meanwhile.
 ///
 /// # Errors
 /// As [`receive`].
@@ -88,7 +88,7 @@ pub unsafe fn receive_both(
 
 /// Reads at most `buffer.len()` bytes from a descriptor of any kind; 0 is the end.
 ///
-/// It waits if the descriptor does, that is, unless somebody has set it not to.
+/// It waits if the descriptor does, that is, unless the descriptor has been set not to.
 ///
 /// # Errors
 /// The system's; `WouldBlock` when nothing is there.
@@ -119,7 +119,7 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     unsafe { send_from(fd, bytes.as_ptr(), bytes.len()) }
 }
 
-/// Sends from memory that somebody else may change meanwhile.
+/// Sends from memory that other code may change meanwhile.
 ///
 /// # Errors
 /// As [`send_vectored`].

@@ -145,7 +145,7 @@ impl Arena {
         }
     }
 
-    /// Chunks that are gone, each told once: the peers unmap them.
+    /// Chunks that were closed, each told once: the peers unmap them.
     #[must_use]
     pub fn take_closed(&self) -> Vec<u32> {
         self.lock().take_closed()
@@ -197,8 +197,8 @@ impl Arena {
     }
 
     fn lock(&self) -> MutexGuard<'_, Chunks> {
-        // A panic while the lock was held is a bug that has already been reported; the allocator's
-        // own checks keep blocks apart, so the others may go on.
+        // A panic while the lock was held is a bug that has already been reported. The allocator's
+        // own checks keep blocks apart, so the other blocks stay valid.
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

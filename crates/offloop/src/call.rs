@@ -28,8 +28,8 @@ impl Payload {
 
 /// Something that workers remember by its number: a function, or what functions use.
 ///
-/// A worker gets it before the first call that needs it, and is told to forget it once nobody holds
-/// it any more.
+/// A worker gets it before the first call that needs it, and is told to forget it once the program
+/// holds it no more.
 #[derive(Debug)]
 pub struct Definition {
     pub(crate) id: u32,
@@ -46,7 +46,7 @@ impl Definition {
         self.id
     }
 
-    /// Whether it was made after the one of this number; both not long ago.
+    /// Whether it was made after definition `id`. Numbers wrap, so both must be recent.
     #[must_use]
     pub fn is_newer_than(&self, id: u32) -> bool {
         self.id.wrapping_sub(id).cast_signed() > 0
@@ -65,8 +65,8 @@ impl Drop for Definition {
     }
 }
 
-/// The numbers of definitions. One is given again only when nobody holds its definition any more,
-/// which takes four billion others.
+/// The numbers of definitions. A number is given again only when its definition is no longer held,
+/// which takes four billion further definitions.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers(Mutex<Given>);
 
@@ -74,7 +74,7 @@ pub(crate) struct Numbers(Mutex<Given>);
 struct Given {
     last: u32,
     held: HashSet<u32>,
-    /// Those that nobody holds, until the workers have been told.
+    /// Definitions that are no longer held, until the workers have been told.
     forgotten: Vec<u32>,
 }
 
@@ -108,20 +108,20 @@ impl Numbers {
 /// A call to submit.
 #[derive(Debug)]
 pub struct Call {
-    /// Who fetches its outcome.
+    /// The owner that fetches its outcome.
     pub owner: u8,
-    /// What the owner knows it by.
+    /// The owner's name for it.
     pub token: u64,
     /// Whether any thread may resolve it when the owner does not come.
     pub any_thread: bool,
     /// Its function, unless the payload holds it.
     pub function: Option<Arc<Definition>>,
-    /// What its arguments need; what its function needs, that one knows.
+    /// Definitions that its arguments need. What its function needs is in the function's own.
     pub needs: Vec<Arc<Definition>>,
     /// Its arguments.
     pub payload: Payload,
-    /// What its program has changed of its surroundings since it began; its worker does the same
-    /// first, unless it knows that or something later.
+    /// What the program has changed of its surroundings since it began. The worker makes the same
+    /// changes first, unless it has made these or later ones.
     pub surroundings: Option<Arc<Definition>>,
 }
 
@@ -188,7 +188,7 @@ pub enum SubmitError {
         /// Why.
         fault: Arc<Fault>,
     },
-    /// This process is a fork of the one that made the lane.
+    /// This process is a fork of the process that made the lane.
     #[error("the lane belongs to the process that this one was forked from")]
     Forked,
 }
@@ -196,7 +196,7 @@ pub enum SubmitError {
 /// A lane could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LaneError {
-    /// This process is a fork of the one that started the runtime.
+    /// This process is a fork of the process that started the runtime.
     #[error("the runtime belongs to the process that this one was forked from")]
     Forked,
     /// The runtime has ended with the program.
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_somebody_holds_is_not_given_again() {
+    fn a_number_that_is_held_is_not_given_again() {
         let numbers = Arc::new(Numbers::default());
         let define = || Definition {
             id: numbers.take(),

@@ -42,7 +42,7 @@ pub(crate) use self::hearing::{Completed, Said};
 pub(crate) enum PushError {
     /// No room now.
     Full,
-    /// The system refused, or the worker is gone.
+    /// The system refused, or the worker has ended.
     Gone,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Channel {
     pub(crate) violation: Option<Violation>,
     /// It was not ready within this time, and is being killed.
     pub(crate) late: Option<Duration>,
-    /// Nobody needs it: it is ended before it is ready, and nothing that it says counts.
+    /// The pool does not need it: it is ended before it is ready, and nothing that it says counts.
     pub(crate) unwanted: bool,
     /// It closed its socket before it ended.
     pub(crate) closed: bool,
@@ -89,7 +89,7 @@ pub(crate) struct Channel {
     told: Told,
     owners: u64,
     chunks: HashSet<u32>,
-    /// Chunks that are gone, and that the worker has not been told of: its socket was full.
+    /// Chunks that were closed, and that the worker has not been told of: its socket was full.
     closed_chunks: Vec<u32>,
     held: HashMap<u64, Vec<Block>>,
     results: PeerChunks,
@@ -208,8 +208,8 @@ impl Channel {
             return Ok(());
         }
         match socket::send(self.socket.as_fd(), b"w", &[], Wait::No) {
-            // A full socket has messages in it, so the worker wakes anyway; a gone worker's calls
-            // get their outcome from its exit.
+            // A full socket has messages in it, so the worker wakes anyway. The calls of a worker
+            // that has ended get their outcome from its exit.
             Ok(()) => Ok(()),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock
@@ -249,7 +249,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Chunks of our arena are gone: the worker unmaps those that it has.
+    /// Chunks of our arena were closed: the worker unmaps those that it has.
     pub(crate) fn close_chunks(&mut self, numbers: &[u32]) {
         let Self {
             chunks,
@@ -260,7 +260,7 @@ impl Channel {
         self.tell_closed();
     }
 
-    /// A worker whose socket is full, or gone, is told with its next call, or never needs it.
+    /// A worker whose socket is full is told with its next call; one that has ended needs nothing.
     fn tell_closed(&mut self) {
         while let Some(number) = self.closed_chunks.last() {
             let mut message = [b'd', 0, 0, 0, 0];
@@ -351,7 +351,7 @@ impl Channel {
     /// Ends what is left of the programs that the worker has started.
     pub(crate) fn kill_group(&self) {
         if let Some(pidfd) = &self.pidfd {
-            // What may not be signalled has become somebody else on purpose.
+            // The program has changed its user on purpose if it may not signal its worker.
             let _ = process::kill_group(pidfd.as_fd(), self.pid);
         }
     }
@@ -371,7 +371,7 @@ impl Channel {
         }
     }
 
-    /// Tells the worker that nobody reads the blocks of result `sequence` any more.
+    /// Tells the worker that the blocks of result `sequence` are not read any more.
     pub(crate) fn release(&mut self, sequence: u64) {
         self.owed_releases.add(sequence);
         self.owed_releases.push(&mut self.submissions);
@@ -381,7 +381,7 @@ impl Channel {
     pub(crate) fn ring_for_releases(&mut self) {
         self.owed_releases.push(&mut self.submissions);
         if self.ready && !self.dead && !self.submissions.is_empty() {
-            // A worker that cannot be told is gone, and its memory with it.
+            // A worker that cannot be told has ended, and its memory with it.
             let _ = self.ring_doorbell();
         }
     }

@@ -1,15 +1,16 @@
 //! The crew: threads that take turns in resolving what no event loop comes for.
 //!
-//! One of them is on duty. It takes outcomes out of the resolver's mailbox one at a time, and
-//! holds none while the user's code runs. One that stays with an outcome for long while others
-//! wait is left behind: another thread takes its turn, a new one if none is spare. When it comes
-//! back, it finds that its turn is over, and is spare or ends. One that is about to wait in a
-//! function of ours gives its turn away at once. When no thread may be added, outcomes are
-//! stranded until one comes back; whoever waits for a certain one takes that itself.
+//! One of them is on duty. It takes outcomes out of the resolver's mailbox one at a time, and holds
+//! none while the user's code runs. If it stays with an outcome for long while further outcomes
+//! wait, another thread takes its turn: a spare thread, or a new one. When the first thread comes
+//! back, it finds that its turn is over, and becomes spare or ends. A thread that is about to wait
+//! in a function of offloop's gives its turn away at once. When no thread may be added, outcomes
+//! are stranded until a thread comes back; a thread that waits for a certain outcome takes it
+//! itself.
 //!
 //! Invariants: 1. At most one thread is on duty. Only that one takes outcomes, unless they are
 //!                stranded.
-//!             2. While an outcome waits, somebody on duty has been told, or a look is due, or
+//!             2. While an outcome waits, the thread on duty has been told, or a look is due, or
 //!                every thread of a full crew is with an outcome.
 //! Threads:    those of the crew; the supervisor looks after them and starts further ones.
 //! Source:     docs/design/004-who-resolves.md.
@@ -131,7 +132,7 @@ impl Turn {
         }
         let slot = &mut state.mailboxes.slots[usize::from(RESOLVER)];
         slot.event.clear();
-        // While we are here, nobody needs to tell us.
+        // This thread looks now, so it need not be told.
         slot.told = true;
         if state.drain(&self.shared, Some(RESOLVER)) {
             // The event is ours and open: signalling it cannot fail.
@@ -186,7 +187,7 @@ impl Turn {
         let mut state = shared.lock();
         loop {
             let next = state.mailboxes.roster.next();
-            // Whoever waits for the crew to be done sees it in the roster.
+            // A thread that waits for the crew to be done sees it in the roster.
             shared.notify(&state);
             match next {
                 Next::Turn(number) => {
@@ -215,7 +216,7 @@ impl Turn {
 }
 
 impl Crew {
-    /// Nobody yet.
+    /// A crew without threads.
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         Self {
             shared: Arc::clone(shared),
@@ -229,7 +230,7 @@ impl Crew {
         if self.started.load(Ordering::Acquire) {
             return Ok(());
         }
-        // One that another thread has set does the same.
+        // A body that another thread has set does the same.
         let _ = self.body.set(body);
         let mut state = self.shared.lock();
         if state.mailboxes.roster.threads == 0 {
@@ -246,7 +247,7 @@ impl Crew {
         let state = &mut *guard;
         let relief = state.mailboxes.roster.give_away(turn);
         let start = state.relieve(&self.shared, relief);
-        // What waits may be stranded now, and somebody wait for it.
+        // What waits may be stranded now, and a thread may wait for it.
         self.shared.notify(state);
         drop(guard);
         if start {
@@ -261,7 +262,7 @@ impl Crew {
             let mut guard = self.shared.lock();
             let state = &mut *guard;
             let relief = state.mailboxes.roster.start_failed();
-            // A look that is due starts nothing by itself.
+            // The roster asks for a later look here, and for no thread.
             let _ = state.relieve(&self.shared, relief);
         }
     }
@@ -307,7 +308,7 @@ impl Seat {
     fn end_all(&self) {
         let mut state = self.crew.shared.lock();
         state.mailboxes.roster.ending = true;
-        let _nobody = state.mailboxes.roster.lose(self.turn.get());
+        let _relief = state.mailboxes.roster.lose(self.turn.get());
         self.crew.shared.turn_free.notify_all();
         self.crew.shared.notify(&state);
     }
@@ -318,7 +319,7 @@ impl Drop for Seat {
         if !std::thread::panicking() {
             return;
         }
-        // Its message has been printed. The others' outcomes are another thread's.
+        // Its message has been printed. Another thread resolves the outcomes that are left.
         let mut guard = self.crew.shared.lock();
         let state = &mut *guard;
         let relief = state.mailboxes.roster.lose(self.turn.get());

@@ -94,9 +94,9 @@ pub enum WorkerFault {
 pub struct Crash {
     /// Its process id.
     pub pid: i32,
-    /// How it ended; `None` when nobody could tell.
+    /// How it ended; `None` when that could not be found out.
     pub status: Option<ExitStatus>,
-    /// Most memory that it held, in bytes; `None` when nobody could tell.
+    /// Most memory that it held, in bytes; `None` when that could not be found out.
     pub peak_memory_bytes: Option<u64>,
     /// The end of what it wrote to its standard error.
     pub stderr_tail: String,
@@ -140,7 +140,7 @@ pub enum Fault {
     SetupEnded {
         /// The zygote's process id.
         pid: i32,
-        /// How it ended; `None` when nobody could tell.
+        /// How it ended; `None` when that could not be found out.
         status: Option<ExitStatus>,
     },
     /// The zygote's setup failed, and says why.

@@ -4,7 +4,8 @@
 //! (starting a zygote, making a worker's memory) is prepared by the supervisor outside of it.
 //!
 //! Invariants: 1. After every event the pool's actions have been carried out.
-//!             2. A dead worker's outcome is decided once, when its status is known or overdue.
+//!             2. The outcome of a worker that ended is decided once, when its status is known or
+//!                overdue.
 
 mod acts;
 mod births;
@@ -35,10 +36,11 @@ use crate::releases::Releases;
 use crate::task::Task;
 use crate::zygote::Zygote;
 
-/// How long a zygote may take for a reply. A fork takes a millisecond and an import a second; one
-/// that is stopped or stuck is replaced after this, and its workers' outcomes found elsewhere.
+/// How long a zygote may take for a reply. A fork takes a millisecond and an import a second. A
+/// zygote that is stopped or stuck is replaced after this, and the kernel asked for the statuses of
+/// its workers.
 pub(crate) const REPLY_BOUND: Duration = Duration::from_secs(10);
-/// How long the status of a dead worker may take before its outcome goes out without it.
+/// How long the status of an ended worker may take before its outcome goes out without it.
 pub(crate) const EXIT_BOUND: Duration = Duration::from_secs(1);
 
 /// What the fleet needs of the rest of the runtime.
@@ -73,12 +75,13 @@ pub(crate) struct Fleet {
     dying: Vec<Dying>,
     /// Whether the workers see that tasks wait here.
     backlog_shown: bool,
-    /// Completions may lie there that nobody will announce; the next full drain takes them.
+    /// Completions may lie in the rings that no worker will announce; the next full drain takes
+    /// them.
     pub(crate) unannounced: bool,
     pub(crate) lanes: Vec<LaneId>,
-    /// Lanes that nobody submits to any more, and that may still have calls.
+    /// Lanes that get no calls any more, and that may still have some.
     pub(crate) abandoned: Vec<LaneId>,
-    /// Who waits for room in a full queue: lane, owner, token.
+    /// Submitters that wait for room in a full queue: lane, owner, token.
     pub(crate) room_waiters: VecDeque<(LaneId, u8, u64)>,
     /// What was done in lanes that are forgotten.
     pub(crate) forgotten: LaneStatistics,
@@ -153,8 +156,8 @@ impl Fleet {
         }
     }
 
-    /// Puts what its zygote does not know of the surroundings in front of a new worker, which
-    /// follows before its initializer.
+    /// Writes the changes of surroundings that the zygote does not know into a new worker's ring.
+    /// The worker makes them before it runs its initializer.
     pub(crate) fn brief(&self, channel: &mut Channel, arena: &Arena) {
         channel.begin_with(self.launch.surroundings);
         if let Some(newest) = &self.surroundings {
@@ -211,7 +214,7 @@ impl Fleet {
         }
     }
 
-    /// Whether nothing of a closed lane goes on: no call, nor an initializer for nobody.
+    /// Whether nothing of a closed lane goes on: no call, nor the start of a worker not needed.
     pub(crate) fn lane_is_over(&self, lane: LaneId) -> bool {
         self.pool.lane_is_drained(lane) && !self.pool.is_ending_starts()
     }
@@ -227,7 +230,7 @@ impl Fleet {
     }
 
     /// Ends the idle workers of a fleet that is outdated, and its zygote after the last of them.
-    pub(crate) fn leave_nobody_outdated(&mut self, desk: &mut Desk<'_>) {
+    pub(crate) fn end_outdated(&mut self, desk: &mut Desk<'_>) {
         if !self.outdated {
             return;
         }
@@ -239,7 +242,7 @@ impl Fleet {
     }
 
     /// Asks every worker to exit after what it runs; their pool does not miss them. One that cannot
-    /// be asked is left to the caller, who kills what is still there after a while.
+    /// be asked is left to the caller: it kills what is still there after a while.
     pub(crate) fn retire_all(&mut self) {
         for channel in self.channels.iter_mut().flatten() {
             if channel.retire().is_ok() {

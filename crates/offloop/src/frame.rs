@@ -17,8 +17,8 @@
 //! Errors:     `FrameError` names what was wrong; a frame is input and never trusted.
 //! Source:     docs/format/frames.md.
 
-/// Largest payload that travels inside a ring; larger ones go through the arena. A ring holds 16
-/// of them, so one large call cannot starve the others of room.
+/// Largest payload that travels inside a ring; larger ones go through the arena. A ring holds 16 of
+/// them, so one large call cannot starve the other calls of room.
 pub const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// Largest definition that travels inside a ring; so that one call and all that it needs fit.
 pub const DEFINITION_INLINE_BYTES_MAX: usize = 32;
@@ -62,7 +62,7 @@ pub enum Kind {
     Retire = 4,
     /// The outcome of a call.
     Completion = 5,
-    /// Nobody will name these definitions any more.
+    /// No later call names these definitions.
     Forget = 6,
     /// The program has changed its path or its environment: do the same.
     Surroundings = 7,

@@ -36,7 +36,7 @@ pub enum Event {
         fleet: u32,
         /// Its process id.
         pid: i32,
-        /// The process id of the one that crashed.
+        /// The process id of the worker that crashed.
         replaces: i32,
     },
     /// A worker could not be started, or ended before it was ready.
@@ -78,10 +78,10 @@ pub enum Event {
     },
     /// A thread that resolves outcomes is kept by a callback, and another one takes over.
     Stall {
-        /// Threads that resolve outcomes, those that are kept included.
+        /// Threads that resolve outcomes, including those that callbacks keep.
         threads: u32,
     },
-    /// The supervisor is gone: every call ends with this, and no worker is left.
+    /// The supervisor has failed: every call ends with this, and no worker is left.
     Failure {
         /// Why.
         fault: Arc<Fault>,
@@ -109,16 +109,16 @@ pub struct Entry {
 pub struct Entries {
     /// Entries that were forgotten before the reader came.
     pub missed: u64,
-    /// The others, oldest first.
+    /// The entries that the reader has not seen, oldest first.
     pub entries: Vec<Entry>,
 }
 
 /// How often each thing happened since the runtime exists; nothing is forgotten here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventCounts {
-    /// Workers that became ready, those that replace a crashed one included.
+    /// Workers that became ready, restarts included.
     pub starts: u64,
-    /// Those of them that replace a crashed one.
+    /// Workers that became ready in place of a crashed one.
     pub restarts: u64,
     /// Starts that failed.
     pub start_failures: u64,
@@ -128,7 +128,7 @@ pub struct EventCounts {
     pub ends: u64,
     /// Workers that ended although they should have gone on.
     pub crashes: u64,
-    /// Times that another thread took over from one that a callback kept.
+    /// Times that another thread took over from a thread that a callback kept.
     pub stalls: u64,
 }
 

@@ -22,7 +22,7 @@ use crate::task::{Task, refuse};
 /// Where a lane takes calls, and where it has been.
 struct Places {
     now: Place,
-    /// Closed for calls; those that were taken there run there.
+    /// Places that take no more calls; the calls that they have run there.
     past: Vec<Place>,
     /// What was done in places that are forgotten.
     counted: LaneStatistics,
@@ -30,7 +30,8 @@ struct Places {
 
 /// One queue of calls, and its share of a fleet's workers.
 ///
-/// When the program becomes somebody else, the lane moves to another fleet: see [`Lane::renew`].
+/// When the program changes its users or groups, the lane moves to another fleet: see
+/// [`Lane::renew`].
 pub struct Lane {
     shared: Arc<Shared>,
     config: LaneConfig,
@@ -56,8 +57,8 @@ impl Lane {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets workers that start like those of `fleet` run all calls from now on, if those that do
-    /// now start otherwise. What was submitted before is finished where it is.
+    /// Moves the lane to workers that start like those of `fleet`, unless it has such workers
+    /// already. Calls that were submitted before finish where they are.
     pub fn renew(&self, fleet: impl Into<FleetConfig>) {
         let config = fleet.into();
         if self.is_forked() {
@@ -219,7 +220,7 @@ impl Lane {
     }
 
     /// Posts [`News::Room`](crate::News::Room) under `token` to `owner` once a call may find
-    /// room. A hint: another may be faster, so the caller tries again and waits again.
+    /// room. A hint: another caller may be faster, so this one tries again and waits again.
     pub fn notify_room(&self, owner: u8, token: u64) {
         self.with_fleet(|lane, fleet, desk| {
             fleet.room_waiters.push_back((lane, owner, token));
@@ -233,8 +234,8 @@ impl Lane {
         self.wait(limit, |lane, fleet| !fleet.pool.lane_is_full(lane))
     }
 
-    /// Waits until no call is queued or running, and no initializer runs for nobody, at most
-    /// `limit`; false when it passed.
+    /// Waits until no call is queued or running, and no worker that is not needed is starting, at
+    /// most `limit`; false when it passed.
     #[must_use]
     pub fn wait_drained(&self, limit: Duration) -> bool {
         self.wait(limit, |lane, fleet| fleet.lane_is_over(lane))

@@ -32,11 +32,11 @@ pub struct Launch {
 pub struct FleetConfig {
     /// The start-up of its workers.
     pub launch: Launch,
-    /// From a worker's fork until it takes calls, its initializer included; 60 s unless set. One
-    /// that takes longer is killed, and counts as a start that failed.
+    /// From a worker's fork until it takes calls, its initializer included; 300 s unless set. A
+    /// worker that takes longer is killed, and its start counts as failed.
     pub start_timeout: Duration,
-    /// Whether its program runs an initializer in each worker: one that nobody needs any more when
-    /// the last lane is closed and drained is ended.
+    /// Whether its program runs an initializer in each worker. If so, the start of a worker that is
+    /// not needed any more, when the last lane is closed and drained, is ended.
     pub initializes: bool,
 }
 

@@ -1,5 +1,5 @@
 //! The runtime that drives process lanes: it starts workers, feeds them, watches them, and hands
-//! every outcome to the one who asked for it.
+//! every outcome to the owner that asked for it.
 //!
 //! ```text
 //! caller's thread   submit ─ encode ─ assign ─► ring ─► worker
@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! runtime                             what a user holds
-//! lane, owner, crew, supervisor       those who take the lock
+//! lane, owner, crew, supervisor       what takes the lock
 //! shared                              all fleets and mailboxes, under one lock
 //! fleet                               workers that were started alike
 //! channel, zygote, worker             one worker, from both sides
@@ -20,8 +20,9 @@
 //! frame, launch, roster, tracker, …    what knows nothing else of ours
 //! ```
 //!
-//! One lock guards the decisions ([`offloop_core::Pool`]); whoever holds it executes them at once.
-//! No Python is known here: payloads and outcomes are bytes, and a token says whose they are.
+//! One lock guards the decisions ([`offloop_core::Pool`]); the thread that holds it executes them
+//! at once. No Python is known here: payloads and outcomes are bytes, and a token names their
+//! future.
 
 #![deny(unsafe_code)]
 

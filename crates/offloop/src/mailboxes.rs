@@ -1,6 +1,6 @@
-//! The mailboxes: what each owner is still to be told, and who is woken for it.
+//! The mailboxes: what each owner is still to be told, and which owner is woken for it.
 //!
-//! There is a mailbox for each event loop, and one for the resolver, who stands in for all others.
+//! There is a mailbox for each event loop. The resolver has one for all other threads.
 //!
 //! Invariants: 1. A mailbox is emptied by its own owner only, but for what is handed over.
 //!             2. An owner that has been told is not told again before it has looked.
@@ -18,9 +18,9 @@ use crate::roster::Roster;
 /// The owner that resolves calls of plain threads, and those of loops that are stuck.
 pub const RESOLVER: u8 = 0;
 
-/// Between two looks at the one on duty; so whoever stays with an outcome is left behind after at
-/// most twice as long. A callback rarely takes a millisecond, and the interpreter's lock is passed
-/// on every five.
+/// Between two looks at the thread on duty. A thread that stays with an outcome loses its turn
+/// after at most twice as long. A callback rarely takes a millisecond, and threads pass the GIL on
+/// every five.
 pub(crate) const RELIEF_AFTER: Duration = Duration::from_millis(20);
 
 /// One owner's mailbox.
@@ -34,11 +34,12 @@ pub(crate) struct Mailbox {
     pub(crate) here: bool,
     /// Some of what came meanwhile may be resolved by any thread, should it leave that behind.
     pub(crate) may_leave: bool,
-    /// It has taken some and left others since the supervisor last looked: it goes on with them.
+    /// The owner has taken some and left some since the supervisor last looked: it goes on with
+    /// them.
     pub(crate) goes_on: bool,
-    /// Somebody holds the owner.
+    /// The owner is held.
     pub(crate) open: bool,
-    /// Its calls that are not finished; until there are none, the number is given to nobody else.
+    /// Its calls that are not finished. Until there are none, no new owner gets the number.
     pub(crate) unfinished: u64,
 }
 
@@ -74,7 +75,7 @@ pub(crate) struct Mailboxes {
 }
 
 impl Mailboxes {
-    /// Nobody but the resolver yet.
+    /// The resolver's only.
     pub(crate) fn new(resolver: Mailbox, nudge: Arc<Timer>, relief: Arc<Timer>) -> Self {
         Self {
             slots: vec![resolver],
@@ -90,7 +91,7 @@ impl Mailboxes {
         self.nudge_armed = false;
     }
 
-    /// Somebody may have to stand in for an owner. A worker arms the timer when it completes a
+    /// The resolver may have to stand in for an owner. A worker arms the timer when it completes a
     /// call; but calls end without a completion, too, and a worker may die before it has done so.
     pub(crate) fn nudge_later(&mut self) {
         if !self.nudge_armed {
@@ -128,7 +129,7 @@ impl Mailboxes {
 
     /// Puts something into the owner's mailbox, and tells it.
     pub(crate) fn deliver(&mut self, owner: u8, notice: Notice) {
-        // An owner that is gone has nobody left who waits, unless any thread may resolve.
+        // Without an owner no thread waits for it; the resolver takes what any thread may resolve.
         let index = match self.slots.get(usize::from(owner)) {
             Some(slot) if slot.open => owner,
             _ if notice.any_thread => RESOLVER,
@@ -194,7 +195,7 @@ impl Mailboxes {
         u8::try_from(self.slots.len()).expect("at most OWNERS_MAX")
     }
 
-    /// An outcome waits for the resolver, who may be busy.
+    /// An outcome waits for the resolver, which may be busy.
     pub(crate) fn watch_crew(&mut self) {
         if self.roster.begin_watch() {
             self.look_later();

@@ -5,7 +5,7 @@ use crate::outcome::Outcome;
 /// Something that an owner waits for has happened.
 #[derive(Debug)]
 pub struct Notice {
-    /// The token of the call, or the one that the owner gave when it asked to be told.
+    /// The token of the call, or the token that the owner gave when it asked to be told.
     pub token: u64,
     /// Whether any thread may deal with it.
     pub any_thread: bool,

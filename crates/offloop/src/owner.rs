@@ -1,6 +1,6 @@
-//! Who fetches notices: an owner for each event loop, and the resolver for everybody else.
+//! What fetches notices: an owner for each event loop, and the resolver for all other threads.
 //!
-//! Invariants: nobody who runs the user's code holds an outcome that any thread may resolve, but
+//! Invariants: a thread that runs the user's code holds no outcome that any thread may resolve, but
 //!             for the one that it resolves.
 //! Source:     docs/design/004-who-resolves.md.
 
@@ -15,7 +15,7 @@ use crate::mailboxes::RESOLVER;
 use crate::notice::{News, Notice};
 use crate::shared::{Shared, State};
 
-/// One who fetches outcomes: an event loop, or the resolver.
+/// What fetches outcomes: an event loop, or the resolver.
 pub struct Owner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: u8,
@@ -78,7 +78,7 @@ impl Owner {
         }
     }
 
-    /// Leaves something to the resolver, who is told by [`News::PassedOn`] under `token`.
+    /// Leaves something to the resolver, which is told by [`News::PassedOn`] under `token`.
     pub fn pass_on(&self, token: u64) {
         let notice = Notice {
             token,
@@ -91,7 +91,7 @@ impl Owner {
     /// Looks for what workers have completed; true when some of that may be left.
     fn look(&self, state: &mut State) -> bool {
         let slot = &mut state.mailboxes.slots[usize::from(self.index)];
-        // While we are here, nobody needs to tell us.
+        // This thread looks now, so it need not be told.
         slot.told = true;
         slot.here = true;
         let more = state.drain(&self.shared, Some(self.index));
@@ -135,7 +135,7 @@ impl Owner {
     }
 }
 
-/// Where one who fetches stands.
+/// How far a thread has come in fetching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Nothing is left that it knows of.
@@ -144,8 +144,8 @@ enum Stage {
     Inside(bool),
 }
 
-/// Outcomes on their way to one who resolves them. What any thread may resolve is taken one at a
-/// time: while the user's code runs, the others stay where the resolver may get them.
+/// Outcomes on their way to a thread that resolves them. What any thread may resolve is taken one
+/// at a time: while the user's code runs, the rest stays where the resolver may get it.
 pub struct Fetching<'owner> {
     owner: &'owner Owner,
     stage: Stage,

@@ -1,10 +1,10 @@
-//! How memory finds its way back: blocks that somebody else has read are released to their owner.
+//! How memory finds its way back: blocks that the other side has read are released to their owner.
 //!
-//! A result's blocks lie in the worker's arena. Whoever holds the result holds a lease on them;
-//! when it drops, on whatever thread, the release is noted in a list, and told to the worker by the
-//! next one who drains. A call's blocks lie in the parent's arena; a worker that still uses them
-//! after the call releases them later. Either side pushes a release as a frame into its ring, and
-//! owes it while the ring is full.
+//! A result's blocks lie in the worker's arena. The holder of the result holds a lease on them.
+//! When the lease drops, on any thread, the release is noted in a list; the next thread that drains
+//! tells the worker. A call's blocks lie in the parent's arena; a worker that still uses them after
+//! the call releases them later. Either side pushes a release as a frame into its ring, and owes it
+//! while the ring is full.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use offloop_sys::segment::SegmentRing;
 
 use crate::frame::{Head, Header, Kind};
 
-/// Results that nobody reads any more; told to their workers at the next opportunity.
+/// Results that are not read any more; told to their workers at the next opportunity.
 #[derive(Debug)]
 pub(crate) struct Releases {
     /// Fleet, worker, and the sequence number of the call whose result it was.

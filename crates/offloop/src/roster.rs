@@ -1,18 +1,18 @@
-//! Who of the crew is on duty, who could be, and when somebody is left behind.
+//! Which thread of the crew is on duty, which could be, and when a thread loses its turn.
 //!
 //! It decides for [`crew`](crate::crew), which has the threads and the timer. The driver keeps it
 //! under the runtime's lock.
 //!
 //! Invariants: 1. At most one thread is on duty.
-//!             2. `threads` counts those that run and those that are being started, `spare` those
-//!                of them that wait for a turn.
+//!             2. `threads` counts the threads that run or are being started, `spare` the threads
+//!                among them that wait for a turn.
 
 /// Threads of the crew at most. Each but one is with a callback that blocks; a program that has
 /// more of those than this waits until one returns.
 pub const CREW_MAX: u32 = 16;
 /// Threads that wait for a turn; a program whose callbacks block now and then needs no more.
 const SPARE_MAX: u32 = 1;
-/// What is to be done so that somebody is on duty.
+/// What is to be done so that a thread is on duty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Relief {
@@ -39,17 +39,17 @@ pub(crate) enum Next {
     End,
 }
 
-/// Who is on duty, and who could be.
+/// Which thread is on duty, and which could be.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
-    /// The number of the turn; `None` until somebody takes the next one.
+    /// The number of the turn; `None` until a thread takes the next one.
     on_duty: Option<u64>,
     turns: u64,
-    /// The one on duty is with an outcome.
+    /// The thread on duty is with an outcome.
     busy: bool,
     /// It has taken an outcome since the supervisor last looked.
     took: bool,
-    /// A look is due.
+    /// The supervisor is to look again.
     watched: bool,
     pub(crate) threads: u32,
     pub(crate) spare: u32,
@@ -57,7 +57,7 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// Takes the turn if nobody has it.
+    /// Takes the turn if no thread has it.
     pub(crate) fn begin(&mut self) -> Option<u64> {
         if self.on_duty.is_some() || self.ending {
             return None;
@@ -80,7 +80,7 @@ impl Roster {
         Next::Spare
     }
 
-    /// Whether nobody has the turn, and no thread of the crew can take it.
+    /// Whether no thread has the turn, and none of the crew can take it.
     pub(crate) fn is_stranded(&self) -> bool {
         self.on_duty.is_none() && self.threads >= CREW_MAX && self.spare == 0
     }
@@ -89,18 +89,18 @@ impl Roster {
         self.on_duty == Some(turn)
     }
 
-    /// The one on duty takes an outcome.
+    /// The thread on duty takes an outcome.
     pub(crate) fn take(&mut self) {
         self.busy = true;
         self.took = true;
     }
 
-    /// The one on duty found nothing more.
+    /// The thread on duty found nothing more.
     pub(crate) fn rest(&mut self) {
         self.busy = false;
     }
 
-    /// Whether the supervisor is to look after the one on duty from now on, an outcome being left.
+    /// An outcome waits: whether the supervisor is to look after the thread on duty from now on.
     pub(crate) fn begin_watch(&mut self) -> bool {
         if !self.busy || self.watched {
             return false;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_stays_with_an_outcome_is_left_behind() {
+    fn a_thread_that_stays_with_an_outcome_loses_its_turn() {
         let (mut roster, turn) = busy();
         assert_eq!(roster.look(true), Relief::Start);
         assert!(!roster.is_on_duty(turn));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_goes_on_is_not() {
+    fn a_thread_that_goes_on_keeps_its_turn() {
         let (mut roster, turn) = busy();
         roster.take();
         assert_eq!(roster.look(true), Relief::LookAgain);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_looks_while_nothing_waits() {
+    fn no_look_is_due_while_nothing_waits() {
         let (mut roster, turn) = busy();
         assert_eq!(roster.look(false), Relief::Enough);
         assert!(roster.is_on_duty(turn));

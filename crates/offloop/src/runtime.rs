@@ -46,7 +46,7 @@ impl Runtime {
         Ok(Self { shared, crew })
     }
 
-    /// Whether this process is a fork of the one that made the runtime, which is then unusable.
+    /// Whether this process is a fork of the process that made the runtime, which is then unusable.
     #[must_use]
     pub fn is_forked(&self) -> bool {
         self.shared.generation != fork::generation()
@@ -74,7 +74,7 @@ impl Runtime {
     }
 
     /// Opens a lane of the fleet whose workers start like those of `fleet`: a
-    /// [`Launch`](crate::Launch), or one with limits.
+    /// [`Launch`](crate::Launch), or a fleet's configuration with limits.
     ///
     /// # Errors
     /// `LaneError`.
@@ -99,8 +99,9 @@ impl Runtime {
         Ok(Lane::new(&self.shared, place, config))
     }
 
-    /// The program is somebody else from now on: no lane joins a fleet of today's, and their idle
-    /// workers end, as do the others after their calls. Lanes move by [`Lane::renew`].
+    /// The program has changed its users or groups: no lane joins a fleet of before. Idle
+    /// workers of those fleets end now, the busy ones after their calls. Lanes move by
+    /// [`Lane::renew`].
     pub fn leave_fleets(&self) {
         let mut state = self.shared.lock();
         for fleet in state.fleets.values_mut() {
@@ -111,7 +112,7 @@ impl Runtime {
     }
 
     /// Opens a line to a resource tracker and returns its write end. `program` is started, with the
-    /// read end as its descriptor 3, once somebody has written to the line.
+    /// read end as its descriptor 3, once something has been written to the line.
     ///
     /// # Errors
     /// The system's, when no descriptor is left.
@@ -163,7 +164,7 @@ impl Runtime {
         slot.told = true;
         let event = Arc::clone(&slot.event);
         let timer = slot.timer.clone();
-        // The one who had the number before may have left it announced: look once.
+        // The owner that had the number before may have left it announced: look once.
         event.signal()?;
         let index = u8::try_from(free).expect("below OWNERS_MAX");
         Ok(Owner {
@@ -174,7 +175,7 @@ impl Runtime {
         })
     }
 
-    /// The owner that stands in for all others.
+    /// The owner that stands in for all threads without one.
     #[must_use]
     pub fn resolver(&self) -> Owner {
         let event = self.shared.lock().mailboxes.event(RESOLVER);

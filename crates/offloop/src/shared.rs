@@ -1,9 +1,9 @@
-//! What the threads of the runtime share: fleets and mailboxes under one lock, and what wakes whom.
+//! What the threads of the runtime share: fleets and mailboxes under one lock, and what wakes them.
 //!
-//! Who may fetch what: a completion lies in its worker's ring until somebody who holds the lock
-//! takes it; whoever that is posts it to the mailbox of the call's owner. An owner empties its
-//! own mailbox only. Calls that any thread may resolve are moved from the mailbox of an owner that
-//! does not come within a millisecond to the resolver's, who is owner 0.
+//! How an outcome travels: a completion lies in its worker's ring until a thread that holds the
+//! lock takes it and posts it to the mailbox of the call's owner. An owner empties its own mailbox
+//! only. Calls that any thread may resolve are moved from the mailbox of an owner that does not
+//! come within a millisecond to the mailbox of the resolver, which is owner 0.
 //!
 //! Invariants: 1. The lock is never held while the user's code runs or a system call waits.
 //!             2. Every accepted call is posted exactly once, to its owner or to the resolver.
@@ -36,8 +36,8 @@ use crate::tracker::TrackerLine;
 /// ways than this.
 pub(crate) const WARM_FLEETS_MAX: usize = 4;
 
-/// How long a sleeping worker may keep a result's memory that nobody reads any more. Waking it for
-/// each one would cost more than the memory is worth.
+/// How long a sleeping worker may keep the memory of a result that is not read any more. Waking it
+/// for each result would cost more than the memory is worth.
 const RELEASE_BOUND: Duration = Duration::from_secs(1);
 
 /// Now, on the clock that the pools use.
@@ -54,12 +54,12 @@ pub(crate) struct Place {
 
 /// All that is decided under one lock.
 pub(crate) struct State {
-    /// By number; one is given again only after four billion others.
+    /// By number; a number is given again only after four billion fleets.
     pub(crate) fleets: BTreeMap<u32, Fleet>,
     last_fleet: u32,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) journal: Journal,
-    /// Lanes that were opened, and what was done in fleets that are gone.
+    /// Lanes that were opened, and what was done in fleets that have ended.
     pub(crate) lanes_opened: u64,
     pub(crate) forgotten: LaneStatistics,
     /// When the supervisor wakes by itself.
@@ -72,7 +72,7 @@ pub(crate) struct State {
     /// There is a supervisor.
     pub(crate) started: bool,
     waiters: u32,
-    /// Why the supervisor is gone; nothing drives the fleets then.
+    /// Why the supervisor has failed; nothing drives the fleets then.
     pub(crate) failed: Option<Arc<Fault>>,
     /// The supervisor panics at its next event.
     #[cfg(feature = "test-doors")]
@@ -150,8 +150,8 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock is a bug; its message has been printed, and the pools' own checks
-        // keep every task apart, so the others are served on.
+        // A panic under the lock is a bug. Its message has been printed, and the pools' own checks
+        // keep every task apart, so the other tasks go on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -220,7 +220,7 @@ impl Shared {
         let mut guard = self.lock();
         let state = &mut *guard;
         let fault = Arc::new(fault);
-        // First, so that later calls are refused whatever becomes of the rest.
+        // First, so that later calls are refused even if the rest fails.
         state.failed = Some(Arc::clone(&fault));
         let event = journal::Event::Failure {
             fault: Arc::clone(&fault),
@@ -319,13 +319,13 @@ impl State {
         self.last_fleet = self.last_fleet.wrapping_add(count);
     }
 
-    /// Lets go of fleets that no lane uses: the most recent ones stay warm for a while, the others
-    /// end now. Returns those whose last process has gone.
+    /// Lets go of fleets that no lane uses: the most recent ones stay warm for a while, the rest
+    /// ends now. Returns those whose last process has ended.
     pub(crate) fn take_idle_fleets(&mut self, shared: &Shared) -> Vec<Fleet> {
         self.fleets.values_mut().for_each(Fleet::forget_drained);
         for number in self.fleets.keys().copied().collect::<Vec<_>>() {
             if let Some((fleet, mut desk)) = self.desk(shared, number) {
-                fleet.leave_nobody_outdated(&mut desk);
+                fleet.end_outdated(&mut desk);
             }
         }
         let unused: Vec<u32> = self
@@ -390,7 +390,8 @@ impl State {
         more
     }
 
-    /// Lets the workers forget what nobody holds any more; they are told with their next call.
+    /// Lets the workers forget definitions that are no longer held; they are told with their next
+    /// call.
     fn tell_forgotten(&mut self, shared: &Shared) {
         let forgotten = shared.numbers.take_forgotten();
         if !forgotten.is_empty() {
@@ -423,7 +424,7 @@ impl State {
         }
     }
 
-    /// Tells the workers that chunks of the arena are gone.
+    /// Tells the workers that chunks of the arena were closed.
     pub(crate) fn tell_closed(&mut self, numbers: &[u32]) {
         for channel in self.fleets.values_mut().flat_map(Fleet::channels_mut) {
             channel.close_chunks(numbers);

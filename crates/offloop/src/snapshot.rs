@@ -20,13 +20,13 @@ pub struct Snapshot {
     pub arena: ArenaSnapshot,
     /// Lanes that were opened since the runtime exists.
     pub lanes_opened: u64,
-    /// The sum over all lanes, those that are gone included.
+    /// The sum over all lanes, including those that have ended.
     pub calls: LaneStatistics,
     /// How often each thing happened.
     pub events: EventCounts,
     /// The number of the journal's last entry; 0 before the first.
     pub last_event: u64,
-    /// Why the supervisor is gone; `None` while it is there.
+    /// Why the supervisor has failed; `None` while it runs.
     pub failed: Option<Arc<Fault>>,
 }
 
@@ -39,7 +39,7 @@ pub struct FleetSnapshot {
     pub zygote_pid: Option<i32>,
     /// In the order of their opening.
     pub lanes: Vec<LaneSnapshot>,
-    /// Those that have a process.
+    /// Workers that have a process.
     pub workers: Vec<WorkerSnapshot>,
     /// Workers that are not ready yet, with or without a process.
     pub starting: u32,
@@ -93,7 +93,7 @@ pub enum WorkerState {
 pub struct OwnerSnapshot {
     /// 0 is the resolver.
     pub index: u8,
-    /// Somebody holds it.
+    /// The owner is held.
     pub open: bool,
     /// Its calls that are not over.
     pub unfinished: u64,

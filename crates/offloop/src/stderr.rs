@@ -1,7 +1,7 @@
 //! What the workers write to their standard error: passed on to ours, and its end remembered.
 //!
-//! One thread does nothing else, so a terminal that does not take our output stops nobody but the
-//! workers that write to it. The last lines stand in the error of a worker that crashed. If the
+//! One thread does nothing else, so a terminal that does not take our output stops only the workers
+//! that write to it. The last lines stand in the error of a worker that crashed. If the
 //! thread fails, the text is lost, and no worker waits for it.
 //!
 //! Invariants: 1. A pipe is read only under its own lock, so its bytes keep their order.
@@ -23,7 +23,7 @@ use crate::fault::{StderrFault, message_of};
 
 /// Bytes kept of each worker's standard error: some thirty lines, enough for a traceback.
 pub(crate) const TAIL_BYTES_MAX: usize = 4096;
-/// Bytes read from one pipe before the others get their turn.
+/// Bytes read from one pipe before the next pipe gets its turn.
 const READ_BYTES: usize = 16 * 1024;
 /// The token of the thread's own event.
 const WAKE: u64 = 0;
@@ -32,7 +32,7 @@ const WAKE: u64 = 0;
 pub(crate) struct Pipe(Mutex<PipeState>);
 
 struct PipeState {
-    /// Until the worker has closed its end, or nobody reads any more.
+    /// Until the worker has closed its end, or the thread reads no more.
     fd: Option<OwnedFd>,
     tail: VecDeque<u8>,
     /// Read by the supervisor, not yet passed on.
@@ -124,7 +124,7 @@ struct Pipes {
     by_token: HashMap<u64, Arc<Pipe>>,
     last_token: u64,
     stop: bool,
-    /// Nobody reads any more.
+    /// The thread reads no more.
     closed: bool,
     fault: Option<Arc<StderrFault>>,
 }
@@ -230,7 +230,7 @@ impl Tee {
             let (read, ended) = state.read_available();
             bytes.extend(read);
             if let Some(fd) = state.fd.take_if(|_| ended) {
-                // Gone already when the other thread saw the end first.
+                // It was removed already if the other thread saw the end first.
                 let _ = self.poller.remove(fd.as_fd());
             }
             if state.muted {
@@ -245,13 +245,13 @@ impl Tee {
     }
 
     fn write(bytes: &[u8]) {
-        // Without a standard error of our own there is nobody to tell.
+        // Without a standard error of our own there is no place to tell it.
         let _ = socket::write_stderr(bytes);
     }
 
     fn discard(_bytes: &[u8]) {}
 
-    /// Nobody reads any more: the pipes end, those of later workers as well.
+    /// The thread reads no more: the pipes end, those of later workers as well.
     fn close(&self) {
         let mut pipes = lock(&self.pipes);
         pipes.closed = true;

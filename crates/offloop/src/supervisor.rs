@@ -39,7 +39,7 @@ pub(crate) struct Supervisor {
     shared: Arc<Shared>,
     crew: Arc<Crew>,
     poller: Poller,
-    /// The line to a resource tracker that nobody has needed yet.
+    /// The line to a resource tracker that has not been needed yet.
     tracker: Option<TrackerLine>,
 }
 
@@ -97,8 +97,8 @@ impl Supervisor {
         self.shared.changed.notify_all();
     }
 
-    /// Relieves threads of the crew that are kept by a callback, until the runtime stops. Whoever
-    /// writes to the line of a resource tracker from now on starts a tracker of its own.
+    /// Relieves threads of the crew that are kept by a callback, until the runtime stops. A process
+    /// that writes to the line of a resource tracker from now on starts a tracker of its own.
     fn attend_crew(&mut self) -> io::Result<()> {
         // The old poller still watches what belonged to the fleets.
         let poller = Poller::new()?;
@@ -153,7 +153,7 @@ impl Supervisor {
     }
 
     /// Gives a step of the arena's memory back if that is due, and tells the workers which of its
-    /// chunks are gone.
+    /// chunks were closed.
     fn trim(&self) {
         self.shared.arena.trim(now());
         let closed = self.shared.arena.take_closed();
@@ -174,7 +174,8 @@ impl Supervisor {
         match opened {
             Ok(line) => {
                 self.start_tracker();
-                // Without a watch nobody reads the line, and who writes to it starts its own.
+                // Without a watch the line is not read, and a process that writes to it starts its
+                // own.
                 let token = Watched::Tracker.token();
                 let watched = self.poller.add(line.read_end(), token).is_ok();
                 self.tracker = watched.then_some(line);
@@ -184,13 +185,14 @@ impl Supervisor {
         }
     }
 
-    /// Starts the tracker if somebody has written to its line, which is let go of in any case.
+    /// Starts the tracker if something has been written to its line. Lets go of the line in any
+    /// case.
     fn start_tracker(&mut self) {
         if let Some(line) = self.tracker.take() {
             // It leaves the poller before it closes.
             let _ = self.poller.remove(line.read_end());
             if line.is_in_use() {
-                // One that cannot be started is missed by the next writer, who says so.
+                // If the tracker cannot be started, the next writer misses it and says so.
                 let _ = line.start();
             }
         }
@@ -279,7 +281,7 @@ impl Supervisor {
             .pidfd
             .as_ref()
             .map(|pidfd| self.poller.remove(pidfd.as_fd()));
-        // Removed already when the socket ended first.
+        // It was removed already if the socket ended first.
         let _ = self.poller.remove(channel.socket());
         fleet.handle_exit(desk, worker);
     }
@@ -309,7 +311,7 @@ impl Supervisor {
                 };
                 match watch {
                     Watch::Start(_) if self.watch(number, channel).is_err() => {
-                        // Nobody would hear of its end, and its calls could hang for ever: the
+                        // The supervisor would not hear of its end, and its calls could hang for ever: the
                         // supervisor ends it, and does not wait to be told.
                         fleet.end(&mut desk, worker);
                         self.bury(fleet, &mut desk, worker);

@@ -1,4 +1,4 @@
-//! A call as the pool keeps it, and what a caller gets of it whom the pool refuses.
+//! A call as the pool keeps it, and what the caller gets back when the pool refuses it.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Task {
 }
 
 /// The refusal of a pool as the caller gets it: what may be taken later comes back. `broken` tells
-/// why a fleet has no workers, if one knows.
+/// why a fleet has no workers, if that is known.
 pub(crate) fn refuse(
     error: offloop_core::SubmitError<Task>,
     broken: Option<&Arc<Fault>>,

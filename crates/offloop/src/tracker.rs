@@ -1,4 +1,4 @@
-//! The line to the resource tracker: a pipe that somebody writes to before anybody reads it.
+//! The line to the resource tracker: a pipe that is written to before it has a reader.
 //!
 //! The program and its workers hold the write end. As soon as one of them registers something, the
 //! supervisor starts the tracker's program and gives it the read end, with what is in the pipe.
@@ -29,12 +29,12 @@ impl TrackerLine {
         self.read.as_fd()
     }
 
-    /// Whether somebody has written to it.
+    /// Whether something has been written to it.
     pub(crate) fn is_in_use(&self) -> bool {
         socket::has_bytes(self.read.as_fd())
     }
 
-    /// Starts the tracker. Nobody waits for it: it ends when its last writer has ended.
+    /// Starts the tracker. It is not waited for: it ends when its last writer has ended.
     pub(crate) fn start(&self) -> io::Result<()> {
         process::spawn(&self.program, &[self.read.as_fd()]).map(|_pid| ())
     }

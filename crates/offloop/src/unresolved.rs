@@ -1,15 +1,15 @@
-//! Counts the futures that somebody who closes a lane has to wait for.
+//! Counts the futures that a thread which closes a lane has to wait for.
 //!
 //! A future is counted from its call's submission until its callbacks are over. Resolving runs the
 //! user's code, which may close the same lane: such a thread must not wait for itself, nor for
-//! another one that is as far.
+//! another thread that is in the same state.
 //!
 //! Source:     docs/design/004-who-resolves.md.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Futures of one lane that somebody may have to wait for.
+/// Futures of one lane that a thread may have to wait for.
 #[derive(Default)]
 pub struct Unresolved {
     counts: Mutex<Counts>,
@@ -18,17 +18,18 @@ pub struct Unresolved {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Those that have no result yet.
+    /// Futures that have no result yet.
     unset: usize,
-    /// Those of them that a thread has taken, to resolve them, which waits itself now.
+    /// Unset futures whose resolving thread waits itself now.
     stalled: usize,
-    /// Those that have a result, and whose callbacks are not over.
+    /// Futures that have a result, and whose callbacks are not over.
     calling_back: usize,
 }
 
 impl Counts {
-    /// Whether the wait of a thread is over. One that is resolving itself waits for results only,
-    /// and not for those that depend on threads like itself: two of them would wait for each other.
+    /// Whether the wait of a thread is over. A thread that is resolving (`inside`) waits for
+    /// results only, and not for results that depend on threads like itself: two of them would wait
+    /// for each other.
     fn are_over(&self, inside: bool) -> bool {
         if inside {
             self.unset <= self.stalled
@@ -47,12 +48,12 @@ impl Unresolved {
         }
     }
 
-    /// A future more.
+    /// Counts a new future.
     pub fn add(&self) {
         self.change(|counts| counts.unset += 1);
     }
 
-    /// One has its result, or was not taken at all; with `calls_back`, its callbacks come next.
+    /// A future has its result, or its call was refused. `calls_back`: its callbacks come next.
     pub fn set(&self, calls_back: bool) {
         self.change(|counts| {
             counts.unset -= 1;
@@ -60,22 +61,22 @@ impl Unresolved {
         });
     }
 
-    /// The callbacks of one are over.
+    /// The callbacks of a future are over.
     pub fn called_back(&self) {
         self.change(|counts| counts.calling_back -= 1);
     }
 
-    /// The thread that has taken one waits.
+    /// The thread that resolves a future waits.
     pub fn stall(&self) {
         self.change(|counts| counts.stalled += 1);
     }
 
-    /// It waits no more.
+    /// That thread waits no more.
     pub fn resume(&self) {
         self.change(|counts| counts.stalled -= 1);
     }
 
-    /// Whether nobody has to wait for a future of the lane.
+    /// Whether no future of the lane has to be waited for.
     #[must_use]
     pub fn is_none(&self) -> bool {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +84,7 @@ impl Unresolved {
     }
 
     /// Waits until every future is resolved, at most `limit`; false when it passed. `inside` says
-    /// that the thread is resolving one.
+    /// that the thread is resolving a future.
     #[must_use]
     pub fn wait_none(&self, inside: bool, limit: Duration) -> bool {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_are_waited_for_but_by_one_who_runs_some() {
+    fn callbacks_are_waited_for_but_by_a_thread_that_runs_some() {
         let unresolved = Unresolved::default();
         unresolved.add();
         assert!(!is_over(&unresolved, true));

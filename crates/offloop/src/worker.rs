@@ -4,7 +4,7 @@
 //! a function that forks, decodes the calls itself, and says how each one ended.
 //!
 //! A worker runs one call at a time on its main thread. It waits on its socket, whose end of file
-//! means that the parent is gone; before it sleeps it looks a little longer at the ring while
+//! means that the parent has ended; before it sleeps it looks a little longer at the ring while
 //! calls come close together.
 
 mod completing;
@@ -62,7 +62,7 @@ pub enum Request {
     Call(Call),
     /// Remember this: its number, and its definition inline or in a block.
     Define(u32, Vec<u8>, Option<MappedBlock>),
-    /// Nobody will name these definitions any more.
+    /// No later call names these definitions.
     Forget(Vec<u32>),
     /// Do what the program did to its surroundings, told inline or in a block.
     Surroundings(Vec<u8>, Option<MappedBlock>),
@@ -77,7 +77,7 @@ pub enum Wake {
     Ring,
     /// A signal came: the host looks at it.
     Signal,
-    /// The parent is gone.
+    /// The parent has ended.
     End,
 }
 
@@ -90,7 +90,7 @@ struct Told {
 /// The worker's end of its channel.
 pub struct WorkerChannel {
     socket: OwnedFd,
-    /// Keeps the lifeline armed for the group when the zygote is gone; never read.
+    /// Keeps the lifeline armed for the group when the zygote has ended; never read.
     lifeline: OwnedFd,
     segment: Segment,
     requests: Consumer<SegmentRing>,
@@ -155,7 +155,7 @@ impl WorkerChannel {
         socket::send(self.socket.as_fd(), &message, &[], Wait::Yes)
     }
 
-    /// A descriptor that becomes readable when the parent has gone.
+    /// A descriptor that becomes readable when the parent has ended.
     #[must_use]
     pub fn lifeline(&self) -> BorrowedFd<'_> {
         self.lifeline.as_fd()
@@ -167,8 +167,8 @@ impl WorkerChannel {
         Arc::clone(&self.results)
     }
 
-    /// Whether the running call is the one that the parent wants stopped. For the handler of the
-    /// interrupt signal; false when the call that was meant is over.
+    /// Whether the parent wants the running call stopped. For the handler of the interrupt signal;
+    /// false when the call that was meant is over.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         interrupts::is_interrupted(&self.segment)

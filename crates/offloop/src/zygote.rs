@@ -145,7 +145,7 @@ impl Zygote {
         Ok(())
     }
 
-    /// The next reply, if one is there. `UnexpectedEof`: the zygote is gone.
+    /// The next reply, if one is there. `UnexpectedEof`: the zygote has ended.
     pub(crate) fn try_reply(&mut self) -> io::Result<Option<Reply>> {
         let mut buffer = [0; MESSAGE_BYTES_MAX];
         let (len, descriptors) = match socket::receive(self.socket.as_fd(), &mut buffer, Wait::No) {
@@ -170,8 +170,8 @@ impl Zygote {
         process::reap(self.pid)
     }
 
-    /// Ends the zygote for good. One that we may not signal, because the program has become
-    /// somebody else, ends with its lifeline, unless workers still share that.
+    /// Ends the zygote for good. If the program runs under another user by now and may not signal
+    /// the zygote, it ends with its lifeline, unless workers still share that.
     pub(crate) fn end(self) -> io::Result<Exit> {
         let Self {
             pid,

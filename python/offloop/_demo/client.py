@@ -1,5 +1,5 @@
-"""The demo's client: several users who ask again as soon as they are answered, and one who only
-asks whether the service is alive.
+"""The demo's client: several users that ask again as soon as they are answered, and one user that
+only asks whether the service is alive.
 
 Run as ``python -m offloop._demo.client PORT SECONDS``; prints one line of JSON at its end.
 """

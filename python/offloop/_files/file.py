@@ -5,8 +5,8 @@ raw file reaches as far as it will read (``raw.py``); writing, when the buffers 
 it (``room.py``). What has to be waited for is done in the loop's default executor: staging the
 rest, or the whole operation if it writes to the file, is large, or its needs cannot be told.
 
-One operation runs at a time, in the order of the calls. One that was given to the executor runs to
-its end, and the next waits for that, even if the task that awaited it has been cancelled.
+One operation runs at a time, in the order of the calls. An operation that was given to the executor
+runs to its end, and the next operation waits for it, even if the awaiting task was cancelled.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class AsyncFile(Generic[T]):
     def __repr__(self) -> str:
         return f"<offloop.AsyncFile of {self._file!r}>"
 
-    # What is known without asking anybody.
+    # What is known without an operation.
 
     @property
     def closed(self) -> bool:
@@ -292,7 +292,7 @@ class AsyncFile(Generic[T]):
             self._leave()
 
     def _emptying(self, call: Callable[[], Any]) -> Callable[[], Any]:
-        """Make a call that empties the buffers say so."""
+        """Wrap a call that empties the buffers, so that it notes that they are empty."""
         return call if self._room is None else partial(self._room.empty, call)
 
     # Moving, cutting and closing.
@@ -375,13 +375,13 @@ class AsyncFile(Generic[T]):
                 raise
 
     def _leave(self) -> None:
-        """Let the next operation begin; close the file if that was asked for by one cancelled."""
+        """Let the next operation begin; close the file if a cancelled operation asked for that."""
         if self._abandoned is not None:
             (job_ended, undo), self._abandoned = self._abandoned, None
             job_ended.add_done_callback(partial(self._end_abandoned, undo))
             return
         if self._to_be_closed and self._using == 1 and not self._file.closed:
-            # One attempt: without an executor the file stays open, for others to close.
+            # One attempt: without an executor the file stays open, for the program to close.
             self._to_be_closed = False
             with contextlib.suppress(RuntimeError):
                 closing = asyncio.get_running_loop().run_in_executor(None, self._file.close)
@@ -392,7 +392,7 @@ class AsyncFile(Generic[T]):
         self._lock.release()
 
     async def _in_executor(self, job: Callable[[], Any], undo: _Undo | None = None) -> Any:
-        """Run a job; when its task is cancelled, the turn that is left then lasts as long as it."""
+        """Run a job. If its task is cancelled, the file's turn lasts until the job has ended."""
         job_ended = asyncio.get_running_loop().run_in_executor(None, job)
         try:
             await asyncio.wait((job_ended,))

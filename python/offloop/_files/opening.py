@@ -185,7 +185,7 @@ async def _open_in_executor(job: Callable[[], Any]) -> tuple[Any, RawFile]:
 
 
 def _close_unclaimed(future: asyncio.Future[tuple[Any, RawFile]]) -> None:
-    """Close a file that was opened for somebody who has left; it has no data to lose."""
+    """Close a file that was opened for a task that was cancelled; it has no data to lose."""
     if not future.cancelled() and future.exception() is None:
         future.result()[0].close()
 

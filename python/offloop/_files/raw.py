@@ -92,7 +92,7 @@ class RawFile(io.FileIO):
         return super().seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the position of whoever reads or writes above."""
+        """Return the position of the reader or writer above."""
         position = super().tell()
         return position if self.stage is None else position - len(self.stage)
 

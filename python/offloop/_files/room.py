@@ -7,7 +7,7 @@ the bound has reached the size, the buffers are flushed first, after which it is
 
 Invariants: 1. The buffers hold at most ``_filled`` bytes, and none that a failed call did not put
                there before it failed.
-            2. Used by one thread at a time: whoever has the file's turn.
+            2. Used by one thread at a time: the one that has the file's turn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STATE_BYTES = 16
 
 
 def size_of(data: Any) -> int:
-    """Return the length of text or of a buffer; of anything else nothing, it is refused."""
+    """Return the length of text or of a buffer; 0 for anything else, which the write refuses."""
     if isinstance(data, str):
         return str.__len__(data)
     try:
@@ -100,7 +100,7 @@ class Room:
             self._filled += need
             return call(data)
         if room > 0 and not self._file.closed:
-            # What this fails with says nothing of the new data, which nobody has seen yet.
+            # What this fails with says nothing of the new data, which is not in the buffer yet.
             self._file.flush()
             self._filled = room
         before = self._raw.written_bytes

@@ -100,7 +100,7 @@ class EventLoop(SocketMethods):
                 if self._rounds_are_ours():
                     self._run()
                 else:
-                    # A subclass, or whoever has replaced it, has rounds of its own.
+                    # A subclass, or code that has replaced the method, has rounds of its own.
                     self._run_once()
                 if self._stopping:
                     break

@@ -27,7 +27,7 @@ class EventLoopPolicy(_Policy):
 
 
 def install(*, gather_writes: bool = False) -> None:
-    """Make our loop the one that asyncio makes from now on, in every thread of this process.
+    """Let asyncio make our loop from now on, in every thread of this process.
 
     With ``gather_writes`` its loops are made with that option of ``EventLoop``.
     """

@@ -1,9 +1,9 @@
 """Methods of the standard loop that a program has replaced for every loop: ours make way for them.
 
 Programs put functions of their own into ``asyncio.BaseEventLoop``, to trace tasks, to count
-callbacks or to be silent about a closed loop. These are called for loops of ours too, and what they
-call of the standard class does the rest, at that class's speed. A program that replaces our own
-method has the last word, as one that does so in the standard loop's last class has.
+callbacks or to be silent about a closed loop. These functions are called for loops of ours too. If
+they call the standard class's method, that method does the rest, at its own speed. A method that
+the program puts into our own class overrides both.
 """
 
 from __future__ import annotations

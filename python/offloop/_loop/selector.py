@@ -1,8 +1,8 @@
 """A view of what the loop watches, in the shape of a selector.
 
-The standard library's code, and others', ask the loop's selector what a descriptor is watched for.
-They may look, and wait with it; watching is done through the loop. Whoever puts a ``select`` of his
-own into it is called by the loop, which then waits in no other way.
+The standard library and other libraries ask the loop's selector what a descriptor is watched for.
+They may look, and wait with it; watching is done through the loop. If a program replaces its
+``select``, the loop calls the replacement, and waits in no other way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class WatchedSelector:
         return [(self._key(fd), events) for fd, events in self._loop._select(timeout)]
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        """Return the key of a watched descriptor; raises ``KeyError`` for others."""
+        """Return the key of a watched descriptor; raises ``KeyError`` for any other."""
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         key = self._key(fd)
         if not key.events:

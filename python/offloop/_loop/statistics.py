@@ -17,9 +17,9 @@ class LagHistogram:
         p50, p90, p99: what half, nine tenths, and all but a hundredth did not exceed; never less
             than the exact value, and more by a sixteenth or 64 ns at most. Zero if count is.
         max: the longest, exactly.
-        buckets: pairs of a time that the bucket's own are below, and how many they are, in order
-            of the time, without the empty ones. The edges are the same in every process; those
-            beyond 18 minutes share a bucket whose edge is infinite.
+        buckets: pairs of a bucket's upper edge and the count of times in it, in order, without
+            empty buckets. The edges are the same in every process; times beyond 18 minutes share a
+            bucket with an infinite edge.
     """
 
     count: int = 0
@@ -36,9 +36,9 @@ class LoopStatistics:
     """What an event loop has done and is doing; an immutable record of one moment.
 
     Attributes:
-        lag: for how long the loop did not look what else was ready, because it ran callbacks (or
-            waited for the interpreter's lock): whoever became ready meanwhile waited as long. One
-            measurement from each poll to the next, without the time that the poll waits.
+        lag: for how long the loop did not poll, because it ran callbacks or waited for the GIL.
+            What became ready meanwhile waited as long. One measurement from each poll to the next,
+            without the time that the poll waits.
         timer_lag: how much later than its time each timer's callback was queued; empty while
             ``loop.time`` is not the loop's own.
         utilisation: the share of its running time for which the loop did not wait, from 0 to 1.
@@ -47,7 +47,7 @@ class LoopStatistics:
         busy_seconds: the time for which it did not wait.
         running_seconds: the time for which it ran.
         rounds: rounds of the loop.
-        callbacks: handles that had their turn; those that were cancelled before are among them.
+        callbacks: handles that had their turn, including cancelled ones.
         polls: how often the kernel was asked what is ready.
         timers_fired: timers that came due.
         wakeups: how often another thread ended the loop's wait.

@@ -105,7 +105,7 @@ class ChildTransport(_StandardChild):  # type: ignore[misc]
             self._child = getattr(process, "_child", None) or Child.watch(process.pid)
             self._loop._add_reader(self._child.fileno(), self._child_ended)
         except BaseException:
-            # Nobody would hear of its end.
+            # Its end would not be noticed.
             process.kill()
             process.__exit__(None, None, None)
             raise
@@ -113,8 +113,8 @@ class ChildTransport(_StandardChild):  # type: ignore[misc]
 
     def _child_ended(self) -> None:
         child, process = self._child, self._proc
-        # Before the descriptor closes: whoever forks just now keeps a copy, which would go on to be
-        # reported.
+        # Before the descriptor closes: a process that is forked just now keeps a copy, which epoll
+        # would go on to report.
         fd = child.fileno()
         self._loop._remove_reader(fd)
         try:

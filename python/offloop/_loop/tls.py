@@ -2,8 +2,7 @@
 
 The standard protocol does the handshake, the shutdown, time limits and flow control, in the form
 that the running Python version has. What it does for each packet goes to the native half once the
-handshake is done, unless the connection is one that the native half cannot take over; that one
-stays with the standard code.
+handshake is done. A connection that the native half cannot take over stays with the standard code.
 """
 
 from __future__ import annotations
@@ -145,7 +144,7 @@ class TlsProtocol(_Standard):  # type: ignore[misc]
         try:
             super()._on_handshake_complete(handshake_exc)
         finally:
-            # Its traceback leads to this frame.
+            # Its traceback leads to this stack entry.
             del handshake_exc
 
     def _do_read(self) -> None:

@@ -1,7 +1,7 @@
 """Transports: the standard library's, with the reading and writing of streams in Rust.
 
-The standard class keeps its state in attributes, which its methods read and write. Those that the
-native half must know are kept there, and are seen here as properties of the same names.
+The standard class keeps its state in attributes, which its methods read and write. The native half
+keeps those that it needs; here they are properties of the same names.
 
 Datagrams and pipes are read as the standard transports do, but never into memory for more than
 arrives: new memory of that size may be mapped and unmapped at every read.
@@ -40,8 +40,8 @@ def _of_stream(name: str) -> property:
 
 
 def _set_nodelay(sock: socket.socket) -> None:
-    """Send small writes at once, also where the standard transport does not: on sockets whose
-    protocol was left open, as those are which a listening socket made elsewhere accepts."""
+    """Send small writes at once, also where the standard transport does not: on sockets with
+    protocol number 0, such as those that a listening socket of the program's accepts."""
     if (
         sock.proto == 0
         and sock.family in (socket.AF_INET, socket.AF_INET6)
@@ -71,8 +71,8 @@ _get_extra_info = asyncio.BaseTransport.get_extra_info
 class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     """A TCP or Unix stream connection."""
 
-    # What the standard constructors assign: without a dictionary, which others than these would
-    # get, a connection takes 300 bytes less.
+    # What the standard constructors assign. Any other attribute would need a dictionary; without it
+    # a connection takes 300 bytes less.
     __slots__ = (
         "_native",
         "_protocol",
@@ -122,7 +122,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         super().__init__(loop, sock, protocol, waiter, extra, server, *further, **named)
         self._pack_extra(sock)
         if "_write_ready" in StreamTransport.__slots__:
-            # Not called here. The standard class lets go of it when it is closed.
+            # Not called here. The standard class sets it to None when it is closed.
             self._write_ready = None
 
     def _pack_extra(self, sock: socket.socket) -> None:
@@ -141,7 +141,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
 
     @property
     def _extra(self) -> dict[str, Any]:
-        """The dictionary of the standard transport, made when somebody asks for it."""
+        """The dictionary of the standard transport, made when it is asked for."""
         extra: dict[str, Any] | None = _get_extra(self)
         if extra is None:
             names = ("peername", "socket", "sockname")
@@ -237,7 +237,7 @@ def make_stream_transport(loop: Any, sock: Any, *arguments: Any, **keywords: Any
 
 
 class _Connected:
-    """A connected socket whose peer has no name, of a pair: what is sent to nobody goes there.
+    """A connected socket whose peer has no name: what is sent without an address goes to the peer.
 
     The standard transport tells a connected socket by its peer's name.
     """
@@ -277,7 +277,7 @@ class DatagramTransport(_SelectorDatagramTransport):  # type: ignore[misc]
                 self._sock = sock
 
     def sendto(self, data: Any, addr: Any = None) -> None:
-        """Send a datagram; without an address to whom the socket is connected to."""
+        """Send a datagram; without an address, to the peer of the connected socket."""
         if self._sock is not None and self._is_one_of_a_pair():
             self._with_peer(super().sendto, data, addr)
         else:

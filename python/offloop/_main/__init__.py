@@ -73,8 +73,8 @@ class _Needs:
     def definitions(self) -> tuple[Definition, ...]:
         """What a worker must have, each put in place when it is referred to, or in this order.
 
-        What code uses that runs as others are unpickled comes first: modules and constants,
-        containers, functions, classes.
+        Some definitions run code as they are unpickled, and what that code uses comes first:
+        modules and constants, containers, functions, classes.
         """
         sent = [place for place in self.places if place.definition is not None]
         sent.sort(key=_rank)

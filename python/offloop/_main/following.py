@@ -51,7 +51,7 @@ def fate_of(path: str, value: Any, changed: bool, main: MainModule) -> tuple[int
 
 
 def _is_of_the_import(path: str, value: Any, main: MainModule) -> bool:
-    """Whether a function or class that bears this name is the one that the import defines."""
+    """Whether the import defines the function or class that bears this name."""
     owner = path
     while owner not in main.lines and "." in owner:
         # What a decorator or a base puts into a class has no definition of its own.

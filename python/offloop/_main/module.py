@@ -2,8 +2,8 @@
 
 A main module that is guarded, or that only defines, is imported by workers, as the standard start
 methods do. What cannot be imported without running the program again (an unguarded script, a
-notebook, ``-c``) goes by value. The syntax tree decides, once; and if a pool is made while the
-module's unguarded statements still run, that decides against an import.
+notebook, ``-c``) goes by value. The syntax tree decides, once. A pool that is made while the
+module's unguarded statements still run decides against an import.
 
 Source: multiprocessing.spawn, whose rules for names and paths these are.
 """
@@ -23,7 +23,7 @@ from typing import Any
 __all__ = ["MODULE_NAMES", "MainModule", "examine", "main_module"]
 
 SOURCE_BYTES_MAX = 8 * 1024 * 1024
-"""A longer main module is not read: parsing takes seconds, and nobody writes one."""
+"""A longer main module is not read: parsing takes seconds, and programs have none."""
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,9 @@ class Pickled(NamedTuple):
 
     data: bytes
     uses: list[Key]
-    """Every place that a worker must know before what it makes of the pickle is used."""
+    """Every place that a worker must know before it uses the unpickled value."""
     references: list[Key]
-    """Those among them without which it cannot even be unpickled."""
+    """The places among them that a worker must know before it can unpickle the value."""
 
 
 class _Pickler(codec.ByValue):

@@ -1,9 +1,10 @@
 """Places: the names of ``__main__`` that calls use, each told to workers once for each version.
 
-A *place* is a global of a module whose members travel as definitions (``__main__``, or one that was
-given to ``cloudpickle.register_pickle_by_value``), or an attribute of a class there. What a call
-uses is followed from place to place: names in code, references in values, methods of classes. Each
-place that workers cannot have by an import is sent as a definition; a new one when it has changed:
+A *place* is a global of a module whose members travel as definitions, or an attribute of a class
+there. Such modules are ``__main__`` and those given to ``cloudpickle.register_pickle_by_value``.
+What a call uses is followed from place to place: names in code, references in values, methods of
+classes. Each place that workers cannot have by an import is sent as a definition. It is sent again
+when it has changed:
 
 - rebound to another object;
 - changed in place, if its pickle takes at most `SMALL_BYTES_MAX`; of larger ones only the length is
@@ -220,7 +221,7 @@ def look(key: Key, user: str) -> Place | None:
 
 
 class _Sweep:
-    """Forgets places whose names are gone, whenever the table has doubled."""
+    """Forgets places whose names were deleted, whenever the table has doubled."""
 
     at = 4096
 
@@ -237,7 +238,7 @@ _sweep = _Sweep()
 
 
 def _locate_same(place: Place) -> bool:
-    """Whether the class that a place belongs to is still the one at its name."""
+    """Whether the class that a place belongs to still stands at its name."""
     if not isinstance(place.container, type):
         return True
     located = _locate(place.key)

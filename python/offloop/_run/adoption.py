@@ -2,8 +2,8 @@
 
 The adopted class is a subclass of the standard one, so that ``isinstance`` and ``issubclass`` hold
 in both directions, for code that was imported before as well, and so that a program may subclass
-it.  It passes every call on to a pool of ours.  A program that asks for the fork start method in so
-many words relies on inheritance of its memory; there the standard implementation does the work.
+it.  It passes every call on to a pool of ours.  A program that asks for the fork start method by
+name relies on inheritance of its memory; there the standard implementation does the work.
 """
 
 from __future__ import annotations

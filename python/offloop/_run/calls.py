@@ -4,7 +4,7 @@ Threads are timed around the call itself.  What processes run is counted by the 
 given a name for what has none of its own: a partial, a bound method, a callable object, a chunk of
 ``map``.
 
-Threads:    tables are changed under the interpreter's own lock, one dictionary entry at a time.
+Threads:    tables are changed under the GIL, one dictionary entry at a time.
 Invariants: 1. No table holds more than `FUNCTIONS_MAX` names, however many lambdas a program makes.
 """
 

@@ -44,7 +44,7 @@ class Freeze:
 
 
 class _Wait:
-    """One wait; not a generator, whose frame would stand between the wait and its line."""
+    """One wait. Not a generator: its stack entry would stand between the wait and its line."""
 
     def __init__(self, watch: FreezeWatch, executor: Executor, by_with_block: bool) -> None:
         self._watch, self._executor, self._by_with_block = watch, executor, by_with_block

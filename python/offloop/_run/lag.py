@@ -1,4 +1,4 @@
-"""Measures how late event loops run, whoever made them and whenever.
+"""Measures how late event loops run: every loop of the process, whenever it was made.
 
 Every loop announces itself to ``asyncio.events._set_running_loop`` when it starts and when it
 stops; `LagMeter` stands there.  While a loop runs, a callback asks to be called every tick, and the

@@ -7,7 +7,7 @@ own in ``sys.modules["__main__"]``, which stays there to the end, so that pickli
 ``sys.path[0]`` are what ``python`` would have set.
 
 Errors: `ProgramMissing` when there is nothing to run; what the program raises is shown without
-        the frames of this package, and ends in the exit status that the interpreter would use.
+        this package's stack entries, and ends in the exit status that the interpreter would use.
 Source: pymain_run_python of main.c and _PyRun_SimpleFile of pythonrun.c, 3.11 to 3.15.
 """
 
@@ -28,7 +28,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
 
 _NOT_THE_PROGRAMS = (os.path.dirname(os.path.abspath(__file__)) + os.sep, "<frozen ")
-"""What stands above the program's own frames while it is being loaded."""
+"""What stands above the program's own stack entries while it is being loaded."""
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -56,7 +56,7 @@ class Program:
 
     code: CodeType
     argv0: str
-    # What the interpreter sets besides the name: ``__file__`` and others.
+    # What the interpreter sets besides the name: ``__file__`` and more.
     attributes: Mapping[str, object]
 
 
@@ -102,7 +102,7 @@ def load_script(path: str) -> Program:
 
 
 def _read_compiled(content: bytes) -> CodeType:
-    """The code of a ``.pyc`` file, or the errors that the interpreter has for others."""
+    """The code of a ``.pyc`` file, or the errors that the interpreter has for any other file."""
     if content[:4] != importlib.util.MAGIC_NUMBER:
         raise RuntimeError("Bad magic number in .pyc file")
     code = marshal.loads(content[_COMPILED_HEADER_BYTES:])
@@ -200,7 +200,7 @@ def execute(program: Program, arguments: Sequence[str]) -> None:
 
 
 def end_with(error: BaseException, main: CodeType | None = None) -> NoReturn:
-    """Show what the program raised, from its own first frame on, and end as it would have.
+    """Show what the program raised, from its own first stack entry on, and end as it would have.
 
     ``main`` is the code of the main program, where it had begun.
     """
@@ -232,7 +232,7 @@ def _install_main(program: Program) -> ModuleType:
 
 
 def _program_frames(traceback: TracebackType | None, main: CodeType | None) -> TracebackType | None:
-    """The part of ``traceback`` that begins in ``main``, or below our frames and the importer's."""
+    """The part of ``traceback`` that begins in ``main``, or below ours and the importer's."""
     frame = traceback
     while frame is not None:
         code = frame.tb_frame.f_code

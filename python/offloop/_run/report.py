@@ -208,7 +208,7 @@ def _add_crashes(grid: Table, session: Session) -> None:
 
 
 def _add_idle_crashes(grid: Table, seen: Events) -> None:
-    """Workers that ended without a call: no function is to blame, and nobody was told."""
+    """Workers that ended without a call: no function is to blame, and no future was told."""
     idle = [event for event in seen.events if event.kind == "crash" and not event.in_call]
     for event in idle[-LINES_SHOWN:]:
         how = calls.describe_end(event.exit_code, event.signal)

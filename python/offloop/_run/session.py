@@ -81,7 +81,7 @@ def run_code(source: str, arguments: Sequence[str], settings: Settings) -> None:
 
 
 def run_stdin(settings: Settings) -> None:
-    """Run standard input, which nobody has named, as the main program."""
+    """Run standard input, which no argument has named, as the main program."""
     _run(settings, [], lambda: program.load_stdin(""))
 
 

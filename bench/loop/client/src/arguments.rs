@@ -12,7 +12,7 @@ pub enum Command {
     Idle(Target),
 }
 
-/// Whom to connect to, and how often.
+/// The server to connect to, and how often.
 pub struct Target {
     /// The server's port on the loopback address.
     pub port: u16,
@@ -31,7 +31,7 @@ pub enum Question {
 
 /// One measurement.
 pub struct Plan {
-    /// Whom to ask.
+    /// The server to ask.
     pub target: Target,
     /// What to ask.
     pub question: Question,
@@ -41,7 +41,7 @@ pub struct Plan {
     pub warm: Duration,
     /// How long to count.
     pub measure: Duration,
-    /// Whose CPU clock to read.
+    /// The process whose CPU clock to read.
     pub server_pid: libc::pid_t,
 }
 

@@ -25,7 +25,7 @@ pub enum Interest {
 }
 
 impl Poller {
-    /// Make one that watches nothing.
+    /// Make a poller that watches nothing.
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         let descriptor = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -33,7 +33,7 @@ impl Poller {
             return Err(io::Error::last_os_error());
         }
         Ok(Self {
-            // SAFETY: the descriptor is new, valid, and nobody else's (invariant 1).
+            // SAFETY: the descriptor is new and valid, and has no other owner (invariant 1).
             descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) },
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX],
         })

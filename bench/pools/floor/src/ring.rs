@@ -127,7 +127,7 @@ impl Ring {
     }
 }
 
-/// Sleep while the word has this value, or wake so many who do.
+/// Sleep while the word has this value, or wake so many threads that do.
 fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
     // SAFETY: the word is a valid, aligned address for the whole call; a null timeout means none.
     // A refusal (the value has changed) is an answer too: every caller looks at the word again.

@@ -1,26 +1,26 @@
-//! Descriptors, who waits for them, and what the kernel is told of that.
+//! Descriptors, the watchers that wait for them, and what the kernel is told of that.
 //!
-//! The kernel is told of a change at once, and only of changes. Who watches a number that is no
-//! descriptor any more gets the kernel's error; whoever forgets one gets none.
+//! The kernel is told of a change at once, and only of changes. To watch a number that is no
+//! descriptor any more gives the kernel's error; to forget one gives none.
 //!
 //! A program names a descriptor by its number or by a file object. The object that it gave is kept,
 //! as in Python's selectors: a socket that was closed meanwhile has no number any more, and is
 //! found by what it is. Once another socket with its number is watched, the closed one is out of
-//! use, with all who waited for it: they would be called for the other one.
+//! use, with its watchers: they would be called for the new socket.
 //!
-//! Shape:      a table by number. Who waits (`W`) and what names a descriptor (`F`) are the
+//! Shape:      a table by number. Watchers (`W`) and what names a descriptor (`F`) are the
 //!             driver's.
-//! Invariants: 1. `files` has one only while somebody waits who may have named one.
+//! Invariants: 1. `files` has an entry only while a watcher waits that may have named a file.
 //!             2. What leaves the table is returned: to drop it may run any code, which is the
 //!                caller's affair.
-//!             3. `count` is the number of descriptors that somebody waits for.
+//!             3. `count` is the number of descriptors that have a watcher.
 //! Source:     selectors.py (`_fileobj_lookup`), asyncio/selector_events.py, epoll(7).
 
 use std::collections::HashMap;
 
 use super::interest::{Interest, Kernel, Side, Watcher};
 
-/// Who waits for one descriptor.
+/// The watchers of one descriptor.
 struct Watch<W> {
     reader: Option<W>,
     writer: Option<W>,
@@ -58,7 +58,7 @@ impl<W: Watcher> Watch<W> {
         }
     }
 
-    /// The kernel has been told of a change. If it refused, nobody waits here any more.
+    /// The kernel has been told of a change. If it refused, the descriptor loses its watchers.
     fn settle<F, E>(&mut self, told: Result<(), E>, gone: &mut Gone<W, F>) -> Result<(), E> {
         if told.is_err() {
             let watch = std::mem::take(self);
@@ -81,11 +81,11 @@ impl<W: Watcher> Watch<W> {
     }
 }
 
-/// One side of a descriptor, and who waits there from now on.
+/// One side of a descriptor, and its watcher from now on.
 pub struct Change<W, F> {
     /// Which side.
     pub side: Side,
-    /// Nobody, or this one.
+    /// The new watcher, or none.
     pub watcher: Option<W>,
     /// By what the program named the descriptor.
     pub file: Option<F>,
@@ -94,7 +94,7 @@ pub struct Change<W, F> {
 }
 
 impl<W, F> Change<W, F> {
-    /// Nobody waits there any more.
+    /// The side has no watcher any more.
     #[must_use]
     pub const fn nobody(side: Side) -> Self {
         Self {
@@ -109,9 +109,9 @@ impl<W, F> Change<W, F> {
 /// What stands behind a number that the table may have an entry for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// What is watched, or nobody knows otherwise.
+    /// What is watched, as far as is known.
     Same,
-    /// Another descriptor than the one that is watched, whose file object was closed.
+    /// A new descriptor: the file object of the watched one was closed.
     New,
     /// Nothing, or what the program does not mean: it has named a file object that was closed.
     Closed,
@@ -121,7 +121,7 @@ pub enum Target {
 pub struct Gone<W, F> {
     /// Of the side that was to be changed.
     pub watcher: Option<W>,
-    /// Others, who waited for a descriptor that was closed.
+    /// Further watchers, of a descriptor that was closed.
     pub others: [Option<W>; 2],
     /// What named it.
     pub files: Vec<F>,
@@ -140,13 +140,13 @@ impl<W, F> Default for Gone<W, F> {
 /// Why the kernel has refused a change, and what has gone with that.
 pub type Refused<K, W, F> = (<K as Kernel>::Error, Gone<W, F>);
 
-/// Who waits for which descriptor.
+/// Which watchers wait for which descriptor.
 pub struct Descriptors<W, F> {
     table: Vec<Watch<W>>,
     count: usize,
     /// What the program gave in place of a number.
     files: HashMap<i32, F>,
-    /// Closed file objects whose number is watched for another one; one for each number at most.
+    /// Closed file objects whose number is watched for another file; at most one for each number.
     displaced: Vec<(i32, F)>,
 }
 
@@ -165,7 +165,7 @@ impl<W: Watcher, F> Descriptors<W, F> {
     /// Sets or clears one side; returns what was there before, for the caller to cancel.
     ///
     /// # Errors
-    /// The kernel's, and the watchers that have gone with that: the one that was refused, or both
+    /// The kernel's, and the watchers that have gone with that: the refused watcher, or both
     /// of a descriptor that was closed before it was forgotten.
     pub fn exchange<K: Kernel>(
         &mut self,
@@ -230,7 +230,7 @@ impl<W: Watcher, F> Descriptors<W, F> {
         }
     }
 
-    /// Puts everybody out of use who waited for the closed file object that had the number before.
+    /// Takes out the watchers of the closed file object that had the number before.
     fn displace(&mut self, fd: i32, gone: &mut Gone<W, F>) {
         let index = usize::try_from(fd).ok();
         let Some(watch) = index.and_then(|index| self.table.get_mut(index)) else {
@@ -244,8 +244,8 @@ impl<W: Watcher, F> Descriptors<W, F> {
         self.displaced.extend(file.map(|file| (fd, file)));
     }
 
-    /// Takes out the closed file object that `is_it`, for which nobody waits since another one has
-    /// got its number.
+    /// Takes out the closed file object that `is_it`: it lost its watchers when another file got
+    /// its number.
     pub fn take_displaced(&mut self, is_it: impl Fn(i32, &F) -> bool) -> Option<F> {
         let has_it = |(fd, file): &(i32, F)| is_it(*fd, file);
         let index = self.displaced.iter().position(has_it)?;
@@ -301,7 +301,7 @@ impl<W: Watcher, F> Descriptors<W, F> {
             match kernel.modify(fd, after) {
                 Err(error) if target == Target::Closed => Err(error),
                 Err(error) if K::is_unknown(&error) => {
-                    // It does, and who waits at the other side waits for the old one.
+                    // It does, and the watcher at the other side waits for the old descriptor.
                     gone.others[0] = watch.side(side.other()).take();
                     if let Some(file) = file.take() {
                         gone.files.extend(self.files.insert(fd, file));
@@ -342,8 +342,8 @@ impl<W: Watcher, F> Descriptors<W, F> {
         Ok(())
     }
 
-    /// Shows `tell` whoever waits for what `fd` is ready for: a place, out of which it takes a
-    /// watcher that is told once. False when nobody is there: `fd` was closed, and what it has
+    /// Shows `tell` each watcher of what `fd` is ready for: a place, out of which it takes a
+    /// watcher that is told once. False when there is none: `fd` was closed, and what it has
     /// meant is still open under another number, or in a child.
     #[must_use]
     pub fn ready<K: Kernel>(
@@ -368,7 +368,7 @@ impl<W: Watcher, F> Descriptors<W, F> {
         }
         if once {
             let left = watch.interest();
-            // An error means that the descriptor was closed: nobody will be told anything.
+            // An error means that the descriptor was closed: the kernel tells no more of it.
             watch.dormant = left.is_none() || kernel.modify(fd, left).is_err();
             // It was watched, and a wait is over with that.
             self.recount(fd, true);
@@ -397,7 +397,7 @@ impl<W: Watcher, F> Descriptors<W, F> {
         Ok(())
     }
 
-    /// Who waits at both sides of a descriptor.
+    /// The watchers at both sides of a descriptor.
     #[must_use]
     pub fn watchers_at(&self, fd: i32) -> [Option<&W>; 2] {
         self.at(fd).map_or([None, None], |watch| {
@@ -451,7 +451,7 @@ impl<W: Watcher, F> Descriptors<W, F> {
         self.files.get(&fd)
     }
 
-    /// Everybody who waits.
+    /// All watchers.
     pub fn watchers(&self) -> impl Iterator<Item = &W> {
         self.table
             .iter()

@@ -127,7 +127,7 @@ mod tests {
     fn quantiles_are_within_a_sixteenth_above_the_exact_ones() {
         for seed in 1..=200 {
             let mut next = random_below(seed);
-            // From single nanoseconds to minutes, each octave as often as the others.
+            // From single nanoseconds to minutes, each octave as often as any other.
             let octaves = 1 + next(38);
             let mut values: Vec<u64> = (0..1 + next(3000))
                 .map(|_| {

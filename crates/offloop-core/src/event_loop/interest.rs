@@ -94,7 +94,7 @@ pub trait Kernel {
     fn renew(&self) -> Result<(), Self::Error>;
 }
 
-/// Who waits for a descriptor.
+/// What waits for a descriptor.
 pub trait Watcher {
     /// Whether it is told once, and waits no more after that.
     fn is_once(&self) -> bool;

@@ -207,8 +207,8 @@ impl LoopLoad {
         &self.lag
     }
 
-    /// How long before `now` the look before the last one was. Whoever is found at a look became
-    /// ready after the one before.
+    /// How long before `now` the look before the last one was. What a look finds ready became
+    /// ready after the look before.
     #[must_use]
     pub const fn since_look_before_last(&self, now: u64) -> u64 {
         now.saturating_sub(self.looked_before)

@@ -4,11 +4,11 @@
 //! asks here. Everything is generic over what waits, so it runs in tests with plain values and a
 //! time that the test makes.
 //!
-//! Shape:      `timer_queue.rs` which timer is next · `descriptors.rs`, `interest.rs` who waits for
-//!             a descriptor, and what the kernel is told of it · `poll_pace.rs` when the kernel is
-//!             asked · `runs.rs` which run has the loop · `write_policy.rs` what is sent now, and
-//!             when the program is to pause · `load.rs`, `histogram.rs` how busy a loop is, and how
-//!             late.
+//! Shape:      `timer_queue.rs` which timer is next · `descriptors.rs`, `interest.rs` what waits
+//!             for a descriptor, and what the kernel is told of it · `poll_pace.rs` when the kernel
+//!             is asked · `runs.rs` which run has the loop · `write_policy.rs` what is sent now,
+//!             and when the program is to pause · `load.rs`, `histogram.rs` how busy a loop is, and
+//!             how late.
 
 mod descriptors;
 mod histogram;

@@ -3,9 +3,9 @@
 //! The standard loop looks before every round. That costs a system call for each link of a chain of
 //! callbacks, and can only matter if something has become ready since the last look. So a look is
 //! left out while no descriptor of the program's is watched; and, once many looks in a row have
-//! found nothing, after a round that was too short to have made anything ready. Who does that makes
-//! a system call that has more to do than a look that finds nothing, so a round which took less
-//! than one and a half of those has made none.
+//! found nothing, after a round that was too short to have made anything ready. That takes a
+//! system call which has more to do than a look that finds nothing. So a round which took less
+//! than one and a half times such a look has made none.
 //!
 //! What other threads and processes make ready by themselves comes at no certain time, and is found
 //! `EVERY_MAX` later at the latest.
@@ -18,7 +18,7 @@ const EVERY: u64 = 25_000;
 /// And this often while looks find nothing: each doubles the time to the next, up to 100 us or so.
 const EVERY_MAX: u64 = 250_000;
 /// So many looks in a row find nothing before the first is left out beside watched descriptors: a
-/// chain of callbacks that lasts, and no exchange with somebody.
+/// chain of callbacks that lasts, and no exchange with a peer.
 const QUIET: u32 = 256;
 
 /// Decides when to look.

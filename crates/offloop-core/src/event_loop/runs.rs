@@ -11,7 +11,7 @@
 //!   (new) ----------> Has <----------------------------------> Outer
 //!                      |  ^                 end of that run
 //!            take_over |  | handed over,
-//!      by another run  v  | or nobody has the loop
+//!      by another run  v  | or no run has the loop
 //!                  Displaced -----------> Waits
 //!                          its callback returned
 //! ```
@@ -72,7 +72,7 @@ pub enum NotRelieved<T> {
 /// The runs of a loop. `T` names a thread; `K` is what is kept for a run until its end.
 #[derive(Debug)]
 pub struct Runs<T, K> {
-    /// The run whose turn it is. `NONE` while its holder is asked for the loop, or nobody has it.
+    /// The run whose turn it is. `NONE` while its holder is asked for the loop, or no run has it.
     turn: RunNumber,
     /// How many callbacks are left of the round.
     left: usize,

@@ -129,7 +129,7 @@ impl<T: Timer> TimerQueue<T> {
         self.cancelled
     }
 
-    /// For who keeps the timers meanwhile.
+    /// For the driver, while the program keeps the timers.
     pub fn set_cancelled(&mut self, count: usize) {
         self.cancelled = count;
     }

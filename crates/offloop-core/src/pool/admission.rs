@@ -158,24 +158,24 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
-    /// Puts an admitted task at the end of its lane's queue, and to work if someone has time.
+    /// Puts an admitted task at the end of its lane's queue, and assigns it if a worker has time.
     pub(super) fn enqueue(&mut self, lane: u32, options: TaskOptions, payload: P) -> TaskId {
         let (task, generation) = self.tasks.insert(Task::new(lane, options, payload));
         let entry = &mut self.lanes[lane];
         entry.tasks += 1;
         entry.bytes = entry.bytes.saturating_add(options.bytes);
         entry.counted.submitted += 1;
-        let nobody_waits = entry.queue.is_empty();
+        let is_next = entry.queue.is_empty();
         entry.queue.push_back(&mut self.tasks, task);
         entry.queued_bytes = entry.queued_bytes.saturating_add(options.bytes);
         self.queued += 1;
         if options.deadline.is_some() {
             self.arm(task);
         }
-        if nobody_waits {
+        if is_next {
             self.dispatch(lane);
         } else {
-            // Whoever could have taken this task would have taken those before it (invariant 2).
+            // A worker that could take this task would have taken those before it (invariant 2).
             self.refresh_demand(lane);
             self.request_spawns();
         }

@@ -1,5 +1,5 @@
-//! Who runs what: lending workers to lanes, giving them tasks in advance, and taking back what
-//! another could run sooner.
+//! Which worker runs which task: the pool lends workers to lanes, gives them tasks in advance, and
+//! takes back what another worker could run sooner.
 
 use core::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::task::{NONE, Phase};
 use crate::worker::WorkerState;
 use crate::{Action, Instant, Outcome, TaskId, WorkerId};
 
-/// Someone who has time for a task.
+/// A worker that has time for a task.
 enum Candidate {
     /// A worker without a lane, the warmest of the idle ones.
     Idle,
@@ -108,7 +108,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
-    /// Gives the lane's queued tasks to whoever has time, and asks for workers if that is nobody.
+    /// Gives the lane's queued tasks to workers that have time. Asks for workers if none has.
     pub(super) fn dispatch(&mut self, lane: u32) {
         while !self.lanes[lane].queue.is_empty() {
             let Some(candidate) = self.candidate(lane) else {
@@ -182,8 +182,8 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         best
     }
 
-    /// Looks at a packed worker again after a while: one that stays on a task for long must not
-    /// keep others waiting behind it.
+    /// Looks at a packed worker again after a while: if the worker stays on one task for long, its
+    /// other tasks must not wait behind that one.
     pub(super) fn watch(&mut self, worker: u32) {
         let entry = &mut self.workers[worker];
         if entry.watched == NONE {
@@ -320,7 +320,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
-    /// Looks after a worker that a task has left: one that holds none any more is free.
+    /// Looks after a worker that a task has left: a worker that holds no tasks is free.
     pub(super) fn after_leaving(&mut self, worker: u32) {
         let lane = self.workers[worker].lane;
         if !self.workers[worker].tasks.is_empty() || lane == NONE {
@@ -341,8 +341,8 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         } else {
             self.serve(worker);
         }
-        // The lane may be lent another worker in its place, and one that it could not use before
-        // may be idle.
+        // The lane may be lent another worker in its place, and a worker that it could not use
+        // before may be idle.
         if self.lanes[lane].demand > 0 {
             self.dispatch(lane);
         }
@@ -395,8 +395,8 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
-    /// Takes back the newer half of what the lane's most loaded worker holds in advance. The
-    /// tasks return to the queue as the driver answers, and from there to whoever is idle.
+    /// Takes back the newer half of what the lane's most loaded worker holds in advance. The tasks
+    /// return to the queue as the driver answers, and go from there to idle workers.
     fn steal(&mut self, lane: u32) {
         if self.lanes[lane].stealing > 0 || self.lanes[lane].prefetched == 0 {
             return;

@@ -21,7 +21,8 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
-    /// A started worker is ready for tasks. One that is being killed for being late stays late.
+    /// A started worker is ready for tasks. A worker that is being killed for being late stays
+    /// late.
     pub fn handle_worker_ready(&mut self, now: Instant, worker: WorkerId) {
         self.advance(now);
         let Some(index) = self.find_worker(worker) else {
@@ -121,7 +122,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
-    /// Decides about a task whose worker died after starting it.
+    /// Decides about a task whose worker ended after starting it.
     fn lose(&mut self, index: u32, crash: &C) {
         let lane = self.tasks[index].lane;
         self.detach(index);
@@ -171,7 +172,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
-    /// A worker that nobody needed will not be there.
+    /// A worker that was not needed any more will not start.
     fn start_ended(&mut self, index: u32) {
         self.withdraw_actions(index);
         self.workers.remove(index);

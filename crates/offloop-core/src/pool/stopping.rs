@@ -1,10 +1,10 @@
 //! Cancels and time limits: a queued task ends at once, a running one when it has really stopped.
 //!
-//! A task that a worker holds is asked back first. If it had started, its call is interrupted,
-//! and the worker is killed when the grace period ends; what else the worker holds goes back to
-//! the queue before that, so that nobody else is hit.
+//! A task that a worker holds is asked back first. If it had started, its call is interrupted, and
+//! the worker is killed when the grace period ends. The worker's other tasks go back to the queue
+//! before that, so that the kill ends no other call.
 //!
-//! A pool that nobody drives any more is abandoned: everything in it ends at once.
+//! A pool whose driver has ended is abandoned: everything in it ends at once.
 
 use crate::limits::START_CHECK_MIN;
 use crate::pool::{Pool, task_key};
@@ -15,8 +15,8 @@ use crate::worker::WorkerState;
 use crate::{Action, Expiry, Instant, Outcome, TaskId};
 
 impl<P, V, C: Clone> Pool<P, V, C> {
-    /// Cancels a task: a queued one finishes at once, one that a worker holds when its call has
-    /// stopped. False if the task is unknown or has finished.
+    /// Cancels a task. A queued task finishes at once; a task that a worker holds finishes when its
+    /// call has stopped. False if the task is unknown or has finished.
     pub fn cancel(&mut self, now: Instant, task: TaskId) -> bool {
         self.advance(now);
         let Some(index) = self.find_task(task) else {

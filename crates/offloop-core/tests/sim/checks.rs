@@ -114,10 +114,10 @@ impl Sim {
             "seed {seed}: idle workers beside queued tasks"
         );
         let coming = fleet.starting > 0 || self.pool.poll_timeout().is_some();
-        assert!(coming, "seed {seed}: nobody comes for queued tasks");
+        assert!(coming, "seed {seed}: no worker comes for queued tasks");
     }
 
-    /// Closes the books: everything submitted has finished, nobody is left, nothing is pending.
+    /// Closes the books: every submitted task has finished, no worker is left, nothing is pending.
     pub fn check_the_end(&self) {
         let seed = self.seed;
         for (serial, record) in self.records.iter().enumerate() {

@@ -47,16 +47,16 @@ impl Sim {
                 self.killed += 1;
                 assert!(
                     self.workers.contains_key(&worker),
-                    "seed {}: kills nobody",
+                    "seed {}: kills an unknown worker",
                     self.seed
                 );
                 self.worker_dies(worker);
             }
             Action::Abandon { worker } => {
-                // One that was late may have become ready since.
+                // A worker that was late may have become ready since.
                 assert!(
                     self.workers.contains_key(&worker),
-                    "seed {}: abandons nobody",
+                    "seed {}: abandons an unknown worker",
                     self.seed
                 );
                 self.worker_dies(worker);

@@ -61,7 +61,7 @@ pub(crate) fn error_samples(py: Python<'_>) -> Vec<(String, Py<PyAny>)> {
     }
     for outcome in outcomes() {
         let name = format!("Outcome::{}", variant(&outcome));
-        // The others are no errors.
+        // The other outcomes are no errors.
         if let Some(error) = not_finished(py, &outcome) {
             add(name, error);
         }

@@ -40,7 +40,7 @@ impl Sent {
 #[derive(Default)]
 pub(super) struct Known {
     definitions: HashMap<u32, Definition>,
-    /// The function whose needs are in place; 0 when others may be.
+    /// The function whose needs are in place; 0 when those of another may be.
     entered: u32,
 }
 

@@ -3,7 +3,7 @@
 //! Shape:      `Source` and `Sink`, each with the functions that the library calls on its BIO.
 //! Units:      bytes.
 //! Invariants: 1. A source has `lent` memory only inside `Connection::read_into`.
-//!             2. Nobody keeps a reference to either during a call of the library: the functions
+//!             2. No reference to either is kept during a call of the library: the functions
 //!                here look at them then, and so may a callback's use of the same connection.
 //! Threads:    one at a time, as the connection.
 //! Source:     BIO_meth_new(3), BIO_s_mem(3).
@@ -199,7 +199,7 @@ unsafe extern "C" fn control_sink(_: Bio, request: c_int, _: c_long, _: *mut c_v
 /// Called by the library once, with a BIO of the method for sources.
 unsafe extern "C" fn destroy_source(bio: Bio) -> c_int {
     let functions = functions();
-    // SAFETY: as above: nobody else has the BIO, nor therefore the source.
+    // SAFETY: as above: the BIO has no other holder, nor therefore has the source.
     unsafe {
         let source: *mut Source = (functions.BIO_get_data)(bio).cast();
         (functions.BIO_set_data)(bio, null_mut());
@@ -214,7 +214,7 @@ unsafe extern "C" fn destroy_source(bio: Bio) -> c_int {
 /// Called by the library once, with a BIO of the method for sinks.
 unsafe extern "C" fn destroy_sink(bio: Bio) -> c_int {
     let functions = functions();
-    // SAFETY: as above: nobody else has the BIO, nor therefore the sink.
+    // SAFETY: as above: the BIO has no other holder, nor therefore has the sink.
     unsafe {
         let sink: *mut Sink = (functions.BIO_get_data)(bio).cast();
         (functions.BIO_set_data)(bio, null_mut());

@@ -40,7 +40,7 @@ impl<'a> Plan<'a> {
 
     /// Why the child did not become the program, once [`become_program`] is through with it.
     pub(super) fn failure(&self) -> Option<(Step, c_int)> {
-        // SAFETY: the child is through with it; read as memory that somebody else has written.
+        // SAFETY: the child has finished with it; read as memory that another process has written.
         unsafe { (&raw const self.failure).read_volatile() }
     }
 

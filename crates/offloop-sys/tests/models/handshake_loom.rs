@@ -1,4 +1,4 @@
-//! Nobody sleeps while something lies there for them.
+//! No side sleeps while something lies there for it.
 //!
 //! Each model runs the functions that both processes run, around rings like theirs, until all work
 //! is done; a wake-up that is lost leaves both sides asleep, which loom reports as a deadlock. Each
@@ -10,7 +10,7 @@
 //! raise_pending, its fence    an_owner_that_is_told_once_fetches_every_completion
 //! take_pending, its fence     the same
 //! raise_backlog, its fence    tasks_that_wait_are_given_to_a_worker_that_has_time
-//! end_nudge, its exchange     a_completion_that_nobody_fetches_is_nudged (a store loses one)
+//! end_nudge, its exchange     a_completion_that_is_not_fetched_is_nudged (a store loses one)
 //! ```
 
 use loom::sync::{Arc, Notify};
@@ -24,7 +24,7 @@ use offloop_sys::sync::AtomicU32;
 
 use crate::memory::Model;
 
-/// The words of a segment, and the descriptors that wake who sleeps on them.
+/// The words of a segment, and the descriptors that wake the sides that sleep.
 struct Words {
     sleeping: AtomicU32,
     pending: AtomicU32,
@@ -165,7 +165,7 @@ fn tasks_that_wait_are_given_to_a_worker_that_has_time() {
 
 /// The timer expires as soon as it is armed, which is the hardest case.
 #[test]
-fn a_completion_that_nobody_fetches_is_nudged() {
+fn a_completion_that_is_not_fetched_is_nudged() {
     loom::model(|| {
         let (words, ring) = (Words::new(), Model::new());
         let (mut completions, mut fetches) = (Producer::new(ring.clone()), Consumer::new(ring));

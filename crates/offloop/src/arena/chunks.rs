@@ -47,7 +47,7 @@ pub(super) struct Chunks {
     in_use: u64,
     idle: u64,
     policy: TrimPolicy,
-    /// Chunks that are gone, and that the peers have not been told of.
+    /// Chunks that were closed, and that the peers have not been told of.
     closed: Vec<u32>,
 }
 

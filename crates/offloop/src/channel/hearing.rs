@@ -91,7 +91,7 @@ impl Channel {
         } = frame.header;
         match kind {
             Kind::Release => {
-                // Only what is held, so that the releases of a worker that sends nothing else end.
+                // Only held blocks can be released, so a worker cannot send releases without end.
                 let held = self.held.remove(&sequence);
                 return match held {
                     Some(_) => Ok(None),

@@ -3,7 +3,7 @@
 //! Each is told once. A refusal for want of room keeps what has been told so far, so the next
 //! attempt goes on from there; and what one call needs always fits into an empty ring.
 //!
-//! Invariants: 1. A worker forgets only what it was told, and what nobody can name any more.
+//! Invariants: 1. A worker forgets only what it was told, and what no later call can name.
 //!             2. A block that a definition lies in lives until the worker has passed it by.
 
 use std::collections::{HashSet, VecDeque};
@@ -20,9 +20,9 @@ const FORGET_FRAMES_MAX: usize = 4;
 /// What one worker was told.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// Definitions that it has; bounded by those that the program holds.
+    /// Definitions that it has; at most as many as the program holds.
     known: HashSet<u32>,
-    /// Those that it may forget, and does not know of yet.
+    /// Definitions that it is to forget, and has not been told of yet.
     forgotten: Vec<u32>,
     /// Definitions in blocks, each until the call that follows it in the ring, or a later one, is
     /// completed.
@@ -64,7 +64,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Nobody will name these any more; the worker hears it with its next calls.
+    /// No later call names these; the worker is told with its next calls.
     pub(crate) fn forget(&mut self, ids: &[u32]) {
         let Told {
             known, forgotten, ..

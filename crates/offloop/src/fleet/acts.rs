@@ -47,7 +47,7 @@ impl Fleet {
                     }
                 }
                 Action::Interrupt { worker, task } => {
-                    // A worker that cannot be signalled is gone; its exit gives the outcome.
+                    // A worker that cannot be signalled has ended; its exit gives the outcome.
                     let _ = self.channel(worker).map(|channel| channel.interrupt(task));
                 }
                 Action::Kill { worker } => {
@@ -87,8 +87,8 @@ impl Fleet {
         }
     }
 
-    /// Ends a worker; false when we may not. One that cannot be found is gone, and its exit gives
-    /// the outcome.
+    /// Ends a worker; false when the system forbids it. A worker that cannot be found has ended,
+    /// and its exit gives the outcome.
     pub(super) fn kill(&mut self, desk: &mut Desk<'_>, worker: WorkerId) -> bool {
         let fleet = self.number;
         let killed = self.channel_mut(worker).map(|channel| {
@@ -103,7 +103,7 @@ impl Fleet {
     }
 
     /// Ends every process of this fleet by letting go of what keeps it alive. That needs no
-    /// permission: the program may have become a user who may not signal its own workers.
+    /// permission: the program may run under another user by now, which may not signal its workers.
     fn cut_lifeline(&mut self, desk: &mut Desk<'_>) {
         for channel in self.channels_mut() {
             channel.lifeline = None;
@@ -194,8 +194,8 @@ impl Fleet {
         }
     }
 
-    /// Tells those who wait for room in `lane` that there may be some. All of them: whoever comes
-    /// too late waits again, and nobody depends on another's being alive.
+    /// Tells all submitters that wait for room in `lane` that there may be some. A submitter that
+    /// comes too late waits again, so none depends on another's being alive.
     pub(crate) fn tell_room(&mut self, desk: &mut Desk<'_>, lane: LaneId) {
         if self.room_waiters.is_empty() || self.pool.lane_is_full(lane) {
             return;
@@ -214,7 +214,7 @@ impl Fleet {
         });
     }
 
-    /// Tells the workers whether tasks wait here, so that one that runs out of work says so.
+    /// Tells the workers whether tasks wait here, so that a worker that runs out of work says so.
     fn show_backlog(&mut self) {
         let waits = self.pool.queued() > 0;
         if waits == self.backlog_shown {
@@ -231,7 +231,7 @@ impl Fleet {
         }
     }
 
-    /// Whether completions lie there that nobody may announce.
+    /// Whether completions lie there that no worker may announce.
     pub(crate) fn is_overlooked(&self) -> bool {
         self.unannounced && self.channels().any(Channel::has_completions)
     }

@@ -85,7 +85,7 @@ impl Fleet {
         self.zygote.as_ref().map_or(0, |zygote| zygote.pid)
     }
 
-    /// Ends the start of a worker that nobody needs, as far as it has come.
+    /// Ends the start of a worker that the pool does not need, as far as it has come.
     pub(super) fn end_start(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
         if let Some(index) = self.wanted.iter().position(|wanted| *wanted == worker) {
             self.wanted.remove(index);
@@ -124,7 +124,7 @@ impl Fleet {
         self.run_actions(desk);
     }
 
-    /// The zygote is gone, or does not answer. Its workers run on: the kernel keeps their status
+    /// The zygote has ended, or does not answer. Its workers run on: the kernel keeps their status
     /// for us. The next worker that is wanted gets a new zygote.
     pub(crate) fn lose_zygote(&mut self, desk: &mut Desk<'_>) {
         let Some(zygote) = self.zygote.take() else {

@@ -1,7 +1,7 @@
 //! Workers on the way out: their last completions, their status, and what the pool is told.
 //!
-//! The zygote reaps its workers and says how they ended. The status of those that outlived their
-//! zygote is read from the kernel, where somebody else has reaped them.
+//! The zygote reaps its workers and says how they ended. The status of workers that outlived their
+//! zygote is read from the kernel after another process has reaped them.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub(super) struct Dying {
     pub(super) pid: i32,
     pidfd: Option<OwnedFd>,
     pub(super) overdue_at: Instant,
-    /// Its zygote is gone: whoever reaps it now leaves its status with the kernel, where we look
-    /// at this time, and again after the pause.
+    /// Its zygote has ended, so another process reaps it and leaves its status with the kernel. The
+    /// supervisor looks there at this time, and again after the pause.
     pub(super) orphan: Option<(Instant, Duration)>,
 }
 
@@ -76,7 +76,7 @@ impl Fleet {
         self.look_for_orphans(desk);
     }
 
-    /// Buries the dead whose zygote is gone, once their status is known or overdue.
+    /// Buries the workers that have ended without a zygote, once their status is known or overdue.
     pub(super) fn look_for_orphans(&mut self, desk: &mut Desk<'_>) {
         let mut index = 0;
         while let Some(dying) = self.dying.get_mut(index) {

@@ -12,12 +12,12 @@ use crate::fleet::{Desk, Fleet, Watch};
 use crate::outcome::Returned;
 use crate::releases::Lease;
 
-/// Completions taken from one channel before the others get their turn.
+/// Completions taken from one channel before the next channel gets its turn.
 const COMPLETIONS_PER_PASS: usize = 256;
 /// A pass takes all that a worker may have completed when it begins, and what it completes later
 /// is announced anew; so an owner that took the announcement misses nothing.
 const _: () = assert!(COMPLETIONS_PER_PASS >= limits::PREFETCH_TASKS_MAX as usize);
-/// Messages taken from one worker's socket before the others get their turn.
+/// Messages taken from one worker's socket before the next worker gets its turn.
 const MESSAGES_PER_PASS: usize = 64;
 
 impl Fleet {

@@ -1,4 +1,4 @@
-//! What the runtime offers to those who resolve: the crew's threads, and threads that wait.
+//! What the runtime offers to threads that resolve: those of the crew, and those that wait.
 
 use std::io;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ impl Runtime {
         }
     }
 
-    /// For one who waits for certain outcomes, when every thread of a full crew is with one: takes
-    /// the first that `is_wanted` by its token. To be called again after a while.
+    /// For a thread that waits for certain outcomes while every thread of a full crew is with an
+    /// outcome: takes the first that `is_wanted` by its token. To be called again after a while.
     #[must_use]
     pub fn take_stranded(&self, is_wanted: impl Fn(u64) -> bool) -> Option<Notice> {
         if self.is_forked() {
@@ -54,7 +54,7 @@ impl Runtime {
         self.take_stranded(|other| other == token)
     }
 
-    /// Those who wait look again.
+    /// Waiting threads look again.
     pub fn tell_waiting(&self) {
         if !self.is_forked() {
             self.shared.notify(&self.shared.lock());

@@ -1,4 +1,4 @@
-//! How a worker hands over outcomes, and tells whoever waits for them.
+//! How a worker hands over outcomes, and tells their owners.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use crate::frame::{FLAG_HOLDS_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind}
 use crate::outcome::Status;
 use crate::worker::{Call, WorkerChannel, interrupts};
 
-/// A completed call tells the supervisor this long after nobody has fetched it.
+/// How long a completed call may wait for its owner before its worker tells the supervisor.
 const NUDGE_AFTER: Duration = Duration::from_millis(1);
 /// While more calls wait in the ring, a patient owner is told of completions this late: several in
 /// one wake-up of its loop, which costs as much as running a short call.
@@ -70,13 +70,13 @@ impl WorkerChannel {
         interrupts::end_call();
     }
 
-    /// Gives back the blocks of an earlier call, whose last user is gone.
+    /// Gives back the blocks of an earlier call, whose last user has let go of them.
     pub fn release(&mut self, sequence: u64) {
         self.owed_releases.add(sequence);
         self.owed_releases.push(&mut self.completions);
     }
 
-    /// There is nothing more to run: whoever was to be told later is told now.
+    /// There is nothing more to run: owners that were to be told later are told now.
     pub(super) fn tell_deferred(&mut self) -> io::Result<()> {
         match self.deferred.take() {
             Some(owner) if self.segment.pending(owner).load(Ordering::Relaxed) != 0 => {
@@ -125,7 +125,7 @@ impl WorkerChannel {
         Ok(())
     }
 
-    /// Tells the parent which chunks of our arena are gone, among those that it has.
+    /// Tells the parent which of the chunks that it has were closed.
     pub(super) fn tell_closed(&mut self) -> io::Result<()> {
         for number in self.results.take_closed() {
             if let Some(index) = self.passed.iter().position(|passed| *passed == number) {

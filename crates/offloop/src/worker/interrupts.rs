@@ -1,7 +1,7 @@
 //! Which call the interrupt signal is meant for.
 //!
-//! The handler runs between any two instructions of the worker's main thread, so all that it reads
-//! are atomics: the sequence number of the running call, and the one that the parent wants stopped.
+//! The handler runs between any two instructions of the worker's main thread, so it reads only
+//! atomics: the sequence numbers of the running call and of the call that the parent wants stopped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,7 +24,7 @@ pub(super) fn end_call() {
 pub struct InterruptView(pub(super) Segment);
 
 impl InterruptView {
-    /// Whether the running call is the one that the parent wants stopped.
+    /// Whether the parent wants the running call stopped.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         is_interrupted(&self.0)

@@ -90,7 +90,8 @@ impl WorkerChannel {
             Err(error) => return Err(error),
             Ok(true) => {}
             Ok(false) => {
-                // Nobody needs us, so there is time for it; and nobody is waited for by spinning.
+                // No call waits, so there is time for it. Nothing is expected soon, so do not spin
+                // for it.
                 self.results.trim(now());
                 self.waited_ns = u64::MAX;
                 return Ok(Wake::Ring);

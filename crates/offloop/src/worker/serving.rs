@@ -107,7 +107,7 @@ impl ZygoteServer {
         socket::send(self.socket.as_fd(), &message, &[], Wait::Yes)
     }
 
-    /// Serves requests until the parent is gone (`None`), or, in a forked child, returns the seed
+    /// Serves requests until the parent has ended (`None`), or, in a forked child, returns the seed
     /// of the worker that it is to become. `fork` returns the child's pid, or `None` in the child.
     ///
     /// # Errors
@@ -168,7 +168,7 @@ impl ZygoteServer {
         }
     }
 
-    /// Lets go of the lines of groups that nobody is in any more.
+    /// Lets go of the lines of groups that have no process any more.
     fn sweep_groups(&mut self, reaped: i32) {
         self.groups.retain_mut(|group| {
             group.reaped |= group.leader == reaped;

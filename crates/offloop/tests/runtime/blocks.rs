@@ -1,4 +1,4 @@
-//! Large payloads through shared memory: intact, recycled, and held as long as somebody reads.
+//! Large payloads through shared memory: intact, recycled, and held as long as they are read.
 
 use offloop::arena::ArenaError;
 use offloop::{CallOptions, Outcome, Returned, ReturnedBlocks, Status};

@@ -3,7 +3,7 @@
 //! The calls answer, raise, copy, crash, exit, hang, stop, lie and lose their descriptors; some are
 //! cancelled, retried or limited in time. Meanwhile workers and zygotes are stopped, continued and
 //! killed. Outcomes are fetched by owners that look only when they are told: a loop, a patient one,
-//! one that never comes, one that leaves half-way, and the resolver.
+//! a loop that never comes, a loop that leaves half-way, and the resolver.
 //!
 //! A failure names its seed; `OFFLOOP_CHAOS_SEED=7` runs that one alone, `OFFLOOP_CHAOS_SEEDS=500`
 //! so many.
@@ -286,7 +286,7 @@ impl Chaos {
     fn note(&mut self, notice: Notice) {
         let Notice { token, news, .. } = notice;
         let News::Ended(outcome) = news else {
-            panic!("nobody waits for anything else: {news:?}")
+            panic!("no owner waits for anything else: {news:?}")
         };
         let seed = self.seed;
         let Some(record) = self.records.get_mut(&token) else {

@@ -1,4 +1,4 @@
-//! Threads that resolve in turns: one that blocks is left behind, and nothing is held back by it.
+//! Threads that resolve in turns: a thread that blocks loses its turn, and holds nothing back.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
@@ -31,7 +31,7 @@ fn start(runtime: &Runtime, act: impl Fn(&Turn, u64) + Send + Sync + 'static) ->
     let (sender, receiver): (Sender<u64>, _) = channel();
     let body = move |turn: &Turn| match turn.look() {
         Taken::Notice(notice) => {
-            // Nobody listens any more once the test has failed.
+            // The receiver is gone once the test has failed.
             let _ = sender.send(notice.token);
             act(turn, notice.token);
             After::Again
@@ -66,7 +66,7 @@ fn one_that_blocks_is_left_behind_and_comes_back() {
 }
 
 #[test]
-fn stranded_outcomes_are_taken_by_those_who_wait_for_them() {
+fn stranded_outcomes_are_taken_by_the_threads_that_wait_for_them() {
     let fixture = Fixture::new(1);
     let all = u64::from(CREW_MAX);
     let release = Arc::new(Barrier::new(CREW_MAX as usize + 1));

@@ -164,7 +164,7 @@ impl Fixture {
         }
     }
 
-    /// Waits until there may be room for the one who wished to be told under `token`.
+    /// Waits until there may be room, of which the lane tells under `token`.
     pub fn room(&mut self, token: u64) {
         match self.news(token) {
             News::Room => {}

@@ -1,4 +1,4 @@
-//! Workers that break the protocol: the liar and its call are lost, nobody else notices.
+//! Workers that break the protocol: the liar and its call are lost, all other calls go on.
 
 use offloop::{Outcome, Returned, Status, Violation, WorkerFault};
 

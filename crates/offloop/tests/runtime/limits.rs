@@ -48,7 +48,7 @@ fn a_full_queue_refuses_and_gives_the_call_back() {
 }
 
 #[test]
-fn who_waits_for_room_is_told_when_there_may_be_some() {
+fn a_submitter_that_waits_for_room_is_told_when_there_may_be_some() {
     let config = LaneConfig {
         queue_tasks_max: Some(0),
         ..LaneConfig::new(1)
@@ -81,7 +81,7 @@ fn a_thread_that_waits_for_room_goes_on_when_a_call_ends() {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(move || lane.wait_room(left));
         fixture.open_gate(1);
-        // Somebody has to look: here the owner, whose event the worker signals.
+        // A thread has to look: here the owner's, whose event the worker signals.
         crate::fixture::wait_notices(&fixture.owner, left);
         assert!(waiter.join().unwrap());
     });

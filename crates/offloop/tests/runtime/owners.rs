@@ -1,4 +1,4 @@
-//! Who fetches what: owners, the resolver that stands in for them, and numbers used again.
+//! Which owner fetches what, the resolver that stands in for them, and numbers used again.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -67,7 +67,7 @@ fn calls_of_an_owner_that_does_not_come_go_to_the_resolver() {
         tokens.extend(finished.iter().map(|finished| finished.token));
     }
     assert!(tokens.iter().all(|token| token % 2 == 0), "{tokens:?}");
-    // The others are for their owner alone, whenever it comes.
+    // The rest is for its owner alone, whenever it comes.
     let mut count = 0;
     while count < 10 {
         let finished = wait_notices(&fixture.owner, fixture.left());
@@ -150,7 +150,7 @@ fn a_number_is_not_used_again_while_a_call_of_its_owner_runs() {
     });
     let again = fixture.runtime.add_owner().unwrap();
     assert_eq!(again.index(), number);
-    // Told by the worker, though that learned this number for somebody else.
+    // Told by the worker, which learned this number for an earlier owner.
     for n in 2..50 {
         submit(&fixture, call(&again, n, "echo new"));
         let finished = wait_notices(&again, fixture.left());
@@ -226,7 +226,7 @@ fn there_is_a_limit_to_owners_and_it_is_named() {
 }
 
 #[test]
-fn an_outcome_for_nobody_harms_nobody() {
+fn an_outcome_without_an_owner_does_no_harm() {
     let mut fixture = Fixture::new(1);
     let gone = fixture.runtime.add_owner().unwrap();
     submit(&fixture, call(&gone, 1, "exit 1"));

@@ -50,7 +50,7 @@ fn after_a_panic_of_its_thread_workers_write_on_and_their_last_words_are_known()
 }
 
 #[test]
-fn a_thread_that_panics_twice_closes_the_pipes_and_nobody_waits() {
+fn a_thread_that_panics_twice_closes_the_pipes_and_no_call_waits() {
     let mut fixture = Fixture::new(1);
     fixture.echo();
     fixture.runtime.panic_stderr(2);

@@ -15,7 +15,7 @@ fn assert_panicked(fault: &Fault) {
     assert!(told, "{fault:?}");
 }
 
-/// A lane whose workers are nobody else's.
+/// A lane that shares its workers with no other.
 fn lane_of_its_own(fixture: &Fixture) -> Lane {
     let launch = fixture.launch.clone();
     let lane = fixture.runtime.open_lane(launch, LaneConfig::new(1));
@@ -88,7 +88,7 @@ fn calls_after_a_panic_of_the_supervisor_are_refused_at_once() {
         assert_panicked(&fault);
     }
     assert_panicked(&later.broken().unwrap());
-    // Nobody waits for what will never be.
+    // No submitter waits for what will never be.
     assert!(later.wait_room(Duration::ZERO) && later.has_room());
     assert!(later.wait_worker(Duration::ZERO));
     later.close(offloop::Close::Drain);
@@ -97,14 +97,14 @@ fn calls_after_a_panic_of_the_supervisor_are_refused_at_once() {
 }
 
 #[test]
-fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_holds_nobody_up() {
+fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_delays_no_other() {
     let mut fixture = Fixture::new(1);
     let release = Arc::new(Barrier::new(2));
     let blocked = Arc::clone(&release);
     let (sender, taken) = std::sync::mpsc::channel();
     let body = move |turn: &Turn| match turn.look() {
         Taken::Notice(notice) => {
-            // Nobody listens any more once the test has failed.
+            // The receiver is gone once the test has failed.
             let _ = sender.send(notice.token);
             if notice.token == 1 {
                 blocked.wait();
@@ -115,7 +115,7 @@ fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_holds_nobody_up(
         Taken::Relieved => After::Relieved,
     };
     fixture.runtime.start_crew(body).unwrap();
-    // Those of an owner that does not come are the crew's as well.
+    // The crew also gets the outcomes of an owner that does not come.
     for _ in 0..3 {
         let mut call = fixture.call("gate never");
         call.any_thread = true;
@@ -134,7 +134,7 @@ fn after_a_panic_of_the_supervisor_a_callback_that_blocks_still_holds_nobody_up(
 }
 
 #[test]
-fn more_fleets_than_anybody_counts_on_are_told_apart() {
+fn more_fleets_than_fit_into_twenty_bits_are_told_apart() {
     let mut fixture = Fixture::new(1);
     fixture.echo();
     // The first fleet has number 1. A number that was cut to 20 bits would name it, or none.
@@ -157,7 +157,7 @@ fn a_number_that_a_fleet_has_is_not_given_to_another() {
     let mut fixture = Fixture::new(1);
     fixture.echo();
     fixture.runtime.skip_fleets(u32::MAX - 1);
-    // Neither 0, which is nobody's, nor 1, which the fixture's own fleet has.
+    // Neither 0, which is no fleet's, nor 1, which is the fixture's.
     let second = lane_of_its_own(&fixture);
     let first = std::mem::replace(&mut fixture.lane, second);
     let gated = fixture.submit("gate second");

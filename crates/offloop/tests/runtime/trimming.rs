@@ -167,7 +167,7 @@ fn a_call_that_is_tried_again_finds_its_bytes_after_a_trim() {
 }
 
 #[test]
-fn after_it_nobody_wakes_up_any_more() {
+fn after_it_no_thread_wakes_up_any_more() {
     let mut fixture = fixture();
     fixture.echo();
     let pid = fixture.runtime.worker_pids()[0];

@@ -1,4 +1,4 @@
-//! The zygote fails, dies, or does not answer; and setups that can never work.
+//! The zygote fails, ends, or does not answer; and setups that can never work.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ fn the_end_of_a_worker_without_a_zygote_is_found_in_the_kernel() {
     signal(pid, SIGKILL);
     let crash = fixture.crash(running).0;
     assert_eq!(crash.pid, pid);
-    // Known where the kernel keeps it (6.15) and somebody reaps orphans; never wrong.
+    // Known where the kernel keeps it (6.15) and a process reaps orphans; never wrong.
     assert!(
         matches!(crash.status, None | Some(ExitStatus::Signal(SIGKILL))),
         "{crash:?}"

@@ -8,7 +8,7 @@ use super::{Change, Descriptors, Target};
 use crate::event_loop::{Interest, Kernel, Side, Watcher};
 use crate::random::random_below;
 
-/// Who waits in these tests.
+/// The watchers of these tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Waiting {
     /// A callback of the program's, which may have given a file object.
@@ -169,7 +169,7 @@ impl Fixture {
         }
     }
 
-    /// Watches one side by the number; who was there before.
+    /// Watches one side by the number; returns the watcher that was there before.
     fn watch(&mut self, fd: i32, side: Side, watcher: Waiting) -> Result<Option<Waiting>, Refusal> {
         let named = (None, Target::Same);
         Ok(self.change(fd, side, Some(watcher), named)?.0)
@@ -180,7 +180,7 @@ impl Fixture {
         self.change(fd, side, None, named).expect("no error").0
     }
 
-    /// Who is told that a number is ready. One that waits once is taken out.
+    /// The watchers that are told that a number is ready. A watcher that waits once is taken out.
     fn ready(&mut self, fd: i32) -> Option<Vec<Waiting>> {
         let ready = self.kernel.tell(fd)?;
         let mut told = Vec::new();
@@ -260,7 +260,7 @@ fn the_kernel_is_told_of_changes_only() {
 }
 
 #[test]
-fn who_waits_beside_one_that_is_told_once_is_told_on() {
+fn a_watcher_beside_one_that_is_told_once_is_told_on() {
     let mut fixture = Fixture::with_open(5);
     assert_eq!(fixture.watch(5, Side::Reader, Waiting::Always(1)), Ok(None));
     assert_eq!(fixture.watch(5, Side::Writer, Waiting::Once(2)), Ok(None));
@@ -305,7 +305,7 @@ fn a_number_that_means_something_else_by_now_is_watched_anew() {
     );
     fixture.kernel.close(5, false);
     fixture.kernel.open(5, 2);
-    // Who waits at the other side waits for the old one, and is out of use.
+    // The watcher at the other side waits for the old descriptor, and is taken out.
     let named = (None, Target::Same);
     let gone = fixture.change(5, Side::Reader, Some(Waiting::Callback(3)), named);
     let others = [Some(Waiting::Callback(2)), None];
@@ -347,7 +347,7 @@ fn another_socket_with_the_number_of_a_closed_one_puts_that_out_of_use() {
 }
 
 #[test]
-fn a_file_that_is_open_under_another_name_is_nobodys_until_all_is_told_anew() {
+fn a_file_that_is_open_under_another_name_has_no_watcher_until_all_is_told_anew() {
     let mut fixture = Fixture::with_open(5);
     fixture.kernel.open(6, 3);
     assert_eq!(fixture.watch(5, Side::Reader, Waiting::Always(1)), Ok(None));
@@ -376,7 +376,7 @@ fn a_wait_is_found_also_when_its_socket_has_no_number_any_more() {
     assert_eq!(fixture.table.find(4, is_it), None);
 }
 
-/// Descriptors that nobody closes behind the loop's back.
+/// Descriptors that are not closed without telling the loop.
 #[test]
 fn the_kernel_always_knows_what_is_watched() {
     for seed in 1..=200 {

@@ -185,7 +185,7 @@ fn any_history_agrees_with_a_plain_list() {
 fn equal_times_run_in_the_order_in_which_they_came() {
     let mut queue = TimerQueue::default();
     for number in 0..100 {
-        // Most of them do not fit behind the others, and are in the heap.
+        // Most of them fit behind no queue, and are in the heap.
         let when = if number % 2 == 0 {
             7.0
         } else {
