@@ -311,8 +311,8 @@ impl Supervisor {
                 };
                 match watch {
                     Watch::Start(_) if self.watch(number, channel).is_err() => {
-                        // The supervisor would not hear of its end, and its calls could hang for ever: the
-                        // supervisor ends it, and does not wait to be told.
+                        // The supervisor would not hear of its end, and its calls could hang for
+                        // ever. It ends the worker, and does not wait to be told.
                         fleet.end(&mut desk, worker);
                         self.bury(fleet, &mut desk, worker);
                     }
