@@ -6,6 +6,7 @@ a byte before it goes on. So a test waits for the event itself and never for a l
 
 import contextlib
 import ctypes
+import importlib
 import itertools
 import os
 import signal
@@ -32,6 +33,19 @@ class Gate:
         """Wait until the test lets one call through."""
         with open(self.released, "rb", buffering=0) as pipe:
             pipe.read(1)
+
+
+def import_module(directory: str, name: str) -> str:
+    """Import a module from a directory, and stay in the call for ever."""
+    sys.path.insert(0, directory)
+    importlib.import_module(name)
+    while True:
+        time.sleep(1)
+
+
+def whole_module(name: str) -> tuple[int, bool]:
+    """Return the worker's process id, and whether the last line of a module has run there."""
+    return os.getpid(), hasattr(sys.modules.get(name), "LAST")
 
 
 def echo(value):

@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import signal
+import textwrap
 import threading
 from concurrent.futures.process import BrokenProcessPool
 
@@ -53,6 +54,24 @@ def test_interrupted_worker_lives_on(gate, call):
         worker = gate.wait_started()
         future.cancel()
         assert pool.submit(os.getpid).result(20) == worker
+
+
+def test_interrupt_leaves_no_module_half_done(gate, tmp_path):
+    """It comes in the middle of an import, and the call is stopped when that is over."""
+    source = f"""
+        import calls
+        gate = calls.Gate({gate.paths.started!r}, {gate.paths.released!r})
+        gate.report()
+        gate.wait()
+        LAST = True
+    """
+    (tmp_path / "slowly_imported.py").write_text(textwrap.dedent(source))
+    with offloop.ProcessPool(1, grace=20) as pool:
+        future = pool.submit(calls.import_module, str(tmp_path), "slowly_imported")
+        worker = gate.wait_started()
+        future.cancel()
+        gate.release()
+        assert pool.submit(calls.whole_module, "slowly_imported").result(20) == (worker, True)
 
 
 def test_worker_that_holds_the_gil_in_c_is_killed_after_the_grace(gate):

@@ -8,14 +8,17 @@ mod known;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use offloop::worker::{
     Call, CompletionFlags, InterruptView, Request, Seed, Wake, WorkerChannel, ZygoteServer,
 };
 use offloop::{Payload, Status};
+use offloop_sys::signal_timer::SignalTimer;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::blocks::Allocate;
 use crate::codec::{self, Decoded, Receiver};
@@ -170,14 +173,22 @@ fn follow(py: Python<'_>, told: &Sent) -> PyResult<()> {
     Ok(())
 }
 
+/// How long an interrupt waits before it looks again whether the import is over.
+const IMPORT_PATIENCE: Duration = Duration::from_millis(5);
+
 /// The handler of the interrupt signal.
+///
+/// It does not raise in the middle of an import. The call is stopped after that: a module that was
+/// left half done would be the next call's.
 #[pyfunction]
-pub(crate) fn on_interrupt(
-    py: Python<'_>,
-    _signal: i32,
-    _frame: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+pub(crate) fn on_interrupt(py: Python<'_>, signal: i32, frame: &Bound<'_, PyAny>) -> PyResult<()> {
+    static AGAIN: OnceLock<SignalTimer> = OnceLock::new();
     if INTERRUPT.get().is_some_and(InterruptView::is_interrupted) {
+        let again = AGAIN.get_or_init(|| SignalTimer::new(signal));
+        // If the system has no timer for us, the call is stopped here all the same.
+        if is_inside_import(frame)? && again.set(IMPORT_PATIENCE).is_ok() {
+            return Ok(());
+        }
         let text = "the call was cancelled or ran out of time";
         return Err(names::raise(
             py,
@@ -187,6 +198,21 @@ pub(crate) fn on_interrupt(
         ));
     }
     Ok(())
+}
+
+/// Whether one of the stack entries below belongs to the import system.
+fn is_inside_import(frame: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = frame.py();
+    let mut entry = frame.clone();
+    while !entry.is_none() {
+        let code = entry.getattr(intern!(py, "f_code"))?;
+        let file = code.getattr(intern!(py, "co_filename"))?;
+        if file.cast::<PyString>()?.to_cow()? == "<frozen importlib._bootstrap>" {
+            return Ok(true);
+        }
+        entry = entry.getattr(intern!(py, "f_back"))?;
+    }
+    Ok(false)
 }
 
 /// A callable, its arguments, and its keywords if there are any.

@@ -21,6 +21,7 @@ pub mod ring;
 pub mod running;
 #[cfg(not(loom))]
 pub mod segment;
+pub mod signal_timer;
 pub mod socket;
 #[cfg(not(loom))]
 pub mod spawn;
