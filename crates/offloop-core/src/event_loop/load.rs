@@ -75,17 +75,13 @@ impl Default for LoopLoad {
 }
 
 impl LoopLoad {
-    /// The loop begins to run. False if it does already: then this run is part of that one, and
-    /// its end is not to be told.
-    #[must_use]
-    pub fn begin(&mut self, now: u64) -> bool {
-        let begins = self.state == State::Stopped;
-        if begins {
+    /// A run begins. If the loop runs already, this run is part of the other.
+    pub fn begin(&mut self, now: u64) {
+        if self.state == State::Stopped {
             self.account(now);
             self.state = State::Beginning;
             (self.looked, self.looked_before) = (self.since, self.since);
         }
-        begins
     }
 
     /// The loop looks what is ready, and does not wait for it.
@@ -264,7 +260,7 @@ mod tests {
     #[test]
     fn stretches_between_looks_are_the_lag_and_waiting_is_not() {
         let mut load = LoopLoad::default();
-        assert!(load.begin(100 * MS));
+        load.begin(100 * MS);
         load.wait(101 * MS);
         load.resume(150 * MS);
         load.look(152 * MS);
@@ -285,11 +281,11 @@ mod tests {
     #[test]
     fn time_between_two_runs_is_not_the_loops() {
         let mut load = LoopLoad::default();
-        assert!(load.begin(0));
+        load.begin(0);
         load.look(0);
         load.end(2 * MS);
-        assert!(load.begin(30 * SECOND));
-        assert!(!load.begin(30 * SECOND + MS));
+        load.begin(30 * SECOND);
+        load.begin(30 * SECOND + MS);
         load.look(30 * SECOND);
         load.end(30 * SECOND + 3 * MS);
         assert_eq!((load.busy_ns(), load.running_ns()), (5 * MS, 5 * MS));
@@ -302,7 +298,7 @@ mod tests {
     fn hours_are_accounted_for_at_once() {
         let hour = 3600 * SECOND;
         let mut load = LoopLoad::default();
-        assert!(load.begin(100 * hour));
+        load.begin(100 * hour);
         load.wait(100 * hour);
         load.resume(105 * hour + MS);
         load.end(107 * hour);
@@ -315,7 +311,7 @@ mod tests {
     #[test]
     fn what_goes_on_is_counted_up_to_the_question() {
         let mut load = LoopLoad::default();
-        assert!(load.begin(0));
+        load.begin(0);
         load.wait(0);
         assert_eq!(load.at(7 * MS).running_ns(), 7 * MS);
         assert_eq!(load.at(7 * MS).busy_ns(), 0);
@@ -327,7 +323,7 @@ mod tests {
     #[test]
     fn clock_that_goes_back_changes_nothing() {
         let mut load = LoopLoad::default();
-        assert!(load.begin(10 * SECOND));
+        load.begin(10 * SECOND);
         load.look(10 * SECOND);
         load.look(4 * SECOND);
         load.wait(10 * SECOND + MS);
@@ -339,7 +335,7 @@ mod tests {
     #[test]
     fn bound_of_what_is_found_reaches_back_to_the_look_before() {
         let mut load = LoopLoad::default();
-        assert!(load.begin(SECOND));
+        load.begin(SECOND);
         assert_eq!(load.since_look_before_last(SECOND + MS), MS);
         load.look(SECOND + 2 * MS);
         load.look(SECOND + 5 * MS);
@@ -355,7 +351,7 @@ mod tests {
             // What was done in each millisecond: busy or not.
             let mut history = Vec::new();
             let origin = now;
-            assert!(load.begin(now));
+            load.begin(now);
             let longest = if seed % 2 == 0 { 300 } else { 9_000 };
             while history.len() < 40_000 {
                 let (worked, waited) = (next(longest), next(longest));

@@ -119,10 +119,16 @@ impl<T, K> Default for Runs<T, K> {
 }
 
 impl<T: Copy + PartialEq, K> Runs<T, K> {
-    /// A run begins on a thread. It has the loop, unless that is another thread's: then `has` is
-    /// false, and it waits.
-    pub fn begin(&mut self, thread: T, kept: K) -> RunNumber {
+    /// A run begins on a thread. While another thread has the loop, this one takes it over; if its
+    /// own callback was displaced, the new run waits, and `has` is false.
+    ///
+    /// # Errors
+    /// As [`Runs::take_over`].
+    pub fn begin(&mut self, thread: T, kept: K) -> Result<RunNumber, NotRelieved<T>> {
         let newest = self.runs.iter().rposition(|run| run.thread == thread);
+        if newest.is_none() && self.holder().is_some() {
+            return self.take_over(thread, kept);
+        }
         let before = newest.map(|at| std::mem::replace(&mut self.runs[at].state, State::Outer));
         let was_asked = before == Some(State::Has) && self.turn == NONE;
         let has = before == Some(State::Has) || self.holder().is_none();
@@ -136,7 +142,7 @@ impl<T: Copy + PartialEq, K> Runs<T, K> {
         if has && !was_asked {
             self.turn = number;
         }
-        number
+        Ok(number)
     }
 
     /// Another thread takes the loop over in the middle of a round, and goes on with that.
@@ -323,6 +329,18 @@ impl<T: Copy + PartialEq, K> Runs<T, K> {
     /// A relief run is of no use: no run goes on that it could relieve, or one waits.
     fn is_needless(&self) -> bool {
         self.runs.iter().all(|run| run.is_relief) || self.oldest_that_waits().is_some()
+    }
+
+    /// Whether no run goes on.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Whether the run that has the loop is asked for it: then it must not sleep.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.turn == NONE && self.holder().is_some()
     }
 
     /// What is kept for the runs that go on, from the oldest to the newest.

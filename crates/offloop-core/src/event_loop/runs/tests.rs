@@ -11,7 +11,7 @@ type Threads = Runs<usize, &'static str>;
 #[test]
 fn a_round_ends_after_what_was_ready() {
     let mut runs = Threads::default();
-    let run = runs.begin(1, "main");
+    let run = runs.begin(1, "main").expect("no other thread has the loop");
     assert!(runs.begin_round(run, 2));
     let turns = [(); 3].map(|()| runs.next(run));
     assert_eq!(turns, [Turn::Callback, Turn::Callback, Turn::RoundOver]);
@@ -22,10 +22,10 @@ fn a_round_ends_after_what_was_ready() {
 #[test]
 fn a_nested_run_leaves_the_outer_round_as_it_was() {
     let mut runs = Threads::default();
-    let outer = runs.begin(1, "outer");
+    let outer = runs.begin(1, "outer").expect("no other thread has the loop");
     assert!(runs.begin_round(outer, 3));
     assert_eq!(runs.next(outer), Turn::Callback);
-    let inner = runs.begin(1, "inner");
+    let inner = runs.begin(1, "inner").expect("no other thread has the loop");
     assert!(runs.begin_round(inner, 1));
     assert_eq!(runs.next(outer), Turn::Lost);
     assert_eq!(runs.next(inner), Turn::Callback);
@@ -38,10 +38,10 @@ fn a_nested_run_leaves_the_outer_round_as_it_was() {
 #[test]
 fn an_outer_run_that_goes_on_first_has_the_loop_and_gives_it_back() {
     let mut runs = Threads::default();
-    let outer = runs.begin(1, "outer");
+    let outer = runs.begin(1, "outer").expect("no other thread has the loop");
     assert!(runs.begin_round(outer, 1));
     assert_eq!(runs.next(outer), Turn::Callback);
-    let inner = runs.begin(1, "inner");
+    let inner = runs.begin(1, "inner").expect("no other thread has the loop");
     // A program that switches stacks leaves the inner run where it is.
     assert_eq!(runs.next(outer), Turn::Lost);
     assert_eq!(runs.lost(outer), Lost::GoOn);
@@ -56,7 +56,7 @@ fn an_outer_run_that_goes_on_first_has_the_loop_and_gives_it_back() {
 #[test]
 fn the_loop_comes_back_at_the_next_boundary_in_the_same_round() {
     let mut runs = Threads::default();
-    let home = runs.begin(1, "home");
+    let home = runs.begin(1, "home").expect("no other thread has the loop");
     assert!(runs.begin_round(home, 3));
     assert_eq!(runs.next(home), Turn::Callback);
     let relief = runs
@@ -79,7 +79,7 @@ fn the_loop_comes_back_at_the_next_boundary_in_the_same_round() {
 fn no_thread_takes_over_a_loop_that_runs_no_callback() {
     let mut runs = Threads::default();
     assert_eq!(runs.take_over(2, "relief"), Err(NotRelieved::NoCallback));
-    let home = runs.begin(1, "home");
+    let home = runs.begin(1, "home").expect("no other thread has the loop");
     assert_eq!(runs.take_over(2, "relief"), Err(NotRelieved::NoCallback));
     assert!(runs.begin_round(home, 1));
     assert_eq!(runs.next(home), Turn::Callback);
@@ -90,7 +90,7 @@ fn no_thread_takes_over_a_loop_that_runs_no_callback() {
 #[test]
 fn a_relief_run_that_ends_leaves_the_loop_to_the_run_it_relieved() {
     let mut runs = Threads::default();
-    let home = runs.begin(1, "home");
+    let home = runs.begin(1, "home").expect("no other thread has the loop");
     assert!(runs.begin_round(home, 1));
     assert_eq!(runs.next(home), Turn::Callback);
     let relief = runs
@@ -106,7 +106,7 @@ fn a_relief_run_that_ends_leaves_the_loop_to_the_run_it_relieved() {
 #[test]
 fn a_run_that_waits_is_preferred_to_another_relief_thread() {
     let mut runs = Threads::default();
-    let home = runs.begin(1, "home");
+    let home = runs.begin(1, "home").expect("no other thread has the loop");
     assert!(runs.begin_round(home, 5));
     assert_eq!(runs.next(home), Turn::Callback);
     let relief = runs
@@ -178,8 +178,14 @@ impl<R: FnMut(u64) -> u64> Simulation<R> {
             Doing::Callback(callback) => Some(callback),
             Doing::Between | Doing::Waits => None,
         };
-        let number = self.runs.begin(at, at);
         let rounds = 1 + (self.random)(3);
+        let Ok(number) = self.runs.begin(at, at) else {
+            // Another thread has the loop, and no callback is under way.
+            assert_eq!(inside, None);
+            return;
+        };
+        let relieves = at > 0 && inside.is_none();
+        let rounds = if relieves { u64::MAX } else { rounds };
         let thread = &mut self.threads[at];
         thread.runs.push((number, inside));
         thread.rounds = rounds;

@@ -58,14 +58,14 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// The loop begins to run; false if it does already.
-    pub(crate) fn begin(&mut self) -> bool {
-        self.times.load.begin(self.scale.nanoseconds(ticks()))
+    /// A run begins.
+    pub(crate) fn begin(&mut self) {
+        self.times.load.begin(self.scale.nanoseconds(ticks()));
     }
 
-    /// The loop ends to run, unless `begun` says that an outer run goes on.
-    pub(crate) fn end(&mut self, begun: bool) {
-        if begun {
+    /// A run ends; `is_over` says that it was the last.
+    pub(crate) fn end(&mut self, is_over: bool) {
+        if is_over {
             self.times.load.end(self.scale.nanoseconds(ticks()));
         }
     }

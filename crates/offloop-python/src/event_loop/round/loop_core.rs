@@ -9,6 +9,7 @@ use super::super::port::LoopPort;
 use super::super::streams::stream::Stream;
 use super::found::Overrides;
 use super::lent::Lent;
+use super::turnstile::Turnstile;
 
 /// What only rounds use of a loop.
 pub(super) struct State {
@@ -27,6 +28,7 @@ pub(super) struct State {
 #[pyclass(extends = LoopPort, subclass, frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct LoopCore {
     pub(super) state: GilCell<State>,
+    pub(super) turnstile: Turnstile,
 }
 
 /// Every stream that is not over.

@@ -3,7 +3,7 @@
 //! `LoopCore` is the base class of `offloop.EventLoop`, whose other base is the standard library's
 //! own loop. Its own base is `LoopPort`, which is what the floors below know of a loop.
 //!
-//! Shape:      `loop_core.rs` what it knows · `run.rs` a run · `turn.rs` its rounds · `entry.rs`
+//! Shape:      `loop_core.rs` what it knows · `run.rs`, `turnstile.rs` a run · `turn.rs` its rounds · `entry.rs`
 //!             what is run · `poll.rs` what is ready, asked from the kernel · `clock.rs` the loop's
 //!             time · `calls.rs`, `tasks.rs` methods called too often for anything but C's calling
 //!             convention · `lending.rs`, `lent.rs` what programs take hold of · `overrides.rs`,
@@ -24,6 +24,7 @@ mod run;
 mod statistics;
 mod tasks;
 mod turn;
+mod turnstile;
 mod whose;
 
 use offloop_core::event_loop::PollPace;
@@ -39,6 +40,7 @@ use super::port::marks::Armed;
 use super::port::schedule::Entry;
 use super::streams::stream::Stream;
 use found::Overrides;
+use turnstile::Turnstile;
 use loop_core::{State, all_streams};
 
 pub(crate) use loop_core::LoopCore;
@@ -61,6 +63,7 @@ impl LoopCore {
                 task_factory: None,
                 pace: PollPace::new(ticks()),
             }),
+            turnstile: Turnstile::default(),
         };
         let port = PyClassInitializer::from(LoopPort::new(py)?);
         Ok(port.add_subclass(core))

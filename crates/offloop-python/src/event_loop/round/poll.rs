@@ -98,7 +98,7 @@ pub(crate) fn wait(
     let mut found = found.unwrap_or_default();
     let (kernel, limit) = port.state.with(py, |state| {
         // What has run since the loop was seen to be idle may have found no reason to wake it.
-        let idle = state.schedule.ready_len() == 0 && !state.stopping;
+        let idle = state.schedule.ready_len() == 0 && !state.stopping && !state.runs.is_asked();
         let limit = if idle { limit } else { Some(Duration::ZERO) };
         state.asleep = limit != Some(Duration::ZERO);
         state.meter.poll(now, state.asleep);

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use offloop_core::event_loop::{Lost, PollPace, RunNumber};
+use offloop_core::event_loop::{Lost, NotRelieved, PollPace, RunNumber};
 use offloop_sys::clock::ticks;
 use offloop_sys::running::Work;
 use offloop_sys::thread;
@@ -25,8 +25,6 @@ pub(super) struct Run<'a, 'py> {
     pub(super) entered: Arc<Entered>,
     /// The callback inside which it began, if the loop is armed.
     inside: Option<Work>,
-    /// No outer run goes on.
-    is_outermost: bool,
 }
 
 impl<'a, 'py> Run<'a, 'py> {
@@ -35,24 +33,22 @@ impl<'a, 'py> Run<'a, 'py> {
         let entered = Arc::new(Entered::default());
         let kept = entered.clone();
         let begun = port.state.with(py, |state| {
-            let number = state.runs.begin(thread::ident(), kept);
-            if !state.runs.has(number) {
-                // Dropped later: the state is in use.
-                return Err(state.runs.end(number));
-            }
+            let number = state.runs.begin(this_thread(), kept)?;
             state.running = !state.schedule.is_lent();
-            Ok((number, state.meter.begin()))
+            state.meter.begin();
+            Ok(number)
         });
-        let Ok((number, is_outermost)) = begun else {
-            return Err(elsewhere());
-        };
+        event_loop.get().turnstile.turn();
+        let number = begun.map_err(|_: NotRelieved<_>| {
+            // As the standard loop says it.
+            PyRuntimeError::new_err("This event loop is already running")
+        })?;
         new_pace(event_loop);
         Ok(Self {
             event_loop,
             number,
             entered,
             inside: port.marks.begin_run(),
-            is_outermost,
         })
     }
 
@@ -73,14 +69,36 @@ impl<'a, 'py> Run<'a, 'py> {
         self.entered.leave(self.py())
     }
 
-    /// Another run has come in the place of this one: goes on if that is possible.
+    /// Another run has come in the place of this one, or wants to. Waits for the loop; false if
+    /// this run is to end, since it has relieved another one that goes on now.
     #[cold]
-    pub(super) fn regain(&self) -> PyResult<()> {
-        let state = &self.port().state;
-        match state.with(self.py(), |state| state.runs.lost(self.number)) {
-            Lost::GoOn => Ok(()),
-            Lost::Wait(_) | Lost::End(_) => Err(elsewhere()),
+    pub(super) fn regain(&self) -> PyResult<bool> {
+        let (py, port) = (self.py(), self.port());
+        let turnstile = &self.event_loop.get().turnstile;
+        // Only this thread can leave it.
+        self.leave()?;
+        loop {
+            let seen = turnstile.turns();
+            let lost = port.state.with(py, |state| state.runs.lost(self.number));
+            match lost {
+                Lost::GoOn => break,
+                Lost::End(_) => {
+                    turnstile.turn();
+                    return Ok(false);
+                }
+                Lost::Wait(asked) => {
+                    if asked.is_some() {
+                        turnstile.turn();
+                        port.wake(py)?;
+                    }
+                }
+            }
+            py.detach(|| turnstile.wait(seen));
+            py.check_signals()?;
         }
+        port.marks.begin_run();
+        new_pace(self.event_loop);
+        Ok(true)
     }
 }
 
@@ -88,10 +106,13 @@ impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         let (py, port) = (self.py(), self.port());
         let kept = port.state.with(py, |state| {
-            state.running = !self.is_outermost && !state.schedule.is_lent();
-            state.meter.end(self.is_outermost);
-            state.runs.end(self.number)
+            let kept = state.runs.end(self.number);
+            let is_over = state.runs.is_empty();
+            state.running = !is_over && !state.schedule.is_lent();
+            state.meter.end(is_over);
+            kept
         });
+        self.event_loop.get().turnstile.turn();
         drop(kept);
         port.marks.end_run(py, self.inside);
         // The outer run polls as soon as it can: nothing is known of what became ready.
@@ -102,9 +123,4 @@ impl Drop for Run<'_, '_> {
 fn new_pace(event_loop: &Bound<'_, LoopCore>) {
     let state = &event_loop.get().state;
     state.with(event_loop.py(), |state| state.pace = PollPace::new(ticks()));
-}
-
-/// As the standard loop says it.
-fn elsewhere() -> PyErr {
-    PyRuntimeError::new_err("This event loop is already running")
 }

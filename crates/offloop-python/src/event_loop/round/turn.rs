@@ -44,7 +44,7 @@ pub(crate) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
 pub(crate) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let run = Run::begin(event_loop)?;
     let result = match whose::standard_round(event_loop) {
-        Ok(false) => round(&run, &Outlook::of(event_loop)),
+        Ok(false) => round(&run, &Outlook::of(event_loop)).map(drop),
         other => other.map(drop),
     };
     finish(&run, result)
@@ -53,7 +53,7 @@ pub(crate) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
 /// What the run has left to do when its last round is over.
 fn finish(run: &Run<'_, '_>, result: PyResult<()>) -> PyResult<()> {
     let left = run.leave();
-    let flushed = flush(run);
+    let flushed = flush(run).map(drop);
     result.and(left).and(flushed)
 }
 
@@ -67,9 +67,9 @@ fn rounds(run: &Run<'_, '_>) -> PyResult<()> {
             }
             outlook = Outlook::of(event_loop);
         }
-        round(run, &outlook)?;
+        let goes_on = round(run, &outlook)?;
         outlook = Outlook::of(event_loop);
-        if outlook.stopping {
+        if outlook.stopping || !goes_on {
             return Ok(());
         }
     }
@@ -107,12 +107,15 @@ impl Outlook {
     }
 }
 
+/// One round; false if the run is to end.
 #[inline]
-fn round(run: &Run<'_, '_>, outlook: &Outlook) -> PyResult<()> {
+fn round(run: &Run<'_, '_>, outlook: &Outlook) -> PyResult<bool> {
     if outlook.unsent {
         // Also what was written while the loop did not run.
         run.leave()?;
-        flush(run)?;
+        if !flush(run)? {
+            return Ok(false);
+        }
     }
     let event_loop = run.event_loop();
     let now = ticks();
@@ -127,32 +130,34 @@ fn round(run: &Run<'_, '_>, outlook: &Outlook) -> PyResult<()> {
     run_ready(run)
 }
 
-/// Sends what the streams have collected. Their callbacks are callbacks of a round.
-fn flush(run: &Run<'_, '_>) -> PyResult<()> {
+/// Sends what the streams have collected; false if the run is to end. The protocols' callbacks are
+/// callbacks of a round.
+fn flush(run: &Run<'_, '_>) -> PyResult<bool> {
     let (py, port) = (run.py(), run.port());
-    begin_round(run, |_| 0)?;
-    let result = flushing::flush_all(py, port, Some(run.number));
+    if !begin_round(run, |_| 0)? {
+        return Ok(false);
+    }
+    flushing::flush_all(py, port, Some(run.number))?;
     let turn = port.state.with(py, |state| state.runs.next(run.number));
     if turn == Turn::Lost {
-        result.and(run.regain())
-    } else {
-        result
+        return run.regain();
     }
+    Ok(true)
 }
 
-/// A round begins, of as many callbacks as `ready` says.
-fn begin_round(run: &Run<'_, '_>, ready: impl Fn(&mut State) -> usize) -> PyResult<()> {
+/// A round begins, of as many callbacks as `ready` says; false if the run is to end.
+fn begin_round(run: &Run<'_, '_>, ready: impl Fn(&mut State) -> usize) -> PyResult<bool> {
     let state = &run.port().state;
     let begin = |state: &mut State| {
         let ready = ready(state);
         state.runs.begin_round(run.number, ready)
     };
-    if state.with(run.py(), begin) {
-        return Ok(());
+    while !state.with(run.py(), begin) {
+        if !run.regain()? {
+            return Ok(false);
+        }
     }
-    run.regain()?;
-    state.with(run.py(), begin);
-    Ok(())
+    Ok(true)
 }
 
 /// What comes next in a round.
@@ -177,23 +182,27 @@ fn next(state: &mut State, number: RunNumber) -> Next {
     }
 }
 
-/// Runs what is ready now, in order.
-fn run_ready(run: &Run<'_, '_>) -> PyResult<()> {
+/// Runs what is ready now, in order; false if the run is to end.
+fn run_ready(run: &Run<'_, '_>) -> PyResult<bool> {
     let (py, port) = (run.py(), run.port());
     let armed = port.marks.are_armed(py);
     let debug = port.state.with(py, |state| state.debug);
-    begin_round(run, |state| {
+    let begun = begin_round(run, |state| {
         let ready = state.schedule.ready_len();
         state.meter.round(ready);
         ready
     })?;
+    if !begun {
+        return Ok(false);
+    }
     loop {
         let entry = match port.state.with(py, |state| next(state, run.number)) {
             Next::Entry(entry) => entry,
-            Next::RoundOver => return Ok(()),
+            Next::RoundOver => return Ok(true),
             Next::Lost => {
-                run.leave()?;
-                run.regain()?;
+                if !run.regain()? {
+                    return Ok(false);
+                }
                 continue;
             }
         };
