@@ -260,7 +260,9 @@ impl Lane {
     /// when it passed.
     pub fn wait_worker(&self, limit: Duration) -> bool {
         self.wait(limit, |lane, fleet| {
-            let forked = fleet.channels().any(|channel| channel.pidfd.is_some());
+            let forked = fleet
+                .channels()
+                .any(|channel| channel.life.process().is_some());
             forked || fleet.lane_is_over(lane) || fleet.has_given_up()
         })
     }
@@ -272,10 +274,11 @@ impl Lane {
     /// The system's: too many open files.
     pub fn workers(&self) -> io::Result<Vec<(i32, OwnedFd)>> {
         self.with_fleet(|_, fleet, _| {
-            let alive = fleet.channels().filter(|channel| !channel.dead);
+            let alive = fleet
+                .channels()
+                .filter_map(|channel| channel.life.process());
             alive
-                .filter_map(|channel| Some((channel.pid, channel.pidfd.as_ref()?.try_clone())))
-                .map(|(pid, pidfd)| Ok((pid, pidfd?)))
+                .map(|process| Ok((process.pid, process.pidfd.try_clone()?)))
                 .collect()
         })
         .unwrap_or(Ok(Vec::new()))

@@ -263,9 +263,9 @@ impl Supervisor {
         let worker = channel.worker;
         // Its descriptors leave the poller before they close.
         let _ = channel
-            .pidfd
-            .as_ref()
-            .map(|pidfd| self.poller.remove(pidfd.as_fd()));
+            .life
+            .process()
+            .map(|process| self.poller.remove(process.pidfd.as_fd()));
         // Removed already when the socket ended first.
         let _ = self.poller.remove(channel.socket());
         fleet.handle_exit(&mut desk, worker);
@@ -303,10 +303,10 @@ impl Supervisor {
     }
 
     fn watch(&self, fleet: u32, channel: &Channel) -> io::Result<()> {
-        if let Some(pidfd) = &channel.pidfd {
+        if let Some(process) = channel.life.process() {
             let worker = channel.worker.into();
             let token = Watched::Process { fleet, worker }.token();
-            self.poller.add(pidfd.as_fd(), token)?;
+            self.poller.add(process.pidfd.as_fd(), token)?;
         }
         Ok(())
     }
