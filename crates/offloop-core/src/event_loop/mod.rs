@@ -7,6 +7,7 @@
 //! Shape:      `timer_queue.rs` which timer is next · `descriptors.rs`, `interest.rs` who waits for
 //!             a descriptor, and what the kernel is told of it · `poll_pace.rs` when the kernel is
 //!             asked · `write_policy.rs` what is sent now, and when the program is to pause ·
+//!             `stream_phases.rs` where a stream is with its connection and its sending ·
 //!             `load.rs`, `histogram.rs` how busy a loop is, and how late.
 
 mod descriptors;
@@ -14,6 +15,7 @@ mod histogram;
 mod interest;
 mod load;
 mod poll_pace;
+mod stream_phases;
 mod timer_queue;
 mod write_policy;
 
@@ -22,5 +24,6 @@ pub use histogram::Histogram;
 pub use interest::{Interest, Kernel, Side, Watcher};
 pub use load::LoopLoad;
 pub use poll_pace::PollPace;
+pub use stream_phases::{Life, Sending};
 pub use timer_queue::{Timer, TimerQueue};
 pub use write_policy::{Gathering, Left, Outgoing, When, take_sent};

@@ -1,6 +1,6 @@
 //! Sending of what waits in streams, as far as the kernel has room, and what follows from it.
 //!
-//! Invariants: 1. Nothing is sent once `lost` is set.
+//! Invariants: 1. Nothing is sent once the connection is lost.
 //!             2. Chunks hold exact `bytes`, or memory of ours: dropping them runs no code.
 //! Errors:     as the standard transport: its own methods report them.
 //! Source:     asyncio/selector_events.py; research on loops, section D2.
@@ -38,7 +38,7 @@ enum Sent {
 
 /// Offers the kernel what waits, and forgets what it took.
 fn offer(py: Python<'_>, fd: i32, state: &mut StreamState) -> Sent {
-    if state.lost > 0 {
+    if !state.life.sends() {
         return Sent::Lost;
     }
     let (offered, result) = match state.chunks.len() {
@@ -67,9 +67,9 @@ fn offer(py: Python<'_>, fd: i32, state: &mut StreamState) -> Sent {
                 Left::Nothing => {}
             }
             Sent::All(
-                state.blocked
+                state.sending.is_blocked()
                     || state.protocol_paused
-                    || state.closing
+                    || state.life.is_closing()
                     || state.eof
                     || state.uncommon.empty_waiter().is_some(),
             )
@@ -151,9 +151,9 @@ fn settle(slf: &Bound<'_, Stream>, sent: Sent) -> PyResult<()> {
 /// Has the loop watch for room. What a round has gathered was perhaps written by several, none of
 /// whose contexts is entered at its end.
 pub(super) fn wait_for_room(slf: &Bound<'_, Stream>) -> PyResult<()> {
-    let blocked = |state: &mut StreamState| std::mem::replace(&mut state.blocked, true);
+    let block = |state: &mut StreamState| state.sending.block();
     let (py, stream) = (slf.py(), slf.get());
-    if !stream.state.with(py, blocked) {
+    if stream.state.with(py, block) {
         if stream.gathering(py) == Gathering::Off {
             stream.keep_writing_context(py)?;
         }
@@ -189,8 +189,8 @@ fn emptied(slf: &Bound<'_, Stream>) -> PyResult<()> {
         let waiter = state.uncommon.empty_waiter();
         let waiter = waiter.map(|waiter| waiter.clone_ref(py));
         // Whoever resumed may have aborted it, or written more for the end of this round.
-        let waits = state.chunks.is_empty() && state.lost == 0;
-        (waits, waiter, state.closing, state.eof)
+        let waits = state.chunks.is_empty() && state.life.sends();
+        (waits, waiter, state.life.is_closing(), state.eof)
     });
     if !waits {
         return Ok(());
@@ -202,7 +202,7 @@ fn emptied(slf: &Bound<'_, Stream>) -> PyResult<()> {
         }
     }
     if closing {
-        stream.state.with(py, |state| state.lost += 1);
+        stream.state.with(py, |state| state.life.lose());
         if let Some(transport) = stream.transport(py) {
             transport.call_method1("_call_connection_lost", (py.None(),))?;
         }
@@ -244,7 +244,7 @@ pub(super) fn leave_to_parent(py: Python<'_>, port: &LoopPort) {
     // Nothing else is put there.
     for stream in unsent.filter_map(|stream| stream.into_bound(py).cast_into::<Stream>().ok()) {
         let stream = stream.get();
-        stream.state.with(py, |state| state.scheduled = false);
+        let _listed = stream.state.with(py, |state| state.sending.leave_list());
         stream.clear(py);
     }
 }
@@ -262,8 +262,10 @@ pub(crate) fn flush_all(py: Python<'_>, port: &LoopPort) -> PyResult<()> {
         }
         for stream in unsent.drain(..) {
             let stream = stream.bind(py).cast::<Stream>()?;
-            stream.get().state.with(py, |state| state.scheduled = false);
-            result = result.and(flush_ready(stream));
+            let state = &stream.get().state;
+            if state.with(py, |state| state.sending.leave_list()) {
+                result = result.and(flush_ready(stream));
+            }
         }
         port.state.with(py, |state| {
             if state.unsent.capacity() == 0 {

@@ -57,7 +57,7 @@ fn read_once(
     read_records: impl FnOnce(&Stream, &Bound<'_, PyAny>, &mut ReadMemory) -> Got,
 ) -> PyResult<()> {
     let (stop, receiver, sizes) = stream.state.with(py, |state| {
-        let stop = state.lost > 0 || state.paused || state.closing;
+        let stop = !state.reads();
         let sizes = Sizes {
             last: state.last_read,
             max: state.uncommon.limits().read_max,
