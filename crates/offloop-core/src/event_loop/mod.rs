@@ -8,7 +8,8 @@
 //!             a descriptor, and what the kernel is told of it · `poll_pace.rs` when the kernel is
 //!             asked · `write_policy.rs` what is sent now, and when the program is to pause ·
 //!             `stream_phases.rs` where a stream is with its connection and its sending ·
-//!             `load.rs`, `histogram.rs` how busy a loop is, and how late.
+//!             `under_way.rs` which thread is in a callback of a stream · `load.rs`,
+//!             `histogram.rs` how busy a loop is, and how late.
 
 mod descriptors;
 mod histogram;
@@ -17,6 +18,7 @@ mod load;
 mod poll_pace;
 mod stream_phases;
 mod timer_queue;
+mod under_way;
 mod write_policy;
 
 pub use descriptors::{Change, Descriptors, Gone, Refused, Target};
@@ -26,4 +28,5 @@ pub use load::LoopLoad;
 pub use poll_pace::PollPace;
 pub use stream_phases::{Life, Sending};
 pub use timer_queue::{Timer, TimerQueue};
+pub use under_way::{Admission, Missed, SendAgain, UnderWay};
 pub use write_policy::{Gathering, Left, Outgoing, When, take_sent};

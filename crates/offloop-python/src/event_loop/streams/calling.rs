@@ -97,10 +97,10 @@ impl Stream {
     ) -> PyResult<()> {
         let context = self.context(py, Side::Writer);
         let mut entered = Entered::default();
-        if let Some(context) = &context {
-            entered.switch(py, context.as_ptr())?;
-        }
-        let result = body();
+        let switched = context
+            .as_ref()
+            .map_or(Ok(()), |context| entered.switch(py, context.as_ptr()));
+        let result = switched.and_then(|()| body());
         let result = self.report(py, callback, result);
         let left = entered.leave(py);
         result.and(left)

@@ -13,10 +13,12 @@ use offloop_sys::stream::{BUFFERS_MAX, send, send_vectored};
 use pyo3::prelude::*;
 
 use super::super::ground::errors::os_error;
+use super::super::ground::threads::this_thread;
 use super::super::port::LoopPort;
 use super::super::port::chunk::Chunk;
 use super::state::StreamState;
 use super::stream::Stream;
+use super::under_way::{Begun, Call, is_elsewhere, postpone};
 
 /// Empty queues kept for streams that begin to write: as many as write in a busy round.
 const SPARE_QUEUES: usize = 64;
@@ -87,17 +89,34 @@ fn forget_sent(py: Python<'_>, state: &mut StreamState, offered: usize, count: u
     take_sent(&mut state.chunks, offered, count, unsent, advance)
 }
 
-/// Sends what waits, as far as there is room. Methods of the protocol are called in the stream's
-/// context; what they raise is reported as that of any callback.
+/// The loop says that there is room.
 pub(crate) fn flush_ready(slf: &Bound<'_, Stream>) -> PyResult<()> {
-    let stream = slf.get();
-    match send_waiting(slf) {
-        Sent::Lost | Sent::All(false) => Ok(()),
-        sent => stream.in_context(slf.py(), "_write_ready", || settle(slf, sent)),
+    let thread = this_thread();
+    let is_elsewhere = |state: &mut StreamState| is_elsewhere(state, thread);
+    if slf.get().state.with(slf.py(), is_elsewhere) {
+        return postpone(slf, Side::Writer);
     }
+    flush_now(slf)
 }
 
-/// As `flush_ready`, inside a call of the program's.
+/// Sends what waits, as far as there is room. Methods of the protocol are called in the stream's
+/// context; what they raise is reported as that of any callback.
+fn flush_now(slf: &Bound<'_, Stream>) -> PyResult<()> {
+    let sent = match send_waiting(slf) {
+        Sent::Lost | Sent::All(false) => return Ok(()),
+        sent => sent,
+    };
+    let Begun::Call(call, ()) = Call::begin(slf, |_| Some(())) else {
+        // Whoever flushes has looked, and no code of the program's has run since.
+        return postpone(slf, Side::Writer);
+    };
+    let result = slf
+        .get()
+        .in_context(slf.py(), "_write_ready", || settle(slf, sent));
+    result.and(call.end(|_| ()))
+}
+
+/// As `flush_now`, inside a call of the program's.
 pub(super) fn flush(slf: &Bound<'_, Stream>) -> PyResult<()> {
     settle(slf, send_waiting(slf))
 }
@@ -253,6 +272,7 @@ pub(super) fn leave_to_parent(py: Python<'_>, port: &LoopPort) {
 pub(crate) fn flush_all(py: Python<'_>, port: &LoopPort) -> PyResult<()> {
     leave_to_parent(py, port);
     let mut result = Ok(());
+    let thread = this_thread();
     loop {
         let mut unsent = port
             .state
@@ -263,8 +283,17 @@ pub(crate) fn flush_all(py: Python<'_>, port: &LoopPort) -> PyResult<()> {
         for stream in unsent.drain(..) {
             let stream = stream.bind(py).cast::<Stream>()?;
             let state = &stream.get().state;
-            if state.with(py, |state| state.sending.leave_list()) {
-                result = result.and(flush_ready(stream));
+            let sends = state.with(py, |state| {
+                let elsewhere = is_elsewhere(state, thread);
+                let listed = state.sending.leave_list();
+                if listed && elsewhere {
+                    // Whoever is in a call has it listed again.
+                    state.uncommon.note_missed(Side::Writer);
+                }
+                listed && !elsewhere
+            });
+            if sends {
+                result = result.and(flush_now(stream));
             }
         }
         port.state.with(py, |state| {

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use offloop_core::event_loop::{Life, Outgoing, Sending};
+use offloop_core::event_loop::{Life, Outgoing, Sending, UnderWay};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::super::ground::address::Address;
+use super::super::ground::threads::ThreadNumber;
 use super::super::port::chunk::Chunk;
 use super::receiver::Receiver;
 use super::uncommon::Uncommon;
@@ -19,6 +20,8 @@ pub(crate) struct StreamState {
     pub(super) ends: Option<Ends>,
     pub(super) life: Life,
     pub(super) sending: Sending,
+    /// On which thread the loop's call of the protocol is under way.
+    pub(super) under_way: UnderWay<ThreadNumber>,
     pub(super) context: Option<Py<PyAny>>,
     /// The context is one that the transport was given, and stays. A bit beside it, and not an enum
     /// around it, which would take eight bytes more.
@@ -26,8 +29,8 @@ pub(crate) struct StreamState {
     pub(crate) receiver: Receiver,
     pub(crate) chunks: VecDeque<Chunk>,
     pub(crate) size: usize,
-    /// What the last read brought.
-    pub(crate) last_read: usize,
+    /// What the last read brought; no more than four bytes can say.
+    pub(super) last_read: u32,
     /// The protocol was told to pause. Like the next two it goes with every phase of a life: the
     /// standard transport remembers it, and shows it, through a close.
     pub(super) protocol_paused: bool,
@@ -65,6 +68,7 @@ impl StreamState {
             ends: Some(ends),
             life: Life::Open,
             sending: Sending::Idle,
+            under_way: UnderWay::Nowhere,
             context: None,
             context_given: false,
             receiver: Receiver::None,

@@ -4,6 +4,7 @@
 //! Invariants: a stream for which everything is as usual has none of this.
 //! Source:     asyncio/transports.py (`_FlowControlMixin`) for the limits.
 
+use offloop_core::event_loop::{Missed, Side};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
@@ -34,6 +35,8 @@ struct Parts {
     writing_context: Option<Py<PyAny>>,
     /// `sendfile` waits for the queue to be empty.
     empty_waiter: Option<Py<PyAny>>,
+    /// What became ready while a call of the protocol was under way on another thread.
+    missed: Option<Missed>,
 }
 
 /// All of it, or nothing.
@@ -82,6 +85,16 @@ impl Uncommon {
         std::mem::replace(&mut self.parts().writing_context, context)
     }
 
+    pub(super) fn note_missed(&mut self, side: Side) {
+        let missed = &mut self.parts().missed;
+        missed.get_or_insert_default().note(side);
+    }
+
+    #[inline]
+    pub(super) fn take_missed(&mut self) -> Option<Missed> {
+        self.0.as_mut()?.missed.take()
+    }
+
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(self.writing_context())?;
         visit.call(self.empty_waiter())
@@ -93,6 +106,7 @@ impl Uncommon {
                 limits: Limits::USUAL,
                 writing_context: None,
                 empty_waiter: None,
+                missed: None,
             })
         })
     }
