@@ -152,7 +152,7 @@ impl Lane {
         if result.is_ok() {
             desk.mailboxes.count_unfinished(owner);
         }
-        let result = result.map_err(|error| refuse(error, fleet.broken.as_ref()));
+        let result = result.map_err(|error| refuse(error, fleet.health.fault()));
         fleet.run_actions(&mut desk);
         if fleet.pool.queued() > 0 {
             // All workers have their fill; make room with what they have completed since.
@@ -197,8 +197,14 @@ impl Lane {
         }
         let failed = self.shared.lock().failed.clone();
         failed.or_else(|| {
-            self.with_fleet(|_, fleet, _| fleet.broken.clone().filter(|_| fleet.has_given_up()))
-                .flatten()
+            self.with_fleet(|_, fleet, _| {
+                fleet
+                    .health
+                    .fault()
+                    .filter(|_| fleet.has_given_up())
+                    .cloned()
+            })
+            .flatten()
         })
     }
 

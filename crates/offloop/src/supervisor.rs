@@ -380,7 +380,7 @@ impl Supervisor {
         if let Err(fault) = requested {
             // What the zygote said last may tell why.
             fleet.handle_zygote(&mut desk);
-            fleet.broken.get_or_insert_with(|| Arc::new(fault));
+            fleet.health.fail_unless_failing(fault);
             fleet.abandon(&mut desk, order.worker);
         }
         self.shared.notify(state);

@@ -184,7 +184,7 @@ impl Fleet {
 
     /// Why calls end as broken.
     fn why_broken(&self) -> Arc<Fault> {
-        match &self.broken {
+        match self.health.fault() {
             Some(fault) => Arc::clone(fault),
             None if self.pool.is_broken() => Arc::new(Fault::GivenUp),
             None => Arc::new(Fault::Terminated),

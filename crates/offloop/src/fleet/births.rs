@@ -1,7 +1,5 @@
 //! Workers and their zygotes on the way in: forks, hellos, and starts that fail.
 
-use std::sync::Arc;
-
 use offloop_core::WorkerId;
 
 use crate::channel::{Life, Process, Prospect};
@@ -15,8 +13,8 @@ impl Fleet {
     pub(super) fn welcome(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
         let channel = self.channel_mut(worker);
         if let Some(pid) = channel.and_then(|channel| channel.life.become_ready()) {
-            if !self.has_given_up() {
-                self.broken = None;
+            if !self.pool.is_broken() {
+                self.health.recover();
             }
             self.note_start(desk, pid);
             self.pool.handle_worker_ready(desk.now, worker);
@@ -64,7 +62,7 @@ impl Fleet {
             }
             Reply::ForkFailed { worker, source } => {
                 let pid = self.zygote_pid();
-                self.broken = Some(Arc::new(Fault::Fork { pid, source }));
+                self.health.fail(Fault::Fork { pid, source });
                 self.abandon(desk, worker);
             }
             Reply::Exited { pid, exit } => {
@@ -137,7 +135,7 @@ impl Fleet {
             let pid = zygote.pid;
             // Reaping can fail only where the program reaps all children itself.
             let status = exit.ok().map(|exit| exit.status);
-            self.broken = Some(Arc::new(Fault::SetupEnded { pid, status }));
+            self.health.fail(Fault::SetupEnded { pid, status });
         }
         self.zygote_lifeline = None;
         for worker in unborn {

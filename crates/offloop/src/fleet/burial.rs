@@ -110,11 +110,12 @@ impl Fleet {
         let (unwanted, asked) = (channel.life.is_unwanted(), channel.was_asked_to_exit());
         if unwanted {
             // That it ended says nothing of the next one.
-        } else if !was_ready && self.broken.is_none() {
-            let crash = Arc::clone(&crash);
-            self.broken = Some(Arc::new(Fault::WorkerEnded { crash }));
         } else if was_ready {
-            self.broken = None;
+            self.health.recover();
+        } else {
+            let crash = Arc::clone(&crash);
+            self.health
+                .fail_unless_failing(Fault::WorkerEnded { crash });
         }
         self.channels[dying.worker.index() as usize] = None;
         let before = self.pool.fleet_statistics();

@@ -31,7 +31,7 @@ impl Fleet {
             idle: statistics.idle,
             queued: self.pool.queued(),
             outdated: self.outdated,
-            broken: self.broken.clone(),
+            broken: self.health.fault().cloned(),
         }
     }
 
@@ -66,7 +66,7 @@ impl Fleet {
     pub(super) fn note_start_failure(&self, desk: &mut Desk<'_>) {
         let event = Event::StartFailure {
             fleet: self.number,
-            fault: self.broken.clone(),
+            fault: self.health.fault().cloned(),
         };
         desk.note(event);
     }
