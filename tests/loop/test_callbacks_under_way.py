@@ -334,6 +334,7 @@ def test_an_idle_stream_takes_no_more_memory_for_it():
     with contextlib.closing(offloop.new_event_loop()) as loop, peer:
         connection = loop.create_connection(asyncio.Protocol, sock=ours)
         transport, _ = loop.run_until_complete(connection)
-        assert sys.getsizeof(transport._native) <= 256
+        # With what the collector keeps in front of it.
+        assert sys.getsizeof(transport._native) <= 208 + 16
         transport.abort()
         loop.run_until_complete(asyncio.sleep(0))
