@@ -187,6 +187,31 @@ def test_the_end_of_the_stream_is_told_after_the_callback():
     assert protocol.overlaps == 0
 
 
+class HeldToTheEnd(Held):
+    """Notes also that its connection is lost."""
+
+    def connection_lost(self, exc):
+        self.enter()
+        self.leave("lost")
+
+
+@pytest.mark.parametrize("end", ["abort", "close"])
+def test_a_protocol_hears_that_its_connection_is_lost_after_its_callback(end):
+    protocol = HeldToTheEnd()
+    with Rounds(protocol) as rounds:
+        rounds.hold()
+        rounds.loop.call_soon_threadsafe(getattr(protocol.transport, end))
+        for _ in range(3):
+            rounds.round()
+        assert protocol.transport.is_closing()
+        assert protocol.seen == []
+        assert protocol.overlaps == 0
+        rounds.release()
+        rounds.run_until(lambda: len(protocol.seen) == 2)
+    assert protocol.seen == [b"first", "lost"]
+    assert protocol.overlaps == 0
+
+
 def test_a_callback_that_pauses_or_closes_is_obeyed_when_it_has_returned():
     for act in ("pause_reading", "abort"):
         protocol = Held()

@@ -19,6 +19,7 @@ use pyo3::types::PyType;
 
 use super::super::ground::address::Address;
 use super::super::ground::cell::GilCell;
+use super::super::ground::threads::this_thread;
 use super::super::handle::context::copy_of_context;
 use super::super::port::LoopPort;
 use super::super::port::meter::Meter;
@@ -225,6 +226,23 @@ impl Stream {
             std::mem::replace(&mut state.context, context)
         });
         drop(old);
+    }
+
+    /// Whether the protocol is told of a loss later: a call of it is under way on another thread,
+    /// and has to return first.
+    fn postpone_loss(&self, py: Python<'_>, loss: Py<PyAny>) -> bool {
+        let thread = this_thread();
+        let (postponed, other) = self.state.with(py, |state| {
+            let postponed = state.under_way.refuses(thread);
+            let other = if postponed {
+                state.uncommon.note_loss(loss)
+            } else {
+                Some(loss)
+            };
+            (postponed, other)
+        });
+        drop(other);
+        postponed
     }
 
     /// Begins to read, in the context that was given, or else in a copy of the current one, as a

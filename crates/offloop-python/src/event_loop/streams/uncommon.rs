@@ -35,8 +35,16 @@ struct Parts {
     writing_context: Option<Py<PyAny>>,
     /// `sendfile` waits for the queue to be empty.
     empty_waiter: Option<Py<PyAny>>,
-    /// What became ready while a call of the protocol was under way on another thread.
-    missed: Option<Missed>,
+    postponed: Option<Postponed>,
+}
+
+/// What came while a call of the protocol was under way on another thread.
+#[derive(Default)]
+pub(super) struct Postponed {
+    /// What became ready.
+    pub(super) missed: Missed,
+    /// The protocol is to be told that the connection is lost: the exception, or `None`.
+    pub(super) loss: Option<Py<PyAny>>,
 }
 
 /// All of it, or nothing.
@@ -86,18 +94,34 @@ impl Uncommon {
     }
 
     pub(super) fn note_missed(&mut self, side: Side) {
-        let missed = &mut self.parts().missed;
-        missed.get_or_insert_default().note(side);
+        self.postponed().missed.note(side);
+    }
+
+    /// Keeps the first loss, and returns another one, to be dropped outside of the state.
+    #[must_use]
+    pub(super) fn note_loss(&mut self, loss: Py<PyAny>) -> Option<Py<PyAny>> {
+        let kept = &mut self.postponed().loss;
+        if kept.is_some() {
+            return Some(loss);
+        }
+        *kept = Some(loss);
+        None
     }
 
     #[inline]
-    pub(super) fn take_missed(&mut self) -> Option<Missed> {
-        self.0.as_mut()?.missed.take()
+    pub(super) fn take_postponed(&mut self) -> Option<Postponed> {
+        self.0.as_mut()?.postponed.take()
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(self.writing_context())?;
-        visit.call(self.empty_waiter())
+        visit.call(self.empty_waiter())?;
+        let postponed = self.0.as_ref().and_then(|parts| parts.postponed.as_ref());
+        visit.call(postponed.and_then(|postponed| postponed.loss.as_ref()))
+    }
+
+    fn postponed(&mut self) -> &mut Postponed {
+        self.parts().postponed.get_or_insert_default()
     }
 
     fn parts(&mut self) -> &mut Parts {
@@ -106,7 +130,7 @@ impl Uncommon {
                 limits: Limits::USUAL,
                 writing_context: None,
                 empty_waiter: None,
-                missed: None,
+                postponed: None,
             })
         })
     }

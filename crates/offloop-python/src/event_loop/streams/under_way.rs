@@ -1,22 +1,25 @@
 //! Calls of a stream's protocol by the loop, which are marked in the stream while they last.
 //!
 //! A loop that goes on in another thread, while such a call still runs in the first, leaves the
-//! stream alone: it neither reads nor feeds it, nor does it what follows from sending. What became
-//! ready meanwhile is no longer watched, and is watched again when the call has returned. What is
-//! decided is in `offloop_core::event_loop::UnderWay`; the thread that is in a call enters the
-//! stream again, as in the standard loop, when it runs the loop inside of the call.
+//! stream alone: it neither reads nor feeds it, nor does it what follows from sending, nor is the
+//! protocol told that the connection is lost. What became ready meanwhile is no longer watched,
+//! and is watched again when the call has returned. What is decided is in
+//! `offloop_core::event_loop::UnderWay`; the thread that is in a call enters the stream again, as
+//! in the standard loop, when it runs the loop inside of the call.
 //!
 //! Threads:    any attached one. Between `forget` and the look at the mark other code may run,
 //!             so the mark is looked at once more.
 
 use std::mem::ManuallyDrop;
 
-use offloop_core::event_loop::{Admission, Missed, SendAgain, Side};
+use offloop_core::event_loop::{Admission, SendAgain, Side};
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::super::ground::threads::{ThreadNumber, this_thread};
 use super::state::StreamState;
 use super::stream::Stream;
+use super::uncommon::Postponed;
 
 /// A call of a stream's protocol.
 pub(super) struct Call<'a, 'py> {
@@ -62,20 +65,20 @@ impl<'a, 'py> Call<'a, 'py> {
     #[inline]
     pub(super) fn end(self, note: impl FnOnce(&mut StreamState)) -> PyResult<()> {
         let call = ManuallyDrop::new(self);
-        let missed = call.stream.get().state.with(call.stream.py(), |state| {
+        let postponed = call.stream.get().state.with(call.stream.py(), |state| {
             note(state);
             call.leave(state)
         });
-        missed.map_or(Ok(()), |missed| make_up(call.stream, missed))
+        postponed.map_or(Ok(()), |postponed| make_up(call.stream, postponed))
     }
 
     #[inline]
-    fn leave(&self, state: &mut StreamState) -> Option<Missed> {
+    fn leave(&self, state: &mut StreamState) -> Option<Postponed> {
         if !self.begins {
             return None;
         }
         state.under_way.leave();
-        state.uncommon.take_missed()
+        state.uncommon.take_postponed()
     }
 }
 
@@ -84,8 +87,9 @@ impl Drop for Call<'_, '_> {
     #[cold]
     fn drop(&mut self) {
         let (py, state) = (self.stream.py(), &self.stream.get().state);
-        let missed = state.with(py, |state| self.leave(state));
-        if let Some(Err(error)) = missed.map(|missed| make_up(self.stream, missed)) {
+        let postponed = state.with(py, |state| self.leave(state));
+        let made_up = postponed.map(|postponed| make_up(self.stream, postponed));
+        if let Some(Err(error)) = made_up {
             error.write_unraisable(py, Some(self.stream.as_any()));
         }
     }
@@ -111,17 +115,19 @@ pub(super) fn postpone(slf: &Bound<'_, Stream>, side: Side) -> PyResult<()> {
         return Ok(());
     }
     stream.forget(py, side)?;
-    let missed = stream.state.with(py, |state| {
+    let postponed = stream.state.with(py, |state| {
         state.uncommon.note_missed(side);
         let returned = !is_elsewhere(state, this_thread());
-        returned.then(|| state.uncommon.take_missed()).flatten()
+        returned.then(|| state.uncommon.take_postponed()).flatten()
     });
-    missed.map_or(Ok(()), |missed| make_up(slf, missed))
+    postponed.map_or(Ok(()), |postponed| make_up(slf, postponed))
 }
 
-/// Watches again what was ready while a call was under way, as far as it is still wanted.
+/// Watches again what was ready while a call was under way, as far as it is still wanted, and has
+/// the loop tell the protocol that the connection is lost.
 #[cold]
-fn make_up(slf: &Bound<'_, Stream>, missed: Missed) -> PyResult<()> {
+fn make_up(slf: &Bound<'_, Stream>, postponed: Postponed) -> PyResult<()> {
+    let Postponed { missed, loss } = postponed;
     let (py, stream) = (slf.py(), slf.get());
     let port = stream.event_loop(py).get();
     if port.is_closed(py) {
@@ -131,6 +137,12 @@ fn make_up(slf: &Bound<'_, Stream>, missed: Missed) -> PyResult<()> {
         let reads = missed.reads_again(state.life, state.paused);
         (reads, missed.sends_again(state.life, &mut state.sending))
     });
+    if let (Some(loss), Some(transport)) = (loss, stream.transport(py)) {
+        let tell = transport.getattr(intern!(py, "_call_connection_lost"))?;
+        stream
+            .event_loop(py)
+            .call_method1(intern!(py, "call_soon_threadsafe"), (tell, loss))?;
+    }
     if reads {
         Stream::watch(slf, Side::Reader)?;
     }
