@@ -48,6 +48,30 @@ pub(crate) enum Phase {
     Killing,
 }
 
+/// What is known of the start of a call that a worker holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Nothing: it may wait in the worker's ring.
+    Unknown,
+    /// It has started: the worker refused to give it back.
+    Known,
+    /// It has started, and when: so `run_check` is the end of its run time.
+    Timed,
+}
+
+impl Start {
+    /// The worker refused to give it back.
+    pub(crate) fn learn(&mut self) {
+        if *self == Self::Unknown {
+            *self = Self::Known;
+        }
+    }
+
+    pub(crate) fn is_known(self) -> bool {
+        self != Self::Unknown
+    }
+}
+
 /// Why a task is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopReason {
@@ -74,10 +98,7 @@ pub(crate) struct Task<P> {
     pub(crate) worker: u32,
     pub(crate) phase: Phase,
     pub(crate) stop: Option<StopReason>,
-    /// The worker refused to give it back, or reported its start.
-    pub(crate) known_started: bool,
-    /// Its time of start is known, so run_check is the end of its run time.
-    pub(crate) start_read: bool,
+    pub(crate) start: Start,
     pub(crate) prefetched: bool,
     /// It is being taken back to be given to another worker.
     pub(crate) stealing: bool,
@@ -100,8 +121,7 @@ impl<P> Task<P> {
             worker: NONE,
             phase: Phase::Queued,
             stop: None,
-            known_started: false,
-            start_read: false,
+            start: Start::Unknown,
             prefetched: false,
             stealing: false,
             run_check: None,

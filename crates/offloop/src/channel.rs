@@ -8,13 +8,13 @@
 //! Threads:    only under the runtime's lock.
 
 mod hearing;
+mod life;
 mod telling;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use offloop_core::{TaskId, WorkerId};
 use offloop_sys::event::{Event, Timer};
@@ -27,15 +27,17 @@ use offloop_sys::{handshake, process};
 use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
 use crate::call::{Definition, Payload};
 use crate::channel::telling::Told;
-use crate::fault::{Violation, WorkerFault};
+use crate::fault::WorkerFault;
 use crate::frame::{
     BlockAddress, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
 };
 use crate::outcome::ReturnedBlocks;
 use crate::releases::OwedReleases;
+use crate::snapshot::WorkerState;
 use crate::stderr::Pipe;
 
 pub(crate) use self::hearing::{Completed, Said};
+pub(crate) use self::life::{Life, Process, Prospect};
 
 /// Why a call was not pushed.
 #[derive(Debug)]
@@ -60,26 +62,12 @@ pub(crate) struct WorkerEnds {
 
 pub(crate) struct Channel {
     pub(crate) worker: WorkerId,
-    pub(crate) pid: i32,
-    pub(crate) pidfd: Option<OwnedFd>,
-    pub(crate) ready: bool,
-    /// Said that it takes calls, before its pid was known.
-    pub(crate) greeted: bool,
-    /// Ended; waiting for its status.
-    pub(crate) dead: bool,
+    pub(crate) life: Life,
     pub(crate) stderr: Arc<Pipe>,
-    /// How it broke the protocol; nothing in its ring is believed any more.
-    pub(crate) violation: Option<Violation>,
-    /// It was not ready within this time, and is being killed.
-    pub(crate) late: Option<Duration>,
-    /// The pool does not need it: it is ended before it is ready, and nothing that it says counts.
-    pub(crate) unwanted: bool,
-    /// It closed its socket before it ended.
-    pub(crate) closed: bool,
-    /// It was asked to exit.
-    pub(crate) retired: bool,
-    /// We have killed it.
-    pub(crate) killed: bool,
+    /// Why it is being ended, when neither asked to exit nor killed for a call.
+    fault: Option<WorkerFault>,
+    /// It was asked to exit: before or after it was killed, and also while it starts.
+    asked_to_exit: bool,
     socket: ForkGuarded,
     segment: Segment,
     submissions: Producer<SegmentRing>,
@@ -108,18 +96,10 @@ impl Channel {
     ) -> Self {
         Self {
             worker,
-            pid: 0,
-            pidfd: None,
-            ready: false,
-            greeted: false,
-            dead: false,
+            life: Life::new(),
             stderr,
-            violation: None,
-            late: None,
-            unwanted: false,
-            closed: false,
-            retired: false,
-            killed: false,
+            fault: None,
+            asked_to_exit: false,
             socket,
             submissions: segment.submission_producer(),
             completions: segment.completion_consumer(),
@@ -148,7 +128,7 @@ impl Channel {
 
     /// Pushes a call into the worker's ring and wakes the worker if it sleeps.
     pub(crate) fn push(&mut self, call: &PushedCall<'_>) -> Result<(), PushError> {
-        if self.dead || self.flights.len() + 2 >= STATES {
+        if self.life.has_ended() || self.flights.len() + 2 >= STATES {
             return Err(PushError::Full);
         }
         self.owed_releases.push(&mut self.submissions);
@@ -284,7 +264,7 @@ impl Channel {
     /// Asks the worker to exit.
     pub(crate) fn retire(&mut self) -> Result<(), PushError> {
         self.push_frame(Header::of(Kind::Retire), &Payload::default())?;
-        self.retired = !self.dead;
+        self.asked_to_exit = !self.life.has_ended();
         self.ring_doorbell()
     }
 
@@ -326,13 +306,13 @@ impl Channel {
     /// Asks the worker to stop `task`, if that is what it runs.
     pub(crate) fn interrupt(&self, task: TaskId) -> io::Result<()> {
         let flight = self.flights.iter().find(|flight| flight.task == task);
-        let (Some(flight), Some(pidfd)) = (flight, &self.pidfd) else {
+        let (Some(flight), Some(process)) = (flight, self.life.process()) else {
             return Ok(());
         };
         self.segment
             .interrupt_for()
             .store(flight.sequence, std::sync::atomic::Ordering::Release);
-        process::signal(pidfd.as_fd(), process::interrupt_signal())
+        process::signal(process.pidfd.as_fd(), process::interrupt_signal())
     }
 
     /// Ends the worker at once, with the programs that its call has started.
@@ -343,30 +323,51 @@ impl Channel {
 
     /// Ends the worker at once, if it has not ended by itself.
     pub(crate) fn kill_alone(&self) -> io::Result<()> {
-        self.pidfd
-            .as_ref()
-            .map_or(Ok(()), |pidfd| process::kill(pidfd.as_fd()))
+        let process = self.life.process();
+        process.map_or(Ok(()), |process| process::kill(process.pidfd.as_fd()))
     }
 
     /// Ends what is left of the programs that the worker has started.
     pub(crate) fn kill_group(&self) {
-        if let Some(pidfd) = &self.pidfd {
+        if let Some(Process { pid, pidfd }) = self.life.process() {
             // The program has changed its user on purpose if it may not signal its worker.
-            let _ = process::kill_group(pidfd.as_fd(), self.pid);
+            let _ = process::kill_group(pidfd.as_fd(), *pid);
         }
     }
 
+    /// Why it is to be ended: the first fault, or how it broke the protocol, whatever came before.
+    pub(crate) fn blame(&mut self, fault: impl Into<WorkerFault>) {
+        let fault = fault.into();
+        if self.fault.is_none() || matches!(fault, WorkerFault::Violation(_)) {
+            self.fault = Some(fault);
+        }
+    }
+
+    /// Whether nothing in its ring is believed any more.
+    pub(crate) const fn broke_the_protocol(&self) -> bool {
+        matches!(self.fault, Some(WorkerFault::Violation(_)))
+    }
+
     /// Why it was ended, when it did not end by itself.
-    pub(crate) fn why_ended(&mut self) -> Option<WorkerFault> {
-        let late = self.late.map(|limit| WorkerFault::NotReady { limit });
-        let closed = self.closed.then_some(WorkerFault::ClosedChannel);
-        let violation = self.violation.take().map(WorkerFault::Violation);
-        violation.or(late).or(closed)
+    pub(crate) fn take_fault(&mut self) -> Option<WorkerFault> {
+        self.fault.take()
+    }
+
+    /// What a snapshot says of the worker, once it has a process.
+    pub(crate) fn state(&self) -> WorkerState {
+        match &self.life {
+            Life::Ended { .. } => WorkerState::Ended,
+            Life::Running { killed: true, .. } => WorkerState::Ending,
+            _ if self.asked_to_exit => WorkerState::Ending,
+            life if !life.is_ready() => WorkerState::Starting,
+            _ if self.flights.is_empty() => WorkerState::Idle,
+            _ => WorkerState::Busy,
+        }
     }
 
     /// Keeps the blocks of a completed call that the worker still uses.
     pub(crate) fn hold(&mut self, sequence: u64, blocks: Vec<Block>) {
-        if !self.dead {
+        if !self.life.has_ended() {
             self.held.insert(sequence, blocks);
         }
     }
@@ -380,7 +381,7 @@ impl Channel {
     /// Wakes the worker if it sleeps beside a release.
     pub(crate) fn ring_for_releases(&mut self) {
         self.owed_releases.push(&mut self.submissions);
-        if self.ready && !self.dead && !self.submissions.is_empty() {
+        if self.life.is_ready() && !self.submissions.is_empty() {
             // A worker that cannot be told has ended, and its memory with it.
             let _ = self.ring_doorbell();
         }

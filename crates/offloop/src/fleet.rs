@@ -11,6 +11,7 @@ mod acts;
 mod births;
 mod burial;
 mod draining;
+mod health;
 mod looking;
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ use crate::call::Definition;
 use crate::channel::Channel;
 use crate::fault::{Crash, Fault};
 use crate::fleet::burial::Dying;
+use crate::fleet::health::Health;
 use crate::journal::Journal;
 use crate::launch::Launch;
 use crate::mailboxes::Mailboxes;
@@ -64,13 +66,11 @@ pub(crate) struct Fleet {
     pub(crate) wanted: VecDeque<WorkerId>,
     /// Descriptors for the supervisor to watch, or to watch no more.
     pub(crate) watch: Vec<Watch>,
-    /// Why its workers cannot be started, for as long as none has been since.
-    pub(crate) broken: Option<Arc<Fault>>,
+    pub(crate) health: Health,
     /// What the program has changed of its surroundings since `launch` described it.
     surroundings: Option<Arc<Definition>>,
     /// The program is not any more what it was when these workers began: none is kept warm.
     pub(crate) outdated: bool,
-    given_up: bool,
     channels: Vec<Option<Channel>>,
     dying: Vec<Dying>,
     /// Whether the workers see that tasks wait here.
@@ -112,10 +112,9 @@ impl Fleet {
             zygote_lifeline: None,
             wanted: VecDeque::new(),
             watch: Vec::new(),
-            broken: None,
+            health: Health::Sound,
             surroundings: None,
             outdated: false,
-            given_up: false,
             channels: Vec::new(),
             dying: Vec::new(),
             backlog_shown: false,
@@ -221,7 +220,7 @@ impl Fleet {
 
     /// Whether calls are refused for good.
     pub(crate) fn has_given_up(&self) -> bool {
-        self.given_up || self.pool.is_broken()
+        self.health.has_given_up() || self.pool.is_broken()
     }
 
     /// Whether a worker is idle that no call will be given.
@@ -258,8 +257,7 @@ impl Fleet {
 
     /// No worker of this fleet will ever run: every call of every lane ends.
     pub(crate) fn break_lanes(&mut self, desk: &mut Desk<'_>, fault: Fault) {
-        self.broken = Some(Arc::new(fault));
-        self.given_up = true;
+        self.health.give_up(Arc::new(fault));
         for lane in self.lanes.clone() {
             self.pool.break_lane(desk.now, lane);
         }
@@ -268,8 +266,7 @@ impl Fleet {
 
     /// Nothing drives the fleet any more: its processes are ended, and its calls end at once.
     pub(crate) fn give_up(&mut self, desk: &mut Desk<'_>, fault: &Arc<Fault>) {
-        self.broken = Some(Arc::clone(fault));
-        self.given_up = true;
+        self.health.give_up(Arc::clone(fault));
         self.wanted.clear();
         self.watch.clear();
         self.dying.clear();

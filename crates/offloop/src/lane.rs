@@ -153,7 +153,7 @@ impl Lane {
         if result.is_ok() {
             desk.mailboxes.count_unfinished(owner);
         }
-        let result = result.map_err(|error| refuse(error, fleet.broken.as_ref()));
+        let result = result.map_err(|error| refuse(error, fleet.health.fault()));
         fleet.run_actions(&mut desk);
         if fleet.pool.queued() > 0 {
             // All workers have their fill; make room with what they have completed since.
@@ -198,8 +198,14 @@ impl Lane {
         }
         let failed = self.shared.lock().failed.clone();
         failed.or_else(|| {
-            self.with_fleet(|_, fleet, _| fleet.broken.clone().filter(|_| fleet.has_given_up()))
-                .flatten()
+            self.with_fleet(|_, fleet, _| {
+                fleet
+                    .health
+                    .fault()
+                    .filter(|_| fleet.has_given_up())
+                    .cloned()
+            })
+            .flatten()
         })
     }
 
@@ -261,7 +267,9 @@ impl Lane {
     /// when it passed.
     pub fn wait_worker(&self, limit: Duration) -> bool {
         self.wait(limit, |lane, fleet| {
-            let forked = fleet.channels().any(|channel| channel.pidfd.is_some());
+            let forked = fleet
+                .channels()
+                .any(|channel| channel.life.process().is_some());
             forked || fleet.lane_is_over(lane) || fleet.has_given_up()
         })
     }
@@ -273,10 +281,11 @@ impl Lane {
     /// The system's: too many open files.
     pub fn workers(&self) -> io::Result<Vec<(i32, OwnedFd)>> {
         self.with_fleet(|_, fleet, _| {
-            let alive = fleet.channels().filter(|channel| !channel.dead);
+            let alive = fleet
+                .channels()
+                .filter_map(|channel| channel.life.process());
             alive
-                .filter_map(|channel| Some((channel.pid, channel.pidfd.as_ref()?.try_clone())))
-                .map(|(pid, pidfd)| Ok((pid, pidfd?)))
+                .map(|process| Ok((process.pid, process.pidfd.try_clone()?)))
                 .collect()
         })
         .unwrap_or(Ok(Vec::new()))

@@ -39,18 +39,44 @@ pub(crate) enum Next {
     End,
 }
 
+/// Which turn a thread has, and what it does in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Duty {
+    /// No thread is on duty, until one takes the next turn.
+    #[default]
+    Vacant,
+    /// The thread of this turn finds no outcome.
+    Resting(u64),
+    /// The thread of this turn is with an outcome.
+    Busy(u64),
+}
+
+impl Duty {
+    const fn turn(self) -> Option<u64> {
+        match self {
+            Self::Vacant => None,
+            Self::Resting(turn) | Self::Busy(turn) => Some(turn),
+        }
+    }
+}
+
+/// Whether the supervisor looks after the thread on duty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Look {
+    #[default]
+    NotDue,
+    Due {
+        /// The thread on duty has taken an outcome since the look became due.
+        took: bool,
+    },
+}
+
 /// Which thread is on duty, and which could be.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
-    /// The number of the turn; `None` until a thread takes the next one.
-    on_duty: Option<u64>,
+    duty: Duty,
     turns: u64,
-    /// The thread on duty is with an outcome.
-    busy: bool,
-    /// It has taken an outcome since the supervisor last looked.
-    took: bool,
-    /// The supervisor is to look again.
-    watched: bool,
+    look: Look,
     pub(crate) threads: u32,
     pub(crate) spare: u32,
     pub(crate) ending: bool,
@@ -59,13 +85,12 @@ pub(crate) struct Roster {
 impl Roster {
     /// Takes the turn if no thread has it.
     pub(crate) fn begin(&mut self) -> Option<u64> {
-        if self.on_duty.is_some() || self.ending {
+        if self.has_turn() || self.ending {
             return None;
         }
         self.turns += 1;
-        self.on_duty = Some(self.turns);
-        self.busy = false;
-        self.on_duty
+        self.duty = Duty::Resting(self.turns);
+        self.duty.turn()
     }
 
     pub(crate) fn next(&mut self) -> Next {
@@ -82,55 +107,59 @@ impl Roster {
 
     /// Whether no thread has the turn, and none of the crew can take it.
     pub(crate) fn is_stranded(&self) -> bool {
-        self.on_duty.is_none() && self.threads >= CREW_MAX && self.spare == 0
+        !self.has_turn() && self.threads >= CREW_MAX && self.spare == 0
     }
 
     pub(crate) fn is_on_duty(&self, turn: u64) -> bool {
-        self.on_duty == Some(turn)
+        self.duty.turn() == Some(turn)
     }
 
     /// The thread on duty takes an outcome.
     pub(crate) fn take(&mut self) {
-        self.busy = true;
-        self.took = true;
+        if let Some(turn) = self.duty.turn() {
+            self.duty = Duty::Busy(turn);
+        }
+        if let Look::Due { took } = &mut self.look {
+            *took = true;
+        }
     }
 
     /// The thread on duty found nothing more.
     pub(crate) fn rest(&mut self) {
-        self.busy = false;
+        if let Some(turn) = self.duty.turn() {
+            self.duty = Duty::Resting(turn);
+        }
     }
 
     /// An outcome waits: whether the supervisor is to look after the thread on duty from now on.
     pub(crate) fn begin_watch(&mut self) -> bool {
-        if !self.busy || self.watched {
-            return false;
+        let begins = matches!((self.duty, self.look), (Duty::Busy(_), Look::NotDue));
+        if begins {
+            self.look = Look::Due { took: false };
         }
-        self.watched = true;
-        self.took = false;
-        true
+        begins
     }
 
     /// Whether a thread is on duty.
     pub(crate) fn has_turn(&self) -> bool {
-        self.on_duty.is_some()
+        self.duty != Duty::Vacant
     }
 
     /// The supervisor looks; `waits` says whether outcomes do.
     pub(crate) fn look(&mut self, waits: bool) -> Relief {
-        self.watched = false;
+        let look = std::mem::take(&mut self.look);
         if self.ending {
             return Relief::Enough;
         }
-        if self.on_duty.is_some() {
-            if !waits || !self.busy {
-                return Relief::Enough;
-            }
-            if self.took {
-                self.watched = true;
-                self.took = false;
+        match self.duty {
+            Duty::Vacant => {}
+            Duty::Resting(_) => return Relief::Enough,
+            Duty::Busy(_) if !waits => return Relief::Enough,
+            Duty::Busy(_) if look == (Look::Due { took: true }) => {
+                self.look = Look::Due { took: false };
                 return Relief::LookAgain;
             }
-            self.vacate();
+            Duty::Busy(_) => self.vacate(),
         }
         self.replace()
     }
@@ -140,15 +169,14 @@ impl Roster {
         if self.is_on_duty(turn) {
             self.vacate();
         }
-        if self.on_duty.is_some() || self.ending {
+        if self.has_turn() || self.ending {
             return Relief::Enough;
         }
         self.replace()
     }
 
     pub(crate) fn vacate(&mut self) {
-        self.on_duty = None;
-        self.busy = false;
+        self.duty = Duty::Vacant;
     }
 
     pub(crate) fn replace(&mut self) -> Relief {
@@ -165,7 +193,7 @@ impl Roster {
     /// A thread could not be started.
     pub(crate) fn start_failed(&mut self) -> Relief {
         self.threads -= 1;
-        self.watched = true;
+        self.look = Look::Due { took: false };
         Relief::LookAgain
     }
 
@@ -177,8 +205,8 @@ impl Roster {
 
     /// Whether no thread is with an outcome: all that there are wait for a turn or for work.
     pub(crate) fn is_idle(&self) -> bool {
-        let on_duty = u32::from(self.on_duty.is_some() && !self.busy);
-        self.threads <= self.spare + on_duty
+        let resting = u32::from(matches!(self.duty, Duty::Resting(_)));
+        self.threads <= self.spare + resting
     }
 }
 

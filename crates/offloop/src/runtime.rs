@@ -279,8 +279,8 @@ impl Runtime {
         let state = self.shared.lock();
         let channels = state.fleets.values().flat_map(Fleet::channels);
         channels
-            .filter(|channel| channel.ready)
-            .map(|channel| channel.pid)
+            .filter(|channel| channel.life.was_ready())
+            .filter_map(|channel| channel.life.pid())
             .collect()
     }
 

@@ -276,7 +276,7 @@ impl State {
             initializes,
         } = fleet;
         let usable = |fleet: &&Fleet| {
-            fleet.broken.is_none()
+            fleet.health.fault().is_none()
                 && !fleet.outdated
                 && fleet.launch.is_same(&launch)
                 && fleet.start_timeout == start_timeout

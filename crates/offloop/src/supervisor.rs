@@ -278,9 +278,9 @@ impl Supervisor {
         };
         // Its descriptors leave the poller before they close.
         let _ = channel
-            .pidfd
-            .as_ref()
-            .map(|pidfd| self.poller.remove(pidfd.as_fd()));
+            .life
+            .process()
+            .map(|process| self.poller.remove(process.pidfd.as_fd()));
         // It was removed already if the socket ended first.
         let _ = self.poller.remove(channel.socket());
         fleet.handle_exit(desk, worker);
@@ -331,10 +331,10 @@ impl Supervisor {
         if self.shared.refuses_watch.swap(false, Ordering::Relaxed) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        if let Some(pidfd) = &channel.pidfd {
+        if let Some(process) = channel.life.process() {
             let worker = channel.worker.into();
             let token = Watched::Process { fleet, worker }.token();
-            self.poller.add(pidfd.as_fd(), token)?;
+            self.poller.add(process.pidfd.as_fd(), token)?;
         }
         Ok(())
     }
@@ -408,7 +408,7 @@ impl Supervisor {
         if let Err(fault) = requested {
             // What the zygote said last may tell why.
             fleet.handle_zygote(&mut desk);
-            fleet.broken.get_or_insert_with(|| Arc::new(fault));
+            fleet.health.fail_unless_failing(fault);
             fleet.abandon(&mut desk, order.worker);
         }
         self.shared.notify(state);

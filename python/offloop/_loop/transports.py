@@ -216,6 +216,8 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         self._sock.shutdown(socket.SHUT_WR)
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
+        if self._native.postpone_loss(exc):
+            return
         try:
             super()._call_connection_lost(exc)
         finally:

@@ -13,6 +13,8 @@
 
 use std::collections::VecDeque;
 
+use super::stream_phases::Sending;
+
 /// So much is not kept for the end of the round: it fills a socket's buffer by itself.
 const SEND_AT_ONCE: usize = 64 * 1024;
 
@@ -32,8 +34,8 @@ pub enum Gathering {
 pub struct Outgoing {
     /// How much waits to be sent.
     pub waiting: usize,
-    /// The kernel had no room: the loop watches for it.
-    pub blocked: bool,
+    /// Who sends it.
+    pub sending: Sending,
     /// The connection ends when everything is sent.
     pub closing: bool,
     /// The protocol was told to pause.
@@ -61,14 +63,14 @@ impl Outgoing {
     #[must_use]
     #[inline]
     pub fn sends_now(self, len: usize, gathering: Gathering) -> bool {
-        !self.blocked && self.waiting == 0 && self.goes_out(len, gathering)
+        !self.sending.is_blocked() && self.waiting == 0 && self.goes_out(len, gathering)
     }
 
     /// When to send what waits, after something was added to it.
     #[must_use]
     #[inline]
     pub fn when(self, gathering: Gathering) -> When {
-        if self.blocked {
+        if self.sending.is_blocked() {
             When::Blocked
         } else if self.goes_out(self.waiting, gathering) {
             When::AtOnce
@@ -155,11 +157,12 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::{Gathering, Left, Outgoing, SEND_AT_ONCE, When, take_sent};
+    use crate::event_loop::stream_phases::Sending;
     use crate::random::random_below;
 
     const IDLE: Outgoing = Outgoing {
         waiting: 0,
-        blocked: false,
+        sending: Sending::Idle,
         closing: false,
         protocol_paused: false,
         low_water: 16 * 1024,
@@ -176,7 +179,7 @@ mod tests {
     fn nothing_overtakes_what_waits() {
         let waiting = Outgoing { waiting: 1, ..IDLE };
         let blocked = Outgoing {
-            blocked: true,
+            sending: Sending::Blocked,
             ..waiting
         };
         for gathering in [Gathering::Off, Gathering::Idle, Gathering::Running] {
@@ -261,7 +264,8 @@ mod tests {
         room: usize,
         written: usize,
         sent: usize,
-        listed: bool,
+        /// How often the stream is in the list.
+        listed: usize,
         changes: usize,
     }
 
@@ -284,11 +288,11 @@ mod tests {
                 match take_sent(&mut self.queue, offered, taken, unsent, advance) {
                     Left::MoreToOffer => {}
                     Left::NoRoom => {
-                        self.outgoing.blocked = true;
+                        let _watched = self.outgoing.sending.block();
                         break;
                     }
                     Left::Nothing => {
-                        self.outgoing.blocked = false;
+                        let _watched = self.outgoing.sending.unblock();
                         break;
                     }
                 }
@@ -312,11 +316,11 @@ mod tests {
                 self.queue.push_back((len, taken));
                 self.outgoing.waiting += len - taken;
                 if at_once {
-                    self.outgoing.blocked = true;
+                    assert!(self.outgoing.sending.block(), "nothing waited before");
                 } else {
                     match self.outgoing.when(self.gathering) {
                         When::AtOnce => self.flush(),
-                        When::AtEnd => self.listed = true,
+                        When::AtEnd => self.listed += usize::from(self.outgoing.sending.list()),
                         When::Blocked => {}
                     }
                 }
@@ -330,12 +334,14 @@ mod tests {
 
         /// The round ends; the peer has read, and the loop hears of it.
         fn end_round(&mut self, read: usize) {
-            if std::mem::take(&mut self.listed) {
-                self.flush();
+            for _ in 0..std::mem::take(&mut self.listed) {
+                if self.outgoing.sending.leave_list() {
+                    self.flush();
+                }
             }
-            assert!(self.outgoing.blocked || self.outgoing.waiting == 0);
+            assert!(self.outgoing.sending.is_blocked() || self.outgoing.waiting == 0);
             self.room += read;
-            if self.outgoing.blocked && self.room > 0 {
+            if self.outgoing.sending.is_blocked() && self.room > 0 {
                 self.flush();
             }
             self.check();
@@ -348,8 +354,8 @@ mod tests {
             let above = self.outgoing.waiting > self.outgoing.high_water;
             assert!(self.outgoing.protocol_paused || !above);
             let below = self.outgoing.waiting <= self.outgoing.low_water;
-            assert!(!(self.outgoing.protocol_paused && below) || self.listed);
-            assert!(!self.outgoing.blocked || self.room == 0);
+            assert!(!(self.outgoing.protocol_paused && below) || self.listed > 0);
+            assert!(!self.outgoing.sending.is_blocked() || self.room == 0);
         }
     }
 
@@ -370,7 +376,7 @@ mod tests {
                 room: 700,
                 written: 0,
                 sent: 0,
-                listed: false,
+                listed: 0,
                 changes: 0,
             };
             for _ in 0..400 {

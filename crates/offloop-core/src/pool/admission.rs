@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::lane::{Close, Lane, LaneState};
 use crate::pool::{Pool, task_key};
-use crate::task::{Phase, StopReason, Task, TaskOptions};
+use crate::task::{Phase, Start, StopReason, Task, TaskOptions};
 use crate::{Action, Expiry, Instant, LaneId, Outcome, QueuePolicy, SubmitError, TaskId};
 
 impl<P, V, C: Clone> Pool<P, V, C> {
@@ -195,8 +195,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
         let entry = &mut self.tasks[task];
         entry.phase = Phase::Queued;
-        entry.known_started = false;
-        entry.start_read = false;
+        entry.start = Start::Unknown;
         lane.queued_bytes = lane.queued_bytes.saturating_add(entry.options.bytes);
         lane.queue.push_front(&mut self.tasks, task);
         self.queued += 1;

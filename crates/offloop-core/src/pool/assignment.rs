@@ -424,7 +424,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
     /// Asks for a task back, to be queued again, unless it has started or is asked for already.
     pub(super) fn take_back(&mut self, index: u32) {
         let task = &mut self.tasks[index];
-        if task.phase != Phase::Assigned || task.known_started || task.stop.is_some() {
+        if task.phase != Phase::Assigned || task.start.is_known() || task.stop.is_some() {
             return;
         }
         task.phase = Phase::Revoking;

@@ -86,7 +86,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         self.withdraw_actions(index);
         for task in self.workers[index].tasks.newest_first(&self.tasks) {
             let was_started = started == Some(self.task_id(task));
-            if was_started || self.tasks[task].known_started {
+            if was_started || self.tasks[task].start.is_known() {
                 self.lose(task, &crash);
             } else {
                 self.return_unstarted(task);

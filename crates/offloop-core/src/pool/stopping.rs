@@ -9,7 +9,7 @@
 use crate::limits::START_CHECK_MIN;
 use crate::pool::{Pool, task_key};
 use crate::slab::Slab;
-use crate::task::{Phase, StopReason};
+use crate::task::{Phase, Start, StopReason};
 use crate::timers::Timers;
 use crate::worker::WorkerState;
 use crate::{Action, Expiry, Instant, Outcome, TaskId};
@@ -42,7 +42,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
             self.after_leaving(worker);
         } else {
             self.end_stealing(index);
-            self.tasks[index].known_started = true;
+            self.tasks[index].start.learn();
             self.tasks[index].phase = Phase::Assigned;
             if self.tasks[index].stop.is_some() {
                 self.interrupt(index);
@@ -65,8 +65,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         let (true, None, Some(run_timeout)) = (held, task.stop, task.options.run_timeout) else {
             return;
         };
-        task.known_started = true;
-        task.start_read = true;
+        task.start = Start::Timed;
         let over_at = started_at.saturating_add(run_timeout);
         task.run_check = Some(over_at);
         let lane = task.lane;
@@ -128,7 +127,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         if self.tasks[index].phase != Phase::Assigned {
             return;
         }
-        if self.tasks[index].known_started {
+        if self.tasks[index].start.is_known() {
             return self.interrupt(index);
         }
         self.tasks[index].phase = Phase::Revoking;
@@ -194,7 +193,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         let Some(run_timeout) = task.options.run_timeout else {
             return;
         };
-        if task.start_read {
+        if task.start == Start::Timed {
             return self.stop(index, StopReason::Expired(Expiry::RunTimeout));
         }
         task.run_check = Some(now.saturating_add(run_timeout.max(START_CHECK_MIN)));

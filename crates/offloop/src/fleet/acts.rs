@@ -8,8 +8,8 @@ use std::sync::Arc;
 use offloop_core::{Action, Expiry, Instant, LaneId, Outcome as Decision, TaskId, WorkerId};
 use offloop_sys::handshake;
 
-use crate::channel::{Channel, PushedCall};
-use crate::fault::{Crash, Fault};
+use crate::channel::{Channel, Prospect, PushedCall};
+use crate::fault::{Crash, Fault, WorkerFault};
 use crate::fleet::{Desk, Fleet};
 use crate::journal::Event;
 use crate::notice::{News, Notice};
@@ -52,8 +52,11 @@ impl Fleet {
                 }
                 Action::Kill { worker } => {
                     let limit = self.start_timeout;
-                    if let Some(channel) = self.channel_mut(worker).filter(|found| !found.ready) {
-                        channel.late = Some(limit);
+                    if let Some(channel) = self.channel_mut(worker)
+                        && !channel.life.was_ready()
+                    {
+                        channel.life.give_up(Prospect::Late);
+                        channel.blame(WorkerFault::NotReady { limit });
                     }
                     self.end(desk, worker);
                 }
@@ -92,8 +95,7 @@ impl Fleet {
     pub(super) fn kill(&mut self, desk: &mut Desk<'_>, worker: WorkerId) -> bool {
         let fleet = self.number;
         let killed = self.channel_mut(worker).map(|channel| {
-            if channel.pidfd.is_some() && !std::mem::replace(&mut channel.killed, true) {
-                let pid = channel.pid;
+            if let Some(pid) = channel.life.kill() {
                 desk.note(Event::Kill { fleet, pid });
             }
             channel.kill()
@@ -187,7 +189,7 @@ impl Fleet {
 
     /// Why calls end as broken.
     fn why_broken(&self) -> Arc<Fault> {
-        match &self.broken {
+        match self.health.fault() {
             Some(fault) => Arc::clone(fault),
             None if self.pool.is_broken() => Arc::new(Fault::GivenUp),
             None => Arc::new(Fault::Terminated),

@@ -1,25 +1,20 @@
 //! Workers and their zygotes on the way in: forks, hellos, and starts that fail.
 
-use std::sync::Arc;
-
 use offloop_core::WorkerId;
 
+use crate::channel::{Life, Process, Prospect};
 use crate::fault::Fault;
 use crate::fleet::burial::LOOK_AGAIN;
 use crate::fleet::{Desk, EXIT_BOUND, Fleet, Watch};
 use crate::zygote::Reply;
 
 impl Fleet {
-    pub(super) fn greet(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
-        let Some(channel) = self.channel_mut(worker) else {
-            return;
-        };
-        let late = channel.late.is_some() || channel.unwanted;
-        if channel.greeted && channel.pidfd.is_some() && !channel.ready && !late {
-            channel.ready = true;
-            let pid = channel.pid;
-            if !self.has_given_up() {
-                self.broken = None;
+    /// The pool gets a worker that has said hello and whose process is known.
+    pub(super) fn welcome(&mut self, desk: &mut Desk<'_>, worker: WorkerId) {
+        let channel = self.channel_mut(worker);
+        if let Some(pid) = channel.and_then(|channel| channel.life.become_ready()) {
+            if !self.pool.is_broken() {
+                self.health.recover();
             }
             self.note_start(desk, pid);
             self.pool.handle_worker_ready(desk.now, worker);
@@ -54,25 +49,24 @@ impl Fleet {
             Reply::Forked { worker, pid, pidfd } => {
                 let lifeline = self.zygote_lifeline.clone();
                 if let Some(channel) = self.channel_mut(worker) {
-                    channel.pid = pid;
-                    channel.pidfd = Some(pidfd);
+                    channel.life.begin(Process { pid, pidfd });
                     channel.lifeline = lifeline;
-                    let unwanted = channel.unwanted;
+                    let unwanted = channel.life.is_unwanted();
                     self.watch.push(Watch::Start(worker));
                     if unwanted {
                         self.kill(desk, worker);
                     }
                     self.pool.handle_worker_forked(desk.now, worker);
-                    self.greet(desk, worker);
+                    self.welcome(desk, worker);
                 }
             }
             Reply::ForkFailed { worker, source } => {
                 let pid = self.zygote_pid();
-                self.broken = Some(Arc::new(Fault::Fork { pid, source }));
+                self.health.fail(Fault::Fork { pid, source });
                 self.abandon(desk, worker);
             }
             Reply::Exited { pid, exit } => {
-                let index = self.dying.iter().position(|dying| dying.pid == pid);
+                let index = self.dying.iter().position(|dying| dying.process.pid == pid);
                 if let Some(index) = index {
                     let dying = self.dying.swap_remove(index);
                     self.bury(desk, &dying, exit);
@@ -96,9 +90,9 @@ impl Fleet {
         let Some(channel) = self.channel_mut(worker) else {
             return;
         };
-        channel.unwanted = true;
+        channel.life.give_up(Prospect::Unwanted);
         channel.stderr.mute();
-        if channel.pidfd.is_some() {
+        if channel.life.process().is_some() {
             self.kill(desk, worker);
         } else if self
             .zygote
@@ -133,7 +127,7 @@ impl Fleet {
         let exit = zygote.kill();
         let unborn: Vec<WorkerId> = self
             .channels()
-            .filter(|channel| channel.pidfd.is_none() && !channel.dead)
+            .filter(|channel| matches!(channel.life, Life::Requested(_)))
             .map(|channel| channel.worker)
             .collect();
         let needed = unborn.iter().any(|worker| self.pool.wants_start(*worker));
@@ -141,7 +135,7 @@ impl Fleet {
             let pid = zygote.pid;
             // Reaping can fail only where the program reaps all children itself.
             let status = exit.ok().map(|exit| exit.status);
-            self.broken = Some(Arc::new(Fault::SetupEnded { pid, status }));
+            self.health.fail(Fault::SetupEnded { pid, status });
         }
         self.zygote_lifeline = None;
         for worker in unborn {

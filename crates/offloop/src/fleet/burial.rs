@@ -3,13 +3,14 @@
 //! The zygote reaps its workers and says how they ended. The status of workers that outlived their
 //! zygote is read from the kernel after another process has reaped them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use offloop_core::{Instant, WorkerId};
 use offloop_sys::process::{self, Exit};
 
+use crate::channel::Process;
 use crate::fault::{Crash, Fault};
 use crate::fleet::{Desk, EXIT_BOUND, Fleet};
 
@@ -20,8 +21,7 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A worker that ended and whose status is not known yet.
 pub(super) struct Dying {
     worker: WorkerId,
-    pub(super) pid: i32,
-    pidfd: Option<OwnedFd>,
+    pub(super) process: Process,
     pub(super) overdue_at: Instant,
     /// Its zygote has ended, so another process reaps it and leaves its status with the kernel. The
     /// supervisor looks there at this time, and again after the pause.
@@ -43,15 +43,13 @@ impl Fleet {
         let Some(channel) = self.channel_mut(worker) else {
             return;
         };
-        if channel.dead {
-            return;
-        }
-        channel.dead = true;
         if channel.started().is_some() {
             // What its call started ends with it.
             channel.kill_group();
         }
-        let (pid, pidfd) = (channel.pid, channel.pidfd.take());
+        let Some(process) = channel.life.end() else {
+            return;
+        };
         let lifelines = channel.lifeline.as_ref().zip(zygote_lifeline.as_ref());
         let is_childs = lifelines.is_some_and(|(one, other)| Arc::ptr_eq(one, other));
         // Why it ended may be the last thing that it said.
@@ -61,15 +59,14 @@ impl Fleet {
             .zygote
             .as_mut()
             .filter(|_| is_childs)
-            .map(|zygote| zygote.request_exit(pid, overdue_at));
+            .map(|zygote| zygote.request_exit(process.pid, overdue_at));
         let orphan = match asked {
             Some(Ok(())) => None,
             _ => Some((desk.now, LOOK_AGAIN)),
         };
         self.dying.push(Dying {
             worker,
-            pid,
-            pidfd,
+            process,
             overdue_at,
             orphan,
         });
@@ -85,10 +82,7 @@ impl Fleet {
                 index += 1;
                 continue;
             };
-            let status = dying
-                .pidfd
-                .as_ref()
-                .and_then(|fd| process::exit_status(fd.as_fd()));
+            let status = process::exit_status(dying.process.pidfd.as_fd());
             if status.is_some() || dying.overdue_at <= desk.now {
                 let dying = self.dying.swap_remove(index);
                 self.bury(desk, &dying, None);
@@ -103,27 +97,24 @@ impl Fleet {
         let Some(channel) = self.channel_mut(dying.worker) else {
             return;
         };
-        let status = exit.map(|exit| exit.status).or_else(|| {
-            dying
-                .pidfd
-                .as_ref()
-                .and_then(|pidfd| process::exit_status(pidfd.as_fd()))
-        });
+        let status = exit.map(|exit| exit.status);
+        let status = status.or_else(|| process::exit_status(dying.process.pidfd.as_fd()));
         let crash = Arc::new(Crash {
-            pid: dying.pid,
+            pid: dying.process.pid,
             status,
             peak_memory_bytes: exit.map(|exit| exit.peak_memory_bytes),
             stderr_tail: channel.stderr.tail(),
-            fault: channel.why_ended(),
+            fault: channel.take_fault(),
         });
-        let (started, was_ready) = (channel.started(), channel.ready);
-        if channel.unwanted {
+        let (started, was_ready) = (channel.started(), channel.life.was_ready());
+        if channel.life.is_unwanted() {
             // That it ended says nothing of the next one.
-        } else if !was_ready && self.broken.is_none() {
-            let crash = Arc::clone(&crash);
-            self.broken = Some(Arc::new(Fault::WorkerEnded { crash }));
         } else if was_ready {
-            self.broken = None;
+            self.health.recover();
+        } else {
+            let crash = Arc::clone(&crash);
+            self.health
+                .fail_unless_failing(Fault::WorkerEnded { crash });
         }
         self.channels[dying.worker.index() as usize] = None;
         let before = self.pool.fleet_statistics();

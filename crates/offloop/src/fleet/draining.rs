@@ -7,7 +7,7 @@ use offloop_core::{WorkerId, limits};
 use offloop_sys::{handshake, process};
 
 use crate::channel::{Completed, Said, returned_blocks};
-use crate::fault::{Fault, Violation};
+use crate::fault::{Fault, Violation, WorkerFault};
 use crate::fleet::{Desk, Fleet, Watch};
 use crate::outcome::Returned;
 use crate::releases::Lease;
@@ -27,14 +27,14 @@ impl Fleet {
             let Some(channel) = self.channel_mut(worker) else {
                 return false;
             };
-            if channel.violation.is_some() {
+            if channel.broke_the_protocol() {
                 return false;
             }
             match channel.try_completion() {
                 Ok(Some(completed)) => self.complete(desk, worker, completed),
                 Ok(None) => return false,
                 Err(violation) => {
-                    channel.violation = Some(violation);
+                    channel.blame(violation);
                     self.kill(desk, worker);
                     return false;
                 }
@@ -99,18 +99,15 @@ impl Fleet {
                 return;
             };
             match channel.try_message() {
-                Ok(Some(Said::Hello)) if !channel.greeted => {
-                    channel.greeted = true;
-                    self.greet(desk, worker);
-                }
-                Ok(Some(Said::Failed(_))) if channel.unwanted => {}
-                Ok(Some(Said::Failed(text))) if !channel.greeted => {
-                    let pid = channel.pid;
+                Ok(Some(Said::Hello)) if channel.life.greet() => self.welcome(desk, worker),
+                Ok(Some(Said::Failed(_))) if channel.life.is_unwanted() => {}
+                Ok(Some(Said::Failed(text))) if !channel.life.has_greeted() => {
+                    let pid = channel.life.pid().unwrap_or(0);
                     self.break_lanes(desk, Fault::BeginFailed { pid, text });
                     return;
                 }
                 Ok(Some(said @ (Said::Hello | Said::Failed(_)))) => {
-                    channel.violation = Some(said.instead_of("after its hello"));
+                    channel.blame(said.instead_of("after its hello"));
                     self.watch.push(Watch::Quiet(worker));
                     self.kill(desk, worker);
                     return;
@@ -120,19 +117,20 @@ impl Fleet {
                 Ok(Some(Said::End)) => {
                     // It closed its end, or it ended: in both cases it is of no more use. What it
                     // has completed counts.
-                    let ends = channel.dead || process::is_exiting(channel.pid);
-                    channel.closed |= !ends;
+                    let running = channel.life.process();
+                    let ends = running.is_none_or(|running| process::is_exiting(running.pid));
                     // Programs that were left on purpose go on when their worker ends by itself.
                     if ends {
                         let _ = channel.kill_alone();
                     } else {
+                        channel.blame(WorkerFault::ClosedChannel);
                         self.kill(desk, worker);
                     }
                     self.watch.push(Watch::Quiet(worker));
                     return;
                 }
                 Err(source) => {
-                    channel.violation = Some(Violation::Socket { source });
+                    channel.blame(Violation::Socket { source });
                     self.watch.push(Watch::Quiet(worker));
                     self.kill(desk, worker);
                     return;

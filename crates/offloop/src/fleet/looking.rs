@@ -9,7 +9,7 @@ use crate::channel::Channel;
 use crate::fault::Crash;
 use crate::fleet::{Desk, Fleet};
 use crate::journal::Event;
-use crate::snapshot::{FleetSnapshot, LaneSnapshot, WorkerSnapshot, WorkerState};
+use crate::snapshot::{FleetSnapshot, LaneSnapshot, WorkerSnapshot};
 
 /// How often a fleet writes of the calls that its full queues drop: a queue may drop one for every
 /// call that it takes.
@@ -21,18 +21,17 @@ impl Fleet {
             open: self.pool.lane_is_open(*lane),
             statistics: self.pool.statistics(*lane),
         };
-        let forked = self.channels().filter(|channel| channel.pid != 0);
         let statistics = self.pool.fleet_statistics();
         FleetSnapshot {
             number: self.number,
             zygote_pid: self.zygote.as_ref().map(|zygote| zygote.pid),
             lanes: self.lanes.iter().map(lane).collect(),
-            workers: forked.map(worker).collect(),
+            workers: self.channels().filter_map(worker).collect(),
             starting: statistics.starting,
             idle: statistics.idle,
             queued: self.pool.queued(),
             outdated: self.outdated,
-            broken: self.broken.clone(),
+            broken: self.health.fault().cloned(),
         }
     }
 
@@ -67,7 +66,7 @@ impl Fleet {
     pub(super) fn note_start_failure(&self, desk: &mut Desk<'_>) {
         let event = Event::StartFailure {
             fleet: self.number,
-            fault: self.broken.clone(),
+            fault: self.health.fault().cloned(),
         };
         desk.note(event);
     }
@@ -115,18 +114,11 @@ impl Desk<'_> {
     }
 }
 
-fn worker(channel: &Channel) -> WorkerSnapshot {
-    let calls = channel.calls();
-    let state = match channel {
-        _ if channel.dead => WorkerState::Ended,
-        _ if channel.killed || channel.retired => WorkerState::Ending,
-        _ if !channel.ready => WorkerState::Starting,
-        _ if calls == 0 => WorkerState::Idle,
-        _ => WorkerState::Busy,
-    };
-    WorkerSnapshot {
-        pid: channel.pid,
-        state,
-        calls,
-    }
+/// A worker that has a process.
+fn worker(channel: &Channel) -> Option<WorkerSnapshot> {
+    Some(WorkerSnapshot {
+        pid: channel.life.pid()?,
+        state: channel.state(),
+        calls: channel.calls(),
+    })
 }

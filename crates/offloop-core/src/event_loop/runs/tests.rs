@@ -22,10 +22,14 @@ fn a_round_ends_after_what_was_ready() {
 #[test]
 fn a_nested_run_leaves_the_outer_round_as_it_was() {
     let mut runs = Threads::default();
-    let outer = runs.begin(1, "outer").expect("no other thread has the loop");
+    let outer = runs
+        .begin(1, "outer")
+        .expect("no other thread has the loop");
     assert!(runs.begin_round(outer, 3));
     assert_eq!(runs.next(outer), Turn::Callback);
-    let inner = runs.begin(1, "inner").expect("no other thread has the loop");
+    let inner = runs
+        .begin(1, "inner")
+        .expect("no other thread has the loop");
     assert!(runs.begin_round(inner, 1));
     assert_eq!(runs.next(outer), Turn::Lost);
     assert_eq!(runs.next(inner), Turn::Callback);
@@ -38,10 +42,14 @@ fn a_nested_run_leaves_the_outer_round_as_it_was() {
 #[test]
 fn an_outer_run_that_goes_on_first_has_the_loop_and_gives_it_back() {
     let mut runs = Threads::default();
-    let outer = runs.begin(1, "outer").expect("no other thread has the loop");
+    let outer = runs
+        .begin(1, "outer")
+        .expect("no other thread has the loop");
     assert!(runs.begin_round(outer, 1));
     assert_eq!(runs.next(outer), Turn::Callback);
-    let inner = runs.begin(1, "inner").expect("no other thread has the loop");
+    let inner = runs
+        .begin(1, "inner")
+        .expect("no other thread has the loop");
     // A program that switches stacks leaves the inner run where it is.
     assert_eq!(runs.next(outer), Turn::Lost);
     assert_eq!(runs.lost(outer), Lost::GoOn);

@@ -17,6 +17,7 @@ use pyo3::types::PyDict;
 
 use super::super::ground::cell::GilCell;
 use super::super::ground::errors::os_error;
+use super::super::ground::threads::ThreadNumber;
 use super::super::handle::class::{Owner, make_types};
 use super::super::handle::context::Entered;
 use super::chunk::Chunk;
@@ -32,7 +33,7 @@ pub(crate) struct State {
     pub(crate) kernel: Option<Arc<Kernel>>,
     pub(crate) schedule: Schedule,
     /// Each with the context that it has entered.
-    pub(crate) runs: Runs<u64, Arc<Entered>>,
+    pub(crate) runs: Runs<ThreadNumber, Arc<Entered>>,
     pub(crate) watches: Watches,
     pub(crate) meter: Meter,
     /// A thread waits for readiness, and nobody has woken it yet.

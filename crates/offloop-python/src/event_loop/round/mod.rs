@@ -40,8 +40,8 @@ use super::port::marks::Armed;
 use super::port::schedule::Entry;
 use super::streams::stream::Stream;
 use found::Overrides;
-use turnstile::Turnstile;
 use loop_core::{State, all_streams};
+use turnstile::Turnstile;
 
 pub(crate) use loop_core::LoopCore;
 

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
+use super::super::ground::threads::this_thread;
 use offloop_core::event_loop::{Lost, NotRelieved, PollPace, RunNumber};
 use offloop_sys::clock::ticks;
 use offloop_sys::running::Work;
-use offloop_sys::thread;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 

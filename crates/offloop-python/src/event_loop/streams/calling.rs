@@ -24,15 +24,15 @@ impl Stream {
     /// The transport, if it is to be found by the descriptor.
     pub(crate) fn listed_transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let transport = |state: &mut StreamState| {
-            let owner = state.transport.as_ref().filter(|_| !state.hidden)?;
-            owner.get(py)
+            let ends = state.ends.as_ref().filter(|_| !state.hidden)?;
+            ends.transport.get(py)
         };
         self.state.with(py, transport)
     }
 
     pub(crate) fn transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.state
-            .with(py, |state| state.transport.as_ref()?.get(py))
+            .with(py, |state| state.ends.as_ref()?.transport.get(py))
     }
 
     /// The loop is closed, and nothing will be called any more: the transport is not kept.
@@ -42,7 +42,7 @@ impl Stream {
         };
         let reference = PyWeakrefReference::new(&transport)?.unbind();
         let old = self.state.with(py, |state| {
-            let owner = state.transport.as_mut()?;
+            let owner = &mut state.ends.as_mut()?.transport;
             Some(std::mem::replace(owner, Owner::Known(reference)))
         });
         drop(old);
@@ -70,7 +70,7 @@ impl Stream {
     /// There is room, or nobody needs any; whether somebody did until now.
     pub(crate) fn unblock(&self, py: Python<'_>) -> bool {
         let (blocked, context) = self.state.with(py, |state| {
-            let blocked = std::mem::take(&mut state.blocked);
+            let blocked = state.sending.unblock();
             (blocked, state.uncommon.set_writing_context(None))
         });
         drop(context);
@@ -97,10 +97,10 @@ impl Stream {
     ) -> PyResult<()> {
         let context = self.context(py, Side::Writer);
         let entered = Entered::default();
-        if let Some(context) = &context {
-            entered.switch(py, context.as_ptr())?;
-        }
-        let result = body();
+        let switched = context
+            .as_ref()
+            .map_or(Ok(()), |context| entered.switch(py, context.as_ptr()));
+        let result = switched.and_then(|()| body());
         let result = self.report(py, callback, result);
         let left = entered.leave(py);
         result.and(left)

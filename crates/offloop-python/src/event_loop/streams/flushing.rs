@@ -1,6 +1,6 @@
 //! Sending of what waits in streams, as far as the kernel has room, and what follows from it.
 //!
-//! Invariants: 1. Nothing is sent once `lost` is set.
+//! Invariants: 1. Nothing is sent once the connection is lost.
 //!             2. Chunks hold exact `bytes`, or memory of ours: dropping them runs no code.
 //! Errors:     as the standard transport: its own methods report them.
 //! Source:     asyncio/selector_events.py; research on loops, section D2.
@@ -13,11 +13,13 @@ use offloop_sys::stream::{BUFFERS_MAX, send, send_vectored};
 use pyo3::prelude::*;
 
 use super::super::ground::errors::os_error;
+use super::super::ground::threads::this_thread;
 use super::super::port::LoopPort;
 use super::super::port::chunk::Chunk;
 use super::super::port::marks::Mark;
 use super::state::StreamState;
 use super::stream::Stream;
+use super::under_way::{Begun, Call, is_elsewhere, postpone};
 
 /// Empty queues kept for streams that begin to write: as many as write in a busy round.
 const SPARE_QUEUES: usize = 64;
@@ -39,7 +41,7 @@ enum Sent {
 
 /// Offers the kernel what waits, and forgets what it took.
 fn offer(py: Python<'_>, fd: i32, state: &mut StreamState) -> Sent {
-    if state.lost > 0 {
+    if !state.life.sends() {
         return Sent::Lost;
     }
     let (offered, result) = match state.chunks.len() {
@@ -68,9 +70,9 @@ fn offer(py: Python<'_>, fd: i32, state: &mut StreamState) -> Sent {
                 Left::Nothing => {}
             }
             Sent::All(
-                state.blocked
+                state.sending.is_blocked()
                     || state.protocol_paused
-                    || state.closing
+                    || state.life.is_closing()
                     || state.eof
                     || state.uncommon.empty_waiter().is_some(),
             )
@@ -88,17 +90,34 @@ fn forget_sent(py: Python<'_>, state: &mut StreamState, offered: usize, count: u
     take_sent(&mut state.chunks, offered, count, unsent, advance)
 }
 
-/// Sends what waits, as far as there is room. Methods of the protocol are called in the stream's
-/// context; what they raise is reported as that of any callback.
+/// The loop says that there is room.
 pub(crate) fn flush_ready(slf: &Bound<'_, Stream>) -> PyResult<()> {
-    let stream = slf.get();
-    match send_waiting(slf) {
-        Sent::Lost | Sent::All(false) => Ok(()),
-        sent => stream.in_context(slf.py(), "_write_ready", || settle(slf, sent)),
+    let thread = this_thread();
+    let is_elsewhere = |state: &mut StreamState| is_elsewhere(state, thread);
+    if slf.get().state.with(slf.py(), is_elsewhere) {
+        return postpone(slf, Side::Writer);
     }
+    flush_now(slf)
 }
 
-/// As `flush_ready`, inside a call of the program's.
+/// Sends what waits, as far as there is room. Methods of the protocol are called in the stream's
+/// context; what they raise is reported as that of any callback.
+fn flush_now(slf: &Bound<'_, Stream>) -> PyResult<()> {
+    let sent = match send_waiting(slf) {
+        Sent::Lost | Sent::All(false) => return Ok(()),
+        sent => sent,
+    };
+    let Begun::Call(call, ()) = Call::begin(slf, |_| Some(())) else {
+        // Whoever flushes has looked, and no code of the program's has run since.
+        return postpone(slf, Side::Writer);
+    };
+    let result = slf
+        .get()
+        .in_context(slf.py(), "_write_ready", || settle(slf, sent));
+    result.and(call.end(|_| ()))
+}
+
+/// As `flush_now`, inside a call of the program's.
 pub(super) fn flush(slf: &Bound<'_, Stream>) -> PyResult<()> {
     settle(slf, send_waiting(slf))
 }
@@ -152,9 +171,9 @@ fn settle(slf: &Bound<'_, Stream>, sent: Sent) -> PyResult<()> {
 /// Has the loop watch for room. What a round has gathered was perhaps written by several, none of
 /// whose contexts is entered at its end.
 pub(super) fn wait_for_room(slf: &Bound<'_, Stream>) -> PyResult<()> {
-    let blocked = |state: &mut StreamState| std::mem::replace(&mut state.blocked, true);
+    let block = |state: &mut StreamState| state.sending.block();
     let (py, stream) = (slf.py(), slf.get());
-    if !stream.state.with(py, blocked) {
+    if stream.state.with(py, block) {
         if stream.gathering(py) == Gathering::Off {
             stream.keep_writing_context(py)?;
         }
@@ -190,8 +209,8 @@ fn emptied(slf: &Bound<'_, Stream>) -> PyResult<()> {
         let waiter = state.uncommon.empty_waiter();
         let waiter = waiter.map(|waiter| waiter.clone_ref(py));
         // Whoever resumed may have aborted it, or written more for the end of this round.
-        let waits = state.chunks.is_empty() && state.lost == 0;
-        (waits, waiter, state.closing, state.eof)
+        let waits = state.chunks.is_empty() && state.life.sends();
+        (waits, waiter, state.life.is_closing(), state.eof)
     });
     if !waits {
         return Ok(());
@@ -203,7 +222,7 @@ fn emptied(slf: &Bound<'_, Stream>) -> PyResult<()> {
         }
     }
     if closing {
-        stream.state.with(py, |state| state.lost += 1);
+        stream.state.with(py, |state| state.life.lose());
         if let Some(transport) = stream.transport(py) {
             transport.call_method1("_call_connection_lost", (py.None(),))?;
         }
@@ -245,7 +264,7 @@ pub(super) fn leave_to_parent(py: Python<'_>, port: &LoopPort) {
     // Nothing else is put there.
     for stream in unsent.filter_map(|stream| stream.into_bound(py).cast_into::<Stream>().ok()) {
         let stream = stream.get();
-        stream.state.with(py, |state| state.scheduled = false);
+        let _listed = stream.state.with(py, |state| state.sending.leave_list());
         stream.clear(py);
     }
 }
@@ -256,6 +275,7 @@ pub(crate) fn flush_all(py: Python<'_>, port: &LoopPort, run: Option<RunNumber>)
     leave_to_parent(py, port);
     let armed = port.marks.are_armed(py);
     let mut result = Ok(());
+    let thread = this_thread();
     loop {
         let unsent = port.state.with(py, |state| {
             let goes_on = run.is_none_or(|run| state.runs.has(run));
@@ -265,10 +285,20 @@ pub(crate) fn flush_all(py: Python<'_>, port: &LoopPort, run: Option<RunNumber>)
             return result;
         };
         let stream = stream.bind(py).cast::<Stream>()?;
-        stream.get().state.with(py, |state| state.scheduled = false);
+        let sends = stream.get().state.with(py, |state| {
+            let elsewhere = is_elsewhere(state, thread);
+            let listed = state.sending.leave_list();
+            if listed && elsewhere {
+                // The thread that is in a call has it listed again.
+                state.uncommon.note_missed(Side::Writer);
+            }
+            listed && !elsewhere
+        });
         // SAFETY: alive: we have it.
         let mark = armed.then(|| unsafe { Mark::begin(py, &port.marks, stream.as_ptr()) });
-        result = result.and(flush_ready(stream));
+        if sends {
+            result = result.and(flush_now(stream));
+        }
         drop(mark);
     }
 }

@@ -6,7 +6,8 @@
 //! Shape:      `stream.rs`, `state.rs`, `uncommon.rs` what a stream knows · `receiver.rs` who gets
 //!             what it receives · `reading.rs`, `feeding.rs` from the socket to the protocol ·
 //!             `writing.rs`, `flushing.rs` from `write` to the socket · `transport_calls.rs`
-//!             methods in C's calling convention · `calling.rs` what a stream calls.
+//!             methods in C's calling convention · `calling.rs` what a stream calls ·
+//!             `under_way.rs` the mark of a call that has not returned.
 
 mod calling;
 pub(crate) mod feeding;
@@ -17,4 +18,5 @@ mod state;
 pub(crate) mod stream;
 pub(crate) mod transport_calls;
 mod uncommon;
+mod under_way;
 pub(crate) mod writing;

@@ -12,8 +12,8 @@
 //! Source:     asyncio/selector_events.py; research on loops, section D7.
 
 use std::io::ErrorKind;
-use std::ptr::null_mut;
 
+use offloop_core::event_loop::Side;
 use offloop_sys::stream::{receive, receive_into, waiting};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -26,6 +26,7 @@ use super::super::port::read_memory::{LARGE, READ_BYTES, ReadMemory};
 use super::feeding::Feed;
 use super::receiver::Receiver;
 use super::stream::Stream;
+use super::under_way::{Begun, Call, postpone};
 
 /// How much the protocol got, if anything.
 type Got = PyResult<Option<usize>>;
@@ -39,15 +40,26 @@ pub(crate) fn read_ready(
 ) -> PyResult<()> {
     let py = slf.py();
     let stream = slf.get();
-    let context = stream.state.with(py, |state| {
-        state.context.as_ref().map_or(null_mut(), Py::as_ptr)
+    let (call, context) = match Call::begin(slf, |state| state.context.as_ref().map(Py::as_ptr)) {
+        Begun::Call(call, context) => (call, context),
+        Begun::Refused => return postpone(slf, Side::Reader),
+        Begun::Nothing => return Ok(()),
+    };
+    // A context that a callback further down on the stack is in cannot be entered.
+    let got = match entered.switch(py, context) {
+        Ok(()) => read_once(stream, py, memory, read_records),
+        Err(error) => Err(error),
+    };
+    let (count, result) = match got {
+        Ok(count) => (count, Ok(())),
+        Err(error) => (None, stream.report(py, "_read_ready", Err(error))),
+    };
+    let ended = call.end(|state| {
+        if let Some(count) = count {
+            state.last_read = u32::try_from(count).unwrap_or(u32::MAX);
+        }
     });
-    if context.is_null() {
-        return Ok(());
-    }
-    entered.switch(py, context)?;
-    let result = read_once(stream, py, memory, read_records);
-    stream.report(py, "_read_ready", result)
+    result.and(ended)
 }
 
 fn read_once(
@@ -55,29 +67,25 @@ fn read_once(
     py: Python<'_>,
     memory: &mut ReadMemory,
     read_records: impl FnOnce(&Stream, &Bound<'_, PyAny>, &mut ReadMemory) -> Got,
-) -> PyResult<()> {
+) -> Got {
     let (stop, receiver, sizes) = stream.state.with(py, |state| {
-        let stop = state.lost > 0 || state.paused || state.closing;
+        let stop = !state.reads();
         let sizes = Sizes {
-            last: state.last_read,
+            last: state.last_read as usize,
             max: state.uncommon.limits().read_max,
         };
         (stop, state.receiver.clone_ref(py), sizes)
     });
     if stop {
-        return Ok(());
+        return Ok(None);
     }
-    let got = match receiver {
-        Receiver::Data(protocol) => read_data(stream, protocol.bind(py), memory, sizes)?,
-        Receiver::Reader(protocol) => read_feeding(stream, protocol.bind(py), memory, sizes)?,
-        Receiver::Buffered(protocol) => read_buffered(stream, protocol.bind(py))?,
-        Receiver::Tls(tls) => read_records(stream, tls.bind(py), memory)?,
-        Receiver::None => None,
-    };
-    if let Some(count) = got {
-        stream.state.with(py, |state| state.last_read = count);
+    match receiver {
+        Receiver::Data(protocol) => read_data(stream, protocol.bind(py), memory, sizes),
+        Receiver::Reader(protocol) => read_feeding(stream, protocol.bind(py), memory, sizes),
+        Receiver::Buffered(protocol) => read_buffered(stream, protocol.bind(py)),
+        Receiver::Tls(tls) => read_records(stream, tls.bind(py), memory),
+        Receiver::None => Ok(None),
     }
-    Ok(())
 }
 
 /// What a stream's last read brought, and what its next one may bring at most.

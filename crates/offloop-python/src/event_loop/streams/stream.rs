@@ -4,11 +4,9 @@
 //! connection. What happens for each packet is in `reading.rs` and `writing.rs`, what a stream
 //! calls in `calling.rs`.
 //!
-//! Invariants: nothing is sent or received once `lost` is set.
+//! Invariants: nothing is sent or received once the connection is lost.
 //! Threads:    the loop's.
 //! Source:     asyncio/selector_events.py.
-
-use std::collections::VecDeque;
 
 use offloop_core::event_loop::Side;
 use pyo3::exceptions::PyOverflowError;
@@ -21,13 +19,13 @@ use pyo3::types::PyType;
 
 use super::super::ground::address::Address;
 use super::super::ground::cell::GilCell;
+use super::super::ground::threads::this_thread;
 use super::super::handle::context::copy_of_context;
 use super::super::port::LoopPort;
 use super::super::port::meter::Meter;
 use super::super::port::watch::{add_stream, remove_stream};
 use super::receiver::Receiver;
-use super::state::{Owner, StreamState};
-use super::uncommon::Uncommon;
+use super::state::{Ends, Owner, StreamState};
 
 /// The native half of a stream transport.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
@@ -95,34 +93,16 @@ impl Stream {
         let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
         let is_standard = is_standard(socket, fd)?;
         let state = &event_loop.get().state;
-        let open = state.with(py, |state| state.meter.connection());
+        let ends = Ends {
+            transport: Owner::Kept(transport),
+            socket: socket.clone().unbind(),
+            _open: state.with(py, |state| state.meter.connection()),
+        };
         Ok(Self {
             fd,
             is_standard,
             event_loop,
-            state: GilCell::new(StreamState {
-                transport: Some(Owner::Kept(transport)),
-                context: None,
-                context_given: false,
-                receiver: Receiver::None,
-                chunks: VecDeque::new(),
-                size: 0,
-                last_read: 0,
-                scheduled: false,
-                blocked: false,
-                protocol_paused: false,
-                closing: false,
-                paused: false,
-                eof: false,
-                lost: 0,
-                uncommon: Uncommon::default(),
-                hidden: true,
-                attached: false,
-                peername: Address::Other(py.None()),
-                sockname: None,
-                open: Some(open),
-                socket: Some(socket.clone().unbind()),
-            }),
+            state: GilCell::new(StreamState::new(ends, Address::Other(py.None()))),
         })
     }
 
@@ -132,10 +112,10 @@ impl Stream {
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
             state.uncommon.traverse(&visit)?;
-            let held = [&state.context, &state.socket];
-            held.into_iter().try_for_each(|object| visit.call(object))?;
-            if let Some(transport) = &state.transport {
-                transport.traverse(&visit)?;
+            visit.call(&state.context)?;
+            if let Some(ends) = &state.ends {
+                ends.transport.traverse(&visit)?;
+                visit.call(&ends.socket)?;
             }
             state.receiver.traverse(&visit)
         })
@@ -207,10 +187,8 @@ impl Stream {
         self.leave_registry(py);
         let held = self.state.with(py, |state| {
             state.size = 0;
-            state.open = None;
             (
-                state.transport.take(),
-                state.socket.take(),
+                state.ends.take(),
                 state.context.take(),
                 state.uncommon.set_writing_context(None),
                 state.uncommon.set_empty_waiter(None),
@@ -250,6 +228,23 @@ impl Stream {
         drop(old);
     }
 
+    /// Whether the protocol is told of a loss later: a call of it is under way on another thread,
+    /// and has to return first.
+    fn postpone_loss(&self, py: Python<'_>, loss: Py<PyAny>) -> bool {
+        let thread = this_thread();
+        let (postponed, other) = self.state.with(py, |state| {
+            let postponed = state.under_way.refuses(thread);
+            let other = if postponed {
+                state.uncommon.note_loss(loss)
+            } else {
+                Some(loss)
+            };
+            (postponed, other)
+        });
+        drop(other);
+        postponed
+    }
+
     /// Begins to read, in the context that was given, or else in a copy of the current one, as a
     /// callback would.
     fn start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -283,12 +278,12 @@ impl Stream {
 
     #[getter]
     pub(crate) fn closing(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.closing)
+        self.state.with(py, |state| state.life.is_closing())
     }
 
     #[setter]
     fn set_closing(&self, py: Python<'_>, closing: bool) {
-        self.state.with(py, |state| state.closing = closing);
+        self.state.with(py, |state| state.life.set_closing(closing));
     }
 
     #[getter]
@@ -313,12 +308,12 @@ impl Stream {
 
     #[getter]
     pub(crate) fn lost(&self, py: Python<'_>) -> u32 {
-        self.state.with(py, |state| state.lost)
+        self.state.with(py, |state| state.life.lost())
     }
 
     #[setter]
     fn set_lost(&self, py: Python<'_>, lost: u32) {
-        self.state.with(py, |state| state.lost = lost);
+        self.state.with(py, |state| state.life.set_lost(lost));
     }
 
     #[getter]
@@ -418,14 +413,8 @@ impl Stream {
     fn __repr__(&self, py: Python<'_>) -> String {
         self.state.with(py, |state| {
             format!(
-                "<Stream fd={} unsent={} scheduled={} blocked={} paused={} closing={} lost={}>",
-                self.fd,
-                state.size,
-                state.scheduled,
-                state.blocked,
-                state.paused,
-                state.closing,
-                state.lost
+                "<Stream fd={} unsent={} sending={:?} paused={} life={:?}>",
+                self.fd, state.size, state.sending, state.paused, state.life
             )
         })
     }
@@ -465,7 +454,7 @@ impl Stream {
     /// As `fd`.
     #[inline]
     pub(crate) fn fd_of(&self, state: &StreamState) -> i32 {
-        match &state.socket {
+        match state.ends.as_ref().map(|ends| &ends.socket) {
             // SAFETY: attached, as whoever has the state is; `is_standard` has looked at it.
             Some(socket) if self.is_standard => unsafe {
                 (*socket.as_ptr().cast::<RawSocket>()).fd

@@ -4,6 +4,7 @@
 //! Invariants: a stream for which everything is as usual has none of this.
 //! Source:     asyncio/transports.py (`_FlowControlMixin`) for the limits.
 
+use offloop_core::event_loop::{Missed, Side};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
@@ -34,6 +35,16 @@ struct Parts {
     writing_context: Option<Py<PyAny>>,
     /// `sendfile` waits for the queue to be empty.
     empty_waiter: Option<Py<PyAny>>,
+    postponed: Option<Postponed>,
+}
+
+/// What came while a call of the protocol was under way on another thread.
+#[derive(Default)]
+pub(super) struct Postponed {
+    /// What became ready.
+    pub(super) missed: Missed,
+    /// The protocol is to be told that the connection is lost: the exception, or `None`.
+    pub(super) loss: Option<Py<PyAny>>,
 }
 
 /// All of it, or nothing.
@@ -82,9 +93,35 @@ impl Uncommon {
         std::mem::replace(&mut self.parts().writing_context, context)
     }
 
+    pub(super) fn note_missed(&mut self, side: Side) {
+        self.postponed().missed.note(side);
+    }
+
+    /// Keeps the first loss, and returns another one, to be dropped outside of the state.
+    #[must_use]
+    pub(super) fn note_loss(&mut self, loss: Py<PyAny>) -> Option<Py<PyAny>> {
+        let kept = &mut self.postponed().loss;
+        if kept.is_some() {
+            return Some(loss);
+        }
+        *kept = Some(loss);
+        None
+    }
+
+    #[inline]
+    pub(super) fn take_postponed(&mut self) -> Option<Postponed> {
+        self.0.as_mut()?.postponed.take()
+    }
+
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(self.writing_context())?;
-        visit.call(self.empty_waiter())
+        visit.call(self.empty_waiter())?;
+        let postponed = self.0.as_ref().and_then(|parts| parts.postponed.as_ref());
+        visit.call(postponed.and_then(|postponed| postponed.loss.as_ref()))
+    }
+
+    fn postponed(&mut self) -> &mut Postponed {
+        self.parts().postponed.get_or_insert_default()
     }
 
     fn parts(&mut self) -> &mut Parts {
@@ -93,6 +130,7 @@ impl Uncommon {
                 limits: Limits::USUAL,
                 writing_context: None,
                 empty_waiter: None,
+                postponed: None,
             })
         })
     }

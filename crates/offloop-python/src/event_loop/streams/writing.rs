@@ -8,13 +8,13 @@
 //! Invariants: 1. `size` is the sum of what the chunks still hold.
 //!             2. Chunks hold exact `bytes`, or memory of ours: they cannot change, and dropping
 //!                them runs no code.
-//!             3. Nothing is sent once `lost` is set.
+//!             3. Nothing is sent once the connection is lost.
 //! Errors:     as the standard transport: its own methods report them.
 //! Source:     asyncio/selector_events.py; research on loops, section D2.
 
 use std::io::ErrorKind;
 
-use offloop_core::event_loop::{Gathering, Outgoing, When};
+use offloop_core::event_loop::{Gathering, When};
 use offloop_sys::stream::{send, send_from};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -201,22 +201,6 @@ impl Stream {
     }
 }
 
-impl StreamState {
-    /// What is decided by when something is written, or was sent.
-    #[inline]
-    pub(super) fn outgoing(&self) -> Outgoing {
-        let limits = self.uncommon.limits();
-        Outgoing {
-            waiting: self.size,
-            blocked: self.blocked,
-            closing: self.closing,
-            protocol_paused: self.protocol_paused,
-            low_water: limits.low_water,
-            high_water: limits.high_water,
-        }
-    }
-}
-
 /// Memory of records that wait for the end of the round, of which nothing was sent: more of them
 /// can be appended before they are written again.
 pub(crate) fn take_unsent_records(py: Python<'_>, stream: &Stream) -> Option<Vec<u8>> {
@@ -263,15 +247,13 @@ fn push(py: Python<'_>, stream: &Stream, chunk: Chunk) {
 fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let (py, stream) = (slf.py(), slf.get());
     let gathering = stream.gathering(py);
-    let (when, listed) = stream.state.with(py, |state| {
+    let (when, enters) = stream.state.with(py, |state| {
         let when = state.outgoing().when(gathering);
-        let listed = state.scheduled;
-        state.scheduled |= when == When::AtEnd;
-        (when, listed)
+        (when, when == When::AtEnd && state.sending.list())
     });
     match when {
         When::AtOnce => flush(slf)?,
-        When::AtEnd if !listed => {
+        When::AtEnd if enters => {
             let unsent = slf.clone().into_any().unbind();
             let port = stream.event_loop(py).get();
             port.state.with(py, |state| state.unsent.push_back(unsent));
