@@ -37,19 +37,16 @@ pub(crate) fn add(
         Ok(fd) => (narrow(fd)?, false),
         Err(error) => (closed_file(port, file, error)?, true),
     };
-    let items: Vec<_> = std::iter::once(callback.as_ptr())
-        .chain(args.iter_borrowed().map(|item| item.as_ptr()))
-        .collect();
+    let items: Vec<_> = std::iter::once(callback.clone()).chain(args).collect();
     let handle = Handle::new(
         py,
         &Callback {
             items: &items,
-            context: context.map_or(std::ptr::null_mut(), Bound::as_ptr),
-            event_loop: event_loop.as_ptr(),
+            context,
+            event_loop,
         },
-        None,
     )?;
-    handle.set_repeats();
+    handle.set_repeats(py);
     let object = handle.to_object(py);
     let change = Exchange {
         side,

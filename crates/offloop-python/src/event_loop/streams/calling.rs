@@ -98,7 +98,7 @@ impl Stream {
         let context = self.context(py, Side::Writer);
         let mut entered = Entered::default();
         if let Some(context) = &context {
-            entered.switch(py, context.as_ptr())?;
+            entered.switch(context.bind(py))?;
         }
         let result = body();
         let result = self.report(py, callback, result);

@@ -12,7 +12,6 @@
 //! Source:     asyncio/selector_events.py; research on loops, section D7.
 
 use std::io::ErrorKind;
-use std::ptr::null_mut;
 
 use offloop_sys::stream::{receive, receive_into, waiting};
 use pyo3::exceptions::PyRuntimeError;
@@ -40,12 +39,13 @@ pub(crate) fn read_ready(
     let py = slf.py();
     let stream = slf.get();
     let context = stream.state.with(py, |state| {
-        state.context.as_ref().map_or(null_mut(), Py::as_ptr)
+        let context = state.context.as_ref();
+        context.map(|context| context.clone_ref(py))
     });
-    if context.is_null() {
+    let Some(context) = context else {
         return Ok(());
-    }
-    entered.switch(py, context)?;
+    };
+    entered.switch(context.bind(py))?;
     let result = read_once(stream, py, memory, read_records);
     stream.report(py, "_read_ready", result)
 }

@@ -8,15 +8,14 @@
 //! Units:      bytes.
 //! Source:     asyncio/sslproto.py (`_write_appdata`, `_process_outgoing`).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use offloop_sys::openssl::{Connection, Failure, RECORD_BYTES};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::super::ground::trampoline::{ffi_bound, only_argument, outcome, put_fast};
+use super::super::ground::arguments::Arguments;
+use super::super::ground::trampoline::{Method, put};
 use super::super::ground::view::View;
 use super::super::streams::stream::Stream;
 use super::super::streams::writing::{take_unsent_records, write_records};
@@ -30,71 +29,44 @@ const DETACHED_BYTES: usize = 1024 * 1024;
 /// has the standard methods as `_write_standard` and `_writelines_standard`.
 #[pyfunction]
 pub(crate) fn add_tls_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
-    put_fast(
-        class,
-        &[
-            (
-                c"write",
-                c"write($self, data)\n--\n\nSend data, without waiting for it to be sent.",
-                write,
-            ),
-            (
-                c"writelines",
-                c"writelines($self, list_of_data)\n--\n\nSend one after the other.",
-                writelines,
-            ),
-        ],
-    )
+    put(class, &METHODS)
 }
 
-unsafe extern "C" fn write(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter, so attached, with live objects.
-    let (py, transport) = unsafe {
-        let py = Python::assume_attached();
-        (py, ffi_bound(py, &slf))
-    };
-    let run = || {
-        let parameter = ("write", intern!(py, "data"));
-        // SAFETY: called by the interpreter.
-        let data = unsafe { only_argument(py, &args, count, names, parameter)? };
-        if !written(transport, data)? {
-            transport.call_method1(intern!(py, "_write_standard"), (data,))?;
-        }
-        Ok(py.None().into_ptr())
-    };
-    outcome(py, catch_unwind(AssertUnwindSafe(run)))
+const METHODS: [Method<PyAny>; 2] = [
+    Method::new(
+        c"write",
+        c"write($self, data)\n--\n\nSend data, without waiting for it to be sent.",
+        write,
+    ),
+    Method::new(
+        c"writelines",
+        c"writelines($self, list_of_data)\n--\n\nSend one after the other.",
+        writelines,
+    ),
+];
+
+fn write(py: Python<'_>, transport: &Bound<'_, PyAny>, call: &Arguments<'_, '_>) -> PyResult<()> {
+    let data = call.only("write", intern!(py, "data"))?;
+    if !written(transport, data)? {
+        transport.call_method1(intern!(py, "_write_standard"), (data,))?;
+    }
+    Ok(())
 }
 
-unsafe extern "C" fn writelines(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter, so attached, with live objects.
-    let (py, transport) = unsafe {
-        let py = Python::assume_attached();
-        (py, ffi_bound(py, &slf))
+fn writelines(
+    py: Python<'_>,
+    transport: &Bound<'_, PyAny>,
+    call: &Arguments<'_, '_>,
+) -> PyResult<()> {
+    let lines = call.only("writelines", intern!(py, "list_of_data"))?;
+    let done = match joined(lines)? {
+        Some(data) => written(transport, data.as_any())?,
+        None => false,
     };
-    let run = || {
-        let parameter = ("writelines", intern!(py, "list_of_data"));
-        // SAFETY: called by the interpreter.
-        let lines = unsafe { only_argument(py, &args, count, names, parameter)? };
-        let done = match joined(lines)? {
-            Some(data) => written(transport, data.as_any())?,
-            None => false,
-        };
-        if !done {
-            transport.call_method1(intern!(py, "_writelines_standard"), (lines,))?;
-        }
-        Ok(py.None().into_ptr())
-    };
-    outcome(py, catch_unwind(AssertUnwindSafe(run)))
+    if !done {
+        transport.call_method1(intern!(py, "_writelines_standard"), (lines,))?;
+    }
+    Ok(())
 }
 
 /// What fits into one record, as one: each record costs as much as half a kilobyte of data.
