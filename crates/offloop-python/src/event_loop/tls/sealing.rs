@@ -95,23 +95,33 @@ fn written(transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<bo
     let tls = native.cast::<Tls>()?.get();
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         let bytes = bytes.as_bytes();
-        return seal(tls, transport, bytes.as_ptr(), bytes.len());
+        // SAFETY: bytes that are held here, and never change.
+        return unsafe { seal(tls, transport, bytes.as_ptr(), bytes.len()) };
     }
     if !data.is_exact_instance_of::<PyByteArray>() && !data.is_exact_instance_of::<PyMemoryView>() {
         return Ok(false);
     }
     match View::of(data, ffi::PyBUF_SIMPLE) {
-        Some(view) => seal(tls, transport, view.pointer(), view.len()),
+        // SAFETY: *held*, for reading.
+        Some(view) => unsafe { seal(tls, transport, view.pointer(), view.len()) },
         None => Ok(false),
     }
 }
 
-fn seal(tls: &Tls, transport: &Bound<'_, PyAny>, pointer: *const u8, len: usize) -> PyResult<bool> {
+/// # Safety
+/// The memory is valid for reading `len` bytes until this returns.
+unsafe fn seal(
+    tls: &Tls,
+    transport: &Bound<'_, PyAny>,
+    pointer: *const u8,
+    len: usize,
+) -> PyResult<bool> {
     let py = transport.py();
     if len == 0 {
         return Ok(false);
     }
-    let (count, send) = match tls.encrypt(py, pointer, len) {
+    // SAFETY: the caller's.
+    let (count, send) = match unsafe { tls.encrypt(py, pointer, len) } {
         Ok(None) => return Ok(false),
         Ok(Some(Ok(written))) => written,
         Ok(Some(Err(_))) => {
@@ -127,7 +137,7 @@ fn seal(tls: &Tls, transport: &Bound<'_, PyAny>, pointer: *const u8, len: usize)
     if count < len {
         // The library has to read first, or fails. The standard method finds out, at once: an error
         // must not be in the library's queue when other code runs. It sends what is there, too.
-        // SAFETY: the caller holds the memory of `len` bytes, of which `count` are done.
+        // SAFETY: the caller's: `len` bytes, of which `count` are done.
         let rest = unsafe { std::slice::from_raw_parts(pointer.add(count), len - count) };
         let rest = copied(py, rest)?;
         transport.call_method1(intern!(py, "_write_standard"), (rest,))?;
@@ -143,14 +153,14 @@ fn seal(tls: &Tls, transport: &Bound<'_, PyAny>, pointer: *const u8, len: usize)
 /// Memory that is lent to another function, which may let other threads run.
 struct Lent(*const u8);
 
-// SAFETY: an address; whoever uses it promises that the memory is held.
+// SAFETY: an address; `write_to` asks its caller for the rest.
 unsafe impl Send for Lent {}
 
 impl Lent {
     /// # Safety
-    /// As `Connection::write_from`.
+    /// The memory is valid for reading `len` bytes until this returns.
     unsafe fn write_to(self, connection: &mut Connection, len: usize) -> Result<usize, Failure> {
-        // SAFETY: as above.
+        // SAFETY: the caller's.
         unsafe { connection.write_from(self.0, len) }
     }
 }
@@ -158,7 +168,10 @@ impl Lent {
 impl Tls {
     /// Encrypts in the usual case: the connection is open, and nothing waits before this. Returns
     /// how many bytes, and whether the stream is to have them.
-    fn encrypt(
+    ///
+    /// # Safety
+    /// The memory is valid for reading `len` bytes until this returns.
+    unsafe fn encrypt(
         &self,
         py: Python<'_>,
         pointer: *const u8,
@@ -178,19 +191,21 @@ impl Tls {
         let Some((send, append)) = ready else {
             return Ok(None);
         };
-        let records = append.and_then(|stream| take_unsent_records(py, stream.get()));
         self.with_connection(py, |taken| {
             let connection = &mut taken.connection;
+            // They leave the stream only now that there is a place for them.
+            let records = append.and_then(|stream| take_unsent_records(py, stream.get()));
             if let Some(records) = records {
                 connection.swap_output(records);
             }
             let data = Lent(pointer);
             let count = if len < DETACHED_BYTES {
-                // SAFETY: the caller holds the memory.
+                // SAFETY: the caller's.
                 unsafe { data.write_to(connection, len) }
             } else {
-                // SAFETY: as above. Nobody else has the connection, and other threads leave the
-                // `SSL` alone, as they have to while Python's own object writes.
+                // SAFETY: the caller's. Nobody else has the connection, which is lent, and
+                // other threads leave the `SSL` alone, as they have to while Python's own object
+                // writes.
                 py.detach(|| unsafe { data.write_to(connection, len) })
             };
             count.map(|count| (count, send))
@@ -201,8 +216,8 @@ impl Tls {
 /// Pieces of data that could not be encrypted yet.
 fn backlog_len(state: &TlsState) -> ffi::Py_ssize_t {
     let backlog = state.backlog.as_ref();
-    // SAFETY: attached, as whoever has the state is; a live object: the standard protocol's deque,
-    // whose length is a field.
+    // SAFETY: *attached*, as whoever has the state is; an object that the state keeps: the standard
+    // protocol's deque, whose length is a field.
     backlog.map_or(0, |backlog| unsafe { ffi::PyObject_Size(backlog.as_ptr()) })
 }
 
