@@ -85,7 +85,7 @@ impl Classes {
     fn are_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
         static ORIGINALS: Originals = Originals::new();
         let (class, native) = (self.socket.bind(py), self.native.bind(py));
-        ORIGINALS.are_there([class.as_type_ptr(), native.as_type_ptr()], || {
+        ORIGINALS.are_there([class, native], || {
             for name in ["recv", "recv_into", "send"] {
                 if !class.getattr(name)?.is(native.getattr(name)?) {
                     return Ok(false);
@@ -170,8 +170,8 @@ fn attempt<'py>(
                 return Ok(Attempt::Unusual);
             };
             let left = view.len() - *sent;
-            // SAFETY: the view is valid for reading its length while it is held, and what keeps
-            // it from shrinking is the memory view that stands for the data once it waits.
+            // SAFETY: *held*, for reading. From attempt to attempt, the memory view that stands for
+            // the data once it waits keeps it from shrinking below what was sent.
             let answer = unsafe { send_from(fd, view.pointer().add(*sent), left) };
             *sent += *answer.as_ref().unwrap_or(&0);
             match answer {

@@ -43,12 +43,12 @@ pub(super) fn clear(py: Python<'_>, handle: &Handle) {
 
 /// The end of a handle.
 pub(super) fn end(py: Python<'_>, ended: Ended<Handle>) {
-    // SAFETY: the memory of a handle, which is ours.
+    // SAFETY: `Ended`: a handle that is ours alone.
     unsafe { release(py, ended.into_ptr().cast(), false) };
 }
 
 /// The end of a timer.
 pub(super) fn end_timer(py: Python<'_>, ended: Ended<TimerHandle>) {
-    // SAFETY: the memory of a timer, which is ours.
+    // SAFETY: `Ended`: a timer that is ours alone.
     unsafe { release(py, ended.into_ptr().cast(), true) };
 }

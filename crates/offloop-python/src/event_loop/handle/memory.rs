@@ -105,12 +105,18 @@ pub(crate) fn trim(py: Python<'_>) {
 }
 
 /// Shows the collector an object, or nothing for null.
-pub(crate) fn show(visit: &PyVisit<'_>, object: *mut ffi::PyObject) -> Result<(), PyTraverseError> {
+///
+/// # Safety
+/// The object whose traversal this is has a reference to it.
+pub(super) unsafe fn show(
+    visit: &PyVisit<'_>,
+    object: *mut ffi::PyObject,
+) -> Result<(), PyTraverseError> {
     if object.is_null() {
         return Ok(());
     }
-    // SAFETY: *collected*. `Py` has the layout of the pointer that it owns; it is only shown to the
-    // collector, and never dropped.
+    // SAFETY: the caller's. `Py` has the layout of the pointer that it owns; it is only shown to
+    // the collector, and never dropped.
     let object = unsafe { std::mem::transmute::<*mut ffi::PyObject, Py<PyAny>>(object) };
     visit.call(&*std::mem::ManuallyDrop::new(object))
 }

@@ -394,12 +394,15 @@ impl Handle {
             ((*raw).flags, ffi::Py_REFCNT(self.as_ptr()), held)
         };
         if flags & TRACKED != 0 {
-            return show(visit, self.as_ptr());
+            // SAFETY: the reference that this is, which the loop has.
+            return unsafe { show(visit, self.as_ptr()) };
         }
         if flags & REPEATS != 0 && references != 1 {
             return Ok(());
         }
-        held.iter().try_for_each(|object| show(visit, *object))
+        // SAFETY: *owned* by the handle, for which the loop shows them.
+        held.iter()
+            .try_for_each(|object| unsafe { show(visit, *object) })
     }
 
     /// Callback and arguments, for the caller to drop.

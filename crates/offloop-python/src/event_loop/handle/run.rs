@@ -26,14 +26,12 @@ pub(crate) fn run_handle(py: Python<'_>, handle: &Handle, entered: &mut Entered)
     if let Err(error) = entered.switch_to(py, handle) {
         return report(handle.to_object(py).bind(py), error);
     }
-    let result = handle.call(py);
-    if result.is_null() {
+    // Nobody wants what it returns.
+    if handle.call(py).is_none() {
         let error = PyErr::fetch(py);
         entered.leave_to(py, handle)?;
         return report(handle.to_object(py).bind(py), error);
     }
-    // SAFETY: *attached*; a new reference that nobody wants.
-    unsafe { ffi::Py_DECREF(result) };
     Ok(())
 }
 
@@ -91,9 +89,9 @@ impl Entered {
 }
 
 impl Handle {
-    /// Calls the callback, in whatever context is entered. Null is an error that is set.
+    /// Calls the callback, in whatever context is entered. `None` is an error that is set.
     #[inline]
-    pub(crate) fn call(&self, py: Python<'_>) -> *mut ffi::PyObject {
+    fn call<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let raw = self.0.as_ptr();
         // SAFETY: *attached*, *alive*. If nobody else has the handle, nobody can cancel it during
         // the call and so drop what it holds; otherwise callback and arguments get references of
@@ -101,15 +99,17 @@ impl Handle {
         // first argument meanwhile: that of the callback, at which nobody can look, or of `held`.
         unsafe {
             if self.is_sole(py) && (*raw).count as usize <= INLINE {
-                return vectorcall((*raw).callback, &raw mut (*raw).args, (*raw).count);
+                let result = vectorcall((*raw).callback, &raw mut (*raw).args, (*raw).count);
+                return Bound::from_owned_ptr_or_opt(py, result);
             }
             let mut held = Held::of(raw);
             let _run = SharedRun::begin(py, self);
-            if held.count as usize <= INLINE {
+            let result = if held.count as usize <= INLINE {
                 vectorcall(held.callback, &raw mut held.args, held.count)
             } else {
                 ffi::PyObject_Call(held.callback, held.args[0], null_mut())
-            }
+            };
+            Bound::from_owned_ptr_or_opt(py, result)
         }
     }
 }

@@ -208,7 +208,7 @@ fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<i64> {
         let number = object
             .call_method0(intern!(py, "fileno"))
             .and_then(|number| {
-                // SAFETY: attached, a live object; a new reference or an error.
+                // SAFETY: *attached*, an object that is held; a new reference or an error.
                 unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyNumber_Long(number.as_ptr())) }
             });
         number.map_err(|error| {

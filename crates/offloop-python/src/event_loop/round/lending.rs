@@ -108,7 +108,7 @@ impl QueuedEntry {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: the collector runs while its thread is attached, and never inside `with`.
+        // SAFETY: *collected*: attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         visit.call(&self.event_loop)?;
         visit.call(&self.callback)?;
