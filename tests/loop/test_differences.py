@@ -14,6 +14,7 @@ import socket
 import sys
 import warnings
 import weakref
+from asyncio import sslproto
 from pathlib import Path
 
 import pytest
@@ -302,6 +303,31 @@ async def a_method_of_a_connections_ssl_object():
     return not called
 
 
+async def a_method_of_asyncio_sslproto():
+    loop = asyncio.get_running_loop()
+    called = []
+    ours, theirs = pair()
+    theirs.setblocking(False)
+    sides = await asyncio.gather(
+        loop.connect_accepted_socket(Own, theirs, ssl=server_context()),
+        loop.create_connection(Own, sock=ours, ssl=client_context(), server_hostname="localhost"),
+    )
+    real = sslproto.SSLProtocol._write_appdata
+
+    def write(protocol, data):
+        called.append(data)
+        real(protocol, data)
+
+    sslproto.SSLProtocol._write_appdata = write
+    try:
+        sides[1][0].write(b"x")
+    finally:
+        sslproto.SSLProtocol._write_appdata = real
+    for side, _ in sides:
+        side.abort()
+    return not called
+
+
 async def tables_of_transports():
     loop = asyncio.get_running_loop()
     ours, theirs = pair()
@@ -393,6 +419,7 @@ DIFFERENCES = {
     "the buffer of a stream": the_buffer_of_a_stream,
     "internal callbacks of a stream": internal_callbacks_of_a_stream,
     "a method of a connection's `ssl_object`": a_method_of_a_connections_ssl_object,
+    "a method of `asyncio.sslproto`": a_method_of_asyncio_sslproto,
     "tables of transports": tables_of_transports,
     "overridden `_add_reader` and its kin": overridden_add_reader_and_its_kin,
 }

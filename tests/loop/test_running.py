@@ -150,26 +150,89 @@ def test_protocol_is_seen_that_is_called_while_what_was_gathered_is_sent():
     assert type(called).__name__ == "Stream"
 
 
-def test_round_on_another_thread_is_refused_while_the_loop_runs(our_loop):
-    """It would run callbacks on two threads at once."""
-    raised = []
+def test_second_thread_goes_on_with_the_round_while_a_callback_holds_the_first(our_loop):
+    seen = []
 
-    def other():
-        try:
-            our_loop._run_once()
-        except RuntimeError as error:
-            raised.append(str(error))
+    def note(name):
+        seen.append((name, threading.current_thread().name))
 
-    def callback():
-        thread = threading.Thread(target=other)
+    def hold():
+        thread = threading.Thread(target=our_loop._run_once, name="second")
         thread.start()
         thread.join()
-        our_loop.stop()
+        note("held")
 
-    our_loop.call_soon(callback)
+    our_loop.call_soon(hold)
+    for name in "ab":
+        our_loop.call_soon(note, name)
+    our_loop.call_soon(our_loop.stop)
     our_loop.run_forever()
-    assert raised == ["This event loop is already running"]
-    # It is over for the other thread: rounds go on here.
-    our_loop.call_soon(raised.clear)
+    main = threading.current_thread().name
+    assert seen == [("a", "second"), ("b", "second"), ("held", main)]
+    # Nothing is left of the other run.
+    our_loop.call_soon(note, "c")
     our_loop._run_once()
-    assert not raised
+    assert seen[-1] == ("c", main)
+
+
+def test_loop_comes_back_to_the_first_thread_at_the_next_boundary(our_loop):
+    """Its callback has returned while a callback is under way on the second thread."""
+    seen, threads = [], []
+    second_is_in, first_is_back = threading.Event(), threading.Event()
+
+    def note(name):
+        seen.append((name, threading.current_thread().name))
+
+    class Hold:
+        """A callback; its handle lets go of it as it returns."""
+
+        def __call__(self):
+            threads.append(threading.Thread(target=our_loop._run_once, name="second"))
+            threads[0].start()
+            assert second_is_in.wait(PATIENCE_SECONDS)
+            note("held")
+
+        def __del__(self):
+            first_is_back.set()
+
+    def under_way():
+        second_is_in.set()
+        assert first_is_back.wait(PATIENCE_SECONDS)
+        note("under way")
+
+    our_loop._arm_watch()
+    our_loop.call_soon(Hold())
+    our_loop.call_soon(under_way)
+    for name in "ab":
+        our_loop.call_soon(note, name)
+    our_loop.call_soon(our_loop.stop)
+    our_loop.run_forever()
+    threads[0].join()
+    main = threading.current_thread().name
+    expected = [("held", main), ("under way", "second"), ("a", main), ("b", main)]
+    assert seen == expected
+    assert our_loop._running_callback() is None
+
+
+def test_round_on_a_second_thread_is_refused_while_the_first_waits(our_loop):
+    """No callback is under way that it could relieve."""
+    raised = []
+    now = our_loop.time
+
+    def other():
+        with pytest.raises(RuntimeError, match="This event loop is already running"):
+            our_loop._run_once()
+        raised.append(True)
+
+    def clock():
+        # The loop asks for the time between two rounds.
+        if not raised:
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+        return now()
+
+    our_loop.call_later(0, our_loop.stop)
+    our_loop.time = clock
+    our_loop.run_forever()
+    assert raised == [True]

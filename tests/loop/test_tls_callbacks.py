@@ -10,6 +10,7 @@ import gc
 import ssl
 import sys
 import threading
+from asyncio import sslproto
 
 import pytest
 
@@ -20,6 +21,7 @@ from tls_by_hand import Filling, Pair, Told
 from tls_ends import LIBRARY_IS_SHARED, client_context, server_context
 
 TIMES = 3
+ROUNDS_MAX = 10
 
 
 def collect(transport):
@@ -142,6 +144,81 @@ def test_what_is_written_while_the_library_reads_is_sent():
 
     with asyncio.Runner(loop_factory=offloop.new_event_loop) as runner:
         assert runner.run(main()) == (b"inside", [])
+
+
+def arrive_by_hand(pair, records):
+    """Received bytes come from a protocol that stands before the TLS protocol."""
+    protocol = pair.protocol.transport._ssl_protocol
+    protocol.get_buffer(len(records))[: len(records)] = records
+    protocol.buffer_updated(len(records))
+
+
+def arrive_in_rounds(pair, records):
+    """Received bytes come from the socket, in rounds that are run within the callback."""
+    loop, size = asyncio.get_running_loop(), pair.protocol.transport.get_read_buffer_size()
+    assert pair.client.socket.send(records) == len(records)
+    for _ in range(ROUNDS_MAX):
+        if pair.protocol.transport.get_read_buffer_size() != size:
+            break
+        # A round waits for nothing while there is something to run.
+        loop.call_soon(int)
+        loop._run_once()
+    else:
+        raise AssertionError("nothing is known of what has arrived")
+    # The outer round of the standard loop has counted what it will run, and finds as much.
+    for _ in range(ROUNDS_MAX):
+        loop.call_soon(int)
+
+
+@pytest.mark.parametrize("arrive", [arrive_by_hand, arrive_in_rounds])
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_what_arrives_while_the_library_writes_is_read_afterwards(run, arrive, size):
+    async def main():
+        messages = Messages()
+        async with Pair(messages.context) as pair:
+            transport, protocol = pair.protocol.transport, pair.protocol
+            check_path(transport)
+
+            def write(records):
+                # So the standard loop, which reads at once, does not read within a write.
+                transport.pause_reading()
+                messages.begin(lambda: arrive(pair, records))
+                transport.write(b"answer")
+                assert messages.act is None
+                transport.resume_reading()
+
+            for turn in range(1, TIMES + 1):
+                # In no task, or rounds within it could run no other.
+                records = pair.client.records(bytes([turn]) * size)
+                asyncio.get_running_loop().call_soon(write, records)
+                assert await pair.client.read(6) == b"answer"
+                await protocol.until(lambda turn=turn: len(protocol.received()) >= turn * size)
+            expected = b"".join(bytes([turn]) * size for turn in range(1, TIMES + 1))
+            return protocol.received() == expected, pair.reports, messages.errors
+
+    assert run(main()) == (True, [], [])
+
+
+@pytest.mark.parametrize("kind", [Told, Filling])
+def test_what_arrives_while_the_library_reads_is_read_afterwards(run, kind):
+    async def main():
+        messages = Messages()
+        async with Pair(messages.context, kind) as pair:
+            transport, protocol = pair.protocol.transport, pair.protocol
+            check_path(transport)
+            first, later = (pair.client.records(data) for data in (b"first ", b"later"))
+
+            def act():
+                transport.pause_reading()
+                arrive_by_hand(pair, later)
+                transport.resume_reading()
+
+            messages.begin(act)
+            await pair.client.send(first)
+            await protocol.until(lambda: len(protocol.received()) >= 11)
+            return protocol.received(), pair.reports, messages.errors
+
+    assert run(main()) == (b"first later", [], [])
 
 
 def test_connection_that_is_let_go_of_while_the_library_is_at_work_does_not_come_back():
@@ -269,3 +346,84 @@ def test_replaced_methods_of_ssl_objects_are_called(monkeypatch, on):
         seen.sort()
 
     assert compare(scenario) == ["read", "write"]
+
+
+async def exchange_a_line():
+    """A line goes to a server and back, over TLS."""
+
+    async def serve(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context()) as server:
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=client_context(), server_hostname="localhost"
+        )
+        writer.writelines([b"li", b"ne\n"])
+        assert await reader.read() == b"line\n"
+        writer.close()
+        await writer.wait_closed()
+
+
+PATCHED = [
+    (sslproto.SSLProtocol, "buffer_updated"),
+    (sslproto.SSLProtocol, "_do_read"),
+    (sslproto.SSLProtocol, "_do_read__copied"),
+    (sslproto.SSLProtocol, "_do_write"),
+    (sslproto.SSLProtocol, "_get_app_transport"),
+    (sslproto.SSLProtocol, "_process_outgoing"),
+    (sslproto.SSLProtocol, "_write_appdata"),
+    (sslproto.SSLProtocol, "_fatal_error"),
+    (sslproto.SSLProtocol, "_on_shutdown_complete"),
+    (sslproto._SSLProtocolTransport, "write"),
+    (sslproto._SSLProtocolTransport, "writelines"),
+    (sslproto._SSLProtocolTransport, "close"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), PATCHED)
+def test_replaced_methods_of_the_tls_protocol_are_called(monkeypatch, owner, name):
+    async def scenario(seen):
+        real, calls = getattr(owner, name), []
+
+        def watched(self, *arguments):
+            calls.append(self)
+            return real(self, *arguments)
+
+        monkeypatch.setattr(owner, name, watched)
+        await exchange_a_line()
+        monkeypatch.undo()
+        # Data came and went, or there was nothing to report.
+        seen.append((bool(calls), {issubclass(type(one), owner) for one in calls}))
+
+    compare(scenario)
+
+
+def test_protocol_that_a_program_puts_in_the_place_of_the_standard_one_is_made(monkeypatch):
+    async def scenario(seen):
+        class Own(sslproto.SSLProtocol):
+            def connection_made(self, transport):
+                seen.append("made")
+                super().connection_made(transport)
+
+        monkeypatch.setattr(sslproto, "SSLProtocol", Own)
+        await exchange_a_line()
+        monkeypatch.undo()
+
+    assert compare(scenario) == ["made", "made"]
+
+
+def test_only_what_was_replaced_makes_the_native_half_step_aside(monkeypatch):
+    # The standard loop has no native half.
+    async def main():
+        taken, real = [], sslproto.SSLProtocol._do_read
+        for replace in (False, True, False):
+            if replace:
+                monkeypatch.setattr(sslproto.SSLProtocol, "_do_read", lambda self: real(self))
+            async with Pair() as pair:
+                taken.append(pair.protocol.transport._tls.taken)
+            monkeypatch.undo()
+        return taken
+
+    with asyncio.Runner(loop_factory=offloop.new_event_loop) as runner:
+        assert runner.run(main()) == [LIBRARY_IS_SHARED, False, LIBRARY_IS_SHARED]

@@ -67,6 +67,15 @@ def test_files_of_the_loop_stay_short():
     assert {name: length for name, length in lengths.items() if length > FILE_LINES_MAX} == {}
 
 
+def test_c_calls_the_loop_through_the_ground_alone():
+    found = {
+        path.relative_to(LOOP).as_posix()
+        for path in LOOP.rglob("*.rs")
+        if re.search(r'extern "C" fn', path.read_text())
+    }
+    assert found == {"ground/trampoline.rs", "ground/slots.rs"}
+
+
 def test_what_the_loop_decides_is_without_python_and_system():
     lines = [line for path in DECISIONS.rglob("*.rs") for _, line in rust_code(path)]
     text = "\n".join(lines)

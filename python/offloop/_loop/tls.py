@@ -28,8 +28,12 @@ class SSLTransport(sslproto._SSLProtocolTransport):
         super().__init__(loop, ssl_protocol, *further, **named)
         self._tls = ssl_protocol._tls
 
-    _write_standard = sslproto._SSLProtocolTransport.write
-    _writelines_standard = sslproto._SSLProtocolTransport.writelines
+    def _write_standard(self, data: Any) -> None:
+        """Do what the standard class does now, which a program may have changed."""
+        super().write(data)
+
+    def _writelines_standard(self, list_of_data: Any) -> None:
+        super().writelines(list_of_data)
 
 
 add_tls_methods(SSLTransport)
@@ -75,6 +79,39 @@ def _of_tls(name: str) -> property:
 _Standard: Any = sslproto.SSLProtocol
 
 
+_PASSED_BY: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (sslproto._SSLProtocolTransport, ("write", "writelines")),
+    (
+        _Standard,
+        (
+            "_do_read",
+            "_do_read__buffered",
+            "_do_read__copied",
+            "_do_write",
+            "_get_app_transport",
+            "_process_outgoing",
+            "_write_appdata",
+            "buffer_updated",
+        ),
+    ),
+)
+"""What the standard library has for packets, and the native half does in its place."""
+
+
+def _is_replaced(owner: Any, name: str) -> bool:
+    """Return whether a program has put something else in the place of a standard method."""
+    method = vars(owner).get(name)
+    code = getattr(method, "__code__", None)
+    if code is None or method.__globals__ is not vars(sslproto):
+        return True
+    return bool(code.co_qualname != f"{owner.__name__}.{name}")
+
+
+def _is_passed_by_unseen() -> bool:
+    """Return whether the native half may work: no replaced method waits for what it passes by."""
+    return not any(_is_replaced(owner, name) for owner, names in _PASSED_BY for name in names)
+
+
 class TlsProtocol(_Standard):  # type: ignore[misc]
     """What stands between a stream and the program's protocol."""
 
@@ -113,6 +150,8 @@ class TlsProtocol(_Standard):  # type: ignore[misc]
         self._tls.set_protocol(app_protocol, isinstance(app_protocol, asyncio.BufferedProtocol))
 
     def _get_app_transport(self) -> Any:
+        if _is_replaced(_Standard, "_get_app_transport"):
+            return super()._get_app_transport()
         if self._app_transport is None:
             if self._app_transport_created:
                 raise RuntimeError("Creating _SSLProtocolTransport twice")
@@ -137,7 +176,7 @@ class TlsProtocol(_Standard):  # type: ignore[misc]
         self.buffer_updated(0)
 
     def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
-        if handshake_exc is None:
+        if handshake_exc is None and _is_passed_by_unseen():
             tls, context, buffers = self._tls, self._sslcontext, (self._incoming, self._outgoing)
             if tls.take_over(self._sslobj, context, *buffers, self._write_backlog):
                 self._incoming, self._outgoing = _Incoming(tls), _Outgoing(tls)
@@ -158,12 +197,21 @@ class TlsProtocol(_Standard):  # type: ignore[misc]
 register_tls_protocol(TlsProtocol)
 
 
+class _OurClasses:
+    """What stands for the module `sslproto` where the standard loop makes a protocol."""
+
+    @property
+    def SSLProtocol(self) -> Any:
+        """Our protocol, unless a program has put one of its own in the standard one's place."""
+        chosen = vars(sslproto)["SSLProtocol"]
+        return TlsProtocol if chosen is _Standard else chosen
+
+
 def _with_our_classes(function: Callable[..., Any]) -> Any:
     """Return a method of the standard loop that makes our protocol and transport instead."""
-    ours = types.SimpleNamespace(SSLProtocol=TlsProtocol)
     names = {
         **function.__globals__,
-        "sslproto": ours,
+        "sslproto": _OurClasses(),
         "_SelectorSocketTransport": make_stream_transport,
     }
     method = types.FunctionType(

@@ -26,7 +26,7 @@ pub enum Life {
     Closing,
     /// It is over: nothing is read or sent.
     Lost {
-        /// How often it was lost, or somebody wrote since; not 0.
+        /// How often it was lost, or written to since; not 0.
         times: u32,
         /// What `_closing` says. Only a program that sets the attributes itself makes it false.
         closing: bool,
@@ -93,10 +93,10 @@ impl Life {
     }
 }
 
-/// Who sends what waits in a stream.
+/// When what waits in a stream is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Sending {
-    /// Nothing waits, or whoever has put it there sends it.
+    /// Nothing waits, or the call that has put it there sends it.
     #[default]
     Idle,
     /// The end of the round: the stream is in the loop's list.
@@ -136,7 +136,7 @@ impl Sending {
         std::mem::replace(self, Self::Blocked) != Self::Blocked
     }
 
-    /// There is room, or nobody needs any; whether the loop watched for it.
+    /// There is room, or none is needed; whether the loop watched for it.
     #[must_use]
     #[inline]
     pub fn unblock(&mut self) -> bool {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_stream_stays_so_when_nobody_needs_room() {
+    fn a_listed_stream_stays_so_when_no_room_is_needed() {
         let mut sending = Sending::Listed;
         assert!(!sending.unblock());
         assert!(sending.leave_list());

@@ -30,17 +30,20 @@ const TAKEN_MIN: usize = 16;
 
 /// What waits for its time.
 pub trait Timer {
+    /// What a look at a timer takes: the proof that the lock is held that guards it, or nothing.
+    type Access<'a>: Copy;
+
     /// When it is due.
-    fn when(&self) -> f64;
+    fn when(&self, access: Self::Access<'_>) -> f64;
 
     /// It is not to run, and may be dropped.
-    fn is_cancelled(&self) -> bool;
+    fn is_cancelled(&self, access: Self::Access<'_>) -> bool;
 
     /// It is in a queue from now on, or no more.
-    fn set_scheduled(&self, scheduled: bool);
+    fn set_scheduled(&self, access: Self::Access<'_>, scheduled: bool);
 
     /// It comes to wait beside another one, with which it may share what both have.
-    fn wait_beside(&self, other: &Self);
+    fn wait_beside(&self, access: Self::Access<'_>, other: &Self);
 }
 
 struct Entry<T> {
@@ -148,27 +151,28 @@ impl<T: Timer> TimerQueue<T> {
 
     /// Adds many that were taken out before; returns what `push` does.
     #[must_use]
-    pub fn put_back(&mut self, mut timers: Vec<T>) -> Vec<T> {
-        timers.sort_by(|one, two| one.when().total_cmp(&two.when()));
+    pub fn put_back(&mut self, access: T::Access<'_>, mut timers: Vec<T>) -> Vec<T> {
+        timers.sort_by(|one, two| one.when(access).total_cmp(&two.when(access)));
         let mut swept: Vec<T> = Vec::new();
         timers
             .into_iter()
-            .for_each(|timer| swept.extend(self.push(timer)));
-        self.cancelled = self.iter().filter(|timer| timer.is_cancelled()).count();
+            .for_each(|timer| swept.extend(self.push(access, timer)));
+        let cancelled = self.iter().filter(|timer| timer.is_cancelled(access));
+        self.cancelled = cancelled.count();
         swept
     }
 
     /// Adds a timer; when most of them are cancelled, those are swept out and returned.
     #[must_use]
-    pub fn push(&mut self, timer: T) -> Vec<T> {
+    pub fn push(&mut self, access: T::Access<'_>, timer: T) -> Vec<T> {
         let mut swept = Vec::new();
-        self.sweep(&mut swept);
-        timer.set_scheduled(true);
+        self.sweep(access, &mut swept);
+        timer.set_scheduled(access, true);
         self.sequence += 1;
         self.count += 1;
         let entry = Entry {
             // No number is a time that never comes: it has no place in the order.
-            when: match timer.when() {
+            when: match timer.when(access) {
                 when if when.is_nan() => f64::INFINITY,
                 when => when,
             },
@@ -193,13 +197,13 @@ impl<T: Timer> TimerQueue<T> {
             Some(index) => {
                 let queue = &mut self.queues[index];
                 if let Some(last) = queue.back() {
-                    entry.timer.wait_beside(&last.timer);
+                    entry.timer.wait_beside(access, &last.timer);
                 }
                 queue.push_back(entry);
             }
             None => {
                 if let Some(other) = self.heap.peek().or_else(|| self.queues[0].back()) {
-                    entry.timer.wait_beside(&other.timer);
+                    entry.timer.wait_beside(access, &other.timer);
                 }
                 self.heap.push(entry);
             }
@@ -220,34 +224,34 @@ impl<T: Timer> TimerQueue<T> {
         first
     }
 
-    fn pop_from(&mut self, index: usize) -> Option<T> {
+    fn pop_from(&mut self, access: T::Access<'_>, index: usize) -> Option<T> {
         let entry = match self.queues.get_mut(index) {
             Some(queue) => queue.pop_front(),
             None => self.heap.pop(),
         };
         let timer = entry?.timer;
         self.count -= 1;
-        timer.set_scheduled(false);
-        if timer.is_cancelled() {
+        timer.set_scheduled(access, false);
+        if timer.is_cancelled(access) {
             self.cancelled = self.cancelled.saturating_sub(1);
         }
         Some(timer)
     }
 
     /// When the next timer is due; cancelled ones before it move to `dropped`.
-    pub fn next(&mut self, dropped: &mut Vec<T>) -> Option<f64> {
-        self.sweep(dropped);
+    pub fn next(&mut self, access: T::Access<'_>, dropped: &mut Vec<T>) -> Option<f64> {
+        self.sweep(access, dropped);
         loop {
             let (index, entry) = self.first()?;
-            if !entry.timer.is_cancelled() {
+            if !entry.timer.is_cancelled(access) {
                 return Some(entry.when);
             }
-            dropped.extend(self.pop_from(index));
+            dropped.extend(self.pop_from(access, index));
         }
     }
 
     /// Takes the next timer that is due before `end`.
-    pub fn pop_due(&mut self, end: f64) -> Option<T> {
+    pub fn pop_due(&mut self, access: T::Access<'_>, end: f64) -> Option<T> {
         let due = self.first().filter(|(_, entry)| entry.when < end);
         let Some((index, _)) = due else {
             self.taken = 0;
@@ -257,10 +261,10 @@ impl<T: Timer> TimerQueue<T> {
             self.taken += 1;
             if self.taken >= TAKEN_MIN && self.taken * 16 >= self.heap.len() {
                 self.sort_due(end);
-                return self.pop_from(SORTED);
+                return self.pop_from(access, SORTED);
             }
         }
-        self.pop_from(index)
+        self.pop_from(access, index)
     }
 
     /// Takes all that are due before `end` out of the heap, where one of them is the earliest of
@@ -279,23 +283,23 @@ impl<T: Timer> TimerQueue<T> {
 
     /// Takes the cancelled timers out, once they are most of many.
     #[inline]
-    fn sweep(&mut self, dropped: &mut Vec<T>) {
+    fn sweep(&mut self, access: T::Access<'_>, dropped: &mut Vec<T>) {
         if self.count <= SWEEP_MIN || self.cancelled * 2 <= self.count {
             return;
         }
         for queue in &mut self.queues {
             let (gone, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(queue)
                 .into_iter()
-                .partition(|entry| entry.timer.is_cancelled());
+                .partition(|entry| entry.timer.is_cancelled(access));
             *queue = kept;
             dropped.extend(gone.into_iter().map(|entry| entry.timer));
         }
         let mut timers = std::mem::take(&mut self.heap).into_vec();
-        let gone = timers.extract_if(.., |entry| entry.timer.is_cancelled());
+        let gone = timers.extract_if(.., |entry| entry.timer.is_cancelled(access));
         dropped.extend(gone.map(|entry| entry.timer));
         self.heap = timers.into();
         for timer in &*dropped {
-            timer.set_scheduled(false);
+            timer.set_scheduled(access, false);
         }
         self.count = self.heap.len() + self.queues.iter().map(VecDeque::len).sum::<usize>();
         self.cancelled = 0;

@@ -9,7 +9,7 @@
 //! would answer at once, again and again; and when the callback has returned it is asked again.
 //!
 //! Invariants: 1. Of the calls that begin while none is under way, one ends the mark: itself.
-//!             2. What was missed is settled once, by whoever ends the mark.
+//!             2. What was missed is settled once, by the call that ends the mark.
 
 use super::interest::Side;
 use super::stream_phases::{Life, Sending};
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_sent_by_who_would_have_sent_it() {
+    fn what_waits_is_sent_when_it_would_have_been() {
         let mut missed = Missed::default();
         missed.note(Side::Writer);
         let again = |life, mut sending| missed.sends_again(life, &mut sending);

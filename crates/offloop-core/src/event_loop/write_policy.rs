@@ -34,7 +34,7 @@ pub enum Gathering {
 pub struct Outgoing {
     /// How much waits to be sent.
     pub waiting: usize,
-    /// Who sends it.
+    /// When that is sent.
     pub sending: Sending,
     /// The connection ends when everything is sent.
     pub closing: bool,

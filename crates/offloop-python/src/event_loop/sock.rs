@@ -23,8 +23,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 use pyo3::{ffi, intern};
 
+use super::ground::arguments::Arguments;
 use super::ground::errors::os_error;
-use super::ground::trampoline::{self, enter, ffi_bound, put_fast};
+use super::ground::trampoline::{Method, put};
 use super::ground::versions::Originals;
 use super::ground::view::View;
 use super::port::LoopPort;
@@ -33,36 +34,33 @@ use super::port::read_memory::READ_BYTES;
 use super::port::wait::{Wait, Work};
 use super::port::watch::{add_wait, remove_wait};
 
-type Arguments<'a, 'py> = trampoline::Arguments<'a, 'py, LoopPort>;
-
 /// Puts the methods on the class.
 pub(crate) fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
-    put_fast(
-        class,
-        &[
-            (
-                c"_receive",
-                c"_receive($self, sock, n, /)\n--\n\nBegin sock_recv.",
-                receive_method,
-            ),
-            (
-                c"_receive_into",
-                c"_receive_into($self, sock, buf, /)\n--\n\nBegin sock_recv_into.",
-                receive_into_method,
-            ),
-            (
-                c"_send_all",
-                c"_send_all($self, sock, data, /)\n--\n\nBegin sock_sendall.",
-                send_all_method,
-            ),
-            (
-                c"_stop_waiting",
-                c"_stop_waiting($self, sock, future, /)\n--\n\nGive up what one of them began.",
-                stop_waiting_method,
-            ),
-        ],
-    )
+    put(class, &METHODS)
 }
+
+const METHODS: [Method<LoopPort>; 4] = [
+    Method::new(
+        c"_receive",
+        c"_receive($self, sock, n, /)\n--\n\nBegin sock_recv.",
+        receive,
+    ),
+    Method::new(
+        c"_receive_into",
+        c"_receive_into($self, sock, buf, /)\n--\n\nBegin sock_recv_into.",
+        receive_into_buffer,
+    ),
+    Method::new(
+        c"_send_all",
+        c"_send_all($self, sock, data, /)\n--\n\nBegin sock_sendall.",
+        send_all,
+    ),
+    Method::new(
+        c"_stop_waiting",
+        c"_stop_waiting($self, sock, future, /)\n--\n\nGive up what one of them began.",
+        stop_waiting,
+    ),
+];
 
 /// The class of a program's sockets, and the one that has the methods.
 struct Classes {
@@ -87,7 +85,7 @@ impl Classes {
     fn are_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
         static ORIGINALS: Originals = Originals::new();
         let (class, native) = (self.socket.bind(py), self.native.bind(py));
-        ORIGINALS.are_there([class.as_type_ptr(), native.as_type_ptr()], || {
+        ORIGINALS.are_there([class, native], || {
             for name in ["recv", "recv_into", "send"] {
                 if !class.getattr(name)?.is(native.getattr(name)?) {
                     return Ok(false);
@@ -112,14 +110,11 @@ impl Classes {
 }
 
 /// The descriptor of a socket on which we may do ourselves what its method does.
-fn plain_socket(
-    py: Python<'_>,
-    call: &Arguments<'_, '_>,
-    socket: &Bound<'_, PyAny>,
-) -> PyResult<Option<i32>> {
+fn plain_socket(port: &LoopPort, socket: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {
+    let py = socket.py();
     let classes = Classes::get(py)?;
     let class = classes.socket.bind(py);
-    if !socket.get_type().is(class) || call.slf.get().state.with(py, |state| state.debug) {
+    if !socket.get_type().is(class) || port.state.with(py, |state| state.debug) {
         return Ok(None);
     }
     if !classes.are_unchanged(py)? {
@@ -167,7 +162,7 @@ fn attempt<'py>(
                 // The standard method asks the system for nothing too, and gets it.
                 return Ok(Attempt::Done(0_usize.into_pyobject(py)?.into_any()));
             }
-            // SAFETY: the view is valid for writing its length while it is held.
+            // SAFETY: *held*, for writing.
             unsafe { receive_into(fd, view.pointer(), view.len()) }
         }
         Work::Send(data, sent) => {
@@ -175,8 +170,8 @@ fn attempt<'py>(
                 return Ok(Attempt::Unusual);
             };
             let left = view.len() - *sent;
-            // SAFETY: the view is valid for reading its length while it is held, and what keeps
-            // it from shrinking is the memory view that stands for the data once it waits.
+            // SAFETY: *held*, for reading. From attempt to attempt, the memory view that stands for
+            // the data once it waits keeps it from shrinking below what was sent.
             let answer = unsafe { send_from(fd, view.pointer().add(*sent), left) };
             *sent += *answer.as_ref().unwrap_or(&0);
             match answer {
@@ -193,31 +188,30 @@ fn attempt<'py>(
     }
 }
 
+/// What a method here returns, and `None` for an unusual call.
+type Begun = PyResult<Option<Py<PyAny>>>;
+
 /// The first attempt: its result (`True` when all was sent), or the future to await, or `None` for
 /// unusual calls.
-fn begin(
-    py: Python<'_>,
-    call: &Arguments<'_, '_>,
-    socket: &Bound<'_, PyAny>,
-    mut work: Work,
-) -> PyResult<*mut ffi::PyObject> {
-    let port = call.slf.get();
-    let Some(fd) = plain_socket(py, call, socket)? else {
-        return Ok(py.None().into_ptr());
+fn begin(event_loop: &Bound<'_, LoopPort>, socket: &Bound<'_, PyAny>, mut work: Work) -> Begun {
+    let py = event_loop.py();
+    let port = event_loop.get();
+    let Some(fd) = plain_socket(port, socket)? else {
+        return Ok(None);
     };
     match attempt(py, port, fd, &mut work)? {
-        Attempt::Done(_) if matches!(work, Work::Send(..)) => Ok(true.into_py_any(py)?.into_ptr()),
-        Attempt::Done(result) => Ok(result.into_ptr()),
-        Attempt::Unusual => Ok(py.None().into_ptr()),
-        Attempt::Blocked if !work.has_begun() && blocks(socket)? => Ok(py.None().into_ptr()),
+        Attempt::Done(_) if matches!(work, Work::Send(..)) => true.into_py_any(py).map(Some),
+        Attempt::Done(result) => Ok(Some(result.unbind())),
+        Attempt::Unusual => Ok(None),
+        Attempt::Blocked if !work.has_begun() && blocks(socket)? => Ok(None),
         Attempt::Blocked => {
-            check_no_transport(call, fd)?;
+            check_no_transport(event_loop, fd)?;
             if let Work::Send(data, _) = &mut work {
                 // From now on the data may not change its size.
                 let view = pyo3::types::PyMemoryView::from(data.bind(py))?;
                 *data = view.into_any().unbind();
             }
-            let future = future(py, call.slf)?;
+            let future = future(py, event_loop)?;
             let wait = Box::new(Wait {
                 fd,
                 socket: socket.clone().unbind(),
@@ -225,7 +219,7 @@ fn begin(
                 work,
             });
             add_wait(port, py, wait.side(), wait)?;
-            Ok(future.into_ptr())
+            Ok(Some(future.unbind()))
         }
     }
 }
@@ -277,14 +271,14 @@ fn blocks(socket: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// Raises the standard error if a transport uses the descriptor.
-fn check_no_transport(call: &Arguments<'_, '_>, fd: i32) -> PyResult<()> {
-    let py = call.slf.py();
+fn check_no_transport(event_loop: &Bound<'_, LoopPort>, fd: i32) -> PyResult<()> {
+    let py = event_loop.py();
     let by_stream = usize::try_from(fd).is_ok_and(|fd| {
-        let streams = &call.slf.get().streams;
+        let streams = &event_loop.get().streams;
         streams.with(py, |streams| streams.at(py, fd)).is_some()
     });
     let by_other = || {
-        let transports = call.slf.getattr(intern!(py, "_transports"))?;
+        let transports = event_loop.getattr(intern!(py, "_transports"))?;
         match transports.getattr(intern!(py, "data"))?.cast::<PyDict>() {
             Ok(transports) => transports.contains(fd),
             Err(_) => Ok(true),
@@ -292,93 +286,63 @@ fn check_no_transport(call: &Arguments<'_, '_>, fd: i32) -> PyResult<()> {
     };
     if by_stream || by_other()? {
         let name = intern!(py, "_ensure_fd_no_transport");
-        call.slf.call_method1(name, (fd,))?;
+        event_loop.call_method1(name, (fd,))?;
     }
     Ok(())
 }
 
 /// `_receive(sock, n)`.
-unsafe extern "C" fn receive_method(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
-            let (socket, len) = two(py, call)?;
-            match len.extract::<usize>() {
-                // More than is received at once could be one message.
-                Ok(len) if len > 0 && (len <= READ_BYTES || is_stream(socket)?) => {
-                    begin(py, call, socket, Work::Receive(len))
-                }
-                _ => Ok(py.None().into_ptr()),
-            }
-        })
+fn receive(_py: Python<'_>, event_loop: &Bound<'_, LoopPort>, call: &Arguments<'_, '_>) -> Begun {
+    let (socket, len) = two(call)?;
+    match len.extract::<usize>() {
+        // More than is received at once could be one message.
+        Ok(len) if len > 0 && (len <= READ_BYTES || is_stream(socket)?) => {
+            begin(event_loop, socket, Work::Receive(len))
+        }
+        _ => Ok(None),
     }
 }
 
 /// `_receive_into(sock, buffer)`.
-unsafe extern "C" fn receive_into_method(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
-            let (socket, buffer) = two(py, call)?;
-            begin(py, call, socket, Work::ReceiveInto(buffer.clone().unbind()))
-        })
-    }
+fn receive_into_buffer(
+    _py: Python<'_>,
+    event_loop: &Bound<'_, LoopPort>,
+    call: &Arguments<'_, '_>,
+) -> Begun {
+    let (socket, buffer) = two(call)?;
+    begin(
+        event_loop,
+        socket,
+        Work::ReceiveInto(buffer.clone().unbind()),
+    )
 }
 
 /// `_send_all(sock, data)`.
-unsafe extern "C" fn send_all_method(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
-            let (socket, data) = two(py, call)?;
-            begin(py, call, socket, Work::Send(data.clone().unbind(), 0))
-        })
-    }
+fn send_all(_py: Python<'_>, event_loop: &Bound<'_, LoopPort>, call: &Arguments<'_, '_>) -> Begun {
+    let (socket, data) = two(call)?;
+    begin(event_loop, socket, Work::Send(data.clone().unbind(), 0))
 }
 
 /// `_stop_waiting(sock, future)`.
-unsafe extern "C" fn stop_waiting_method(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
-            let (socket, future) = two(py, call)?;
-            let fd: i32 = socket.call_method0(intern!(py, "fileno"))?.extract()?;
-            remove_wait(call.slf.get(), py, fd, future);
-            Ok(py.None().into_ptr())
-        })
-    }
+fn stop_waiting(
+    py: Python<'_>,
+    event_loop: &Bound<'_, LoopPort>,
+    call: &Arguments<'_, '_>,
+) -> PyResult<()> {
+    let (socket, future) = two(call)?;
+    let fd: i32 = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+    remove_wait(event_loop.get(), py, fd, future);
+    Ok(())
 }
 
 /// The two arguments of every method here.
 fn two<'a, 'py>(
-    py: Python<'py>,
-    call: &'a Arguments<'_, 'py>,
+    call: &Arguments<'a, 'py>,
 ) -> PyResult<(&'a Bound<'py, PyAny>, &'a Bound<'py, PyAny>)> {
-    let ([one, other], []) = (call.positional, call.keywords) else {
-        return Err(PyTypeError::new_err(
+    match (call.positional, call.keywords) {
+        ([one, other], []) => Ok((one, other)),
+        _ => Err(PyTypeError::new_err(
             "two positional arguments are expected",
-        ));
-    };
-    // SAFETY: the caller's references live for the call.
-    unsafe { Ok((ffi_bound(py, one), ffi_bound(py, other))) }
+        )),
+    }
 }

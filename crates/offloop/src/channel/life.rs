@@ -4,7 +4,7 @@
 //! is ready, unless its start was given up before.
 //!
 //! Invariants: 1. A worker becomes ready once, with a process, after its hello.
-//!             2. Whoever ends a life gets its process, so that happens once.
+//!             2. The call that ends a life gets its process, so that happens once.
 
 use std::os::fd::OwnedFd;
 
@@ -55,7 +55,7 @@ pub(crate) enum Prospect {
     Good,
     /// It has taken too long, and is being killed.
     Late,
-    /// Nobody needs it: it is ended before it is ready, and nothing that it says counts.
+    /// The pool does not need it: it is ended before it is ready, and nothing that it says counts.
     Unwanted,
 }
 
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_was_given_up_makes_nobody_ready() {
+    fn a_start_that_was_given_up_makes_no_worker_ready() {
         for prospect in [Prospect::Late, Prospect::Unwanted] {
             let mut life = running();
             life.give_up(prospect);
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_nobody_needs_stays_so_once_it_is_forked() {
+    fn a_worker_that_is_not_needed_stays_so_once_it_is_forked() {
         let mut life = Life::new();
         life.give_up(Prospect::Unwanted);
         life.begin(process());

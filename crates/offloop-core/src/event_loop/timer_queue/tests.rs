@@ -34,19 +34,21 @@ impl Planned {
 }
 
 impl Timer for Planned {
-    fn when(&self) -> f64 {
+    type Access<'a> = ();
+
+    fn when(&self, (): ()) -> f64 {
         self.when
     }
 
-    fn is_cancelled(&self) -> bool {
+    fn is_cancelled(&self, (): ()) -> bool {
         self.cancelled.get()
     }
 
-    fn set_scheduled(&self, scheduled: bool) {
+    fn set_scheduled(&self, (): (), scheduled: bool) {
         assert_ne!(self.scheduled.replace(scheduled), scheduled);
     }
 
-    fn wait_beside(&self, other: &Self) {
+    fn wait_beside(&self, (): (), other: &Self) {
         assert!(other.scheduled.get() && self.number != other.number);
     }
 }
@@ -92,7 +94,7 @@ impl Both {
         self.number += 1;
         let timer = Planned::new(self.number, when);
         self.model.waiting.push(timer.clone());
-        let swept = self.queue.push(timer);
+        let swept = self.queue.push((), timer);
         self.sweep(swept);
     }
 
@@ -106,13 +108,13 @@ impl Both {
 
     fn check_next(&mut self) {
         let mut dropped = Vec::new();
-        let next = self.queue.next(&mut dropped);
+        let next = self.queue.next((), &mut dropped);
         self.sweep(dropped);
         assert_eq!(next, self.model.next().map(|timer| timer.when));
     }
 
     fn release(&mut self, end: f64) {
-        while let Some(timer) = self.queue.pop_due(end) {
+        while let Some(timer) = self.queue.pop_due((), end) {
             assert!(timer.when < end && !timer.scheduled.get());
             if !timer.cancelled.get() {
                 assert_eq!(timer.number, self.model.next().expect("one").number);
@@ -130,7 +132,7 @@ impl Both {
         taken.iter().for_each(|timer| timer.scheduled.set(false));
         // From now on equal ones come in this order.
         self.model.waiting = taken.clone();
-        let swept = self.queue.put_back(taken);
+        let swept = self.queue.put_back((), taken);
         self.sweep(swept);
     }
 
@@ -191,9 +193,9 @@ fn equal_times_run_in_the_order_in_which_they_came() {
         } else {
             9.0 - number as f64 * 0.01
         };
-        assert!(queue.push(Planned::new(number, when)).is_empty());
+        assert!(queue.push((), Planned::new(number, when)).is_empty());
     }
-    let popped: Vec<u64> = std::iter::from_fn(|| queue.pop_due(7.5))
+    let popped: Vec<u64> = std::iter::from_fn(|| queue.pop_due((), 7.5))
         .map(|timer| timer.number)
         .collect();
     assert_eq!(popped, (0..100).step_by(2).collect::<Vec<_>>());
@@ -202,11 +204,11 @@ fn equal_times_run_in_the_order_in_which_they_came() {
 #[test]
 fn a_time_that_is_no_number_never_comes() {
     let mut queue = TimerQueue::default();
-    assert!(queue.push(Planned::new(1, f64::NAN)).is_empty());
-    assert!(queue.push(Planned::new(2, 1.0)).is_empty());
-    assert_eq!(queue.pop_due(f64::INFINITY).expect("one").number, 2);
-    assert!(queue.pop_due(f64::INFINITY).is_none());
-    assert_eq!(queue.next(&mut Vec::new()), Some(f64::INFINITY));
+    assert!(queue.push((), Planned::new(1, f64::NAN)).is_empty());
+    assert!(queue.push((), Planned::new(2, 1.0)).is_empty());
+    assert_eq!(queue.pop_due((), f64::INFINITY).expect("one").number, 2);
+    assert!(queue.pop_due((), f64::INFINITY).is_none());
+    assert_eq!(queue.next((), &mut Vec::new()), Some(f64::INFINITY));
 }
 
 #[test]
@@ -216,12 +218,12 @@ fn cancelled_timers_go_when_they_are_most_of_many() {
         .map(|number| Planned::new(number, 1e6 - number as f64))
         .collect();
     for timer in &timers {
-        assert!(queue.push(timer.clone()).is_empty());
+        assert!(queue.push((), timer.clone()).is_empty());
     }
     for timer in &timers[..=SWEEP_MIN] {
         timer.cancel(&mut queue);
     }
-    let swept = queue.push(Planned::new(1_000, 5.0));
+    let swept = queue.push((), Planned::new(1_000, 5.0));
     assert_eq!(swept.len(), SWEEP_MIN + 1);
     assert!(swept.iter().all(|timer| !timer.scheduled.get()));
     assert_eq!((queue.len(), queue.cancelled()), (SWEEP_MIN, 0));

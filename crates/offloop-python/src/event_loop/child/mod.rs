@@ -274,7 +274,7 @@ struct Unusual;
 fn path(object: &Bound<'_, PyAny>) -> PyResult<CString> {
     let py = object.py();
     let mut converted: *mut ffi::PyObject = std::ptr::null_mut();
-    // SAFETY: attached; the converter stores a new reference to bytes where the pointer says, or
+    // SAFETY: *attached*; the converter stores a new reference to bytes where the pointer says, or
     // sets an error and returns zero.
     let bytes = unsafe {
         if ffi::PyUnicode_FSConverter(object.as_ptr(), (&raw mut converted).cast()) == 0 {

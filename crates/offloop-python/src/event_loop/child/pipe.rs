@@ -8,48 +8,26 @@
 //! Source:     asyncio/unix_events.py.
 
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
-use pyo3::{ffi, intern};
 
 use super::super::ground::errors::os_error;
-use super::super::ground::trampoline::{ffi_bound, outcome, put_simple};
+use super::super::ground::trampoline::{Method, put};
 use super::super::port::LoopPort;
 
 /// Gives a class of pipe transports, which derives from the standard one, its method for reading.
 #[pyfunction]
 pub(crate) fn add_pipe_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
-    put_simple(
+    let text = c"_read_ready($self)\n--\n\nRead once, and hand on what has arrived.";
+    put(
         class,
-        &[(
-            c"_read_ready",
-            c"_read_ready($self)\n--\n\nRead once, and hand on what has arrived.",
-            read_ready,
-            ffi::METH_NOARGS,
-        )],
+        &[Method::<PyAny>::plain(c"_read_ready", text, read_ready)],
     )
 }
 
-unsafe extern "C" fn read_ready(
-    slf: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter, so attached, with a live object.
-    let (py, transport) = unsafe {
-        let py = Python::assume_attached();
-        (py, ffi_bound(py, &slf))
-    };
-    let run = || {
-        read_once(transport)?;
-        Ok(py.None().into_ptr())
-    };
-    outcome(py, catch_unwind(AssertUnwindSafe(run)))
-}
-
-fn read_once(transport: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = transport.py();
+fn read_ready(py: Python<'_>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
     let fd: i32 = transport.getattr(intern!(py, "_fileno"))?.extract()?;
     let size: usize = transport.getattr(intern!(py, "max_size"))?.extract()?;
     let event_loop = transport.getattr(intern!(py, "_loop"))?;

@@ -14,8 +14,8 @@ pub(crate) struct GilCell<T> {
     busy: Cell<bool>,
 }
 
-// SAFETY: `with` asks for the token of an attached thread, of which there is one at a time under
-// the interpreter's lock, and the value may move between threads.
+// SAFETY: `with` asks for a token (*attached*), which one thread at a time has under the
+// interpreter's lock, and the value may move between threads.
 unsafe impl<T: Send> Sync for GilCell<T> {}
 
 impl<T> GilCell<T> {
@@ -34,7 +34,7 @@ impl<T> GilCell<T> {
             "the loop's state is in use already"
         );
         let release = Release(&self.busy);
-        // SAFETY: attached, and `busy` says that nobody else looks.
+        // SAFETY: *attached*, and `busy` says that nobody else looks.
         let result = look(unsafe { &mut *self.value.get() });
         drop(release);
         result

@@ -1,271 +1,302 @@
 //! C's calling convention: how the interpreter calls a method of ours without building a tuple.
 //!
-//! Methods are put on a class as method descriptors, which is what the interpreter calls fastest:
-//! the arguments stay where the caller has them, and none is converted. Calls with unusual
-//! keywords are left to Python code, which sorts them out and calls again.
+//! A method is a safe function. It takes the token of the interpreter, the receiver and, unless it
+//! is called without any, the arguments; it returns what `Answer` makes an object of. `Method`
+//! makes a row of a class's table of it. The row has a function in C's convention of its own for
+//! each method, which the compiler makes of one of the generic ones here: nothing is looked up, and
+//! nothing is allocated. All ways lead through `enter`.
 //!
-//! Errors:     a panic becomes a `RuntimeError`.
-//! Source:     docs.python.org/3/c-api/structures.html (METH_FASTCALL).
+//! Methods are put on a class as method descriptors, which is what the interpreter calls fastest:
+//! the arguments stay where the caller has them, and none is converted.
+//!
+//! Invariants: those of the ground. `enter` begins with *called*, which makes the token; a
+//!             receiver is borrowed by *receiver* and *lent*.
+//! Errors:     a panic becomes a `RuntimeError`, and never unwinds into C.
+//! Source:     docs.python.org/3/c-api/structures.html (METH_FASTCALL, METH_NOARGS).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::null_mut;
+use std::ptr::{NonNull, null_mut};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{ffi, intern};
+use pyo3::types::{PyBool, PyType};
+use pyo3::{IntoPyObjectExt as _, PyTypeInfo, ffi};
 
-use super::cell::GilCell;
-use crate::names::function;
+use super::arguments::Arguments;
 
-/// A method's name, its text with the signature that `inspect` reads, and the function.
-pub(crate) type FastMethod = (&'static CStr, &'static CStr, FastCall);
-/// The same for one that takes one argument or none, as its flags say.
-pub(crate) type SimpleMethod = (&'static CStr, &'static CStr, ffi::PyCFunction, i32);
+/// What C gets from a call that has failed. An exception is set then.
+pub(super) trait Failed {
+    const FAILED: Self;
+}
 
-pub(crate) type FastCall = unsafe extern "C" fn(
-    *mut ffi::PyObject,
-    *const *mut ffi::PyObject,
-    ffi::Py_ssize_t,
-    *mut ffi::PyObject,
-) -> *mut ffi::PyObject;
+impl Failed for *mut ffi::PyObject {
+    const FAILED: Self = null_mut();
+}
 
-/// Puts methods that take any arguments on a class.
-pub(crate) fn put_fast(class: &Bound<'_, PyType>, methods: &[FastMethod]) -> PyResult<()> {
-    for &(name, text, call) in methods {
-        let definition = ffi::PyMethodDef {
+impl Failed for c_int {
+    const FAILED: Self = -1;
+}
+
+impl Failed for ffi::Py_hash_t {
+    const FAILED: Self = -1;
+}
+
+/// The one way from C into Rust: runs a body, and sets what it raises.
+///
+/// # Safety
+/// The caller is a function that C has called (*called*).
+#[inline]
+pub(super) unsafe fn enter<C: Failed>(body: impl FnOnce(Python<'_>) -> PyResult<C>) -> C {
+    // SAFETY: *called*: attached, until the function returns, which has the token no longer.
+    let py = unsafe { Python::assume_attached() };
+    // What a body that panics leaves behind is the state of a `GilCell`, which is free again, and
+    // may be wrong: the exception says whose bug that is.
+    match catch_unwind(AssertUnwindSafe(|| body(py))) {
+        Ok(Ok(answer)) => return answer,
+        Ok(Err(error)) => error.restore(py),
+        Err(_) => panicked().restore(py),
+    }
+    C::FAILED
+}
+
+/// The exception in place of a panic.
+#[cold]
+pub(super) fn panicked() -> PyErr {
+    PyRuntimeError::new_err("offloop's event loop panicked: this is a bug of offloop")
+}
+
+/// A function that is known by its type alone: a function item, or a closure that holds nothing.
+///
+/// C gets the address of a function that is made for this type, and no value beside it. That
+/// function makes the value again, see `again`.
+pub(crate) trait Item: Copy + Send + Sync + 'static {
+    /// The function.
+    ///
+    /// # Safety
+    /// There was a value of the type.
+    #[inline]
+    unsafe fn again() -> Self {
+        const { assert!(size_of::<Self>() == 0, "a function without captured values") };
+        // SAFETY: a value without size is read from any address that is aligned. There was one,
+        // and it could be copied, kept for ever, and sent to any thread: so this is one more copy.
+        unsafe { NonNull::<Self>::dangling().read() }
+    }
+}
+
+impl<F: Copy + Send + Sync + 'static> Item for F {}
+
+/// What methods are called on: how one is borrowed of the pointer that C passes.
+///
+/// # Safety
+/// Every instance of `class` can be borrowed by `borrow`.
+pub(crate) unsafe trait Receiver {
+    /// How methods see it.
+    type Borrowed<'py>;
+
+    /// The class of the receivers.
+    fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>>;
+
+    /// Borrows a receiver for as long as the place of its pointer is borrowed.
+    ///
+    /// # Safety
+    /// The pointer is that of an instance of `class`, which lives as long as `'a` (*receiver*,
+    /// *lent*).
+    unsafe fn borrow<'a, 'py>(
+        py: Python<'py>,
+        object: &'a *mut ffi::PyObject,
+    ) -> &'a Self::Borrowed<'py>;
+}
+
+// SAFETY: a class of PyO3's stands for what its instances can be taken for.
+unsafe impl<T: PyTypeInfo> Receiver for T {
+    type Borrowed<'py> = Bound<'py, T>;
+
+    fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+        Ok(T::type_object(py))
+    }
+
+    #[inline]
+    unsafe fn borrow<'a, 'py>(
+        py: Python<'py>,
+        object: &'a *mut ffi::PyObject,
+    ) -> &'a Bound<'py, T> {
+        // SAFETY: the caller's: a live instance of the class.
+        unsafe { ffi_bound(py, object).cast_unchecked::<T>() }
+    }
+}
+
+/// What a method returns, and how it becomes an object.
+pub(crate) trait Answer {
+    fn into_answer(self, py: Python<'_>) -> PyResult<Py<PyAny>>;
+}
+
+impl Answer for () {
+    #[inline]
+    fn into_answer(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(py.None())
+    }
+}
+
+impl Answer for bool {
+    #[inline]
+    fn into_answer(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(PyBool::new(py, self).to_owned().into_any().unbind())
+    }
+}
+
+impl Answer for usize {
+    fn into_answer(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.into_py_any(py)
+    }
+}
+
+impl Answer for Py<PyAny> {
+    #[inline]
+    fn into_answer(self, _py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self)
+    }
+}
+
+/// `None`, or an object.
+impl Answer for Option<Py<PyAny>> {
+    #[inline]
+    fn into_answer(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.unwrap_or_else(|| py.None()))
+    }
+}
+
+/// A row of a class's table of methods, for receivers of one kind.
+pub(crate) struct Method<T> {
+    definition: ffi::PyMethodDef,
+    receiver: PhantomData<fn(T)>,
+}
+
+impl<T: Receiver> Method<T> {
+    /// A method that takes arguments: its name, and its text with the signature that `inspect`
+    /// reads.
+    pub(crate) const fn new<F, R>(name: &'static CStr, text: &'static CStr, _method: F) -> Self
+    where
+        F: Item,
+        F: for<'a, 'py> Fn(
+            Python<'py>,
+            &'a T::Borrowed<'py>,
+            &'a Arguments<'a, 'py>,
+        ) -> PyResult<R>,
+        R: Answer,
+    {
+        Self::of(ffi::PyMethodDef {
             ml_name: name.as_ptr(),
             ml_meth: ffi::PyMethodDefPointer {
-                PyCFunctionFastWithKeywords: call,
+                PyCFunctionFastWithKeywords: with_arguments::<T, F, R>,
             },
             ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
             ml_doc: text.as_ptr(),
-        };
-        put(class, name, definition)?;
+        })
     }
-    Ok(())
-}
 
-/// Puts methods that take one argument or none on a class.
-pub(crate) fn put_simple(class: &Bound<'_, PyType>, methods: &[SimpleMethod]) -> PyResult<()> {
-    for &(name, text, call, flags) in methods {
-        let definition = ffi::PyMethodDef {
+    /// A method that takes none.
+    pub(crate) const fn plain<F, R>(name: &'static CStr, text: &'static CStr, _method: F) -> Self
+    where
+        F: Item,
+        F: for<'a, 'py> Fn(Python<'py>, &'a T::Borrowed<'py>) -> PyResult<R>,
+        R: Answer,
+    {
+        Self::of(ffi::PyMethodDef {
             ml_name: name.as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer { PyCFunction: call },
-            ml_flags: flags,
+            ml_meth: ffi::PyMethodDefPointer {
+                PyCFunction: without_arguments::<T, F, R, ffi::PyObject>,
+            },
+            ml_flags: ffi::METH_NOARGS,
             ml_doc: text.as_ptr(),
+        })
+    }
+
+    const fn of(definition: ffi::PyMethodDef) -> Self {
+        Self {
+            definition,
+            receiver: PhantomData,
+        }
+    }
+
+    pub(super) fn definition(&self) -> ffi::PyMethodDef {
+        self.definition
+    }
+}
+
+/// Puts methods on a class of such receivers.
+pub(crate) fn put<T: Receiver>(class: &Bound<'_, PyType>, methods: &[Method<T>]) -> PyResult<()> {
+    if !class.is_subclass(T::class(class.py())?.as_any())? {
+        let text = format!("the methods are not for instances of {class}");
+        return Err(PyTypeError::new_err(text));
+    }
+    for method in methods {
+        let definition = Box::leak(Box::new(method.definition));
+        // SAFETY: *attached*. The definition lives for ever, its flags say how its function is
+        // called, and the descriptor lets only instances of the class through, which was checked.
+        let (name, descriptor) = unsafe {
+            let descriptor = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+            let descriptor = Bound::from_owned_ptr_or_err(class.py(), descriptor)?;
+            (CStr::from_ptr(definition.ml_name), descriptor)
         };
-        put(class, name, definition)?;
+        class.setattr(name.to_str().expect("ASCII"), descriptor)?;
     }
     Ok(())
 }
 
-fn put(
-    class: &Bound<'_, PyType>,
-    name: &'static CStr,
-    definition: ffi::PyMethodDef,
-) -> PyResult<()> {
-    let definition = Box::leak(Box::new(definition));
-    // SAFETY: attached; the definition lives for ever, and its flags say how it is called.
-    let descriptor = unsafe {
-        let descriptor = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
-        Bound::from_owned_ptr_or_err(class.py(), descriptor)?
-    };
-    class.setattr(name.to_str().expect("ASCII"), descriptor)
-}
-
-pub(crate) fn outcome(
-    py: Python<'_>,
-    result: std::thread::Result<PyResult<*mut ffi::PyObject>>,
-) -> *mut ffi::PyObject {
-    match result {
-        Ok(Ok(result)) => result,
-        Ok(Err(error)) => {
-            error.restore(py);
-            null_mut()
-        }
-        Err(_) => {
-            PyRuntimeError::new_err("offloop's event loop panicked: this is a bug of offloop")
-                .restore(py);
-            null_mut()
-        }
-    }
-}
-
-/// A call as C makes it; everything is borrowed from the caller.
-pub(crate) struct Arguments<'a, 'py, T> {
-    /// Whose method is called.
-    pub(crate) slf: &'a Bound<'py, T>,
-    pub(crate) positional: &'a [*mut ffi::PyObject],
-    pub(crate) keywords: &'a [*mut ffi::PyObject],
-    pub(crate) names: *mut ffi::PyObject,
-}
-
-/// Runs a method, with panics turned into exceptions.
-///
-/// # Safety
-/// The arguments are those that the interpreter passes to a method of `T`.
-pub(crate) unsafe fn enter<T>(
+/// A method with arguments, as C calls it.
+unsafe extern "C" fn with_arguments<T, F, R>(
     slf: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
-    body: impl FnOnce(Python<'_>, &Arguments<'_, '_, T>) -> PyResult<*mut ffi::PyObject>,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter, so attached; the descriptor has checked the type of
-    // `slf`; `args` has `count` positional arguments and one for each of `names` after them.
-    let (py, call) = unsafe {
-        let py = Python::assume_attached();
-        let keywords = if names.is_null() {
-            0
-        } else {
-            ffi::PyTuple_GET_SIZE(names)
-        };
-        let count = count.unsigned_abs();
-        let all: &[*mut ffi::PyObject] = if args.is_null() {
-            &[]
-        } else {
-            std::slice::from_raw_parts(args, count + keywords.unsigned_abs())
-        };
-        let slf = ffi_bound(py, &slf).cast_unchecked::<T>();
-        let call = Arguments {
-            slf: &*std::ptr::from_ref(slf),
-            positional: &all[..count.min(all.len())],
-            keywords: &all[count.min(all.len())..],
-            names,
-        };
-        (py, call)
-    };
-    outcome(py, catch_unwind(AssertUnwindSafe(|| body(py, &call))))
-}
-
-impl<T> Arguments<'_, '_, T> {
-    /// The context given by keyword, null for none; `None` when other keywords are given.
-    pub(crate) fn context(&self, py: Python<'_>) -> Option<*mut ffi::PyObject> {
-        match self.keywords {
-            [] => Some(null_mut()),
-            [context] => {
-                // SAFETY: a tuple of one name.
-                let name = unsafe { ffi::PyTuple_GET_ITEM(self.names, 0) };
-                is_context(py, name).then_some(*context)
-            }
-            _ => None,
-        }
-    }
-
-    /// Leaves an unusual call to Python, which sorts its keywords out and calls again.
-    pub(crate) fn sort_out(&self, py: Python<'_>, method: &str) -> PyResult<*mut ffi::PyObject> {
-        // SAFETY: borrowed objects that live for the call.
-        let object = |pointer: &*mut ffi::PyObject| unsafe { ffi_bound(py, pointer).clone() };
-        let positional = PyTuple::new(py, self.positional.iter().map(object))?;
-        let keywords = PyDict::new(py);
-        for (index, value) in self.keywords.iter().enumerate() {
-            // SAFETY: a tuple with as many names as there are keywords.
-            let name = unsafe { ffi::PyTuple_GET_ITEM(self.names, index as ffi::Py_ssize_t) };
-            keywords.set_item(object(&name), object(value))?;
-        }
-        let sorted = function(py, "offloop._loop.handles", method)?;
-        let result = sorted.call1((self.slf.as_any(), positional, keywords))?;
-        Ok(result.into_ptr())
-    }
-}
-
-/// Whether the name of a keyword is this one: mostly both are the interned string.
-pub(crate) fn is_named(
-    py: Python<'_>,
-    name: *mut ffi::PyObject,
-    wanted: &Bound<'_, PyString>,
-) -> bool {
-    // SAFETY: attached; names of keywords are strings, which compare without running any code.
-    name == wanted.as_ptr() || unsafe { ffi_bound(py, &name) }.eq(wanted).unwrap_or(false)
-}
-
-/// The name `context` as tasks give it to `call_soon`: a string of their own, which is not
-/// interned. It is recognised by its place, and kept alive so that nothing else gets there.
-static CONTEXT_OF_TASKS: GilCell<Option<Py<PyAny>>> = GilCell::new(None);
-
-/// Whether the name of a keyword is `context`.
-#[inline]
-fn is_context(py: Python<'_>, name: *mut ffi::PyObject) -> bool {
-    let known = |kept: &mut Option<Py<PyAny>>| {
-        let kept = kept.as_ref();
-        kept.is_some_and(|kept| kept.as_ptr() == name)
-    };
-    CONTEXT_OF_TASKS.with(py, known) || is_context_at_first(py, name)
-}
-
-#[cold]
-fn is_context_at_first(py: Python<'_>, name: *mut ffi::PyObject) -> bool {
-    let wanted = intern!(py, "context");
-    let is_named = is_named(py, name, wanted);
-    if is_named && name != wanted.as_ptr() {
-        // SAFETY: attached, a live object.
-        let kept = unsafe { ffi_bound(py, &name) }.clone().unbind();
-        CONTEXT_OF_TASKS.with(py, |first| first.get_or_insert(kept).as_ptr());
-    }
-    is_named
-}
-
-pub(crate) fn missing(method: &str, name: &str) -> PyErr {
-    PyTypeError::new_err(format!(
-        "{method}() missing 1 required positional argument: '{name}'"
-    ))
-}
-
-/// Runs a method that takes no arguments, with panics turned into exceptions.
-///
-/// # Safety
-/// `slf` is what the interpreter passes to a method of `T`.
-pub(crate) unsafe fn enter_plain<T>(
-    slf: *mut ffi::PyObject,
-    body: impl FnOnce(Python<'_>, &Bound<'_, T>) -> *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter, so attached; the descriptor has checked the type.
-    let (py, slf) = unsafe {
-        let py = Python::assume_attached();
-        (py, ffi_bound(py, &slf).cast_unchecked::<T>())
-    };
-    outcome(py, catch_unwind(AssertUnwindSafe(|| Ok(body(py, slf)))))
-}
-
-/// The one argument of a call, which may be given by its name.
-///
-/// # Safety
-/// The arguments are those that the interpreter passes to a method that takes any.
-pub(crate) unsafe fn only_argument<'a, 'py>(
-    py: Python<'py>,
-    args: &'a *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-    (method, parameter): (&str, &Bound<'py, PyString>),
-) -> PyResult<&'a Bound<'py, PyAny>> {
-    // SAFETY: as above: `args` holds `count` objects and one for each of the names.
+) -> *mut ffi::PyObject
+where
+    T: Receiver,
+    F: Item,
+    F: for<'a, 'py> Fn(Python<'py>, &'a T::Borrowed<'py>, &'a Arguments<'a, 'py>) -> PyResult<R>,
+    R: Answer,
+{
+    // SAFETY: *called*, for a row that was made with a value of `F`; *receiver* and *lent*.
     unsafe {
-        let given = if names.is_null() {
-            count == 1
-        } else {
-            count == 0
-                && ffi::PyTuple_GET_SIZE(names) == 1
-                && is_named(py, ffi::PyTuple_GET_ITEM(names, 0), parameter)
-        };
-        if given {
-            return Ok(ffi_bound(py, &**args));
-        }
+        enter(|py| {
+            let arguments = Arguments::lent(py, &args, count, &names);
+            let answer = F::again()(py, T::borrow(py, &slf), &arguments)?;
+            Ok(answer.into_answer(py)?.into_ptr())
+        })
     }
-    Err(PyTypeError::new_err(format!(
-        "{method}() takes one argument: {parameter}"
-    )))
+}
+
+/// A method without arguments, or a getter, as C calls it; the last argument is for neither.
+pub(super) unsafe extern "C" fn without_arguments<T, F, R, X>(
+    slf: *mut ffi::PyObject,
+    _: *mut X,
+) -> *mut ffi::PyObject
+where
+    T: Receiver,
+    F: Item,
+    F: for<'a, 'py> Fn(Python<'py>, &'a T::Borrowed<'py>) -> PyResult<R>,
+    R: Answer,
+{
+    // SAFETY: *called*, for a row that was made with a value of `F`; *receiver* and *lent*.
+    unsafe {
+        enter(|py| {
+            let answer = F::again()(py, T::borrow(py, &slf))?;
+            Ok(answer.into_answer(py)?.into_ptr())
+        })
+    }
 }
 
 /// Borrows an object behind a pointer for as long as the pointer is borrowed.
 ///
 /// # Safety
-/// The caller is attached, and the object lives as long as the pointer is borrowed.
+/// The object lives as long as the pointer is borrowed.
+#[inline]
 pub(crate) unsafe fn ffi_bound<'a, 'py>(
     py: Python<'py>,
     pointer: &'a *mut ffi::PyObject,
 ) -> &'a Bound<'py, PyAny> {
-    // SAFETY: as above.
+    // SAFETY: *attached*; the caller's.
     unsafe { Bound::ref_from_ptr(py, pointer) }
 }

@@ -7,19 +7,26 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 /// The number of a class; 0 when it has none.
 #[inline]
-pub(crate) fn version(class: *mut ffi::PyTypeObject) -> u32 {
-    // SAFETY: the caller has the class, or an object of it, and is attached; a plain field.
-    unsafe { (*class).tp_version_tag }
+pub(crate) fn version(class: &Bound<'_, PyType>) -> u32 {
+    // SAFETY: *attached*, a class that is held; a plain field.
+    unsafe { (*class.as_type_ptr()).tp_version_tag }
+}
+
+/// The number of an object's class.
+#[inline]
+pub(crate) fn version_of(object: &Bound<'_, PyAny>) -> u32 {
+    // SAFETY: *attached*; the class is alive as long as its object, which is held; a plain field.
+    unsafe { (*object.get_type_ptr()).tp_version_tag }
 }
 
 /// The numbers of two classes in one; 0 when one of them has none.
 #[inline]
-fn both(classes: [*mut ffi::PyTypeObject; 2]) -> u64 {
+fn both(classes: [&Bound<'_, PyType>; 2]) -> u64 {
     match classes.map(version) {
         [0, _] | [_, 0] => 0,
         [first, second] => u64::from(first) << 32 | u64::from(second),
@@ -45,12 +52,11 @@ impl Originals {
         }
     }
 
-    /// Whether both are unchanged; `look` says so where that is not known. The caller is attached,
-    /// and has the classes.
+    /// Whether both are unchanged; `look` says so where that is not known.
     #[inline]
     pub(crate) fn are_there(
         &self,
-        classes: [*mut ffi::PyTypeObject; 2],
+        classes: [&Bound<'_, PyType>; 2],
         look: impl FnOnce() -> PyResult<bool>,
     ) -> PyResult<bool> {
         let numbers = both(classes);

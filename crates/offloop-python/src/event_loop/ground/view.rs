@@ -17,7 +17,7 @@ impl View {
     /// As `of`, with the error.
     pub(crate) fn export(object: &Bound<'_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
         let mut view = Box::new(ffi::Py_buffer::new());
-        // SAFETY: attached, and `view` is valid for the call to fill; its address never changes.
+        // SAFETY: *attached*; `view` is valid for the call to fill, and its address never changes.
         let result = unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, flags) };
         if result == 0 {
             Ok(Self(view))
@@ -37,7 +37,7 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        // SAFETY: filled by `export`, released once, by an attached thread.
+        // SAFETY: filled by `export`, released once; attached, as whoever has a view is.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
     }
 }

@@ -4,220 +4,113 @@
 //!
 //! Source:     asyncio/events.py.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::CStr;
 use std::mem::offset_of;
-use std::ptr::{self, null_mut};
+use std::ptr::null_mut;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::super::ground::trampoline::ffi_bound;
-use super::attributes::{
-    get_args, get_callback, get_cancelled, get_class, get_context, get_loop, get_private_context,
-    get_repr, get_scheduled, get_traceback, get_when, set_scheduled, when,
-};
-use super::memory::{clear, dealloc, dealloc_timer, size, track, traverse};
-use super::order::{compare, hash};
-use super::raw::{CANCELLED, RawHandle, SCHEDULED, keep_text, take_contents};
-use super::reference::Handle;
+use super::super::ground::slots::{Attribute, Slot, make_type};
+use super::super::ground::trampoline::Method;
+use super::memory::size;
+use super::raw::RawHandle;
+use super::reference::{Handle, Owner};
 use super::run::run_alone;
 use super::sharing::wait_for_run;
+use super::timer::TimerHandle;
 use super::types::{THREAD_SAFE, TYPES, Types};
+use super::{attributes, collected, order};
 use crate::names::function;
 
-/// What a handle needs of its loop, which the loop's own class provides.
-pub(crate) trait Owner: Sized {
-    /// A handle was cancelled, which was in the heap of timers if it `was_scheduled`. Returns
-    /// whether the loop is in debug mode.
-    fn count_cancelled(event_loop: &Bound<'_, Self>, was_scheduled: bool) -> bool;
-}
+/// The methods are told of where the standard library's are.
+const NO_TEXT: &CStr = c"";
 
-unsafe extern "C" fn cancel<O: Owner>(
-    object: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    let raw = object.cast::<RawHandle>();
-    // SAFETY: a method of our type, attached. The handle is kept alive while its callback's
-    // references go, which may run any code.
-    unsafe {
-        if let Err(error) = wait_for_run(Python::assume_attached(), raw) {
-            error.restore(Python::assume_attached());
-            return null_mut();
-        }
-        if (*raw).flags & CANCELLED == 0 {
-            let py = Python::assume_attached();
-            let was_scheduled = (*raw).flags & SCHEDULED != 0;
-            (*raw).flags |= CANCELLED;
-            // A loop of ours: only those make handles.
-            let event_loop = ffi_bound(py, &(*raw).event_loop).cast_unchecked::<O>();
-            let debug = O::count_cancelled(event_loop, was_scheduled);
-            if debug && let Err(error) = keep_text(py, raw) {
-                error.restore(py);
-                return null_mut();
-            }
-            ffi::Py_INCREF(object);
-            drop(take_contents(raw));
-            track(raw);
-            ffi::Py_DECREF(object);
-        }
-        ffi::Py_NewRef(ffi::Py_None())
+fn cancel<O: Owner>(py: Python<'_>, handle: &Handle) -> PyResult<()> {
+    wait_for_run(py, handle)?;
+    if handle.is_cancelled(py) {
+        return Ok(());
     }
-}
-
-unsafe extern "C" fn cancelled(
-    object: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: a method of our type, attached.
-    unsafe {
-        if let Err(error) = wait_for_run(Python::assume_attached(), object.cast()) {
-            error.restore(Python::assume_attached());
-            return null_mut();
-        }
-        get_cancelled(object, null_mut())
+    let was_scheduled = handle.is_scheduled(py);
+    handle.set_cancelled(py);
+    let event_loop = handle.event_loop(py).into_bound(py);
+    // SAFETY: the loop of a handle is an `Owner`, of which there is one class.
+    let event_loop = unsafe { event_loop.cast_unchecked::<O>() };
+    if O::count_cancelled(event_loop, was_scheduled) {
+        handle.keep_text(py)?;
     }
+    // What goes may have had the last reference that others have to the handle.
+    let kept = handle.clone_ref(py);
+    drop(kept.take(py));
+    kept.track(py);
+    Ok(())
 }
 
-/// `_run()`, for foreign loops and for those who take handles out of the queue themselves.
-unsafe extern "C" fn run(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: a method of our type, attached; a new reference is made for the time of the call.
-    let (py, handle) = unsafe {
-        ffi::Py_INCREF(object);
-        let raw = ptr::NonNull::new_unchecked(object.cast::<RawHandle>());
-        (Python::assume_attached(), Handle(raw))
-    };
-    let ran = run_alone(py, &handle);
-    match ran {
-        // SAFETY: attached.
-        Ok(()) => unsafe { ffi::Py_NewRef(ffi::Py_None()) },
-        Err(error) => {
-            error.restore(py);
-            null_mut()
-        }
-    }
+fn cancelled(py: Python<'_>, handle: &Handle) -> PyResult<bool> {
+    wait_for_run(py, handle)?;
+    Ok(handle.is_cancelled(py))
 }
 
-unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: a slot of our type, attached.
-    let (py, handle) = unsafe {
-        let py = Python::assume_attached();
-        (py, Bound::from_borrowed_ptr(py, object))
-    };
-    let text = function(py, "offloop._loop.handles", "describe")
-        .and_then(|describe| describe.call1((handle,)));
-    match text {
-        Ok(text) => text.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            null_mut()
-        }
-    }
+/// `_run()`, for foreign loops and for those who take handles out of the queue themselves. The
+/// handle has two references meanwhile: it may be cancelled while it runs.
+fn run(py: Python<'_>, handle: &Handle) -> PyResult<()> {
+    run_alone(py, &handle.clone_ref(py))
 }
 
-const fn getter(name: &'static std::ffi::CStr, get: ffi::getter) -> ffi::PyGetSetDef {
-    ffi::PyGetSetDef {
-        name: name.as_ptr(),
-        get: Some(get),
-        set: None,
-        doc: ptr::null(),
-        closure: null_mut(),
-    }
-}
-
-const fn changeable(
-    name: &'static std::ffi::CStr,
-    get: ffi::getter,
-    set: ffi::setter,
-) -> ffi::PyGetSetDef {
-    let mut attribute = getter(name, get);
-    attribute.set = Some(set);
-    attribute
-}
-
-const fn method(name: &'static std::ffi::CStr, call: ffi::PyCFunction) -> ffi::PyMethodDef {
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: call },
-        ml_flags: ffi::METH_NOARGS,
-        ml_doc: ptr::null(),
-    }
-}
-
-fn slot(slot: c_int, function: *mut c_void) -> ffi::PyType_Slot {
-    ffi::PyType_Slot {
-        slot,
-        pfunc: function,
-    }
-}
-
-/// Tables that the types point into for ever.
-fn leak<T>(items: Vec<T>) -> *mut c_void {
-    Vec::leak(items).as_mut_ptr().cast()
+fn repr(py: Python<'_>, handle: &Handle) -> PyResult<Py<PyAny>> {
+    let describe = function(py, "offloop._loop.handles", "describe")?;
+    Ok(describe.call1((handle.to_object(py),))?.unbind())
 }
 
 /// Makes the two types, unless they are made already. Handles will be those of an `O`.
 pub(crate) fn make_types<O: Owner>(py: Python<'_>) -> PyResult<&'static Types> {
     TYPES.get_or_try_init(py, || {
-        let members = vec![
-            ffi::PyMemberDef {
-                name: c"__weaklistoffset__".as_ptr(),
-                type_code: ffi::Py_T_PYSSIZET,
-                offset: offset_of!(RawHandle, weak_references) as ffi::Py_ssize_t,
-                flags: ffi::Py_READONLY,
-                doc: ptr::null(),
-            },
-            ffi::PyMemberDef::default(),
+        let methods = [
+            Method::plain(c"cancel", NO_TEXT, cancel::<O>),
+            Method::plain(c"cancelled", NO_TEXT, cancelled),
+            Method::plain(c"get_context", NO_TEXT, attributes::context),
+            Method::plain(c"_run", NO_TEXT, run),
         ];
-        let getters = vec![
-            getter(c"_callback", get_callback),
-            getter(c"_args", get_args),
-            getter(c"_cancelled", get_cancelled),
-            getter(c"_context", get_private_context),
-            getter(c"_loop", get_loop),
-            getter(c"_source_traceback", get_traceback),
-            getter(c"_repr", get_repr),
-            getter(c"__class__", get_class),
-            ffi::PyGetSetDef::default(),
+        let computed = [
+            Attribute::new(c"_callback", attributes::callback),
+            Attribute::new(c"_args", attributes::args),
+            Attribute::new(c"_cancelled", attributes::cancelled),
+            Attribute::new(c"_context", attributes::context),
+            Attribute::new(c"_loop", attributes::event_loop),
+            Attribute::new(c"_source_traceback", attributes::traceback),
+            Attribute::new(c"_repr", attributes::text),
+            Attribute::new(c"__class__", attributes::class),
         ];
-        let methods = vec![
-            method(c"cancel", cancel::<O>),
-            method(c"cancelled", cancelled),
-            method(c"get_context", get_context),
-            method(c"_run", run),
-            ffi::PyMethodDef::zeroed(),
+        // SAFETY: the place is one for a pointer, null in new handles.
+        let weak = unsafe { Slot::weak_references(offset_of!(RawHandle, weak_references)) };
+        let slots = vec![
+            Slot::methods(&methods),
+            Slot::attributes(&computed),
+            Slot::repr(repr),
+            Slot::traverse(collected::traverse),
+            Slot::clear(collected::clear),
+            Slot::end(collected::end),
+            weak,
         ];
-        let handle = make_type(
-            py,
-            c"offloop.Handle",
-            size(false),
-            vec![
-                slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
-                slot(ffi::Py_tp_repr, repr as *mut c_void),
-                slot(ffi::Py_tp_members, leak(members)),
-                slot(ffi::Py_tp_getset, leak(getters)),
-                slot(ffi::Py_tp_methods, leak(methods)),
-            ],
-            null_mut(),
-        )?;
-        let getters = vec![
-            getter(c"_when", get_when),
-            changeable(c"_scheduled", get_scheduled, set_scheduled),
-            ffi::PyGetSetDef::default(),
+        // SAFETY: handles are as large as that, and `Handle` is what their slots know them as.
+        let handle = unsafe { make_type(py, c"offloop.Handle", size(false), slots, null_mut())? };
+        let methods = [Method::plain(c"when", NO_TEXT, attributes::when)];
+        let computed = [
+            Attribute::new(c"_when", attributes::when),
+            Attribute::new(c"_scheduled", attributes::scheduled)
+                .changed_by(attributes::set_scheduled),
         ];
-        let methods = vec![method(c"when", when), ffi::PyMethodDef::zeroed()];
-        let timer = make_type(
-            py,
-            c"offloop.TimerHandle",
-            size(true),
-            vec![
-                slot(ffi::Py_tp_dealloc, dealloc_timer as *mut c_void),
-                slot(ffi::Py_tp_richcompare, compare as *mut c_void),
-                slot(ffi::Py_tp_hash, hash as *mut c_void),
-                slot(ffi::Py_tp_getset, leak(getters)),
-                slot(ffi::Py_tp_methods, leak(methods)),
-            ],
-            handle.cast(),
-        )?;
+        let slots = vec![
+            Slot::methods(&methods),
+            Slot::attributes(&computed),
+            Slot::compare(order::compare),
+            Slot::hash(order::hash),
+            Slot::traverse(|timer: &TimerHandle, visitor| collected::traverse(timer, visitor)),
+            Slot::clear(|py, timer: &TimerHandle| collected::clear(py, timer)),
+            Slot::end(collected::end_timer),
+        ];
+        // SAFETY: timers are as large as that, `TimerHandle` is what their slots know them as, and
+        // each is a `Handle`, of which they have the other slots.
+        let timer = unsafe { make_type(py, c"offloop.TimerHandle", size(true), slots, handle)? };
         let are_waited_for = py.import("asyncio.events")?.hasattr(THREAD_SAFE)?;
         Ok(Types {
             handle,
@@ -225,45 +118,4 @@ pub(crate) fn make_types<O: Owner>(py: Python<'_>) -> PyResult<&'static Types> {
             are_waited_for,
         })
     })
-}
-
-fn make_type(
-    py: Python<'_>,
-    name: &'static std::ffi::CStr,
-    size: usize,
-    mut slots: Vec<ffi::PyType_Slot>,
-    base: *mut ffi::PyObject,
-) -> PyResult<*mut ffi::PyTypeObject> {
-    slots.extend([
-        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
-        slot(ffi::Py_tp_clear, clear as *mut c_void),
-        slot(0, null_mut()),
-    ]);
-    // The base flag is for `TimerHandle` alone: nobody can make instances of subclasses.
-    let flags = ffi::Py_TPFLAGS_DEFAULT
-        | ffi::Py_TPFLAGS_BASETYPE
-        | ffi::Py_TPFLAGS_HAVE_GC
-        | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
-    let mut spec = ffi::PyType_Spec {
-        name: name.as_ptr().cast::<c_char>(),
-        basicsize: c_int::try_from(size).expect("a small struct"),
-        itemsize: 0,
-        flags: flags.try_into().expect("flags of 32 bits"),
-        slots: slots.as_mut_ptr(),
-    };
-    // SAFETY: attached; name and tables live for ever, the specification for the call, and every
-    // slot has the signature that its number asks for.
-    unsafe {
-        let bases = if base.is_null() {
-            null_mut()
-        } else {
-            ffi::PyTuple_Pack(1, base)
-        };
-        let class = ffi::PyType_FromSpecWithBases(&raw mut spec, bases);
-        ffi::Py_XDECREF(bases);
-        if class.is_null() {
-            return Err(PyErr::fetch(py));
-        }
-        Ok(class.cast())
-    }
 }

@@ -30,7 +30,7 @@ pub(super) static ALONE: AtomicIsize = AtomicIsize::new(0);
 /// Tries out where a context has its map.
 pub(crate) fn learn_layout(py: Python<'_>) -> PyResult<()> {
     let (context, variable);
-    // SAFETY: attached; new references, or null for an error that is set.
+    // SAFETY: *attached*; new references, or null for an error that is set.
     unsafe {
         if py.version_info() >= (3, 16) || ffi::PyContext_Type.tp_basicsize as usize != SIZE {
             return Ok(());
@@ -41,8 +41,8 @@ pub(crate) fn learn_layout(py: Python<'_>) -> PyResult<()> {
     }
     let pointer = context.as_ptr();
     let entered = Entered::default();
-    entered.switch(py, pointer)?;
-    // SAFETY: attached; contexts of the size that was checked.
+    entered.switch(&context)?;
+    // SAFETY: *attached*; contexts of the size that was checked, both held here.
     let (references, is_copied, is_replaced) = unsafe {
         // One of the three is that of `context`.
         let references = ffi::Py_REFCNT(pointer) - 1;
@@ -65,7 +65,7 @@ pub(crate) fn learn_layout(py: Python<'_>) -> PyResult<()> {
 
 /// A copy of the current context.
 pub(crate) fn copy_of_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    // SAFETY: attached; a new reference, or an error that is set.
+    // SAFETY: *attached*; a new reference, or an error that is set.
     let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
     Ok(copy.unbind())
 }
@@ -88,10 +88,10 @@ unsafe fn variables(context: *mut ffi::PyObject) -> *mut ffi::PyObject {
 /// Whether two contexts hold the same values; false also if that is not known.
 ///
 /// # Safety
-/// As `variables`, for both.
+/// The caller is attached, and the pointers are those of live contexts.
 #[inline]
 pub(crate) unsafe fn hold_the_same(one: *mut ffi::PyObject, two: *mut ffi::PyObject) -> bool {
-    // SAFETY: as above; a layout that is not known is not read.
+    // SAFETY: the caller's; a layout that is not known is not read.
     ALONE.load(Ordering::Relaxed) != 0 && unsafe { variables(one) == variables(two) }
 }
 
@@ -123,38 +123,33 @@ impl Default for Entered {
 
 impl Entered {
     /// Enters exactly this context, if it is not the one that is entered.
-    pub(crate) fn switch(&self, py: Python<'_>, context: *mut ffi::PyObject) -> PyResult<()> {
-        if self.context.get() == context {
+    #[inline]
+    pub(crate) fn switch(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.context.get() == context.as_ptr() {
             self.is_copied.set(false);
             return Ok(());
         }
-        // SAFETY: attached; alive as we are called. Leaving the other one may run any code, so we
-        // have a reference before that.
-        unsafe { self.exchange(py, ffi::Py_NewRef(context), false) }
+        self.exchange(context.clone(), false)
     }
 
-    /// Leaves the context that is entered, and enters one whose reference is given to us.
-    pub(super) unsafe fn exchange(
-        &self,
-        py: Python<'_>,
-        context: *mut ffi::PyObject,
-        is_copied: bool,
-    ) -> PyResult<()> {
-        // SAFETY: attached, and the reference is ours: given back if the context is not entered,
-        // and by `leave` otherwise, after exiting.
-        unsafe {
-            if let Err(error) = self.leave(py) {
-                ffi::Py_DECREF(context);
-                return Err(error);
-            }
-            if ffi::PyContext_Enter(context) != 0 {
-                ffi::Py_DECREF(context);
-                return Err(PyErr::fetch(py));
-            }
+    /// Leaves the context that is entered, and enters another one. Leaving may run any code.
+    pub(super) fn exchange(&self, context: Bound<'_, PyAny>, is_copied: bool) -> PyResult<()> {
+        let py = context.py();
+        self.leave(py)?;
+        // SAFETY: *attached*; what is no context is refused.
+        if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+            return Err(PyErr::fetch(py));
         }
-        self.context.set(context);
+        self.context.set(context.into_ptr());
         self.is_copied.set(is_copied);
         Ok(())
+    }
+
+    /// The context that is entered, if the loop has copied it for a callback.
+    pub(super) fn copied<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: *attached*; the reference of `exchange`, and a new one is made.
+        let context = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.context.get()) };
+        context.filter(|_| self.is_copied.get())
     }
 
     /// Leaves the context that is entered, if there is one.
@@ -165,7 +160,7 @@ impl Entered {
             return Ok(());
         }
         self.is_copied.set(false);
-        // SAFETY: attached; entered by `exchange`, with our reference.
+        // SAFETY: *attached*; entered by `exchange`, whose reference this is.
         let exited = unsafe {
             let exited = ffi::PyContext_Exit(context);
             ffi::Py_DECREF(context);

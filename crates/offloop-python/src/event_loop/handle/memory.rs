@@ -1,12 +1,11 @@
-//! The memory of handles, and what the collector is told of them.
+//! The memory of handles.
 //!
-//! Memory goes round in two free lists, one for each type: a loop makes and drops a handle for
-//! every callback. The collector knows only handles that cannot run any more, see `raw.rs`.
+//! It goes round in two free lists, one for each type: a loop makes and drops a handle for every
+//! callback.
 //!
 //! Invariants: 1. The free lists are touched only by attached threads. In what they hold, the
 //!                rarely used fields are null, and `callback` is the next of the list.
 
-use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::{self, null_mut};
 
@@ -15,7 +14,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::super::ground::cell::GilCell;
-use super::raw::{INLINE, RawHandle, TRACKED, take_contents};
+use super::raw::{Contents, INLINE, RawHandle, TRACKED};
 
 /// Handles kept for reuse while the loop is busy, of each type: 1.3 MB cover a burst.
 const FREE_MAX: usize = 16_384;
@@ -53,6 +52,9 @@ pub(crate) const fn size(is_timer: bool) -> usize {
 }
 
 /// Memory for a handle: its arguments and rare fields are null. `None` is an error that is set.
+///
+/// # Safety
+/// The type is that of handles, or of timers if `is_timer` says so.
 #[inline]
 pub(crate) unsafe fn allocate(
     py: Python<'_>,
@@ -102,86 +104,31 @@ pub(crate) fn trim(py: Python<'_>) {
     }
 }
 
-/// Tells the collector of a handle that somebody keeps although it will not run any more: it has a
-/// context and a loop, which may lead back to it.
+/// Shows the collector an object, or nothing for null.
 ///
 /// # Safety
-/// The caller is attached and has the handle.
-pub(crate) unsafe fn track(raw: *mut RawHandle) {
-    // SAFETY: as above; each is tracked once.
-    unsafe {
-        if (*raw).flags & TRACKED == 0 {
-            (*raw).flags |= TRACKED;
-            ffi::PyObject_GC_Track(raw.cast());
-        }
-    }
-}
-
-/// Shows the collector an object, or nothing for null.
-pub(crate) fn show(visit: &PyVisit<'_>, object: *mut ffi::PyObject) -> Result<(), PyTraverseError> {
+/// The object whose traversal this is has a reference to it.
+pub(super) unsafe fn show(
+    visit: &PyVisit<'_>,
+    object: *mut ffi::PyObject,
+) -> Result<(), PyTraverseError> {
     if object.is_null() {
         return Ok(());
     }
-    // SAFETY: `Py` has the layout of the pointer that it owns; it is only shown to the collector,
-    // and never dropped.
+    // SAFETY: the caller's. `Py` has the layout of the pointer that it owns; it is only shown to
+    // the collector, and never dropped.
     let object = unsafe { std::mem::transmute::<*mut ffi::PyObject, Py<PyAny>>(object) };
     visit.call(&*std::mem::ManuallyDrop::new(object))
 }
 
-/// What the collector sees of a handle that it knows.
-pub(crate) unsafe extern "C" fn traverse(
-    object: *mut ffi::PyObject,
-    visit: ffi::visitproc,
-    argument: *mut c_void,
-) -> c_int {
-    let raw = object.cast::<RawHandle>();
-    // SAFETY: called by the collector on a handle; it only looks.
-    unsafe {
-        let [first, second] = (*raw).args;
-        let origin = (*raw).origin.as_ref();
-        let traceback = origin.and_then(|origin| origin.traceback.as_ref());
-        let when = origin.and_then(|origin| origin.when.as_ref());
-        let held = [
-            (*raw).callback,
-            first,
-            second,
-            (*raw).context,
-            (*raw).event_loop,
-            traceback.map_or(null_mut(), Py::as_ptr),
-            when.map_or(null_mut(), Py::as_ptr),
-            ffi::Py_TYPE(object).cast(),
-        ];
-        for object in held.into_iter().filter(|object| !object.is_null()) {
-            let found = visit(object, argument);
-            if found != 0 {
-                return found;
-            }
-        }
-        0
-    }
-}
-
-/// Lets go of what a handle would call. Its context and its loop clear themselves.
-pub(crate) unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
-    // SAFETY: called by the collector, attached, on a handle that it keeps alive meanwhile.
-    unsafe { drop(take_contents(object.cast())) };
-    0
-}
-
-pub(crate) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
-    // SAFETY: the last reference is gone, so the object is ours alone.
-    unsafe { release(object.cast(), false) };
-}
-
-pub(crate) unsafe extern "C" fn dealloc_timer(object: *mut ffi::PyObject) {
-    // SAFETY: as above; the type is that of timers.
-    unsafe { release(object.cast(), true) };
-}
-
+/// Gives back what a handle has, and its memory.
+///
+/// # Safety
+/// The object is the caller's alone; it is a timer if `is_timer` says so.
 #[inline]
-unsafe fn release(raw: *mut RawHandle, is_timer: bool) {
-    // SAFETY: the object is the caller's alone, and attached. What it holds goes while it is
-    // whole, and its memory is given back after that.
+pub(super) unsafe fn release(py: Python<'_>, raw: *mut RawHandle, is_timer: bool) {
+    // SAFETY: *attached*, and the caller's. What it holds goes while it is *whole*, and its memory
+    // is given back after that.
     unsafe {
         if (*raw).flags & TRACKED != 0 {
             ffi::PyObject_GC_UnTrack(raw.cast());
@@ -189,7 +136,7 @@ unsafe fn release(raw: *mut RawHandle, is_timer: bool) {
         if !(*raw).weak_references.is_null() {
             ffi::PyObject_ClearWeakRefs(raw.cast());
         }
-        drop(take_contents(raw));
+        drop(Contents::take(raw));
         ffi::Py_XDECREF((*raw).context);
         ffi::Py_XDECREF((*raw).event_loop);
         let origin = std::mem::replace(&mut (*raw).origin, null_mut());
@@ -197,7 +144,6 @@ unsafe fn release(raw: *mut RawHandle, is_timer: bool) {
             drop(Box::from_raw(origin));
         }
         let kind = ffi::Py_TYPE(raw.cast());
-        let py = Python::assume_attached();
         let kept = FREE[usize::from(is_timer)].with(py, |free| {
             let room = free.count < FREE_MAX;
             if room {

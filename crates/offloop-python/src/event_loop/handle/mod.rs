@@ -6,15 +6,16 @@
 //! says so when `isinstance` asks.
 //!
 //! Shape:      `raw.rs` one C struct for both types; `TimerHandle` adds the time and is ordered by
-//!             it (`order.rs`) · `reference.rs` what the loop does with one · `memory.rs` where
-//!             their memory comes from · `sharing.rs` those that two threads have · `context.rs`
-//!             where a callback runs · `run.rs` its run · `class.rs`, `attributes.rs`, `types.rs`
-//!             what Python sees of them.
+//!             it (`timer.rs`, `order.rs`) · `reference.rs` what the loop does with one ·
+//!             `memory.rs` where their memory comes from, `collected.rs` how they end ·
+//!             `sharing.rs` those that two threads have · `context.rs` where a callback runs ·
+//!             `run.rs` its run · `class.rs`, `attributes.rs`, `types.rs` what Python sees.
 //! Threads:    any attached one.
 //! Source:     asyncio/events.py for what a handle can do.
 
 mod attributes;
 pub(crate) mod class;
+mod collected;
 pub(crate) mod context;
 pub(crate) mod memory;
 mod order;
@@ -22,6 +23,8 @@ mod raw;
 mod reference;
 pub(crate) mod run;
 pub(crate) mod sharing;
+mod timer;
 mod types;
 
-pub(crate) use reference::{Callback, Handle};
+pub(crate) use reference::{Callback, Handle, Owner};
+pub(crate) use timer::TimerHandle;

@@ -1,4 +1,4 @@
-//! The C struct of handles, and what is done with it by pointer.
+//! The C struct of handles.
 //!
 //! Invariants: 1. `callback` is null when the handle was cancelled, has run, or was left in a loop
 //!                that was closed. From then on the collector knows the handle if somebody keeps
@@ -8,6 +8,10 @@
 //!                owns a tuple of all of them.
 //!             3. A context that is `UNSEEN` was copied for handles of the loop, which may share
 //!                it, and nobody else has it.
+//!             4. *owned*: what a field points to is a reference of the handle's, or null. The
+//!                fields `context` and `event_loop` are never null before the handle's end.
+//!             5. *whole*: a reference leaves its field before it is dropped, since that may run
+//!                any code, which may look at the handle.
 //! Threads:    any attached one.
 
 use std::ptr::null_mut;
@@ -59,69 +63,29 @@ pub(crate) struct Origin {
 /// What a handle held.
 pub(crate) struct Contents([*mut ffi::PyObject; INLINE + 1]);
 
+impl Contents {
+    /// Takes callback and arguments out of a handle; the caller drops them when it is safe.
+    ///
+    /// # Safety
+    /// The memory is that of a handle; the caller is attached.
+    #[inline]
+    pub(crate) unsafe fn take(raw: *mut RawHandle) -> Self {
+        // SAFETY: the caller's. Each reference moves out once (*owned*).
+        unsafe {
+            let [first, second] = std::mem::replace(&mut (*raw).args, [null_mut(); INLINE]);
+            (*raw).count = 0;
+            let callback = std::mem::replace(&mut (*raw).callback, null_mut());
+            Self([callback, first, second])
+        }
+    }
+}
+
 impl Drop for Contents {
     fn drop(&mut self) {
         for item in self.0 {
-            // SAFETY: owned references, or null; attached, as everybody who has handles is.
+            // SAFETY: references that `take` has moved here, or null. Whoever drops them is
+            // attached: they are in the state of a loop, or with a function that has a token.
             unsafe { ffi::Py_XDECREF(item) };
         }
-    }
-}
-
-/// The context as an object that this handle shares with no other, for others to have; null is an
-/// error that is set.
-pub(crate) unsafe fn own_context(raw: *mut RawHandle) -> *mut ffi::PyObject {
-    // SAFETY: the caller is attached and has the handle, whose context is never null.
-    unsafe {
-        if (*raw).flags & UNSEEN != 0 {
-            if ffi::Py_REFCNT((*raw).context) != 1 {
-                let copy = ffi::PyContext_Copy((*raw).context);
-                if copy.is_null() {
-                    return copy;
-                }
-                ffi::Py_DECREF(std::mem::replace(&mut (*raw).context, copy));
-            }
-            (*raw).flags &= !UNSEEN;
-        }
-        (*raw).context
-    }
-}
-
-/// What is kept in debug mode.
-///
-/// # Safety
-/// The caller is attached, has the handle, and runs no Python code while it has the reference.
-pub(crate) unsafe fn origin<'a>(raw: *mut RawHandle) -> &'a mut Origin {
-    // SAFETY: null, or a box that belongs to the handle.
-    unsafe {
-        if (*raw).origin.is_null() {
-            (*raw).origin = Box::into_raw(Box::default());
-        }
-        &mut *(*raw).origin
-    }
-}
-
-/// Keeps the text of a handle that is about to lose its contents: afterwards nobody can tell.
-///
-/// # Safety
-/// The caller is attached and has the handle.
-pub(crate) unsafe fn keep_text(py: Python<'_>, raw: *mut RawHandle) -> PyResult<()> {
-    // SAFETY: as above; the old text goes when the reference to its place is no longer in use.
-    unsafe {
-        let text = Bound::from_owned_ptr_or_err(py, ffi::PyObject_Repr(raw.cast()))?;
-        let old = origin(raw).text.replace(text.unbind());
-        drop(old);
-    }
-    Ok(())
-}
-
-/// Takes callback and arguments out of a handle; the caller drops them when it is safe.
-pub(crate) unsafe fn take_contents(raw: *mut RawHandle) -> Contents {
-    // SAFETY: alive, attached. Each pointer moves out once.
-    unsafe {
-        let [first, second] = std::mem::replace(&mut (*raw).args, [null_mut(); INLINE]);
-        (*raw).count = 0;
-        let callback = std::mem::replace(&mut (*raw).callback, null_mut());
-        Contents([callback, first, second])
     }
 }

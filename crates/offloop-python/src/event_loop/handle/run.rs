@@ -20,20 +20,18 @@ use crate::names::function;
 /// Runs a handle that is not spent.
 #[inline]
 pub(crate) fn run_handle(py: Python<'_>, handle: &Handle, entered: &Entered) -> PyResult<()> {
-    if handle.is_spent() {
+    if handle.is_spent(py) {
         return Ok(());
     }
     if let Err(error) = entered.switch_to(py, handle) {
         return report(handle.to_object(py).bind(py), error);
     }
-    let result = handle.call(py);
-    if result.is_null() {
+    // Nobody wants what it returns.
+    if handle.call(py).is_none() {
         let error = PyErr::fetch(py);
         entered.leave_to(py, handle)?;
         return report(handle.to_object(py).bind(py), error);
     }
-    // SAFETY: a new reference that nobody wants.
-    unsafe { ffi::Py_DECREF(result) };
     Ok(())
 }
 
@@ -59,72 +57,73 @@ impl Entered {
     /// Enters the context of a handle that is to run, or one that holds the same.
     #[inline]
     pub(crate) fn switch_to(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
-        let Some(context) = handle.unseen_context() else {
-            return self.switch(py, handle.own_context(py)?);
+        let Some(context) = handle.unseen_context(py) else {
+            return self.switch(&handle.own_context(py)?);
         };
-        // SAFETY: attached; both are alive: the handle's, and ours.
-        unsafe {
+        // SAFETY: *attached*; both are alive: the handle's (*owned*), and that which is entered.
+        let context = unsafe {
             if self.is_copied.get()
                 && ffi::Py_REFCNT(self.context.get()) == ALONE.load(Ordering::Relaxed)
                 && hold_the_same(self.context.get(), context)
             {
                 return Ok(());
             }
-            let context = if ffi::Py_REFCNT(context) == 1 {
-                ffi::Py_NewRef(context)
+            if ffi::Py_REFCNT(context) == 1 {
+                Bound::from_borrowed_ptr(py, context)
             } else {
                 // Others that wait share it, so it must stay as it is.
-                ffi::PyContext_Copy(context)
-            };
-            if context.is_null() {
-                return Err(PyErr::fetch(py));
+                Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(context))?
             }
-            self.exchange(py, context, true)
-        }
+        };
+        self.exchange(context, true)
     }
 
     /// Leaves the context in which a handle was called, and lets the handle have it, so that others
     /// find there what the callback has set.
     pub(crate) fn leave_to(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
-        if self.is_copied.get() {
-            // SAFETY: attached; entered, so alive.
-            unsafe { handle.adopt_context(self.context.get()) };
+        if let Some(context) = self.copied(py) {
+            handle.adopt_context(context);
         }
         self.leave(py)
     }
 }
 
 impl Handle {
-    /// Calls the callback, in whatever context is entered. Null is an error that is set.
+    /// Calls the callback, in whatever context is entered. `None` is an error that is set.
     #[inline]
-    pub(crate) fn call(&self, py: Python<'_>) -> *mut ffi::PyObject {
+    fn call<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let raw = self.0.as_ptr();
-        // SAFETY: attached. If nobody else has the handle, nobody can cancel it during the call
-        // and so drop what it holds; otherwise callback and arguments get references of their
-        // own. PY_VECTORCALL_ARGUMENTS_OFFSET lets the callee change the place before the first
-        // argument meanwhile: that of the callback, at which nobody can look, or of `held`.
+        // SAFETY: *attached*, *alive*. If nobody else has the handle, nobody can cancel it during
+        // the call and so drop what it holds; otherwise callback and arguments get references of
+        // their own. PY_VECTORCALL_ARGUMENTS_OFFSET lets the callee change the place before the
+        // first argument meanwhile: that of the callback, at which nobody can look, or of `held`.
         unsafe {
-            if self.is_sole() && (*raw).count as usize <= INLINE {
-                return vectorcall((*raw).callback, &raw mut (*raw).args, (*raw).count);
+            if self.is_sole(py) && (*raw).count as usize <= INLINE {
+                let result = vectorcall((*raw).callback, &raw mut (*raw).args, (*raw).count);
+                return Bound::from_owned_ptr_or_opt(py, result);
             }
             let mut held = Held::of(raw);
-            let _run = SharedRun::begin(py, raw);
-            if held.count as usize <= INLINE {
+            let _run = SharedRun::begin(py, self);
+            let result = if held.count as usize <= INLINE {
                 vectorcall(held.callback, &raw mut held.args, held.count)
             } else {
                 ffi::PyObject_Call(held.callback, held.args[0], null_mut())
-            }
+            };
+            Bound::from_owned_ptr_or_opt(py, result)
         }
     }
 }
 
+/// # Safety
+/// The caller is attached, keeps callback and arguments alive, and has a field before the arguments
+/// that nobody looks at meanwhile.
 unsafe fn vectorcall(
     callback: *mut ffi::PyObject,
     args: *mut [*mut ffi::PyObject; INLINE],
     count: u32,
 ) -> *mut ffi::PyObject {
     let flags = count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-    // SAFETY: the caller keeps callback and arguments alive, and has a field before the arguments.
+    // SAFETY: the caller's.
     unsafe { ffi::PyObject_Vectorcall(callback, args.cast_const().cast(), flags, null_mut()) }
 }
 
@@ -139,9 +138,10 @@ struct Held {
 }
 
 impl Held {
+    /// # Safety
+    /// The caller is attached, and has the handle, which is not spent.
     unsafe fn of(raw: *mut RawHandle) -> Self {
-        // SAFETY: alive, attached; the callback is not null in a handle that is to run, and unused
-        // arguments are.
+        // SAFETY: the caller's, so the callback is not null; unused arguments are (invariant 2).
         unsafe {
             let (callback, args) = ((*raw).callback, (*raw).args);
             ffi::Py_INCREF(callback);
@@ -160,7 +160,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // SAFETY: attached; owned references, or null.
+        // SAFETY: the references of `of`, or null; attached, as `call` is, which has this.
         unsafe {
             for argument in self.args {
                 ffi::Py_XDECREF(argument);

@@ -15,11 +15,10 @@ use std::thread::{self, Thread, ThreadId};
 use std::time::Duration;
 
 use offloop_sys::fork;
-use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::super::ground::cell::GilCell;
-use super::raw::{RawHandle, SHARED};
+use super::reference::Handle;
 use super::types::types;
 
 /// How long a thread waits before it looks for signals.
@@ -40,45 +39,38 @@ static RUNS: GilCell<Vec<Run>> = GilCell::new(Vec::new());
 static WAITING: GilCell<Vec<Thread>> = GilCell::new(Vec::new());
 
 /// Says that other threads may cancel a handle, if this version of Python has them wait.
-///
-/// # Safety
-/// The caller is attached and has the handle.
-pub(crate) unsafe fn share(py: Python<'_>, raw: *mut RawHandle) -> PyResult<()> {
+pub(crate) fn share(py: Python<'_>, handle: &Handle) -> PyResult<()> {
     if types(py)?.are_waited_for {
-        // SAFETY: as above; a plain field.
-        unsafe { (*raw).flags |= SHARED };
+        handle.set_shared(py);
     }
     Ok(())
 }
 
 /// A run that others can wait for, while this is kept.
-pub(crate) struct SharedRun<'py>(Python<'py>, usize);
+pub(crate) struct SharedRun<'a, 'py>(Python<'py>, &'a Handle);
 
-impl<'py> SharedRun<'py> {
+impl<'a, 'py> SharedRun<'a, 'py> {
     /// Notes the run of a handle that is shared.
-    ///
-    /// # Safety
-    /// The caller has the handle for as long as it keeps the result.
-    pub(crate) unsafe fn begin(py: Python<'py>, raw: *mut RawHandle) -> Option<Self> {
-        // SAFETY: attached, and alive.
-        if unsafe { (*raw).flags } & SHARED == 0 {
+    #[inline]
+    pub(crate) fn begin(py: Python<'py>, handle: &'a Handle) -> Option<Self> {
+        if !handle.is_shared(py) {
             return None;
         }
         let run = Run {
-            handle: raw.addr(),
+            handle: handle.as_ptr().addr(),
             thread: thread::current().id(),
             forks: fork::generation(),
         };
         RUNS.with(py, |runs| runs.push(run));
-        Some(Self(py, raw.addr()))
+        Some(Self(py, handle))
     }
 }
 
-impl Drop for SharedRun<'_> {
+impl Drop for SharedRun<'_, '_> {
     fn drop(&mut self) {
         let me = thread::current().id();
         RUNS.with(self.0, |runs| {
-            let is_it = |run: &Run| run.handle == self.1 && run.thread == me;
+            let is_it = |run: &Run| run.handle == self.1.as_ptr().addr() && run.thread == me;
             if let Some(last) = runs.iter().rposition(is_it) {
                 runs.remove(last);
             }
@@ -90,17 +82,14 @@ impl Drop for SharedRun<'_> {
 }
 
 /// Waits until no other thread runs the handle.
-///
-/// # Safety
-/// The caller has the handle.
-pub(crate) unsafe fn wait_for_run(py: Python<'_>, raw: *mut RawHandle) -> PyResult<()> {
-    // SAFETY: attached, and alive.
-    if unsafe { (*raw).flags } & SHARED == 0 {
+#[inline]
+pub(crate) fn wait_for_run(py: Python<'_>, handle: &Handle) -> PyResult<()> {
+    if !handle.is_shared(py) {
         return Ok(());
     }
-    // SAFETY: as above. Whoever has called us may be made to let go of it meanwhile.
-    let _kept = unsafe { Bound::from_borrowed_ptr(py, raw.cast::<ffi::PyObject>()) };
-    while runs_elsewhere(py, raw.addr()) {
+    // Whoever has called us may be made to let go of it meanwhile.
+    let kept = handle.clone_ref(py);
+    while runs_elsewhere(py, kept.as_ptr().addr()) {
         // Woken at the end of any run, also of one that ends before we sleep.
         WAITING.with(py, |waiting| waiting.push(thread::current()));
         py.detach(|| thread::park_timeout(SIGNALS));

@@ -4,6 +4,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
 
 /// The types of handles and of timers.
 pub(crate) struct Types {
@@ -13,22 +14,30 @@ pub(crate) struct Types {
     pub(crate) are_waited_for: bool,
 }
 
-// SAFETY: the two types are immortal for the process and used by attached threads only.
+// SAFETY: two addresses of types that live for ever, used with a token (*attached*).
 unsafe impl Send for Types {}
-// SAFETY: as above.
+// SAFETY: nothing changes in it, and what it leads to is used with a token (*attached*).
 unsafe impl Sync for Types {}
+
+impl Types {
+    pub(crate) fn handle<'py>(&self, py: Python<'py>) -> Bound<'py, PyType> {
+        class(py, self.handle)
+    }
+
+    pub(crate) fn timer<'py>(&self, py: Python<'py>) -> Bound<'py, PyType> {
+        class(py, self.timer)
+    }
+}
+
+fn class(py: Python<'_>, class: *mut ffi::PyTypeObject) -> Bound<'_, PyType> {
+    // SAFETY: *attached*; one of the two types, which live for ever.
+    unsafe { Bound::from_borrowed_ptr(py, class.cast()).cast_into_unchecked() }
+}
 
 pub(crate) static TYPES: PyOnceLock<Types> = PyOnceLock::new();
 
 /// What asyncio calls a handle that other threads may wait for, where it has such ones.
 pub(crate) const THREAD_SAFE: &str = "_ThreadSafeHandle";
-
-/// Whether an object is a timer of ours.
-pub(crate) fn is_timer(py: Python<'_>, object: *mut ffi::PyObject) -> bool {
-    let timer = TYPES.get(py).map(|types| types.timer);
-    // SAFETY: attached, a live object.
-    timer.is_some_and(|timer| unsafe { ffi::PyObject_TypeCheck(object, timer) != 0 })
-}
 
 /// The two types, which the first loop makes.
 #[inline]

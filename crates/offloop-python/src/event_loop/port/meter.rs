@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use offloop_core::event_loop::{Histogram, LoopLoad};
 use offloop_sys::clock::{TickScale, ticks};
+use pyo3::prelude::*;
 
 use super::schedule::Schedule;
 
@@ -99,11 +100,17 @@ impl Meter {
     /// Moves the timers that are due before `end` to the queue, and counts how late each is, or can
     /// be since the look that did not find it: it may have been scheduled for the past. By a clock
     /// that is not ours nobody knows.
-    pub(crate) fn release_due(&mut self, schedule: &mut Schedule, end: f64, own_clock: bool) {
+    pub(crate) fn release_due(
+        &mut self,
+        py: Python<'_>,
+        schedule: &mut Schedule,
+        end: f64,
+        own_clock: bool,
+    ) {
         let Self { times, scale, .. } = self;
         let mut latest = None;
         let mut fired = 0;
-        schedule.release_due(end, |late_s| {
+        schedule.release_due(py, end, |late_s| {
             fired += 1;
             if own_clock {
                 let late_ns = (late_s * 1e9) as u64;

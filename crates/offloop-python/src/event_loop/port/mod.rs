@@ -35,8 +35,7 @@ pub(crate) use state::{Kernel, LoopPort, State};
 #[pymethods]
 impl LoopPort {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: the collector runs while its thread is attached, and never inside `with`, which
-        // allocates nothing of Python's.
+        // SAFETY: *collected*: attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
             state.schedule.traverse(&visit)?;

@@ -49,11 +49,11 @@ impl Kept {
     /// Nobody else has the bytes, and so many of them were filled.
     unsafe fn filled<'py>(&self, py: Python<'py>, count: usize) -> Bound<'py, PyBytes> {
         if count * 2 < self.capacity || count < 2 {
-            // SAFETY: as above.
+            // SAFETY: the caller's: `count` bytes, which nobody changes.
             let filled = unsafe { std::slice::from_raw_parts(contents(&self.bytes), count) };
             return PyBytes::new(py, filled);
         }
-        // SAFETY: as above, and they have held more.
+        // SAFETY: the caller's: nobody else has the bytes, and they have held more.
         unsafe { set_len(&self.bytes, count) };
         self.bytes.bind(py).clone()
     }
@@ -122,7 +122,7 @@ impl ReadMemory {
     /// Takes bytes for `len` that nobody else has, of at most twice the size, or makes new ones.
     pub(crate) fn large(&mut self, py: Python<'_>, len: usize) -> PyResult<Kept> {
         let fits = |kept: &Kept| {
-            // SAFETY: attached, a live object.
+            // SAFETY: *attached*; a reference that is kept here.
             let ours = unsafe { ffi::Py_REFCNT(kept.bytes.as_ptr()) } == 1;
             ours && kept.capacity >= len && kept.capacity <= len * 2
         };
@@ -130,8 +130,8 @@ impl ReadMemory {
         if let Some(index) = self.kept.iter().rposition(fits) {
             return Ok(self.kept.remove(index));
         }
-        // SAFETY: attached; without a source the bytes are made for us to fill, and a null result
-        // is an error that is set.
+        // SAFETY: *attached*; without a source the bytes are made for us to fill, and a null
+        // result is an error that is set.
         let bytes = unsafe {
             let size = len as ffi::Py_ssize_t;
             let object = ffi::PyBytes_FromStringAndSize(ptr::null(), size);
@@ -234,7 +234,7 @@ impl ReadMemory {
 }
 
 pub(crate) fn contents(bytes: &Py<PyBytes>) -> *mut u8 {
-    // SAFETY: a live bytes object; only the address is taken.
+    // SAFETY: a reference to bytes, of which only the address is taken.
     unsafe { ffi::PyBytes_AS_STRING(bytes.as_ptr()).cast_mut().cast() }
 }
 
@@ -244,8 +244,8 @@ pub(crate) fn contents(bytes: &Py<PyBytes>) -> *mut u8 {
 /// Nobody else has the object, and it was made with at least `len` bytes.
 pub(crate) unsafe fn set_len(bytes: &Py<PyBytes>, len: usize) {
     let object = bytes.as_ptr().cast::<ffi::PyBytesObject>();
-    // SAFETY: as above; there is room for the zero that ends the contents, and the hash of what
-    // they were before is forgotten.
+    // SAFETY: the caller's: nobody else looks, and there is room for the zero that ends the
+    // contents. The hash of what they were before is forgotten.
     unsafe {
         (*object).ob_base.ob_size = len as ffi::Py_ssize_t;
         #[expect(deprecated, reason = "the only way to forget a hash")]

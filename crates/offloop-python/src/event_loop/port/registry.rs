@@ -32,7 +32,7 @@ pub(crate) struct Registry {
     displaced: Vec<Entry>,
 }
 
-// SAFETY: pointers to objects that attached threads use, whichever those are.
+// SAFETY: addresses of objects, which are used with a token (*attached*).
 unsafe impl Send for Registry {}
 
 impl Registry {
@@ -88,7 +88,7 @@ impl Entry {
     /// # Safety
     /// The object is alive.
     unsafe fn stream<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        // SAFETY: as above.
+        // SAFETY: *attached*; alive, as the caller says; a new reference is made.
         unsafe { Bound::from_borrowed_ptr(py, self.object) }
     }
 }

@@ -11,28 +11,31 @@ use offloop_core::event_loop::{Side, Timer, TimerQueue};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::super::handle::Handle;
+use super::super::handle::{Handle, TimerHandle};
 use super::wait::Wait;
 
-impl Timer for Handle {
+impl Timer for TimerHandle {
+    /// A timer is an object of Python's.
+    type Access<'py> = Python<'py>;
+
     #[inline]
-    fn when(&self) -> f64 {
-        self.when()
+    fn when(&self, py: Python<'_>) -> f64 {
+        self.when(py)
     }
 
     #[inline]
-    fn is_cancelled(&self) -> bool {
-        self.is_cancelled()
+    fn is_cancelled(&self, py: Python<'_>) -> bool {
+        Handle::is_cancelled(self, py)
     }
 
     #[inline]
-    fn set_scheduled(&self, scheduled: bool) {
-        self.set_scheduled(scheduled);
+    fn set_scheduled(&self, py: Python<'_>, scheduled: bool) {
+        Handle::set_scheduled(self, py, scheduled);
     }
 
     #[inline]
-    fn wait_beside(&self, other: &Self) {
-        self.share_context(other);
+    fn wait_beside(&self, py: Python<'_>, other: &Self) {
+        self.share_context(py, other);
     }
 }
 
@@ -50,7 +53,7 @@ pub(crate) enum Entry {
 impl Entry {
     pub(crate) fn is_cancelled(&self, py: Python<'_>) -> PyResult<bool> {
         match self {
-            Self::Ours(handle) => Ok(handle.is_cancelled()),
+            Self::Ours(handle) => Ok(handle.is_cancelled(py)),
             Self::Stream(..) | Self::Wait(_) => Ok(false),
             Self::Foreign(handle) => handle
                 .bind(py)
@@ -84,7 +87,7 @@ pub(crate) struct Schedule {
     /// The program has what was to be run, and nothing is taken out here.
     is_lent: bool,
     ready: VecDeque<Entry>,
-    timers: TimerQueue<Handle>,
+    timers: TimerQueue<TimerHandle>,
 }
 
 impl Schedule {
@@ -122,17 +125,17 @@ impl Schedule {
 
     /// Adds a callback of ours; it shares the context of the one before it, if it can.
     #[inline]
-    pub(crate) fn push_handle(&mut self, handle: Handle) {
+    pub(crate) fn push_handle(&mut self, py: Python<'_>, handle: Handle) {
         if let Some(Entry::Ours(last)) = self.ready.back() {
-            handle.share_context(last);
+            handle.share_context(py, last);
         }
         self.ready.push_back(Entry::Ours(handle));
     }
 
     /// Adds a timer; cancelled ones are swept out now and then, and returned.
     #[must_use]
-    pub(crate) fn push_timer(&mut self, handle: Handle) -> Vec<Handle> {
-        self.timers.push(handle)
+    pub(crate) fn push_timer(&mut self, py: Python<'_>, timer: TimerHandle) -> Vec<TimerHandle> {
+        self.timers.push(py, timer)
     }
 
     pub(crate) fn count_cancelled(&mut self) {
@@ -144,17 +147,21 @@ impl Schedule {
     }
 
     /// When the next timer is due; cancelled ones before it move to `dropped`.
-    pub(crate) fn next_timer(&mut self, dropped: &mut Vec<Handle>) -> Option<f64> {
-        self.timers.next(dropped)
+    pub(crate) fn next_timer(
+        &mut self,
+        py: Python<'_>,
+        dropped: &mut Vec<TimerHandle>,
+    ) -> Option<f64> {
+        self.timers.next(py, dropped)
     }
 
     /// Moves the timers that are due before `end` to the queue; `fired` is told how late each is.
-    pub(crate) fn release_due(&mut self, end: f64, mut fired: impl FnMut(f64)) {
-        while let Some(handle) = self.timers.pop_due(end) {
-            if !handle.is_cancelled() {
-                fired(end - handle.when());
+    pub(crate) fn release_due(&mut self, py: Python<'_>, end: f64, mut fired: impl FnMut(f64)) {
+        while let Some(timer) = self.timers.pop_due(py, end) {
+            if !timer.is_cancelled(py) {
+                fired(end - timer.when(py));
             }
-            self.ready.push_back(Entry::Ours(handle));
+            self.ready.push_back(Entry::Ours(timer.into_handle()));
         }
     }
 
@@ -168,7 +175,7 @@ impl Schedule {
     }
 
     /// All timers, in their order, which others keep from now on.
-    pub(crate) fn take_timers(&mut self) -> Vec<Handle> {
+    pub(crate) fn take_timers(&mut self) -> Vec<TimerHandle> {
         self.timers.take()
     }
 
@@ -178,29 +185,34 @@ impl Schedule {
 
     /// Takes back what others have kept: before what has come since, and all timers.
     #[must_use]
-    pub(crate) fn put_back(&mut self, ready: Vec<Entry>, timers: Vec<Handle>) -> Vec<Handle> {
+    pub(crate) fn put_back(
+        &mut self,
+        py: Python<'_>,
+        ready: Vec<Entry>,
+        timers: Vec<TimerHandle>,
+    ) -> Vec<TimerHandle> {
         for entry in ready.into_iter().rev() {
             if let Entry::Ours(handle) = &entry {
-                handle.set_scheduled(false);
+                handle.set_scheduled(py, false);
             }
             self.ready.push_front(entry);
         }
-        self.timers.put_back(timers)
+        self.timers.put_back(py, timers)
     }
 
     /// Everything, for the caller to drop. None of it will run, whoever else has it.
-    pub(crate) fn take_all(&mut self) -> impl Sized + use<> {
+    pub(crate) fn take_all(&mut self, py: Python<'_>) -> impl Sized + use<> {
         self.is_lent = false;
         let timers = std::mem::take(&mut self.timers);
         let ready = std::mem::take(&mut self.ready);
         let mut contents = Vec::with_capacity(timers.len() + ready.len());
         for handle in timers.iter() {
-            handle.set_scheduled(false);
-            contents.push(handle.take_contents());
+            Handle::set_scheduled(handle, py, false);
+            contents.push(handle.take_contents(py));
         }
         for entry in &ready {
             if let Entry::Ours(handle) = entry {
-                contents.push(handle.take_contents());
+                contents.push(handle.take_contents(py));
             }
         }
         (ready, timers, contents)

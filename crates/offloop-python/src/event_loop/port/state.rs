@@ -18,7 +18,8 @@ use pyo3::types::PyDict;
 use super::super::ground::cell::GilCell;
 use super::super::ground::errors::os_error;
 use super::super::ground::threads::ThreadNumber;
-use super::super::handle::class::{Owner, make_types};
+use super::super::handle::Owner;
+use super::super::handle::class::make_types;
 use super::super::handle::context::Entered;
 use super::chunk::Chunk;
 use super::marks::Marks;
@@ -155,7 +156,7 @@ impl LoopPort {
         let held = self.state.with(py, |state| {
             (
                 state.kernel.take(),
-                state.schedule.take_all(),
+                state.schedule.take_all(py),
                 std::mem::take(&mut state.watches),
                 std::mem::take(&mut state.unsent),
                 std::mem::take(&mut state.spare_queues),
@@ -167,7 +168,8 @@ impl LoopPort {
     }
 }
 
-impl Owner for LoopPort {
+// SAFETY: the one class that has it.
+unsafe impl Owner for LoopPort {
     #[inline]
     fn count_cancelled(event_loop: &Bound<'_, Self>, was_scheduled: bool) -> bool {
         event_loop.get().state.with(event_loop.py(), |state| {

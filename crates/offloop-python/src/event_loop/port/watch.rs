@@ -37,19 +37,16 @@ pub(crate) fn add(
         Ok(fd) => (narrow(fd)?, false),
         Err(error) => (closed_file(port, file, error)?, true),
     };
-    let items: Vec<_> = std::iter::once(callback.as_ptr())
-        .chain(args.iter_borrowed().map(|item| item.as_ptr()))
-        .collect();
+    let items: Vec<_> = std::iter::once(callback.clone()).chain(args).collect();
     let handle = Handle::new(
         py,
         &Callback {
             items: &items,
-            context: context.map_or(std::ptr::null_mut(), Bound::as_ptr),
-            event_loop: event_loop.as_ptr(),
+            context,
+            event_loop,
         },
-        None,
     )?;
-    handle.set_repeats();
+    handle.set_repeats(py);
     let object = handle.to_object(py);
     let change = Exchange {
         side,
@@ -211,7 +208,7 @@ fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<i64> {
         let number = object
             .call_method0(intern!(py, "fileno"))
             .and_then(|number| {
-                // SAFETY: attached, a live object; a new reference or an error.
+                // SAFETY: *attached*, an object that is held; a new reference or an error.
                 unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyNumber_Long(number.as_ptr())) }
             });
         number.map_err(|error| {

@@ -25,9 +25,9 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::super::ground::cell::GilCell;
 use super::super::ground::errors::os_error;
-use super::super::handle::Handle;
 use super::super::handle::context::Entered;
 use super::super::handle::run::report;
+use super::super::handle::{Handle, TimerHandle};
 use super::super::port::schedule::Entry;
 use super::super::streams::flushing;
 use super::super::streams::stream::Stream;
@@ -108,7 +108,7 @@ impl QueuedEntry {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: the collector runs while its thread is attached, and never inside `with`.
+        // SAFETY: *collected*: attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         visit.call(&self.event_loop)?;
         visit.call(&self.callback)?;
@@ -203,7 +203,10 @@ pub(crate) fn sizes(event_loop: &Bound<'_, LoopCore>) -> (usize, usize) {
     let py = event_loop.py();
     event_loop.get().lent(py).map_or((0, 0), |lent| {
         let timers = lent.timers.bind(py).iter().map(Handle::from_object);
-        let waits = |timer: &Result<Handle, _>| !timer.as_ref().is_ok_and(Handle::is_cancelled);
+        let waits = |timer: &Result<Handle, _>| match timer {
+            Ok(handle) => !handle.is_cancelled(py),
+            Err(_) => true,
+        };
         let timers = timers.filter(waits).count();
         (lent.ready.bind(py).len().unwrap_or(0), timers)
     })
@@ -240,12 +243,12 @@ fn gather_timers(event_loop: &Bound<'_, LoopCore>, lent: &Lent) -> PyResult<()> 
     if timers.is_empty() {
         // In their order, which is a heap.
         for handle in handles {
-            timers.append(handle.into_known_object(py))?;
+            timers.append(handle.into_handle().into_known_object(py))?;
         }
         return Ok(());
     }
     for handle in handles {
-        let handle = handle.into_known_object(py);
+        let handle = handle.into_handle().into_known_object(py);
         tools(py)?.heappush.call1(py, (timers, handle))?;
     }
     Ok(())
@@ -258,13 +261,13 @@ pub(crate) fn take_back(event_loop: &Bound<'_, LoopCore>) -> PyResult<bool> {
     let (core, port) = (event_loop.get(), event_loop.as_super().get());
     let lent = core
         .state
-        .with(py, |state| state.lent.take_if(|lent| lent.is_sole()));
+        .with(py, |state| state.lent.take_if(|lent| lent.is_sole(py)));
     let Some(lent) = lent else {
         return Ok(false);
     };
     let items = lent.timers.bind(py).iter();
     let Ok(timers) = items
-        .map(Handle::from_object)
+        .map(TimerHandle::from_object)
         .collect::<Result<Vec<_>, _>>()
     else {
         core.state.with(py, |state| state.lent = Some(lent));
@@ -287,7 +290,7 @@ pub(crate) fn take_back(event_loop: &Bound<'_, LoopCore>) -> PyResult<bool> {
         state.schedule.set_lent(false);
         // Within a run of ours: what is written is sent at the end of its round.
         state.running = true;
-        state.schedule.put_back(ready, timers)
+        state.schedule.put_back(py, ready, timers)
     });
     drop(swept);
     Ok(true)

@@ -44,8 +44,8 @@ impl Lent {
     }
 
     /// Whether nobody but the loop has them.
-    pub(super) fn is_sole(&self) -> bool {
-        // SAFETY: alive; whoever has the loop's state is attached.
+    pub(super) fn is_sole(&self, _py: Python<'_>) -> bool {
+        // SAFETY: *attached*; two references that are held.
         unsafe {
             ffi::Py_REFCNT(self.ready.as_ptr()) == 1 && ffi::Py_REFCNT(self.timers.as_ptr()) == 1
         }
@@ -63,7 +63,7 @@ impl Lent {
         for container in [ready, timers] {
             for item in container.try_iter()? {
                 if let Ok(handle) = Handle::from_object(item?) {
-                    drop(handle.take_contents());
+                    drop(handle.take_contents(py));
                 }
             }
             container.call_method0("clear")?;

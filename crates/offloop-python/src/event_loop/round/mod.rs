@@ -3,12 +3,13 @@
 //! `LoopCore` is the base class of `offloop.EventLoop`, whose other base is the standard library's
 //! own loop. Its own base is `LoopPort`, which is what the floors below know of a loop.
 //!
-//! Shape:      `loop_core.rs` what it knows · `run.rs`, `turnstile.rs` a run · `turn.rs` its rounds · `entry.rs`
-//!             what is run · `poll.rs` what is ready, asked from the kernel · `clock.rs` the loop's
-//!             time · `calls.rs`, `tasks.rs` methods called too often for anything but C's calling
-//!             convention · `lending.rs`, `lent.rs` what programs take hold of · `overrides.rs`,
-//!             `found.rs` what they replace · `whose.rs` whether a round is ours · `statistics.rs`
-//!             what is told of all that. The methods that Python calls are here.
+//! Shape:      `loop_core.rs` what it knows · `run.rs`, `turnstile.rs` a run · `turn.rs` its rounds
+//!             · `entry.rs` what is run · `poll.rs` what is ready, asked from the kernel ·
+//!             `clock.rs` the loop's time · `calls.rs`, `tasks.rs` methods called too often for
+//!             anything but C's calling convention · `lending.rs`, `lent.rs` what programs take
+//!             hold of · `overrides.rs`, `found.rs` what they replace · `whose.rs` whether a round
+//!             is ours · `statistics.rs` what is told of all that. The methods that Python calls
+//!             are here.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 pub(crate) mod calls;
@@ -70,8 +71,7 @@ impl LoopCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: the collector runs while its thread is attached, and never inside `with`, which
-        // allocates nothing of Python's.
+        // SAFETY: *collected*: attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
             visit.call(&state.task_factory)?;

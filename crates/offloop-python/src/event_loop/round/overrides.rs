@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyType};
 
-use super::super::ground::versions::version;
+use super::super::ground::versions::{version, version_of};
 use super::found::{Found, NAMES, Seen};
 use super::loop_core::LoopCore;
 use crate::names::function;
@@ -72,7 +72,7 @@ pub(super) fn originals(py: Python<'_>) -> PyResult<&'static Originals> {
 #[inline]
 pub(super) fn found(event_loop: &Bound<'_, LoopCore>) -> PyResult<Found> {
     let py = event_loop.py();
-    let class = version(event_loop.get_type_ptr());
+    let class = version_of(event_loop);
     let (seen, found) = event_loop
         .get()
         .state
@@ -97,7 +97,7 @@ fn look(event_loop: &Bound<'_, LoopCore>) -> PyResult<Found> {
     let standard_time = originals.standard.bind(py).getattr("time")?;
     let standard_time = standard_time.is(&originals.standard_time);
     // Looking has given the class its number.
-    let seen = version(event_loop.get_type_ptr());
+    let seen = version_of(event_loop);
     Ok(event_loop.get().state.with(py, |state| {
         let overrides = &mut state.overrides;
         let [time, call_at, rounds] =
@@ -131,8 +131,10 @@ pub(super) fn replace(core: &LoopCore, py: Python<'_>, name: &str, replaced: boo
 pub(super) fn seen_of(event_loop: &Bound<'_, LoopCore>) -> Seen {
     let handles = ORIGINALS.get(event_loop.py());
     Seen {
-        class: version(event_loop.get_type_ptr()),
-        handles: handles.map_or(0, |originals| version(originals.handle.as_ptr().cast())),
+        class: version_of(event_loop),
+        handles: handles.map_or(0, |originals| {
+            version(originals.handle.bind(event_loop.py()))
+        }),
     }
 }
 
@@ -161,7 +163,8 @@ fn look_at_time(py: Python<'_>) -> PyResult<bool> {
     if let Some(real) = MONOTONIC.get(py) {
         return Ok(monotonic == real.as_ptr());
     }
-    // SAFETY: attached; borrowed from the module's names, or null.
+    // SAFETY: *attached*; borrowed from the module's names, or null; a new reference is made
+    // before anything else runs.
     let monotonic = unsafe { Bound::from_borrowed_ptr_or_opt(py, monotonic) };
     let Some(monotonic) = monotonic.filter(Bound::is_exact_instance_of::<PyCFunction>) else {
         return Ok(false);
@@ -174,7 +177,7 @@ fn look_at_time(py: Python<'_>) -> PyResult<bool> {
 #[inline]
 fn lookup(py: Python<'_>, names: &Py<PyDict>, name: &Bound<'_, PyAny>) -> *mut ffi::PyObject {
     let _attached = py;
-    // SAFETY: attached; a dictionary, and a string, whose hash and comparison cannot fail.
+    // SAFETY: *attached*; a dictionary, and a string, whose hash and comparison cannot fail.
     unsafe { ffi::PyDict_GetItemWithError(names.as_ptr(), name.as_ptr()) }
 }
 

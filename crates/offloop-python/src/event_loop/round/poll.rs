@@ -32,7 +32,7 @@ pub(super) fn poll_and_release(
     let mut dropped = Vec::new();
     let (busy, next) = port.state.with(py, |state| {
         let busy = state.stopping || state.schedule.ready_len() > 0;
-        (busy, state.schedule.next_timer(&mut dropped))
+        (busy, state.schedule.next_timer(py, &mut dropped))
     });
     drop(dropped);
     if !busy {
@@ -51,7 +51,7 @@ pub(super) fn poll_and_release(
             let State {
                 schedule, meter, ..
             } = state;
-            meter.release_due(schedule, end, own_clock);
+            meter.release_due(py, schedule, end, own_clock);
         });
     }
     Ok(())

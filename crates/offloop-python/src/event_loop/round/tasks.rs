@@ -13,11 +13,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::super::ground::trampoline::{self, enter, ffi_bound, is_named};
+use super::super::ground::arguments::{Arguments, is_named};
 use super::super::port::futures::{future, keywords};
 use super::loop_core::LoopCore;
-
-type Arguments<'a, 'py> = trampoline::Arguments<'a, 'py, LoopCore>;
 
 /// Where the standard loop looks the class up at each call, and what stands there in C.
 struct Classes {
@@ -76,13 +74,11 @@ impl Classes {
         py: Python<'py>,
         call: &Arguments<'_, '_>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let mut known = (0..call.keywords.len()).map(|index| {
-            // SAFETY: a tuple with as many names as there are keywords.
-            let given = unsafe { ffi::PyTuple_GET_ITEM(call.names, index as ffi::Py_ssize_t) };
+        let mut known = call.names().iter().map(|given| {
             let mut keywords = self.keywords.iter();
             // Mostly it is one of these very strings.
-            let known = keywords.clone().find(|(name, _)| name.as_ptr() == given);
-            known.or_else(|| keywords.find(|(name, _)| is_named(py, given, name.bind(py))))
+            let known = keywords.clone().find(|(name, _)| given.is(name));
+            known.or_else(|| keywords.find(|(name, _)| is_named(given, name.bind(py))))
         });
         if call.keywords.len() == 1 {
             let with_loop = known.next().flatten();
@@ -98,49 +94,41 @@ impl Classes {
 }
 
 /// `create_future()`.
-pub(crate) unsafe extern "C" fn create_future(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
-            if !call.positional.is_empty() || !call.keywords.is_empty() {
-                return Err(PyTypeError::new_err("create_future() takes no arguments"));
-            }
-            Ok(future(py, call.slf.as_super())?.into_ptr())
-        })
+pub(super) fn create_future(
+    py: Python<'_>,
+    event_loop: &Bound<'_, LoopCore>,
+    call: &Arguments<'_, '_>,
+) -> PyResult<Py<PyAny>> {
+    if !call.positional.is_empty() || !call.keywords.is_empty() {
+        return Err(PyTypeError::new_err("create_future() takes no arguments"));
     }
+    Ok(future(py, event_loop.as_super())?.unbind())
 }
 
 /// `create_task(coro, *, name=None, context=None, ...)`.
-pub(crate) unsafe extern "C" fn create_task(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter(slf, args, count, names, |py, call: &Arguments<'_, '_>| {
-            let rounds = &call.slf.get().state;
-            let no_factory = rounds.with(py, |state| state.task_factory.is_none());
-            let port = call.slf.as_super().get();
-            let plain = port
-                .state
-                .with(py, |state| no_factory && !state.closed && !state.debug);
-            if plain && let Some(task) = plain_task(py, call)? {
-                return Ok(task);
-            }
-            standard_task(py, call)
-        })
+pub(super) fn create_task(
+    py: Python<'_>,
+    event_loop: &Bound<'_, LoopCore>,
+    call: &Arguments<'_, '_>,
+) -> PyResult<Py<PyAny>> {
+    let rounds = &event_loop.get().state;
+    let no_factory = rounds.with(py, |state| state.task_factory.is_none());
+    let port = event_loop.as_super().get();
+    let plain = port
+        .state
+        .with(py, |state| no_factory && !state.closed && !state.debug);
+    if plain && let Some(task) = plain_task(event_loop, call)? {
+        return Ok(task);
     }
+    standard_task(event_loop, call)
 }
 
 /// Makes a task of the C class; `None` when it is to be made in another way.
-fn plain_task(py: Python<'_>, call: &Arguments<'_, '_>) -> PyResult<Option<*mut ffi::PyObject>> {
+fn plain_task(
+    event_loop: &Bound<'_, LoopCore>,
+    call: &Arguments<'_, '_>,
+) -> PyResult<Option<Py<PyAny>>> {
+    let py = event_loop.py();
     let classes = classes(py)?;
     let [coroutine] = call.positional else {
         return Ok(None);
@@ -150,55 +138,58 @@ fn plain_task(py: Python<'_>, call: &Arguments<'_, '_>) -> PyResult<Option<*mut 
         return Ok(None);
     }
     if call.keywords.is_empty() {
-        // SAFETY: attached, a live object.
-        let coroutine = unsafe { ffi_bound(py, coroutine) };
-        let keywords = keywords(py, call.slf.as_super())?;
+        let keywords = keywords(py, event_loop.as_super())?;
         let task = classes.task.bind(py);
         let task = task.call((coroutine,), Some(keywords.bind(py)))?;
-        return Ok(Some(task.into_ptr()));
+        return Ok(Some(task.unbind()));
     }
     let Some(names) = classes.names(py, call)? else {
         return Ok(None);
     };
     let mut arguments = [null_mut(); 2 + KEYWORDS];
-    arguments[..2].copy_from_slice(&[*coroutine, call.slf.as_ptr()]);
-    let given = 2..2 + call.keywords.len();
+    arguments[..2].copy_from_slice(&[coroutine.as_ptr(), event_loop.as_ptr()]);
     // Each is known, so there are not more unless one stands twice.
-    let Some(places) = arguments.get_mut(given) else {
+    let Some(places) = arguments[2..].get_mut(..call.keywords.len()) else {
         return Ok(None);
     };
-    places.copy_from_slice(call.keywords);
-    make(py, classes, &arguments, names.as_ptr()).map(Some)
-}
-
-/// Calls the class with the coroutine and the keywords after it.
-fn make(
-    py: Python<'_>,
-    classes: &Classes,
-    arguments: &[*mut ffi::PyObject],
-    names: *mut ffi::PyObject,
-) -> PyResult<*mut ffi::PyObject> {
-    // SAFETY: attached; borrowed objects, one positional, and as many names as there are others.
-    let task =
-        unsafe { ffi::PyObject_Vectorcall(classes.task.as_ptr(), arguments.as_ptr(), 1, names) };
-    if task.is_null() {
-        return Err(PyErr::fetch(py));
+    for (place, value) in places.iter_mut().zip(call.keywords) {
+        *place = value.as_ptr();
     }
-    Ok(task)
+    // SAFETY: *lent*: the caller's objects, one positional, and as many names as there are others.
+    let task = unsafe { vectorcall(classes.task.bind(py), &arguments, 1, Some(&names))? };
+    Ok(Some(task))
 }
 
 /// The standard loop's `create_task`, with the arguments as they are.
-fn standard_task(py: Python<'_>, call: &Arguments<'_, '_>) -> PyResult<*mut ffi::PyObject> {
-    let mut arguments = vec![call.slf.as_ptr()];
-    arguments.extend_from_slice(call.positional);
-    arguments.extend_from_slice(call.keywords);
+fn standard_task(
+    event_loop: &Bound<'_, LoopCore>,
+    call: &Arguments<'_, '_>,
+) -> PyResult<Py<PyAny>> {
+    let given = call.positional.iter().chain(call.keywords);
+    let arguments = std::iter::once(event_loop.as_ptr()).chain(given.map(Bound::as_ptr));
+    let arguments: Vec<_> = arguments.collect();
     let positional = call.positional.len() + 1;
-    let standard = classes(py)?.standard.as_ptr();
-    // SAFETY: attached; borrowed objects, and as many names as there are keywords.
-    let task =
-        unsafe { ffi::PyObject_Vectorcall(standard, arguments.as_ptr(), positional, call.names) };
-    if task.is_null() {
-        return Err(PyErr::fetch(py));
-    }
-    Ok(task)
+    let standard = classes(event_loop.py())?.standard.bind(event_loop.py());
+    // SAFETY: *lent*: the caller's objects, and as many names as there are keywords.
+    unsafe { vectorcall(standard, &arguments, positional, call.names) }
+}
+
+/// Calls something with positional arguments, and after them those that are named.
+///
+/// # Safety
+/// The arguments are alive; as many as there are positional ones and names, or more.
+unsafe fn vectorcall(
+    called: &Bound<'_, PyAny>,
+    arguments: &[*mut ffi::PyObject],
+    positional: usize,
+    names: Option<&Bound<'_, PyTuple>>,
+) -> PyResult<Py<PyAny>> {
+    let names = names.map_or(null_mut(), Bound::as_ptr);
+    // SAFETY: *attached*; the caller's.
+    let result = unsafe {
+        let result =
+            ffi::PyObject_Vectorcall(called.as_ptr(), arguments.as_ptr(), positional, names);
+        Bound::from_owned_ptr_or_err(called.py(), result)?
+    };
+    Ok(result.unbind())
 }

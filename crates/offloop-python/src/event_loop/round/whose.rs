@@ -31,7 +31,7 @@ fn look_at_handles(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let py = event_loop.py();
     let class = originals(py)?.handle.bind(py);
     let run = class.getattr(pyo3::intern!(py, "_run"))?;
-    let seen = version(class.as_type_ptr());
+    let seen = version(class);
     event_loop
         .get()
         .state

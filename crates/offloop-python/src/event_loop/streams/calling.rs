@@ -99,7 +99,7 @@ impl Stream {
         let entered = Entered::default();
         let switched = context
             .as_ref()
-            .map_or(Ok(()), |context| entered.switch(py, context.as_ptr()));
+            .map_or(Ok(()), |context| entered.switch(context.bind(py)));
         let result = switched.and_then(|()| body());
         let result = self.report(py, callback, result);
         let left = entered.leave(py);

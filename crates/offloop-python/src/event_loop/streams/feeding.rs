@@ -113,8 +113,7 @@ impl Standard {
     #[inline]
     fn is_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
         let (protocol, reader) = (self.protocol.bind(py), self.reader.bind(py));
-        let classes = [protocol.as_type_ptr(), reader.as_type_ptr()];
-        ORIGINALS.are_there(classes, || self.look(py))
+        ORIGINALS.are_there([protocol, reader], || self.look(py))
     }
 
     #[cold]
@@ -137,7 +136,7 @@ impl Standard {
 
 /// Whether attributes of a class's objects are what they are for most.
 fn is_plain(class: &Bound<'_, PyType>) -> bool {
-    // SAFETY: attached; a live class, of which two slots are read.
+    // SAFETY: *attached*; a class that is held, of which two slots are read.
     let (get, set) = unsafe {
         let class = &*class.as_type_ptr();
         (class.tp_getattro, class.tp_setattro)
@@ -203,7 +202,7 @@ impl<'py> Feed<'py> {
     pub(crate) fn extend(&self, data: &[u8]) -> PyResult<()> {
         let old = self.buffer.len();
         self.buffer.resize(old + data.len())?;
-        // SAFETY: attached, and no Python code runs: nobody else looks at the bytes, and there
+        // SAFETY: *attached*, and no Python code runs: nobody else looks at the bytes, and there
         // are as many as were asked for.
         unsafe { self.buffer.as_bytes_mut()[old..].copy_from_slice(data) };
         Ok(())
@@ -218,7 +217,8 @@ impl<'py> Feed<'py> {
     ) -> PyResult<std::io::Result<usize>> {
         let old = self.buffer.len();
         self.buffer.resize(old + len)?;
-        // SAFETY: as above.
+        // SAFETY: *attached*; `fill` runs no Python code, so nobody else looks at the bytes, and
+        // there are as many as were asked for.
         let filled = fill(unsafe { &mut self.buffer.as_bytes_mut()[old..] });
         self.buffer.resize(old + *filled.as_ref().unwrap_or(&0))?;
         Ok(filled)
@@ -233,7 +233,7 @@ impl<'py> Feed<'py> {
         let old = self.buffer.len();
         self.buffer.resize(old + len)?;
         let filled = View::export(self.buffer.as_any(), ffi::PyBUF_WRITABLE).and_then(|view| {
-            // SAFETY: the buffer has more bytes than that.
+            // SAFETY: *held*: the buffer has more bytes than that.
             fill(unsafe { view.pointer().add(old) })
         });
         let count = *filled.as_ref().unwrap_or(&0);
@@ -269,7 +269,7 @@ fn is_method(
     function: &Py<PyAny>,
 ) -> PyResult<bool> {
     let method = object.getattr(name)?;
-    // SAFETY: attached, a live object, whose type is checked first.
+    // SAFETY: *attached*, an object that is held, whose type is checked first.
     Ok(unsafe {
         ffi::Py_TYPE(method.as_ptr()) == &raw mut PyMethod_Type
             && PyMethod_Function(method.as_ptr()) == function.as_ptr()

@@ -40,13 +40,16 @@ pub(crate) fn read_ready(
 ) -> PyResult<()> {
     let py = slf.py();
     let stream = slf.get();
-    let (call, context) = match Call::begin(slf, |state| state.context.as_ref().map(Py::as_ptr)) {
+    let (call, context) = match Call::begin(slf, |state| {
+        let context = state.context.as_ref();
+        context.map(|context| context.clone_ref(py))
+    }) {
         Begun::Call(call, context) => (call, context),
         Begun::Refused => return postpone(slf, Side::Reader),
         Begun::Nothing => return Ok(()),
     };
     // A context that a callback further down on the stack is in cannot be entered.
-    let got = match entered.switch(py, context) {
+    let got = match entered.switch(context.bind(py)) {
         Ok(()) => read_once(stream, py, memory, read_records),
         Err(error) => Err(error),
     };

@@ -5,61 +5,64 @@
 //!
 //! Source:     asyncio/selector_events.py; Include/cpython/descrobject.h for the slot.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use pyo3::{ffi, intern};
 
-use super::super::ground::trampoline::{ffi_bound, only_argument, outcome, put_fast, put_simple};
+use super::super::ground::arguments::Arguments;
+use super::super::ground::trampoline::{Method, Receiver, ffi_bound, put};
 use super::stream::Stream;
 use super::writing;
 
-/// The hot methods of a transport class whose instances keep their stream in `_native`.
+/// The hot methods of a transport class whose instances keep their stream in `_native`. There is
+/// one such class.
 #[pyfunction]
 pub(crate) fn add_stream_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let py = class.py();
+    let known = CLASS.get_or_init(py, || class.clone().unbind());
+    if !class.is(known) {
+        let text = "another class is that of the transports of streams";
+        return Err(PyRuntimeError::new_err(text));
+    }
     learn_place(class)?;
-    put_fast(
-        class,
-        &[
-            (
-                c"write",
-                c"write($self, data)\n--\n\nSend data, without waiting for it to be sent.",
-                write,
-            ),
-            (
-                c"writelines",
-                c"writelines($self, list_of_data)\n--\n\nSend one after the other.",
-                writelines,
-            ),
-        ],
-    )?;
-    put_simple(
-        class,
-        &[
-            (
-                c"is_closing",
-                c"is_closing($self)\n--\n\nReturn whether the connection is closing or closed.",
-                is_closing,
-                ffi::METH_NOARGS,
-            ),
-            (
-                c"get_write_buffer_size",
-                c"get_write_buffer_size($self)\n--\n\nReturn how many bytes wait to be sent.",
-                get_write_buffer_size,
-                ffi::METH_NOARGS,
-            ),
-        ],
-    )
+    put(class, &METHODS)
 }
 
-/// Where instances have `_native`, in bytes from their beginning; 0 while that is not known.
+const METHODS: [Method<Transport<'_>>; 4] = [
+    Method::new(
+        c"write",
+        c"write($self, data)\n--\n\nSend data, without waiting for it to be sent.",
+        write,
+    ),
+    Method::new(
+        c"writelines",
+        c"writelines($self, list_of_data)\n--\n\nSend one after the other.",
+        writelines,
+    ),
+    Method::plain(
+        c"is_closing",
+        c"is_closing($self)\n--\n\nReturn whether the connection is closing or closed.",
+        is_closing,
+    ),
+    Method::plain(
+        c"get_write_buffer_size",
+        c"get_write_buffer_size($self)\n--\n\nReturn how many bytes wait to be sent.",
+        get_write_buffer_size,
+    ),
+];
+
+/// The class of the transports.
+static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+/// Where its instances have `_native`, in bytes from their beginning; 0 while that is not known.
 static PLACE: AtomicIsize = AtomicIsize::new(0);
 
 fn learn_place(class: &Bound<'_, PyType>) -> PyResult<()> {
     let slot = class.getattr(intern!(class.py(), "_native"))?;
-    // SAFETY: attached; a live object, which is read as what its type says that it is.
+    // SAFETY: *attached*; an object that is held, which is read as what its type says that it is.
     unsafe {
         if ffi::Py_TYPE(slot.as_ptr()) == &raw mut ffi::PyMemberDescr_Type {
             let member = (*slot.as_ptr().cast::<ffi::PyMemberDescrObject>()).d_member;
@@ -71,104 +74,68 @@ fn learn_place(class: &Bound<'_, PyType>) -> PyResult<()> {
     Ok(())
 }
 
-/// The attribute `_native` of a transport.
-///
-/// # Safety
-/// It is an instance of the class that `learn_place` was asked about.
-unsafe fn native<'py>(transport: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = transport.py();
-    let place = PLACE.load(Ordering::Relaxed);
-    if place > 0 {
-        // SAFETY: as above: there is a reference, or null.
-        let native = unsafe {
-            let slot = transport.as_ptr().byte_offset(place);
-            Bound::from_borrowed_ptr_or_opt(py, *slot.cast::<*mut ffi::PyObject>())
-        };
-        if let Some(native) = native {
-            return Ok(native);
+/// An instance of that class.
+#[repr(transparent)]
+struct Transport<'py>(Bound<'py, PyAny>);
+
+// SAFETY: `Transport` has the layout of what it is made of, and is an instance of the class.
+unsafe impl Receiver for Transport<'_> {
+    type Borrowed<'py> = Transport<'py>;
+
+    fn class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+        let missing = || PyRuntimeError::new_err("there is no class of transports");
+        let class = CLASS.get(py).ok_or_else(missing)?;
+        Ok(class.bind(py).clone())
+    }
+
+    #[inline]
+    unsafe fn borrow<'a, 'py>(
+        py: Python<'py>,
+        object: &'a *mut ffi::PyObject,
+    ) -> &'a Transport<'py> {
+        // SAFETY: the caller's; the result is borrowed for as long as the pointer.
+        unsafe { &*std::ptr::from_ref(ffi_bound(py, object)).cast() }
+    }
+}
+
+impl<'py> Transport<'py> {
+    /// The attribute `_native`.
+    #[inline]
+    fn native(&self) -> PyResult<Bound<'py, Stream>> {
+        let py = self.0.py();
+        let place = PLACE.load(Ordering::Relaxed);
+        if place > 0 {
+            // SAFETY: *attached*; a slot of the class, of which this is an instance: a reference
+            // that the instance has, or null. A new one is made.
+            let native = unsafe {
+                let slot = self.0.as_ptr().byte_offset(place);
+                Bound::from_borrowed_ptr_or_opt(py, *slot.cast::<*mut ffi::PyObject>())
+            };
+            if let Some(native) = native {
+                return Ok(native.cast_into()?);
+            }
         }
-    }
-    // Says that it is missing.
-    transport.getattr(intern!(py, "_native"))
-}
-
-/// Runs a method of a transport on its stream, with panics turned into exceptions.
-///
-/// # Safety
-/// The argument is what the interpreter passes to a method.
-unsafe fn enter_stream(
-    slf: *mut ffi::PyObject,
-    body: impl FnOnce(&Bound<'_, PyAny>, &Bound<'_, Stream>) -> PyResult<*mut ffi::PyObject>,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter, so attached, with a live object.
-    let (py, transport) = unsafe {
-        let py = Python::assume_attached();
-        (py, ffi_bound(py, &slf))
-    };
-    let run = || {
-        // SAFETY: the descriptor of the method has checked the class.
-        let native = unsafe { native(transport)? };
-        body(transport, native.cast::<Stream>()?)
-    };
-    outcome(py, catch_unwind(AssertUnwindSafe(run)))
-}
-
-unsafe extern "C" fn write(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter_stream(slf, |transport, stream| {
-            let parameter = ("write", intern!(stream.py(), "data"));
-            let data = only_argument(stream.py(), &args, count, names, parameter)?;
-            writing::write(transport, stream, data)?;
-            Ok(ffi::Py_NewRef(ffi::Py_None()))
-        })
+        // Says that it is missing.
+        Ok(self.0.getattr(intern!(py, "_native"))?.cast_into()?)
     }
 }
 
-unsafe extern "C" fn writelines(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter_stream(slf, |transport, stream| {
-            let parameter = ("writelines", intern!(stream.py(), "list_of_data"));
-            let lines = only_argument(stream.py(), &args, count, names, parameter)?;
-            writing::writelines(transport, stream, lines)?;
-            Ok(ffi::Py_NewRef(ffi::Py_None()))
-        })
-    }
+fn write(py: Python<'_>, transport: &Transport<'_>, call: &Arguments<'_, '_>) -> PyResult<()> {
+    let stream = transport.native()?;
+    let data = call.only("write", intern!(py, "data"))?;
+    writing::write(&transport.0, &stream, data)
 }
 
-unsafe extern "C" fn is_closing(
-    slf: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter_stream(slf, |_, stream| {
-            Ok(ffi::PyBool_FromLong(
-                stream.get().closing(stream.py()).into(),
-            ))
-        })
-    }
+fn writelines(py: Python<'_>, transport: &Transport<'_>, call: &Arguments<'_, '_>) -> PyResult<()> {
+    let stream = transport.native()?;
+    let lines = call.only("writelines", intern!(py, "list_of_data"))?;
+    writing::writelines(&transport.0, &stream, lines)
 }
 
-unsafe extern "C" fn get_write_buffer_size(
-    slf: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter.
-    unsafe {
-        enter_stream(slf, |_, stream| {
-            Ok(ffi::PyLong_FromSize_t(stream.get().size(stream.py())))
-        })
-    }
+fn is_closing(py: Python<'_>, transport: &Transport<'_>) -> PyResult<bool> {
+    Ok(transport.native()?.get().closing(py))
+}
+
+fn get_write_buffer_size(py: Python<'_>, transport: &Transport<'_>) -> PyResult<usize> {
+    Ok(transport.native()?.get().size(py))
 }

@@ -31,7 +31,7 @@ use super::ground::cell::GilCell;
 use super::ground::view::View;
 use super::streams::receiver::Receiver;
 use super::streams::stream::Stream;
-use state::{Phase, Taken, Tls, TlsState, copied};
+use state::{Phase, Place, Taken, Tls, TlsState, copied};
 
 #[pymethods]
 impl Tls {
@@ -39,8 +39,7 @@ impl Tls {
     fn new() -> Self {
         Self {
             state: GilCell::new(TlsState {
-                taken: None,
-                in_use: false,
+                place: Place::Nowhere,
                 protocol: None,
                 stream: None,
                 backlog: None,
@@ -59,10 +58,12 @@ impl Tls {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: the collector runs attached, and never inside `with`.
+        // SAFETY: *collected*: attached, and never inside `with`.
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
-            visit.call(state.taken.as_ref().map(|taken| &taken.socket))?;
+            if let Place::Here(taken) = &state.place {
+                visit.call(&taken.socket)?;
+            }
             visit.call(&state.protocol)?;
             visit.call(&state.backlog)?;
             visit.call(&state.stream)?;
@@ -117,7 +118,7 @@ impl Tls {
         records.extend_from_slice(unsent.as_bytes());
         connection.swap_output(records);
         self.state.with(py, |state| {
-            state.taken = Some(Taken { connection, socket });
+            state.place = Place::Here(Taken { connection, socket });
             state.backlog = Some(backlog);
         });
         Ok(true)
@@ -127,10 +128,9 @@ impl Tls {
     fn detach(&self, py: Python<'_>) {
         let held = self.state.with(py, |state| {
             state.phase = Phase::Other;
-            // Whoever uses the connection now is the last to have it.
-            state.in_use = false;
             (
-                state.taken.take(),
+                // Whoever uses the connection now is the last to have it.
+                std::mem::replace(&mut state.place, Place::Nowhere),
                 state.protocol.take(),
                 state.stream.take(),
                 state.backlog.take(),
@@ -154,8 +154,7 @@ impl Tls {
     /// The connection was taken over.
     #[getter]
     fn taken(&self, py: Python<'_>) -> bool {
-        self.state
-            .with(py, |state| state.taken.is_some() || state.in_use)
+        self.state.with(py, |state| state.place.is_taken())
     }
 
     /// The state of the standard protocol, by the name that it has there.
@@ -181,19 +180,17 @@ impl Tls {
         port.with_read_memory(py, |memory| records::deliver(slf.get(), py, &[], memory))
     }
 
-    /// Bytes that were received, and wait to be decrypted; none are known of while some are.
+    /// Bytes that were received, and wait to be decrypted; of those that came before, none are
+    /// known of while some are.
     fn received(&self, py: Python<'_>) -> usize {
-        self.state.with(py, |state| {
-            state.connection().map_or(0, Connection::input_len)
-        })
+        self.state.with(py, |state| state.received_len())
     }
 
     /// Adds to what was received.
     fn receive(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let view = View::export(data, ffi::PyBUF_SIMPLE)?;
         if view.len() > 0 {
-            // SAFETY: the view is valid for reading its length while it is held, and no Python code
-            // runs meanwhile.
+            // SAFETY: *held*, for reading; no Python code runs meanwhile, which could write it.
             let bytes = unsafe { std::slice::from_raw_parts(view.pointer(), view.len()) };
             self.keep(data.py(), bytes)?;
         }

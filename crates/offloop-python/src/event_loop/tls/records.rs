@@ -25,7 +25,7 @@ use super::super::streams::reading::{buffer_of, received};
 use super::super::streams::receiver::Receiver;
 use super::super::streams::stream::Stream;
 use super::sealing;
-use super::state::{Phase, Tls};
+use super::state::{Phase, Place, Tls};
 
 /// Room for the plaintext of less than `LARGE` received bytes, and of a record begun before.
 const PLAIN_BYTES: usize = LARGE + RECORD_BYTES;
@@ -56,9 +56,15 @@ pub(crate) fn read_ready(
 }
 
 fn hand_over(py: Python<'_>, tls: &Tls, received: &[u8], memory: &mut ReadMemory) -> PyResult<()> {
-    let (taken, phase) = tls
-        .state
-        .with(py, |state| (state.taken.is_some(), state.phase));
+    let (lent, taken, phase) = tls.state.with(py, |state| {
+        let lent = matches!(state.place, Place::Lent(_));
+        (lent, state.place.is_taken(), state.phase)
+    });
+    if lent {
+        // Who has the connection runs rounds, in which this has come: it goes on afterwards.
+        tls.keep(py, received)?;
+        return control_reading(tls, py);
+    }
     if taken && phase == Phase::Wrapped {
         return deliver(tls, py, received, memory);
     }
@@ -102,8 +108,8 @@ fn deliver_all(
     let mut tried = false;
     loop {
         let receiver = tls.state.with(py, |state| {
-            let wanted =
-                state.taken.is_some() && !state.app_reading_paused && state.phase != Phase::Other;
+            let here = matches!(state.place, Place::Here(_));
+            let wanted = here && !state.app_reading_paused && state.phase != Phase::Other;
             wanted.then(|| state.receiver.clone_ref(py))
         });
         let Some(receiver) = receiver else {
@@ -130,14 +136,13 @@ fn deliver_all(
 /// Asks the stream for less, or for more again, as the standard protocol does.
 fn control_reading(tls: &Tls, py: Python<'_>) -> PyResult<()> {
     let control = tls.state.with(py, |state| {
-        let Some(connection) = state.connection() else {
-            return false;
-        };
-        let size = connection.input_len();
-        if state.ssl_reading_paused {
-            size <= state.incoming_low_water
-        } else {
-            size >= state.incoming_high_water
+        let size = state.received_len();
+        match &state.place {
+            Place::Nowhere => false,
+            // How much waits is not known before the connection is back.
+            Place::Lent(_) if state.ssl_reading_paused => false,
+            _ if state.ssl_reading_paused => size <= state.incoming_low_water,
+            _ => size >= state.incoming_high_water,
         }
     });
     if control {
@@ -158,7 +163,7 @@ unsafe fn decrypt(
     len: usize,
 ) -> PyResult<Read> {
     let read = tls.with_connection(py, |taken| {
-        // SAFETY: as above.
+        // SAFETY: the caller's.
         let read = unsafe { taken.connection.read_into(received, room, len) };
         let read = read.map_err(|failure| {
             let raised = PyErr::take(py);
@@ -187,7 +192,7 @@ fn deliver_once(
             let protocol = protocol.bind(py);
             let hint = waiting.try_into().unwrap_or(isize::MAX);
             let view = View::export(&buffer_of(protocol, hint)?, ffi::PyBUF_WRITABLE)?;
-            // SAFETY: the view is valid for writing its length until it is released.
+            // SAFETY: *held*, for writing, until it is released.
             let read = unsafe { decrypt(tls, py, received, view.pointer(), view.len())? };
             drop(view);
             let full = matches!(read.end, End::Full);

@@ -8,15 +8,14 @@
 //! Units:      bytes.
 //! Source:     asyncio/sslproto.py (`_write_appdata`, `_process_outgoing`).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use offloop_sys::openssl::{Connection, Failure, RECORD_BYTES};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::super::ground::trampoline::{ffi_bound, only_argument, outcome, put_fast};
+use super::super::ground::arguments::Arguments;
+use super::super::ground::trampoline::{Method, put};
 use super::super::ground::view::View;
 use super::super::streams::stream::Stream;
 use super::super::streams::writing::{take_unsent_records, write_records};
@@ -30,71 +29,44 @@ const DETACHED_BYTES: usize = 1024 * 1024;
 /// has the standard methods as `_write_standard` and `_writelines_standard`.
 #[pyfunction]
 pub(crate) fn add_tls_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
-    put_fast(
-        class,
-        &[
-            (
-                c"write",
-                c"write($self, data)\n--\n\nSend data, without waiting for it to be sent.",
-                write,
-            ),
-            (
-                c"writelines",
-                c"writelines($self, list_of_data)\n--\n\nSend one after the other.",
-                writelines,
-            ),
-        ],
-    )
+    put(class, &METHODS)
 }
 
-unsafe extern "C" fn write(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter, so attached, with live objects.
-    let (py, transport) = unsafe {
-        let py = Python::assume_attached();
-        (py, ffi_bound(py, &slf))
-    };
-    let run = || {
-        let parameter = ("write", intern!(py, "data"));
-        // SAFETY: called by the interpreter.
-        let data = unsafe { only_argument(py, &args, count, names, parameter)? };
-        if !written(transport, data)? {
-            transport.call_method1(intern!(py, "_write_standard"), (data,))?;
-        }
-        Ok(py.None().into_ptr())
-    };
-    outcome(py, catch_unwind(AssertUnwindSafe(run)))
+const METHODS: [Method<PyAny>; 2] = [
+    Method::new(
+        c"write",
+        c"write($self, data)\n--\n\nSend data, without waiting for it to be sent.",
+        write,
+    ),
+    Method::new(
+        c"writelines",
+        c"writelines($self, list_of_data)\n--\n\nSend one after the other.",
+        writelines,
+    ),
+];
+
+fn write(py: Python<'_>, transport: &Bound<'_, PyAny>, call: &Arguments<'_, '_>) -> PyResult<()> {
+    let data = call.only("write", intern!(py, "data"))?;
+    if !written(transport, data)? {
+        transport.call_method1(intern!(py, "_write_standard"), (data,))?;
+    }
+    Ok(())
 }
 
-unsafe extern "C" fn writelines(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter, so attached, with live objects.
-    let (py, transport) = unsafe {
-        let py = Python::assume_attached();
-        (py, ffi_bound(py, &slf))
+fn writelines(
+    py: Python<'_>,
+    transport: &Bound<'_, PyAny>,
+    call: &Arguments<'_, '_>,
+) -> PyResult<()> {
+    let lines = call.only("writelines", intern!(py, "list_of_data"))?;
+    let done = match joined(lines)? {
+        Some(data) => written(transport, data.as_any())?,
+        None => false,
     };
-    let run = || {
-        let parameter = ("writelines", intern!(py, "list_of_data"));
-        // SAFETY: called by the interpreter.
-        let lines = unsafe { only_argument(py, &args, count, names, parameter)? };
-        let done = match joined(lines)? {
-            Some(data) => written(transport, data.as_any())?,
-            None => false,
-        };
-        if !done {
-            transport.call_method1(intern!(py, "_writelines_standard"), (lines,))?;
-        }
-        Ok(py.None().into_ptr())
-    };
-    outcome(py, catch_unwind(AssertUnwindSafe(run)))
+    if !done {
+        transport.call_method1(intern!(py, "_writelines_standard"), (lines,))?;
+    }
+    Ok(())
 }
 
 /// What fits into one record, as one: each record costs as much as half a kilobyte of data.
@@ -123,23 +95,33 @@ fn written(transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<bo
     let tls = native.cast::<Tls>()?.get();
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         let bytes = bytes.as_bytes();
-        return seal(tls, transport, bytes.as_ptr(), bytes.len());
+        // SAFETY: bytes that are held here, and never change.
+        return unsafe { seal(tls, transport, bytes.as_ptr(), bytes.len()) };
     }
     if !data.is_exact_instance_of::<PyByteArray>() && !data.is_exact_instance_of::<PyMemoryView>() {
         return Ok(false);
     }
     match View::of(data, ffi::PyBUF_SIMPLE) {
-        Some(view) => seal(tls, transport, view.pointer(), view.len()),
+        // SAFETY: *held*, for reading.
+        Some(view) => unsafe { seal(tls, transport, view.pointer(), view.len()) },
         None => Ok(false),
     }
 }
 
-fn seal(tls: &Tls, transport: &Bound<'_, PyAny>, pointer: *const u8, len: usize) -> PyResult<bool> {
+/// # Safety
+/// The memory is valid for reading `len` bytes until this returns.
+unsafe fn seal(
+    tls: &Tls,
+    transport: &Bound<'_, PyAny>,
+    pointer: *const u8,
+    len: usize,
+) -> PyResult<bool> {
     let py = transport.py();
     if len == 0 {
         return Ok(false);
     }
-    let (count, send) = match tls.encrypt(py, pointer, len) {
+    // SAFETY: the caller's.
+    let (count, send) = match unsafe { tls.encrypt(py, pointer, len) } {
         Ok(None) => return Ok(false),
         Ok(Some(Ok(written))) => written,
         Ok(Some(Err(_))) => {
@@ -155,7 +137,7 @@ fn seal(tls: &Tls, transport: &Bound<'_, PyAny>, pointer: *const u8, len: usize)
     if count < len {
         // The library has to read first, or fails. The standard method finds out, at once: an error
         // must not be in the library's queue when other code runs. It sends what is there, too.
-        // SAFETY: the caller holds the memory of `len` bytes, of which `count` are done.
+        // SAFETY: the caller's: `len` bytes, of which `count` are done.
         let rest = unsafe { std::slice::from_raw_parts(pointer.add(count), len - count) };
         let rest = copied(py, rest)?;
         transport.call_method1(intern!(py, "_write_standard"), (rest,))?;
@@ -171,14 +153,14 @@ fn seal(tls: &Tls, transport: &Bound<'_, PyAny>, pointer: *const u8, len: usize)
 /// Memory that is lent to another function, which may let other threads run.
 struct Lent(*const u8);
 
-// SAFETY: an address; whoever uses it promises that the memory is held.
+// SAFETY: an address; `write_to` asks its caller for the rest.
 unsafe impl Send for Lent {}
 
 impl Lent {
     /// # Safety
-    /// As `Connection::write_from`.
+    /// The memory is valid for reading `len` bytes until this returns.
     unsafe fn write_to(self, connection: &mut Connection, len: usize) -> Result<usize, Failure> {
-        // SAFETY: as above.
+        // SAFETY: the caller's.
         unsafe { connection.write_from(self.0, len) }
     }
 }
@@ -186,7 +168,10 @@ impl Lent {
 impl Tls {
     /// Encrypts in the usual case: the connection is open, and nothing waits before this. Returns
     /// how many bytes, and whether the stream is to have them.
-    fn encrypt(
+    ///
+    /// # Safety
+    /// The memory is valid for reading `len` bytes until this returns.
+    unsafe fn encrypt(
         &self,
         py: Python<'_>,
         pointer: *const u8,
@@ -206,19 +191,21 @@ impl Tls {
         let Some((send, append)) = ready else {
             return Ok(None);
         };
-        let records = append.and_then(|stream| take_unsent_records(py, stream.get()));
         self.with_connection(py, |taken| {
             let connection = &mut taken.connection;
+            // They leave the stream only now that there is a place for them.
+            let records = append.and_then(|stream| take_unsent_records(py, stream.get()));
             if let Some(records) = records {
                 connection.swap_output(records);
             }
             let data = Lent(pointer);
             let count = if len < DETACHED_BYTES {
-                // SAFETY: the caller holds the memory.
+                // SAFETY: the caller's.
                 unsafe { data.write_to(connection, len) }
             } else {
-                // SAFETY: as above. Nobody else has the connection, and other threads leave the
-                // `SSL` alone, as they have to while Python's own object writes.
+                // SAFETY: the caller's. Nobody else has the connection, which is lent, and
+                // other threads leave the `SSL` alone, as they have to while Python's own object
+                // writes.
                 py.detach(|| unsafe { data.write_to(connection, len) })
             };
             count.map(|count| (count, send))
@@ -229,8 +216,8 @@ impl Tls {
 /// Pieces of data that could not be encrypted yet.
 fn backlog_len(state: &TlsState) -> ffi::Py_ssize_t {
     let backlog = state.backlog.as_ref();
-    // SAFETY: attached, as whoever has the state is; a live object: the standard protocol's deque,
-    // whose length is a field.
+    // SAFETY: *attached*, as whoever has the state is; an object that the state keeps: the standard
+    // protocol's deque, whose length is a field.
     backlog.map_or(0, |backlog| unsafe { ffi::PyObject_Size(backlog.as_ptr()) })
 }
 

@@ -5,13 +5,15 @@
 //!                or let other threads run.
 //!             2. As long as there is a connection, `socket` keeps the object that its callbacks
 //!                name.
+//!             3. What arrives while the connection is lent waits beside its place, in its order,
+//!                and is read once the connection is back. The stream's flow control bounds it.
 //! Threads:    the loop's.
 
 use offloop_sys::openssl::{Connection, Failure};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use super::super::ground::cell::GilCell;
 use super::super::streams::receiver::Receiver;
@@ -39,12 +41,52 @@ impl Taken {
     }
 }
 
+/// Where the connection is.
+pub(super) enum Place {
+    /// It was not taken over, or is over.
+    Nowhere,
+    Here(Taken),
+    /// The library is at work on it, and it comes back afterwards. What was received meanwhile
+    /// waits here (invariant 3).
+    Lent(Vec<u8>),
+}
+
+impl Place {
+    /// Whether there is a connection, here or lent.
+    pub(super) fn is_taken(&self) -> bool {
+        !matches!(self, Self::Nowhere)
+    }
+
+    /// Lends the connection, if it is here.
+    fn lend(&mut self) -> Option<Taken> {
+        match std::mem::replace(self, Self::Lent(Vec::new())) {
+            Self::Here(taken) => Some(taken),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// Takes the connection back; returns it, for the caller to drop, if it is over meanwhile.
+    /// What has arrived is the connection's then: whether that is so comes first.
+    fn take_back(&mut self, mut taken: Taken) -> (Result<bool, OutOfMemory>, Option<Taken>) {
+        let Self::Lent(arrived) = self else {
+            return (Ok(false), Some(taken));
+        };
+        let any = !arrived.is_empty();
+        let kept = taken.connection.keep(arrived);
+        *self = Self::Here(taken);
+        (kept.map(|()| any).map_err(|_| OutOfMemory), None)
+    }
+}
+
+/// There was no memory for what has arrived.
+pub(super) struct OutOfMemory;
+
 /// What a connection knows.
 pub(super) struct TlsState {
-    /// There once the connection was taken over, unless it is `in_use`.
-    pub(super) taken: Option<Taken>,
-    /// The library is at work on the connection, which comes back afterwards.
-    pub(super) in_use: bool,
+    pub(super) place: Place,
     pub(super) protocol: Option<Py<PyAny>>,
     pub(super) stream: Option<Py<Stream>>,
     /// The deque of what could not be encrypted yet.
@@ -66,12 +108,46 @@ pub(super) struct TlsState {
 }
 
 impl TlsState {
+    /// The connection, unless it is lent.
     pub(super) fn connection(&self) -> Option<&Connection> {
-        self.taken.as_ref().map(|taken| &taken.connection)
+        match &self.place {
+            Place::Here(taken) => Some(&taken.connection),
+            Place::Lent(_) | Place::Nowhere => None,
+        }
     }
 
+    /// The same, to be changed.
     pub(super) fn connection_mut(&mut self) -> Option<&mut Connection> {
-        self.taken.as_mut().map(|taken| &mut taken.connection)
+        match &mut self.place {
+            Place::Here(taken) => Some(&mut taken.connection),
+            Place::Lent(_) | Place::Nowhere => None,
+        }
+    }
+
+    /// Bytes that were received, and wait to be decrypted. While the connection is lent, those that
+    /// have arrived since.
+    pub(super) fn received_len(&self) -> usize {
+        match &self.place {
+            Place::Here(taken) => taken.connection.input_len(),
+            Place::Lent(arrived) => arrived.len(),
+            Place::Nowhere => 0,
+        }
+    }
+
+    /// Adds to what was received.
+    fn keep(&mut self, received: &[u8]) -> Result<(), OutOfMemory> {
+        match &mut self.place {
+            Place::Here(taken) => taken.connection.keep(received).map_err(|_| OutOfMemory),
+            Place::Lent(arrived) => {
+                arrived
+                    .try_reserve(received.len())
+                    .map_err(|_| OutOfMemory)?;
+                arrived.extend_from_slice(received);
+                Ok(())
+            }
+            // There is nobody any more who could read it: the connection is over.
+            Place::Nowhere => Ok(()),
+        }
     }
 }
 
@@ -102,32 +178,31 @@ impl Tls {
         py: Python<'_>,
         work: impl FnOnce(&mut Taken) -> R,
     ) -> PyResult<Option<R>> {
-        let taken = self.state.with(py, |state| {
-            let taken = state.taken.take()?;
-            state.in_use = true;
-            Some(taken)
-        });
-        let Some(mut taken) = taken else {
+        let Some(mut taken) = self.state.with(py, |state| state.place.lend()) else {
             return Ok(None);
         };
         let result = work(&mut taken);
         let raised = PyErr::take(py);
-        let over = self.state.with(py, |state| {
-            if std::mem::take(&mut state.in_use) {
-                state.taken.replace(taken)
-            } else {
-                Some(taken)
-            }
-        });
+        let (arrived, over) = self.state.with(py, |state| state.place.take_back(taken));
         drop(over);
-        raised.map_or(Ok(Some(result)), Err)
+        let resumed = match arrived {
+            Ok(true) => self.receive_soon(py),
+            Ok(false) => Ok(()),
+            Err(OutOfMemory) => Err(PyMemoryError::new_err(())),
+        };
+        match (resumed, raised) {
+            (Ok(()), None) => Ok(Some(result)),
+            (Ok(()), Some(raised)) => Err(raised),
+            (Err(error), raised) => {
+                error.set_cause(py, raised);
+                Err(error)
+            }
+        }
     }
 
+    /// Keeps what was received until the library wants it.
     pub(super) fn keep(&self, py: Python<'_>, received: &[u8]) -> PyResult<()> {
-        let kept = self.state.with(py, |state| {
-            let connection = state.connection_mut();
-            connection.map_or(Ok(()), |connection| connection.keep(received))
-        });
+        let kept = self.state.with(py, |state| state.keep(received));
         kept.map_err(|_| PyMemoryError::new_err(()))
     }
 
@@ -148,15 +223,34 @@ impl Tls {
         })
     }
 
-    /// Has the standard protocol go on with what was received, once it is its turn.
+    /// Has the standard protocol read on, once it is its turn.
     pub(super) fn read_soon(&self, py: Python<'_>) -> PyResult<()> {
+        self.call_soon(py, |protocol| {
+            (protocol.getattr(intern!(py, "_do_read"))?,).into_pyobject(py)
+        })
+    }
+
+    /// Has the standard protocol go on with what was received, once it is its turn: as its state
+    /// says by then.
+    fn receive_soon(&self, py: Python<'_>) -> PyResult<()> {
+        self.call_soon(py, |protocol| {
+            let received = protocol.getattr(intern!(py, "buffer_updated"))?;
+            (received, 0).into_pyobject(py)
+        })
+    }
+
+    /// Schedules a call of the standard protocol, unless that is gone.
+    fn call_soon<'py>(
+        &self,
+        py: Python<'py>,
+        call: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>>,
+    ) -> PyResult<()> {
         let stream = self
             .state
             .with(py, |state| Some(state.stream.as_ref()?.clone_ref(py)));
         if let (Some(protocol), Some(stream)) = (self.protocol(py), stream) {
-            let read = protocol.getattr(intern!(py, "_do_read"))?;
             let event_loop = stream.get().event_loop(py);
-            event_loop.call_method1(intern!(py, "call_soon"), (read,))?;
+            event_loop.call_method1(intern!(py, "call_soon"), call(&protocol)?)?;
         }
         Ok(())
     }

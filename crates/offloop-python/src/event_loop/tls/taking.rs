@@ -106,7 +106,7 @@ fn look_up(py: Python<'_>) -> PyResult<Option<Known>> {
 /// The object's class says that its instances are large enough.
 unsafe fn word(object: &Bound<'_, PyAny>, index: usize) -> *mut c_void {
     let words = object.as_ptr().cast::<*mut c_void>();
-    // SAFETY: as above; the object is live, and words are aligned.
+    // SAFETY: the caller's: large enough; the object is held, and its words are aligned.
     unsafe { words.add(HEAD + index).read() }
 }
 
@@ -126,8 +126,8 @@ pub(crate) fn take_over(
     let Some((ssl, socket)) = unless_unfamiliar(py, found)? else {
         return Ok(None);
     };
-    // SAFETY: the `SSL` of an object that is live, as it says itself. The loop's thread is the only
-    // one that reads from it and writes to it, as programs are told.
+    // SAFETY: the `SSL` of an object that is held, as `find` has seen. The loop's thread is the
+    // only one that reads from it and writes to it, as programs are told.
     let connection = unsafe { Connection::take_over(known.library, ssl) };
     Ok(connection.map(|connection| (connection, socket.unbind())))
 }
@@ -154,7 +154,7 @@ fn find<'py>(
     if !socket.get_type().is(&known.ssl_socket) || !context.is_instance(known.context.bind(py))? {
         return Ok(None);
     }
-    // SAFETY: the classes are at least as large as that.
+    // SAFETY: `look_up` has found both classes to be as large as that.
     let (no_socket, ssl, held, native_context) = unsafe {
         (
             word(&socket, 0),
@@ -171,7 +171,7 @@ fn find<'py>(
     }
     // SAFETY: an object without a socket that holds its context there holds its `SSL` here.
     let found = unsafe { known.library.inspect(ssl) };
-    // SAFETY: the class is at least as large as that.
+    // SAFETY: `look_up` has found the class to be as large as that.
     let (reads_from, writes_to) = unsafe { (word(incoming, 0), word(outgoing, 0)) };
     let fits = found.context == native_context
         && found.owner == socket.as_ptr().cast()
