@@ -30,11 +30,8 @@ fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
 
 /// `{"loop": event_loop}`, for C classes, which take it apart and do not keep it.
 pub(crate) fn keywords(py: Python<'_>, event_loop: &Bound<'_, LoopPort>) -> PyResult<Py<PyDict>> {
-    let state = &event_loop.get().state;
-    let kept = state.with(py, |state| {
-        let kept = state.keywords.as_ref();
-        kept.map(|kept| kept.clone_ref(py))
-    });
+    let place = &event_loop.get().keywords;
+    let kept = place.with(py, |kept| kept.as_ref().map(|kept| kept.clone_ref(py)));
     if let Some(kept) = kept {
         return Ok(kept);
     }
@@ -42,7 +39,7 @@ pub(crate) fn keywords(py: Python<'_>, event_loop: &Bound<'_, LoopPort>) -> PyRe
     keywords.set_item(intern!(py, "loop"), event_loop)?;
     let keywords = keywords.unbind();
     let again = keywords.clone_ref(py);
-    let old = state.with(py, |state| state.keywords.replace(again));
+    let old = place.with(py, |kept| kept.replace(again));
     drop(old);
     Ok(keywords)
 }

@@ -8,9 +8,11 @@
 //! Shape:      `state.rs` what it knows · `schedule.rs` the queue and the timers · `table.rs`,
 //!             `watch.rs` descriptors and who waits for them · `wait.rs` a call that waits ·
 //!             `registry.rs` the streams by descriptor · `chunk.rs`, `read_memory.rs` memory that
-//!             streams share · `futures.rs` futures of the loop · `meter.rs` what is counted ·
-//!             `marks.rs` which callback runs now. The
-//!             methods that Python calls are here.
+//!             streams share · `unsent.rs` which streams send at the end of the round ·
+//!             `futures.rs` futures of the loop · `meter.rs` what is counted · `marks.rs` which
+//!             callback runs now. The methods that Python calls are here. Each floor has a part of
+//!             its own: `State` is the rounds' and the descriptors', `Unsent` and `Registry` are
+//!             the streams'.
 //! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.
 
 pub(crate) mod chunk;
@@ -22,10 +24,11 @@ pub(crate) mod registry;
 pub(crate) mod schedule;
 mod state;
 pub(crate) mod table;
+pub(crate) mod unsent;
 pub(crate) mod wait;
 pub(crate) mod watch;
 
-use offloop_core::event_loop::Side;
+use offloop_core::event_loop::{Gathering, Side};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -39,13 +42,10 @@ impl LoopPort {
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
             state.schedule.traverse(&visit)?;
-            table::traverse(&state.watches, &visit)?;
-            visit.call(&state.keywords)?;
-            state
-                .unsent
-                .iter()
-                .try_for_each(|stream| visit.call(stream))
-        })
+            table::traverse(&state.watches, &visit)
+        })?;
+        self.keywords.with(py, |keywords| visit.call(&*keywords))?;
+        self.unsent.with(py, |unsent| unsent.traverse(&visit))
     }
 
     fn __clear__(&self, py: Python<'_>) {
@@ -63,11 +63,14 @@ impl LoopPort {
     /// Whether streams send what a round writes at its end, rather than within `write`.
     #[getter]
     fn gather_writes(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.gather_writes)
+        let gathering = self.unsent.with(py, |unsent| unsent.gathering());
+        gathering != Gathering::Off
     }
 
     fn _set_gather_writes(&self, py: Python<'_>, gather: bool) {
-        self.state.with(py, |state| state.gather_writes = gather);
+        let running = self.state.with(py, |state| state.runs_rounds());
+        self.unsent
+            .with(py, |unsent| unsent.set_gathers(gather, running));
     }
 
     /// Wakes the loop's thread, from any thread.

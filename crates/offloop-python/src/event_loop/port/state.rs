@@ -4,7 +4,6 @@
 //!             2. Handles leave the state before they are dropped, since that may run any code.
 //! Threads:    any attached one.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
@@ -21,13 +20,13 @@ use super::super::ground::threads::ThreadNumber;
 use super::super::handle::Owner;
 use super::super::handle::class::make_types;
 use super::super::handle::context::Entered;
-use super::chunk::Chunk;
 use super::marks::Marks;
 use super::meter::Meter;
 use super::read_memory::ReadMemory;
 use super::registry::Registry;
 use super::schedule::Schedule;
 use super::table::Watches;
+use super::unsent::Unsent;
 
 /// What more than one floor uses of a loop.
 pub(crate) struct State {
@@ -39,23 +38,16 @@ pub(crate) struct State {
     pub(crate) meter: Meter,
     /// A thread waits for readiness, and nobody has woken it yet.
     pub(crate) asleep: bool,
-    /// Rounds are run now, each of which has an end.
-    pub(crate) running: bool,
-    /// What streams write is sent at the end of the round.
-    pub(crate) gather_writes: bool,
-    /// The number of forks before the streams' queues were last known to be ours.
-    pub(crate) forks: u32,
     pub(crate) closed: bool,
     pub(crate) stopping: bool,
     pub(crate) debug: bool,
-    /// What futures and tasks are made with: `{"loop": self}`. Made when it is first needed.
-    pub(super) keywords: Option<Py<PyDict>>,
-    /// Streams that have something to send at the end of the round.
-    pub(crate) unsent: VecDeque<Py<PyAny>>,
-    /// Empty queues for streams that begin to write.
-    pub(crate) spare_queues: Vec<VecDeque<Chunk>>,
-    /// Taken out by whoever reads.
-    read_memory: Option<Box<ReadMemory>>,
+}
+
+impl State {
+    /// Whether rounds are run now, each of which has an end.
+    pub(crate) fn runs_rounds(&self) -> bool {
+        !self.runs.is_empty() && !self.schedule.is_lent()
+    }
 }
 
 /// What the loop waits with; gone once it is closed.
@@ -68,6 +60,11 @@ pub(crate) struct Kernel {
 #[pyclass(subclass, frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct LoopPort {
     pub(crate) state: GilCell<State>,
+    pub(crate) unsent: GilCell<Unsent>,
+    /// Taken out by the thread that reads.
+    read_memory: GilCell<Option<Box<ReadMemory>>>,
+    /// What futures and tasks are made with: `{"loop": self}`. Made when it is first needed.
+    pub(super) keywords: GilCell<Option<Py<PyDict>>>,
     pub(crate) streams: GilCell<Registry>,
     pub(crate) marks: Marks,
 }
@@ -89,18 +86,14 @@ impl LoopPort {
                 watches: Watches::default(),
                 meter: Meter::default(),
                 asleep: false,
-                running: false,
-                gather_writes: false,
-                forks: offloop_sys::fork::generation(),
                 // Until the standard constructor says otherwise: there is nothing to close before.
                 closed: true,
                 stopping: false,
                 debug: false,
-                keywords: None,
-                unsent: VecDeque::new(),
-                spare_queues: Vec::new(),
-                read_memory: None,
             }),
+            unsent: GilCell::new(Unsent::default()),
+            read_memory: GilCell::new(None),
+            keywords: GilCell::new(None),
             streams: GilCell::new(Registry::default()),
             marks: Marks::default(),
         })
@@ -123,12 +116,10 @@ impl LoopPort {
         py: Python<'_>,
         read: impl FnOnce(&mut ReadMemory) -> R,
     ) -> R {
-        let memory = self.state.with(py, |state| state.read_memory.take());
+        let memory = self.read_memory.with(py, Option::take);
         let mut memory = memory.unwrap_or_else(|| Box::new(ReadMemory::new()));
         let result = read(&mut memory);
-        let other = self
-            .state
-            .with(py, |state| state.read_memory.replace(memory));
+        let other = self.read_memory.with(py, |kept| kept.replace(memory));
         drop(other);
         result
     }
@@ -158,13 +149,12 @@ impl LoopPort {
                 state.kernel.take(),
                 state.schedule.take_all(py),
                 std::mem::take(&mut state.watches),
-                std::mem::take(&mut state.unsent),
-                std::mem::take(&mut state.spare_queues),
-                state.read_memory.take(),
-                state.keywords.take(),
             )
         });
-        drop(held);
+        let unsent = self.unsent.with(py, Unsent::take_all);
+        let memory = self.read_memory.with(py, Option::take);
+        let keywords = self.keywords.with(py, Option::take);
+        drop((held, unsent, memory, keywords));
     }
 }
 

@@ -147,10 +147,8 @@ fn lent(event_loop: &Bound<'_, LoopCore>) -> PyResult<Lent> {
         ready: tools(py)?.deque.call0(py)?,
         timers: PyList::empty(py).unbind(),
     };
-    port.state.with(py, |state| {
-        state.running = false;
-        state.schedule.set_lent(true);
-    });
+    port.state.with(py, |state| state.schedule.set_lent(true));
+    port.unsent.with(py, |unsent| unsent.set_running(false));
     let again = lent.clone_ref(py);
     let old = core.state.with(py, |state| state.lent.replace(again));
     drop(old);
@@ -288,11 +286,11 @@ pub(crate) fn take_back(event_loop: &Bound<'_, LoopCore>) -> PyResult<bool> {
     }
     let swept = port.state.with(py, |state| {
         state.schedule.set_lent(false);
-        // Within a run of ours: what is written is sent at the end of its round.
-        state.running = true;
         state.schedule.put_back(py, ready, timers)
     });
     drop(swept);
+    // Within a run of ours: what is written is sent at the end of its round.
+    port.unsent.with(py, |unsent| unsent.set_running(true));
     Ok(true)
 }
 

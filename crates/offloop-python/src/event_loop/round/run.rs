@@ -34,15 +34,16 @@ impl<'a, 'py> Run<'a, 'py> {
         let kept = entered.clone();
         let begun = port.state.with(py, |state| {
             let number = state.runs.begin(this_thread(), kept)?;
-            state.running = !state.schedule.is_lent();
             state.meter.begin();
-            Ok(number)
+            Ok((number, state.runs_rounds()))
         });
         event_loop.get().turnstile.turn();
-        let number = begun.map_err(|_: NotRelieved<_>| {
+        let (number, runs_rounds) = begun.map_err(|_: NotRelieved<_>| {
             // As the standard loop says it.
             PyRuntimeError::new_err("This event loop is already running")
         })?;
+        port.unsent
+            .with(py, |unsent| unsent.set_running(runs_rounds));
         new_pace(event_loop);
         Ok(Self {
             event_loop,
@@ -105,14 +106,15 @@ impl<'a, 'py> Run<'a, 'py> {
 impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         let (py, port) = (self.py(), self.port());
-        let kept = port.state.with(py, |state| {
+        let (kept, runs_rounds) = port.state.with(py, |state| {
             let kept = state.runs.end(self.number);
             let is_over = state.runs.is_empty();
-            state.running = !is_over && !state.schedule.is_lent();
             state.meter.end(is_over);
-            kept
+            (kept, state.runs_rounds())
         });
         self.event_loop.get().turnstile.turn();
+        port.unsent
+            .with(py, |unsent| unsent.set_running(runs_rounds));
         drop(kept);
         port.marks.end_run(py, self.inside);
         // The outer run polls as soon as it can: nothing is known of what became ready.

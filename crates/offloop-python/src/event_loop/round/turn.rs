@@ -97,11 +97,12 @@ impl Outlook {
         let rounds = &event_loop.get().state;
         let were_ours = rounds.with(py, |state| state.overrides.rounds_were_ours(seen));
         let port = event_loop.as_super().get();
+        let unsent = port.unsent.with(py, |unsent| unsent.is_listed());
         port.state.with(py, |state| Self {
             stopping: state.stopping,
             ours: were_ours && !state.schedule.is_lent(),
             simple: state.schedule.ready_len() > 0 && !state.schedule.has_timers(),
-            unsent: !state.unsent.is_empty(),
+            unsent,
             watched: state.watches.len() > OWN_DESCRIPTORS,
         })
     }

@@ -5,10 +5,10 @@
 //! Errors:     as the standard transport: its own methods report them.
 //! Source:     asyncio/selector_events.py; research on loops, section D2.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
 
 use offloop_core::event_loop::{Gathering, Left, RunNumber, Side, take_sent};
-use offloop_sys::fork;
 use offloop_sys::stream::{BUFFERS_MAX, send, send_vectored};
 use pyo3::prelude::*;
 
@@ -17,14 +17,10 @@ use super::super::ground::threads::this_thread;
 use super::super::port::LoopPort;
 use super::super::port::chunk::Chunk;
 use super::super::port::marks::Mark;
+use super::super::port::unsent::Unsent;
 use super::state::StreamState;
 use super::stream::Stream;
 use super::under_way::{Begun, Call, is_elsewhere, postpone};
-
-/// Empty queues kept for streams that begin to write: as many as write in a busy round.
-const SPARE_QUEUES: usize = 64;
-/// Longer queues are not kept, in chunks.
-const SPARE_QUEUE_MAX: usize = 16;
 
 /// What one attempt to send came to.
 enum Sent {
@@ -137,18 +133,13 @@ fn send_waiting(slf: &Bound<'_, Stream>) -> Sent {
         }
     };
     let port = stream.event_loop(py).get();
+    port.state.with(py, |state| state.meter.bytes_sent += count);
     stream.state.with(py, |stream| {
-        port.state.with(py, |state| {
-            state.meter.bytes_sent += count;
-            // An idle connection needs no queue.
-            let spare = stream.chunks.is_empty() && stream.chunks.capacity() > 0;
-            if spare {
-                let queue = std::mem::take(&mut stream.chunks);
-                if queue.capacity() <= SPARE_QUEUE_MAX && state.spare_queues.len() < SPARE_QUEUES {
-                    state.spare_queues.push(queue);
-                }
-            }
-        });
+        // An idle connection needs no queue.
+        if stream.chunks.is_empty() && stream.chunks.capacity() > 0 {
+            let queue = std::mem::take(&mut stream.chunks);
+            port.unsent.with(py, |unsent| unsent.keep_queue(queue));
+        }
     });
     outcome
 }
@@ -252,17 +243,15 @@ pub(super) fn write_failed(slf: &Bound<'_, Stream>, error: PyErr) -> PyResult<()
 /// In a child that the program has forked: what was gathered then is its parent's to send. Done
 /// before anything else is written, which is the child's own.
 pub(super) fn leave_to_parent(py: Python<'_>, port: &LoopPort) {
-    if !port.state.with(py, |state| state.gather_writes) {
-        return;
-    }
-    let forks = fork::generation();
-    let unsent = port.state.with(py, |state| {
-        let forked = std::mem::replace(&mut state.forks, forks) != forks;
-        forked.then(|| std::mem::take(&mut state.unsent))
+    let unsent = port.unsent.with(py, |unsent| match unsent.gathering() {
+        Gathering::Off => VecDeque::new(),
+        Gathering::Idle | Gathering::Running => unsent.take_of_parent(),
     });
-    let unsent = unsent.into_iter().flatten();
     // Nothing else is put there.
-    for stream in unsent.filter_map(|stream| stream.into_bound(py).cast_into::<Stream>().ok()) {
+    for stream in unsent
+        .into_iter()
+        .filter_map(|stream| stream.into_bound(py).cast_into::<Stream>().ok())
+    {
         let stream = stream.get();
         let _listed = stream.state.with(py, |state| state.sending.leave_list());
         stream.clear(py);
@@ -277,10 +266,12 @@ pub(crate) fn flush_all(py: Python<'_>, port: &LoopPort, run: Option<RunNumber>)
     let mut result = Ok(());
     let thread = this_thread();
     loop {
-        let unsent = port.state.with(py, |state| {
-            let goes_on = run.is_none_or(|run| state.runs.has(run));
-            goes_on.then(|| state.unsent.pop_front()).flatten()
-        });
+        let goes_on = port
+            .state
+            .with(py, |state| run.is_none_or(|run| state.runs.has(run)));
+        let unsent = goes_on
+            .then(|| port.unsent.with(py, Unsent::next))
+            .flatten();
         let Some(stream) = unsent else {
             return result;
         };

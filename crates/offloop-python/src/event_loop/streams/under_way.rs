@@ -150,8 +150,8 @@ fn make_up(slf: &Bound<'_, Stream>, postponed: Postponed) -> PyResult<()> {
         SendAgain::No => Ok(()),
         SendAgain::Watch => Stream::watch(slf, Side::Writer),
         SendAgain::List => {
-            let unsent = slf.clone().into_any().unbind();
-            port.state.with(py, |state| state.unsent.push_back(unsent));
+            let stream = slf.clone().into_any().unbind();
+            port.unsent.with(py, |unsent| unsent.list(stream));
             port.wake(py)
         }
     }

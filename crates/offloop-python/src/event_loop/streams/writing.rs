@@ -24,6 +24,7 @@ use pyo3::{ffi, intern};
 use super::super::ground::errors::os_error;
 use super::super::ground::view::View;
 use super::super::port::chunk::{Chunk, Payload};
+use super::super::port::unsent::Unsent;
 use super::flushing::{flush, leave_to_parent, wait_for_room, write_failed};
 use super::state::StreamState;
 use super::stream::Stream;
@@ -192,12 +193,8 @@ impl Stream {
 
     /// Whether the loop keeps what is written for the end of the round.
     pub(super) fn gathering(&self, py: Python<'_>) -> Gathering {
-        let state = &self.event_loop(py).get().state;
-        state.with(py, |state| match (state.gather_writes, state.running) {
-            (false, _) => Gathering::Off,
-            (true, false) => Gathering::Idle,
-            (true, true) => Gathering::Running,
-        })
+        let unsent = &self.event_loop(py).get().unsent;
+        unsent.with(py, |unsent| unsent.gathering())
     }
 }
 
@@ -234,8 +231,7 @@ fn push(py: Python<'_>, stream: &Stream, chunk: Chunk) {
     let len = chunk.unsent(py).len();
     stream.state.with(py, |state| {
         if state.chunks.capacity() == 0 {
-            let spare = port.state.with(py, |state| state.spare_queues.pop());
-            state.chunks = spare.unwrap_or_default();
+            state.chunks = port.unsent.with(py, Unsent::queue);
         }
         state.size += len;
         state.chunks.push_back(chunk);
@@ -254,9 +250,9 @@ fn sent_soon(slf: &Bound<'_, Stream>) -> PyResult<()> {
     match when {
         When::AtOnce => flush(slf)?,
         When::AtEnd if enters => {
-            let unsent = slf.clone().into_any().unbind();
+            let listed = slf.clone().into_any().unbind();
             let port = stream.event_loop(py).get();
-            port.state.with(py, |state| state.unsent.push_back(unsent));
+            port.unsent.with(py, |unsent| unsent.list(listed));
         }
         When::AtEnd | When::Blocked => {}
     }
