@@ -84,12 +84,14 @@ impl Unsent {
     }
 
     /// In a child that was forked since the last look: the streams that the parent has listed.
-    pub(crate) fn take_of_parent(&mut self) -> VecDeque<Py<PyAny>> {
-        let forks = fork::generation();
-        if std::mem::replace(&mut self.forks, forks) == forks {
-            return VecDeque::new();
+    #[inline]
+    pub(crate) fn take_of_parent(&mut self) -> Option<VecDeque<Py<PyAny>>> {
+        if self.gathering == Gathering::Off {
+            return None;
         }
-        std::mem::take(&mut self.unsent)
+        let forks = fork::generation();
+        let is_child = std::mem::replace(&mut self.forks, forks) != forks;
+        is_child.then(|| std::mem::take(&mut self.unsent))
     }
 
     /// An empty queue.

@@ -6,25 +6,22 @@ use pyo3::prelude::*;
 use super::super::handle::context::Entered;
 use super::super::handle::run::run_handle;
 use super::super::port::LoopPort;
-use super::super::port::marks::Mark;
 use super::super::port::schedule::Entry;
 use super::super::streams::stream::Stream;
 use super::super::streams::{flushing, reading};
 use super::super::{sock, tls};
 
-/// Runs an entry; the mark of a callback ends with its run.
+/// Runs an entry.
 #[inline]
 pub(crate) fn run_entry(
     port: &LoopPort,
     py: Python<'_>,
     entry: Entry,
     entered: &Entered,
-    mark: Option<Mark<'_, '_>>,
 ) -> PyResult<()> {
     match entry {
         Entry::Ours(handle) => {
             let result = run_handle(py, &handle, entered);
-            drop(mark);
             result.and(handle.finish(py, false))
         }
         Entry::Stream(stream, Side::Reader) => {

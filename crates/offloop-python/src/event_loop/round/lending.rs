@@ -63,7 +63,7 @@ impl QueuedEntry {
         };
         let port = slf.get().event_loop.bind(py).as_super().get();
         let entered = Entered::default();
-        let result = run_entry(port, py, entry, &entered, None);
+        let result = run_entry(port, py, entry, &entered);
         let result = result.and(entered.leave(py));
         result.or_else(|error| report(slf.as_any(), error))
     }

@@ -1,6 +1,5 @@
 //! What rounds know of a loop, and the class that has it.
 
-use offloop_core::event_loop::PollPace;
 use offloop_sys::readiness::Found;
 use pyo3::prelude::*;
 
@@ -20,8 +19,6 @@ pub(super) struct State {
     pub(super) lent: Option<Lent>,
     pub(super) slow_callback_s: f64,
     pub(super) task_factory: Option<Py<PyAny>>,
-    /// When the loop polls.
-    pub(super) pace: PollPace,
 }
 
 /// The native half of `offloop.EventLoop`.

@@ -28,8 +28,6 @@ mod turn;
 mod turnstile;
 mod whose;
 
-use offloop_core::event_loop::PollPace;
-use offloop_sys::clock::ticks;
 use offloop_sys::readiness::Found;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -62,7 +60,6 @@ impl LoopCore {
                 lent: None,
                 slow_callback_s: 0.1,
                 task_factory: None,
-                pace: PollPace::new(ticks()),
             }),
             turnstile: Turnstile::default(),
         };

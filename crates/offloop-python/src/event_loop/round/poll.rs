@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
+use offloop_core::event_loop::PollPace;
 use offloop_sys::clock::ticks;
 use offloop_sys::readiness::{Found, Interest};
 use pyo3::exceptions::PyRuntimeError;
@@ -26,9 +27,10 @@ pub(super) fn poll_and_release(
     event_loop: &Bound<'_, LoopCore>,
     now: u64,
     due: bool,
+    pace: &mut PollPace,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let (rounds, port) = (&event_loop.get().state, event_loop.as_super().get());
+    let port = event_loop.as_super().get();
     let mut dropped = Vec::new();
     let (busy, next) = port.state.with(py, |state| {
         let busy = state.stopping || state.schedule.ready_len() > 0;
@@ -38,10 +40,10 @@ pub(super) fn poll_and_release(
     if !busy {
         let limit = next.map(|when| until(event_loop, when)).transpose()?;
         let (found, answered) = poll(event_loop, limit, now, false)?;
-        rounds.with(py, |state| state.pace.waited(answered, found));
+        pace.waited(answered, found);
     } else if due {
         let (found, answered) = poll(event_loop, Some(Duration::ZERO), now, true)?;
-        rounds.with(py, |state| state.pace.looked(now, answered, found));
+        pace.looked(now, answered, found);
     }
     if next.is_some() || port.state.with(py, |state| state.schedule.has_timers()) {
         let found = overrides::found(event_loop)?;

@@ -1,9 +1,8 @@
 //! A run of the loop, from its beginning to its end.
 //!
-//! What a run knows between two callbacks is in the loop's state, under the number of the run:
-//! what is left of its round, the context that it has entered, and when it polls. Its thread keeps
-//! the number. So another thread can go on with the round while a callback takes long
-//! (`offloop_core::event_loop::Runs`).
+//! What a run knows of its round is in the loop's state, under the number of the run: what is left,
+//! and the context that it has entered. Its thread keeps the number. So another thread can go on
+//! with the round while a callback takes long (`offloop_core::event_loop::Runs`).
 
 use std::sync::Arc;
 
@@ -23,6 +22,8 @@ pub(super) struct Run<'a, 'py> {
     event_loop: &'a Bound<'py, LoopCore>,
     pub(super) number: RunNumber,
     pub(super) entered: Arc<Entered>,
+    /// When it polls; at once when it has the loop anew.
+    pub(super) pace: PollPace,
     /// The callback inside which it began, if the loop is armed.
     inside: Option<Work>,
 }
@@ -44,11 +45,11 @@ impl<'a, 'py> Run<'a, 'py> {
         })?;
         port.unsent
             .with(py, |unsent| unsent.set_running(runs_rounds));
-        new_pace(event_loop);
         Ok(Self {
             event_loop,
             number,
             entered,
+            pace: PollPace::new(ticks()),
             inside: port.marks.begin_run(),
         })
     }
@@ -73,7 +74,7 @@ impl<'a, 'py> Run<'a, 'py> {
     /// Another run has come in the place of this one, or wants to. Waits for the loop; false if
     /// this run is to end, since it has relieved another one that goes on now.
     #[cold]
-    pub(super) fn regain(&self) -> PyResult<bool> {
+    pub(super) fn regain(&mut self) -> PyResult<bool> {
         let (py, port) = (self.py(), self.port());
         let turnstile = &self.event_loop.get().turnstile;
         // Only this thread can leave it.
@@ -98,7 +99,7 @@ impl<'a, 'py> Run<'a, 'py> {
             py.check_signals()?;
         }
         port.marks.begin_run();
-        new_pace(self.event_loop);
+        self.pace = PollPace::new(ticks());
         Ok(true)
     }
 }
@@ -117,12 +118,5 @@ impl Drop for Run<'_, '_> {
             .with(py, |unsent| unsent.set_running(runs_rounds));
         drop(kept);
         port.marks.end_run(py, self.inside);
-        // The outer run polls as soon as it can: nothing is known of what became ready.
-        new_pace(self.event_loop);
     }
-}
-
-fn new_pace(event_loop: &Bound<'_, LoopCore>) {
-    let state = &event_loop.get().state;
-    state.with(event_loop.py(), |state| state.pace = PollPace::new(ticks()));
 }

@@ -35,29 +35,29 @@ const OWN_DESCRIPTORS: usize = 1;
 
 /// Runs rounds until the loop is told to stop, or they are the program's.
 pub(crate) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let run = Run::begin(event_loop)?;
-    let result = rounds(&run);
-    finish(&run, result)
+    let mut run = Run::begin(event_loop)?;
+    let result = rounds(&mut run);
+    finish(&mut run, result)
 }
 
 /// One round that polls for certain, or the standard loop's.
 pub(crate) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let run = Run::begin(event_loop)?;
+    let mut run = Run::begin(event_loop)?;
     let result = match whose::standard_round(event_loop) {
-        Ok(false) => round(&run, &Outlook::of(event_loop)).map(drop),
+        Ok(false) => round(&mut run, &Outlook::of(event_loop)).map(drop),
         other => other.map(drop),
     };
-    finish(&run, result)
+    finish(&mut run, result)
 }
 
 /// What the run has left to do when its last round is over.
-fn finish(run: &Run<'_, '_>, result: PyResult<()>) -> PyResult<()> {
+fn finish(run: &mut Run<'_, '_>, result: PyResult<()>) -> PyResult<()> {
     let left = run.leave();
     let flushed = flush(run).map(drop);
     result.and(left).and(flushed)
 }
 
-fn rounds(run: &Run<'_, '_>) -> PyResult<()> {
+fn rounds(run: &mut Run<'_, '_>) -> PyResult<()> {
     let event_loop = run.event_loop();
     let mut outlook = Outlook::of(event_loop);
     loop {
@@ -110,7 +110,7 @@ impl Outlook {
 
 /// One round; false if the run is to end.
 #[inline]
-fn round(run: &Run<'_, '_>, outlook: &Outlook) -> PyResult<bool> {
+fn round(run: &mut Run<'_, '_>, outlook: &Outlook) -> PyResult<bool> {
     if outlook.unsent {
         // Also what was written while the loop did not run.
         run.leave()?;
@@ -120,43 +120,30 @@ fn round(run: &Run<'_, '_>, outlook: &Outlook) -> PyResult<bool> {
     }
     let event_loop = run.event_loop();
     let now = ticks();
-    let due = event_loop
-        .get()
-        .state
-        .with(run.py(), |state| state.pace.is_due(now, outlook.watched));
+    let due = run.pace.is_due(now, outlook.watched);
     if due || !outlook.simple {
         run.leave()?;
-        poll_and_release(event_loop, now, due)?;
+        poll_and_release(event_loop, now, due, &mut run.pace)?;
     }
     run_ready(run)
 }
 
 /// Sends what the streams have collected; false if the run is to end. The protocols' callbacks are
 /// callbacks of a round.
-fn flush(run: &Run<'_, '_>) -> PyResult<bool> {
+fn flush(run: &mut Run<'_, '_>) -> PyResult<bool> {
     let (py, port) = (run.py(), run.port());
-    if !begin_round(run, |_| 0)? {
-        return Ok(false);
+    while !port
+        .state
+        .with(py, |state| state.runs.begin_round(run.number, 0))
+    {
+        if !run.regain()? {
+            return Ok(false);
+        }
     }
     flushing::flush_all(py, port, Some(run.number))?;
     let turn = port.state.with(py, |state| state.runs.next(run.number));
     if turn == Turn::Lost {
         return run.regain();
-    }
-    Ok(true)
-}
-
-/// A round begins, of as many callbacks as `ready` says; false if the run is to end.
-fn begin_round(run: &Run<'_, '_>, ready: impl Fn(&mut State) -> usize) -> PyResult<bool> {
-    let state = &run.port().state;
-    let begin = |state: &mut State| {
-        let ready = ready(state);
-        state.runs.begin_round(run.number, ready)
-    };
-    while !state.with(run.py(), begin) {
-        if !run.regain()? {
-            return Ok(false);
-        }
     }
     Ok(true)
 }
@@ -184,18 +171,24 @@ fn next(state: &mut State, number: RunNumber) -> Next {
 }
 
 /// Runs what is ready now, in order; false if the run is to end.
-fn run_ready(run: &Run<'_, '_>) -> PyResult<bool> {
+fn run_ready(run: &mut Run<'_, '_>) -> PyResult<bool> {
     let (py, port) = (run.py(), run.port());
     let armed = port.marks.are_armed(py);
-    let debug = port.state.with(py, |state| state.debug);
-    let begun = begin_round(run, |state| {
-        let ready = state.schedule.ready_len();
-        state.meter.round(ready);
-        ready
-    })?;
-    if !begun {
-        return Ok(false);
-    }
+    let debug = loop {
+        let begun = port.state.with(py, |state| {
+            let ready = state.schedule.ready_len();
+            let begun = state.runs.begin_round(run.number, ready);
+            begun.then(|| {
+                state.meter.round(ready);
+                state.debug
+            })
+        });
+        match begun {
+            Some(debug) => break debug,
+            None if run.regain()? => {}
+            None => return Ok(false),
+        }
+    };
     loop {
         let entry = match port.state.with(py, |state| next(state, run.number)) {
             Next::Entry(entry) => entry,
@@ -207,12 +200,10 @@ fn run_ready(run: &Run<'_, '_>) -> PyResult<bool> {
                 continue;
             }
         };
-        let mark = armed.then(|| mark(py, port, &entry));
-        if debug {
-            run.leave()?;
-            run_watched(run.event_loop(), entry, mark)?;
+        if armed || debug {
+            run_watched(run, entry, (armed, debug))?;
         } else {
-            run_entry(port, py, entry, &run.entered, mark)?;
+            run_entry(port, py, entry, &run.entered)?;
         }
     }
 }
@@ -229,8 +220,21 @@ fn mark<'a, 'py>(py: Python<'py>, port: &'a LoopPort, entry: &Entry) -> Mark<'a,
     unsafe { Mark::begin(py, &port.marks, called) }
 }
 
+/// As `run_entry`, with a mark on an armed loop, and as the debug mode wants it.
+#[cold]
+fn run_watched(run: &Run<'_, '_>, entry: Entry, (armed, debug): (bool, bool)) -> PyResult<()> {
+    let (py, port) = (run.py(), run.port());
+    let mark = armed.then(|| mark(py, port, &entry));
+    if debug {
+        run.leave()?;
+        run_debugged(run.event_loop(), entry, mark)
+    } else {
+        run_entry(port, py, entry, &run.entered)
+    }
+}
+
 /// Debug mode: the handle is the loop's current one, and a slow one is logged.
-fn run_watched(
+fn run_debugged(
     event_loop: &Bound<'_, LoopCore>,
     entry: Entry,
     mark: Option<Mark<'_, '_>>,
@@ -250,7 +254,7 @@ fn run_watched(
     // The callback stays in its handle until the log is written.
     let (result, handle) = match entry {
         Entry::Ours(handle) => (run_handle(py, &handle, &entered), Some(handle)),
-        other => (run_entry(port, py, other, &entered, None), None),
+        other => (run_entry(port, py, other, &entered), None),
     };
     drop(mark);
     let result = result.and(entered.leave(py));

@@ -243,15 +243,16 @@ pub(super) fn write_failed(slf: &Bound<'_, Stream>, error: PyErr) -> PyResult<()
 /// In a child that the program has forked: what was gathered then is its parent's to send. Done
 /// before anything else is written, which is the child's own.
 pub(super) fn leave_to_parent(py: Python<'_>, port: &LoopPort) {
-    let unsent = port.unsent.with(py, |unsent| match unsent.gathering() {
-        Gathering::Off => VecDeque::new(),
-        Gathering::Idle | Gathering::Running => unsent.take_of_parent(),
-    });
+    if let Some(streams) = port.unsent.with(py, Unsent::take_of_parent) {
+        forget_what_waits(py, streams);
+    }
+}
+
+#[cold]
+fn forget_what_waits(py: Python<'_>, streams: VecDeque<Py<PyAny>>) {
     // Nothing else is put there.
-    for stream in unsent
-        .into_iter()
-        .filter_map(|stream| stream.into_bound(py).cast_into::<Stream>().ok())
-    {
+    let streams = streams.into_iter();
+    for stream in streams.filter_map(|stream| stream.into_bound(py).cast_into::<Stream>().ok()) {
         let stream = stream.get();
         let _listed = stream.state.with(py, |state| state.sending.leave_list());
         stream.clear(py);
