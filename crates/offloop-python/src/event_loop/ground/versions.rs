@@ -53,7 +53,7 @@ impl Originals {
         }
     }
 
-    /// Whether both are unchanged; `look` finds out where the numbers are not known.
+    /// Whether both are unchanged; `look` finds out when the numbers are not known.
     #[inline]
     pub(crate) fn are_there(
         &self,

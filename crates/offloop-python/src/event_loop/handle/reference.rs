@@ -175,8 +175,8 @@ impl Handle {
         }
     }
 
-    /// The object for a container of the program's. It has yet to run, but the loop does not show it
-    /// any more: so the collector is told of it.
+    /// The object, for a container that the program has. It has yet to run, but the loop shows it
+    /// no more: so the collector is told of it.
     pub(crate) fn into_known_object(self, py: Python<'_>) -> Py<PyAny> {
         self.track(py);
         self.into_object(py)
@@ -282,7 +282,7 @@ impl Handle {
         unsafe { Bound::from_borrowed_ptr(py, (*self.0.as_ptr()).event_loop).unbind() }
     }
 
-    /// Whether the caller has the only reference, and there was no weak one: then no other code can
+    /// Whether the caller has the only reference, and there is no weak one: then no other code can
     /// look at the handle or cancel it.
     #[inline]
     pub(super) fn is_sole(&self, _py: Python<'_>) -> bool {
@@ -362,8 +362,8 @@ impl Handle {
         }
     }
 
-    /// Drops callback and arguments after the run. A handle that only the caller has is not
-    /// touched: it is about to end as a whole. In debug mode the text is kept.
+    /// Drops callback and arguments after the run, and in debug mode keeps the text. A handle that
+    /// only the caller has is left as it is: it ends as a whole. So is one that repeats.
     #[inline]
     pub(crate) fn finish(&self, py: Python<'_>, debug: bool) -> PyResult<()> {
         if self.is_sole(py) || self.flags(py) & (CANCELLED | REPEATS) != 0 {
