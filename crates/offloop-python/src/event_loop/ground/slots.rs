@@ -370,7 +370,7 @@ pub(crate) unsafe fn make_type<T>(
         slots: slots.as_mut_ptr(),
     };
     // SAFETY: *attached*. Name and tables live for ever, the specification for the call, and each
-    // slot has the signature that its number asks for: `Slot` makes no others.
+    // slot has the signature that its number asks for: `Slot` makes no other ones.
     unsafe {
         let bases = if base.is_null() {
             null_mut()

@@ -55,7 +55,7 @@ pub(super) struct Seen {
 }
 
 impl Overrides {
-    /// Whether rounds were ours when the classes had these numbers. If they have others, the
+    /// Whether rounds were ours when the classes had these numbers. If a number has changed, the
     /// classes are to be looked at again.
     #[inline]
     pub(super) fn rounds_were_ours(&self, seen: Seen) -> bool {
