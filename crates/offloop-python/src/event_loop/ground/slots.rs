@@ -260,7 +260,7 @@ pub(crate) struct Visitor {
     argument: *mut c_void,
 }
 
-/// The collector's visit failed, with this result: the traversal returns it at once.
+/// The collector has asked to stop, with this result: the traversal returns it at once.
 pub(crate) struct Stopped(c_int);
 
 impl Visitor {

@@ -46,7 +46,7 @@ pub(crate) struct RawHandle {
     pub(crate) context: *mut ffi::PyObject,
     pub(crate) event_loop: *mut ffi::PyObject,
     pub(crate) weak_references: *mut ffi::PyObject,
-    /// Null but in debug mode, and in timers whose time was given as no float.
+    /// Null, except in debug mode and in timers whose time was given as no float.
     pub(crate) origin: *mut Origin,
     /// Only a timer has this.
     pub(crate) when: f64,

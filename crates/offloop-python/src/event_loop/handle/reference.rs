@@ -313,7 +313,7 @@ impl Handle {
 
     fn make_context_own(&self, py: Python<'_>) -> PyResult<()> {
         let raw = self.0.as_ptr();
-        // SAFETY: *attached*, *alive*, *owned*. What goes is a reference to a context that other
+        // SAFETY: *attached*, *alive*, *owned*. What is dropped is a reference to a context that
         // handles share (invariant 3), so nothing ends with it.
         unsafe {
             if ffi::Py_REFCNT((*raw).context) != 1 {
@@ -335,7 +335,7 @@ impl Handle {
             return;
         }
         self.change_flags(py, UNSEEN, 0);
-        // SAFETY: *attached*, *alive*, *owned*; *whole*: the old one goes after that.
+        // SAFETY: *attached*, *alive*, *owned*; *whole*: the old one is dropped after that.
         let old = unsafe {
             let old = std::mem::replace(&mut (*self.0.as_ptr()).context, context.into_ptr());
             Bound::from_owned_ptr(py, old)

@@ -54,7 +54,7 @@ pub(crate) fn report(handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
 }
 
 impl Entered {
-    /// Enters the context of a handle that is to run, or one that holds the same.
+    /// Enters the context of a handle that is to run, or one with the same values.
     #[inline]
     pub(crate) fn switch_to(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
         let Some(context) = handle.unseen_context(py) else {

@@ -111,7 +111,7 @@ impl Marks {
     }
 }
 
-/// A callback is marked as running until this goes.
+/// A callback is marked as running until this is dropped.
 pub(crate) struct Mark<'a, 'py> {
     py: Python<'py>,
     marks: &'a Marks,

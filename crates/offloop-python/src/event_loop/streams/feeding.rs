@@ -27,7 +27,7 @@ use pyo3::types::{PyByteArray, PyString, PyType};
 use super::super::ground::versions::Originals;
 use super::super::ground::view::View;
 
-/// The two classes, and those of their methods that are replaced here.
+/// The two classes, and those of their methods whose work is done here.
 struct Standard {
     protocol: Py<PyType>,
     reader: Py<PyType>,

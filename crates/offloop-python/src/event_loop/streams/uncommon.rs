@@ -1,7 +1,7 @@
 //! What few streams have: kept apart, so that the many idle ones take less memory.
 //!
 //! Units:      bytes.
-//! Invariants: a stream for which everything is as usual has no box of it.
+//! Invariants: a stream for which everything has always been as usual has no `Parts`.
 //! Source:     asyncio/transports.py (`_FlowControlMixin`) for the limits.
 
 use offloop_core::event_loop::{Missed, Side};

@@ -170,7 +170,7 @@ pub(crate) struct Tls {
 
 impl Tls {
     /// Lends the connection to `work`, which calls the library. `None` if the connection was not
-    /// taken over, is over, or is lent already. From Python 3.15 on this returns what a callback of
+    /// taken over, is over, or is lent already. From Python 3.15 on this raises what a callback of
     /// the program's has raised meanwhile; earlier versions keep that for a read of their own.
     pub(super) fn with_connection<R>(
         &self,

@@ -192,8 +192,8 @@ fn is_standard(ssl_object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyR
 }
 
 /// Whether the library is known to call Python code while it reads or writes. A callback for names
-/// may have chosen another context than the one that the connection was made with, so both are
-/// looked at. Either may be an object of the program's that makes connections as a context does.
+/// may have chosen another context than the first, so both are looked at. The first may be an
+/// object of the program's that makes connections as a context does.
 fn may_call_python(
     known: &Known,
     ssl_object: &Bound<'_, PyAny>,
