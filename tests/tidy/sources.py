@@ -79,7 +79,8 @@ def rust_code(path: Path, with_tests: bool = True) -> Iterator[tuple[int, str]]:
 
 
 DECLARED_IN_RUST = re.compile(
-    r"\b(?:fn|struct|enum|trait|type|mod|const|static|let(?: mut)?) ([A-Za-z_]\w*)"
+    r"\b(?:fn|struct|enum|trait|type|mod|const(?! (?:fn|unsafe|extern)\b)|(?:let|static)(?: mut)?)"
+    r" ([A-Za-z_]\w*)"
 )
 
 

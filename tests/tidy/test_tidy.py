@@ -173,6 +173,15 @@ def test_names_are_not_abbreviated():
     assert found == []
 
 
+def test_names_are_found_behind_every_keyword(tmp_path):
+    source = tmp_path / "source.rs"
+    source.write_text(
+        "pub const fn one() {}\nconst unsafe fn two() {}\nconst THREE: u8 = 3;\n"
+        "static mut FOUR: u8 = 4;\nlet mut five = 5;\n"
+    )
+    assert [name for _, name in declared(source)] == ["one", "two", "THREE", "FOUR", "five"]
+
+
 def test_worker_package_imports_only_the_standard_library_and_itself():
     import sys
 

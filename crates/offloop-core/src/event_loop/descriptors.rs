@@ -94,9 +94,9 @@ pub struct Change<W, F> {
 }
 
 impl<W, F> Change<W, F> {
-    /// The side has no watcher any more.
+    /// Takes the watcher of a side away.
     #[must_use]
-    pub const fn nobody(side: Side) -> Self {
+    pub const fn removal(side: Side) -> Self {
         Self {
             side,
             watcher: None,

@@ -1,16 +1,16 @@
 //! The event loop: what asyncio does for every callback, timer and packet, in Rust.
 //!
 //! `LoopCore` is the base class of `offloop.EventLoop`, whose other base is the standard library's
-//! own loop. What happens once for each connection or less is the standard library's code, so every
-//! keyword, every error text and every Python version's own behaviour is there; what happens for
-//! each callback or packet is ours and comes first in the order of classes. What can be decided
-//! without Python is decided in `offloop-core/src/event_loop/`.
+//! own loop. What happens at most once for each connection is the standard library's code: so every
+//! keyword, every error text and every Python version's own behaviour is there. What happens for
+//! each callback or packet is ours, and `LoopCore` comes first in the order of the bases. What can
+//! be decided without Python is decided in `offloop-core/src/event_loop/`.
 //!
-//! Shape:      floors, of which each knows those below it and none above: `ground/` cells,
-//!             trampolines, views · `handle/` callbacks that wait · `port/` what the floors above
-//!             may use of a loop · `streams/` connections · `tls/` encrypted ones, `sock.rs`
-//!             calls on the program's own sockets, `child/` child processes and pipes · `round/`
-//!             the loop itself. `tests/tidy/test_floors.py` has the table, and checks it.
+//! Shape:      floors: each knows those below it, and none above. `ground/` cells, trampolines,
+//!             views · `handle/` callbacks that wait · `port/` what the floors above may use of a
+//!             loop · `streams/` connections · `tls/` encrypted ones, `sock.rs` calls on the
+//!             program's own sockets, `child/` child processes and pipes · `round/` the loop
+//!             itself. `tests/tidy/test_floors.py` has the table, and checks it.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 mod child;
@@ -33,8 +33,8 @@ use streams::{receiver, transport_calls};
 
 pub(crate) use ground::errors::os_error;
 
-/// Remembers what the standard loop is, before anybody replaces a part of it. Once the class of the
-/// loop is made: workers have the extension too, and do without asyncio.
+/// Remembers the methods of the standard loop, before the program replaces one. Python calls it
+/// once it has made the class of the loop: workers have the extension too, but not asyncio.
 #[pyfunction]
 fn learn_standard_loop(py: Python<'_>) -> PyResult<()> {
     overrides::learn(&py.get_type::<LoopCore>())

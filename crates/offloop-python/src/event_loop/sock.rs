@@ -1,13 +1,13 @@
 //! `sock_recv`, `sock_recv_into` and `sock_sendall`: calls on a socket of the program's own.
 //!
 //! The system call is tried at once. If it would block, a future is made, and the loop watches the
-//! descriptor for one event: that costs one system call for each wait, and leaves nothing behind
-//! for a number that may mean something else tomorrow. When the event comes, the call is made
+//! descriptor for one event: that costs one system call for each wait, and leaves no watch behind
+//! on a descriptor that may be another socket tomorrow. When the event comes, the call is made
 //! again, and its outcome set on the future.
 //!
-//! Only sockets of exactly the standard class are handled here, as long as nobody has put another
-//! method in the place of the class's, and not in debug mode; for all others the methods return
-//! `None`, and the coroutine takes the standard way, which calls the methods of the socket.
+//! Only sockets of exactly the standard class are handled here, while the program has replaced no
+//! method of that class, and not in debug mode. For other sockets the methods return `None`: then
+//! the coroutine takes the standard way, which calls the methods of the socket.
 //!
 //! Invariants: 1. A wait is in one place: the table of watched descriptors, or the queue.
 //! Errors:     the system's, as the socket's own methods raise them.
@@ -128,7 +128,7 @@ fn plain_socket(port: &LoopPort, socket: &Bound<'_, PyAny>) -> PyResult<Option<i
 enum Attempt<'py> {
     Done(Bound<'py, PyAny>),
     Blocked,
-    /// It is not for us.
+    /// The call is left to the standard way.
     Unusual,
 }
 
@@ -188,7 +188,7 @@ fn attempt<'py>(
     }
 }
 
-/// What a method here returns, and `None` for an unusual call.
+/// What a method here returns: `None` leaves the call to the standard way.
 type Begun = PyResult<Option<Py<PyAny>>>;
 
 /// The first attempt: its result (`True` when all was sent), or the future to await, or `None` for
@@ -224,7 +224,7 @@ fn begin(event_loop: &Bound<'_, LoopPort>, socket: &Bound<'_, PyAny>, mut work: 
     }
 }
 
-/// The event has come.
+/// Makes the call again, after the event for which it waits.
 pub(crate) fn go_on(port: &LoopPort, py: Python<'_>, mut wait: Box<Wait>) -> PyResult<()> {
     let future = wait.future.bind(py).clone();
     if future.call_method0(intern!(py, "done"))?.is_truthy()? {
@@ -258,13 +258,13 @@ pub(crate) fn go_on(port: &LoopPort, py: Python<'_>, mut wait: Box<Wait>) -> PyR
     Ok(())
 }
 
-/// Whether what arrives on the socket has no boundaries.
+/// Whether the socket is a stream: what arrives on it has no boundaries between messages.
 fn is_stream(socket: &Bound<'_, PyAny>) -> PyResult<bool> {
     let kind: i32 = socket.getattr(intern!(socket.py(), "type"))?.extract()?;
     Ok(kind == STREAM)
 }
 
-/// Whether the socket's own methods would wait, which the standard way lets them.
+/// Whether the socket's own methods would wait. The standard way lets them.
 fn blocks(socket: &Bound<'_, PyAny>) -> PyResult<bool> {
     let timeout = socket.call_method0(intern!(socket.py(), "gettimeout"))?;
     Ok(timeout.is_none() || timeout.is_truthy()?)
@@ -295,7 +295,7 @@ fn check_no_transport(event_loop: &Bound<'_, LoopPort>, fd: i32) -> PyResult<()>
 fn receive(_py: Python<'_>, event_loop: &Bound<'_, LoopPort>, call: &Arguments<'_, '_>) -> Begun {
     let (socket, len) = two(call)?;
     match len.extract::<usize>() {
-        // More than is received at once could be one message.
+        // A longer message would be cut at `READ_BYTES`; a stream has no messages.
         Ok(len) if len > 0 && (len <= READ_BYTES || is_stream(socket)?) => {
             begin(event_loop, socket, Work::Receive(len))
         }

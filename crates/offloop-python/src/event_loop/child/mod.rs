@@ -1,11 +1,11 @@
 //! Child processes: started as `subprocess.Popen` would, watched and signalled by a descriptor.
 //!
-//! `Popen` itself checks its arguments and makes the pipes; the step between, `_execute_child`, is
-//! done here, for all arguments but those that run code in the child or change its user. What is
-//! unusual is refused with `None`, before anything was done, and takes the standard way.
+//! `Popen` itself checks its arguments and makes the pipes. The step after that, `_execute_child`,
+//! is done here, for all arguments but those that run code in the child or change its user. An
+//! unusual call is refused with `None` before anything was done, and the standard code makes it.
 //!
 //! Invariants: the descriptor is open until the status has been taken, so that a signal cannot
-//!             reach another process that got the number since.
+//!             reach another process that got the pid since.
 //! Errors:     those of `Popen`: what the system answered, and the file that it was about.
 //! Threads:    the loop's; a signal may be sent from any.
 //! Source:     subprocess.py and _posixsubprocess.c of 3.11 to 3.15.
@@ -30,7 +30,7 @@ use super::ground::errors::os_error;
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct Child {
     pid: i32,
-    /// Gone once the status has been taken.
+    /// `None` once the status has been taken.
     pidfd: GilCell<Option<OwnedFd>>,
 }
 
@@ -65,13 +65,14 @@ impl Child {
                 pid: child.pid,
                 pidfd: GilCell::new(Some(child.pidfd)),
             })),
-            // Nothing was done. Those who listen are told a second time, and never again.
+            // Nothing was done, and the standard code starts the child. Audit hooks hear of this
+            // start twice; later starts are refused before `audit`.
             Err(error) if error.is_refusal() => Ok(None),
             Err(error) => Err(start_error(error, &command.executable, &directory)?),
         }
     }
 
-    /// Watches a child that somebody else has started.
+    /// Watches a child that other code has started.
     #[staticmethod]
     fn watch(pid: i32) -> PyResult<Self> {
         let pidfd = process::open_pidfd(pid).map_err(os_error)?;
@@ -99,7 +100,7 @@ impl Child {
     }
 
     /// Takes the status of the child and closes the descriptor; `None` while it runs. Raises
-    /// `ChildProcessError` if somebody else has taken it.
+    /// `ChildProcessError` if other code has taken the status.
     fn take_status(&self, py: Python<'_>) -> PyResult<Option<i32>> {
         let ended = self.pidfd.with(py, |slot| {
             let Some(pidfd) = slot else {
@@ -152,7 +153,7 @@ impl<'py> Given<'_, 'py> {
         self.0.as_any().get_item(name)
     }
 
-    /// Nothing of the child's own is to be run, and its user stays ours.
+    /// Whether the child runs no code of the program's, and its user stays ours.
     fn is_usual(&self) -> PyResult<bool> {
         for name in ["preexec_fn", "gid", "gids", "uid"] {
             if !self.get(name)?.is_none() {
@@ -166,8 +167,8 @@ impl<'py> Given<'_, 'py> {
         self.get(name)?.is_truthy()
     }
 
-    /// A number that stands for none when it is -1. Others below zero, and wrong types, are left to
-    /// the standard code, which has its own words for them.
+    /// A number; -1 stands for none. Other numbers below zero, and other types, are left to the
+    /// standard code, which has its own texts for them.
     fn number(&self, name: &str) -> PyResult<Result<Option<i32>, Unusual>> {
         Ok(match self.get(name)?.extract::<i32>() {
             Ok(-1) => Ok(None),
@@ -251,7 +252,7 @@ impl<'py> Given<'_, 'py> {
         Ok(Some(Command { words, executable }))
     }
 
-    /// Tells those who listen which program is about to be started; they may forbid it.
+    /// Tells audit hooks which program is about to be started; a hook may forbid it.
     fn audit(&self, command: &Command<'py>) -> PyResult<()> {
         let py = self.0.py();
         let event = (
@@ -293,7 +294,7 @@ fn paths<'py>(objects: impl Iterator<Item = Bound<'py, PyAny>>) -> PyResult<Vec<
     objects.map(|object| path(&object)).collect()
 }
 
-/// Where the program may be: where it says, or in each directory of the search path.
+/// The paths at which the program may be: its own, or one in each directory of the search path.
 fn programs(executable: &Bound<'_, PyAny>, env: &Bound<'_, PyAny>) -> PyResult<Vec<CString>> {
     let py = executable.py();
     let name = path(executable)?;
@@ -315,7 +316,7 @@ fn programs(executable: &Bound<'_, PyAny>, env: &Bound<'_, PyAny>) -> PyResult<V
     Ok(programs)
 }
 
-/// `NAME=value` for each; none when the child gets ours.
+/// `NAME=value` for each variable; `None` when the child gets ours.
 fn environment(env: &Bound<'_, PyAny>) -> PyResult<Option<Vec<CString>>> {
     if env.is_none() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Addresses of connections, in a fraction of the memory of the tuples that Python makes of them.
+//! Addresses of connections, in a fraction of the memory of Python's tuples.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
@@ -9,12 +9,12 @@ use pyo3::types::{PyString, PyTuple};
 /// What a socket's `getpeername` has returned.
 pub(crate) enum Address {
     Internet(SocketAddr),
-    /// Of another family, of a socket class with its own idea of addresses, or `None`.
+    /// Of another family, or of a socket class with its own form of addresses, or `None`.
     Other(Py<PyAny>),
 }
 
 impl Address {
-    /// Packs an address if the same can be made of it again.
+    /// Packs an address, if `into_object` can make an equal one of it again.
     pub(crate) fn of(address: &Bound<'_, PyAny>) -> Self {
         packed(address).map_or_else(|| Self::Other(address.clone().unbind()), Self::Internet)
     }

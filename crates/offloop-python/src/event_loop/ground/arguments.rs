@@ -1,4 +1,4 @@
-//! What a method was called with, where the caller has it.
+//! The arguments of a call, borrowed where the caller has them.
 //!
 //! Calls with unusual keywords are left to Python code, which sorts them out and calls again.
 //!
@@ -12,15 +12,15 @@ use pyo3::{ffi, intern};
 use super::cell::GilCell;
 use crate::names::function;
 
-/// What need not be given.
+/// An argument that need not be given.
 pub(crate) type Given<'a, 'py, T = PyAny> = Option<&'a Bound<'py, T>>;
 
 /// The arguments of a call; everything is borrowed from the caller.
 pub(crate) struct Arguments<'a, 'py> {
     pub(crate) positional: &'a [Bound<'py, PyAny>],
-    /// The values of those that are given by name.
+    /// The values of the arguments that are given by name.
     pub(crate) keywords: &'a [Bound<'py, PyAny>],
-    /// Their names.
+    /// The names of `keywords`, in the same order.
     pub(crate) names: Given<'a, 'py, PyTuple>,
 }
 
@@ -117,15 +117,15 @@ impl<'a, 'py> Arguments<'a, 'py> {
     }
 }
 
-/// Whether the name of a keyword is this one: mostly both are the interned string.
+/// Whether the name of a keyword is `wanted`: mostly both are the same interned string.
 #[inline]
 pub(crate) fn is_named(name: &Bound<'_, PyAny>, wanted: &Bound<'_, PyString>) -> bool {
     // Names of keywords are strings, which compare without running any code.
     name.is(wanted) || name.eq(wanted).unwrap_or(false)
 }
 
-/// The name `context` as tasks give it to `call_soon`: a string of their own, which is not
-/// interned. It is recognised by its place, and kept alive so that nothing else gets there.
+/// The name `context` as tasks give it to `call_soon`: one string of `_asyncio`, not interned. It
+/// is recognised by its address, and kept alive so that no other object gets that address.
 static CONTEXT_OF_TASKS: GilCell<Option<Py<PyAny>>> = GilCell::new(None);
 
 /// Whether the name of a keyword is `context`.

@@ -1,6 +1,6 @@
-//! State of the loop, guarded by the interpreter's lock.
+//! State of the loop, guarded by the GIL.
 //!
-//! Whoever is attached may look, for as long as no Python code runs: dropping a reference may run
+//! An attached thread may look, for as long as no Python code runs. Dropping a reference may run
 //! any code, so references are moved out and dropped afterwards. A second look inside the first is
 //! a bug, and panics.
 
@@ -14,8 +14,8 @@ pub(crate) struct GilCell<T> {
     busy: Cell<bool>,
 }
 
-// SAFETY: `with` asks for a token (*attached*), which one thread at a time has under the
-// interpreter's lock, and the value may move between threads.
+// SAFETY: `with` asks for a token (*attached*), which one thread at a time has under the GIL, and
+// the value may move between threads.
 unsafe impl<T: Send> Sync for GilCell<T> {}
 
 impl<T> GilCell<T> {
@@ -34,7 +34,7 @@ impl<T> GilCell<T> {
             "the loop's state is in use already"
         );
         let release = Release(&self.busy);
-        // SAFETY: *attached*, and `busy` says that nobody else looks.
+        // SAFETY: *attached*, and `busy` was false: no other look is under way.
         let result = look(unsafe { &mut *self.value.get() });
         drop(release);
         result

@@ -1,4 +1,4 @@
-//! Exceptions: those of the system's errors, and those that end a run.
+//! Exceptions: those made of the system's errors, and those that end a run.
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PySystemExit};
 use pyo3::prelude::*;
@@ -14,7 +14,7 @@ pub(crate) fn os_error(error: std::io::Error) -> PyErr {
     PyOSError::new_err((code, text))
 }
 
-/// Whether an exception is passed on by everything that catches what callbacks raise.
+/// Whether an exception ends the run, instead of going to the loop's exception handler.
 pub(crate) fn ends_run(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }

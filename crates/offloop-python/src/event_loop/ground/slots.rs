@@ -1,11 +1,11 @@
 //! Types in C's layout: the attributes and slots of a class whose objects are laid out by us.
 //!
-//! As `Method` makes a row of a table of a safe function, `Attribute` and `Slot` do it for the
-//! other shapes that the interpreter knows. A slot is found through the type of its object, so
-//! *receiver* holds for it as it does for a descriptor.
+//! `Method` makes a row of C's table of a safe function. `Attribute` and `Slot` do the same for
+//! computed attributes and for the slots of a type. The interpreter finds a slot through the type
+//! of its object, so *receiver* holds for it as it does for a descriptor.
 //!
-//! Errors:     a panic becomes a `RuntimeError`; one at an object's end is reported as
-//!             unraisable, and the object is lost. Only what a traversal does must not panic: it
+//! Errors:     a panic becomes a `RuntimeError`; a panic at an object's end is reported as
+//!             unraisable, and the object's memory leaks. Only a traversal must not panic: that
 //!             would end the process, since the collector frees what it was not shown.
 //! Source:     docs.python.org/3/c-api/typeobj.html.
 
@@ -31,7 +31,7 @@ pub(crate) struct Attribute<T> {
 }
 
 impl<T: Receiver> Attribute<T> {
-    /// One that can be read.
+    /// An attribute that can be read.
     pub(crate) fn new<F, R>(name: &'static CStr, _get: F) -> Self
     where
         F: Item,
@@ -50,7 +50,7 @@ impl<T: Receiver> Attribute<T> {
         }
     }
 
-    /// The same one, which can be set, but not deleted.
+    /// Lets the attribute be set too, but not deleted.
     pub(crate) fn changed_by<F>(mut self, _set: F) -> Self
     where
         F: Item,
@@ -65,7 +65,7 @@ impl<T: Receiver> Attribute<T> {
     }
 }
 
-/// A setter, as C calls it: without a value, the attribute is to be deleted.
+/// A setter, as C calls it: a null value asks to delete the attribute.
 unsafe extern "C" fn set<T, F>(
     slf: *mut ffi::PyObject,
     value: *mut ffi::PyObject,
@@ -118,10 +118,10 @@ impl<T: Receiver> Slot<T> {
         Self::new(ffi::Py_tp_getset, leak(rows.chain(end)))
     }
 
-    /// Weak references to its objects are kept so many bytes from their beginning.
+    /// The field of an object for its weak references, `offset` bytes from the object's beginning.
     ///
     /// # Safety
-    /// The place is one for a pointer, which is null when an object is made.
+    /// There is a field for a pointer, which is null when an object is made.
     pub(crate) unsafe fn weak_references(offset: usize) -> Self {
         let member = ffi::PyMemberDef {
             name: c"__weaklistoffset__".as_ptr(),
@@ -134,7 +134,7 @@ impl<T: Receiver> Slot<T> {
         Self::new(ffi::Py_tp_members, leak(rows.into_iter()))
     }
 
-    /// What `repr` says.
+    /// What `repr` returns.
     pub(crate) fn repr<F, R>(_repr: F) -> Self
     where
         F: Item,
@@ -144,7 +144,7 @@ impl<T: Receiver> Slot<T> {
         Self::new(ffi::Py_tp_repr, repr::<T, F, R> as *mut c_void)
     }
 
-    /// What `hash` says.
+    /// What `hash` returns.
     pub(crate) fn hash<F>(_hash: F) -> Self
     where
         F: Item,
@@ -177,7 +177,7 @@ impl<T: Receiver> Slot<T> {
         Self::new(ffi::Py_tp_traverse, traverse::<T, F> as *mut c_void)
     }
 
-    /// How a circle of references is cut, whose objects nobody else has.
+    /// Drops references of an object: so the collector cuts a cycle that nothing outside refers to.
     pub(crate) fn clear<F>(_clear: F) -> Self
     where
         F: Item,
@@ -254,13 +254,13 @@ where
     }
 }
 
-/// The collector, to whom an object shows what it holds.
+/// The collector: an object shows it what it holds.
 pub(crate) struct Visitor {
     visit: ffi::visitproc,
     argument: *mut c_void,
 }
 
-/// The collector wants to see no more; what it has said.
+/// The collector has asked to stop, with this result: the traversal returns it at once.
 pub(crate) struct Stopped(c_int);
 
 impl Visitor {
@@ -313,7 +313,8 @@ where
     }
 }
 
-/// An object whose last reference is gone: it is whole, and belongs to whoever has this.
+/// An object whose last reference was dropped: its fields are intact, and the owner of this value
+/// owns it.
 pub(crate) struct Ended<T> {
     object: *mut ffi::PyObject,
     kind: PhantomData<fn(T)>,
@@ -342,11 +343,12 @@ where
     }
 }
 
-/// Makes a type whose instances only we make. The collector knows them, and it may be a base.
+/// Makes a type whose instances only we make. The collector knows them, and Python code may derive
+/// classes from the type.
 ///
 /// # Safety
-/// An instance has `size` bytes, and those that are made are a `T` as its slots know it. So are the
-/// instances of `base`, for those of its slots that this type has not.
+/// An instance has `size` bytes, and its slots may take it for a `T`. Slots that the type inherits
+/// from `base` may take it for an instance of `base`.
 pub(crate) unsafe fn make_type<T>(
     py: Python<'_>,
     name: &'static CStr,
@@ -368,7 +370,7 @@ pub(crate) unsafe fn make_type<T>(
         slots: slots.as_mut_ptr(),
     };
     // SAFETY: *attached*. Name and tables live for ever, the specification for the call, and each
-    // slot has the signature that its number asks for: `Slot` makes no others.
+    // slot has the signature that its number asks for: `Slot` makes no other ones.
     unsafe {
         let bases = if base.is_null() {
             null_mut()

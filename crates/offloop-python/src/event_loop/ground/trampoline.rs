@@ -1,10 +1,10 @@
 //! C's calling convention: how the interpreter calls a method of ours without building a tuple.
 //!
-//! A method is a safe function. It takes the token of the interpreter, the receiver and, unless it
-//! is called without any, the arguments; it returns what `Answer` makes an object of. `Method`
-//! makes a row of a class's table of it. The row has a function in C's convention of its own for
-//! each method, which the compiler makes of one of the generic ones here: nothing is looked up, and
-//! nothing is allocated. All ways lead through `enter`.
+//! A method is a safe function. It takes the token, the receiver and, unless its table says that it
+//! has none, the arguments; `Answer` makes an object of what it returns. `Method` makes a row of a
+//! class's table of it. The row points to a function in C's convention, which the compiler makes
+//! for this method of one of the generic ones here: a call looks nothing up, and allocates nothing.
+//! Every call enters through `enter`.
 //!
 //! Methods are put on a class as method descriptors, which is what the interpreter calls fastest:
 //! the arguments stay where the caller has them, and none is converted.
@@ -26,7 +26,7 @@ use pyo3::{IntoPyObjectExt as _, PyTypeInfo, ffi};
 
 use super::arguments::Arguments;
 
-/// What C gets from a call that has failed. An exception is set then.
+/// What C gets from a call that has failed. The exception is set before.
 pub(super) trait Failed {
     const FAILED: Self;
 }
@@ -51,8 +51,8 @@ impl Failed for ffi::Py_hash_t {
 pub(super) unsafe fn enter<C: Failed>(body: impl FnOnce(Python<'_>) -> PyResult<C>) -> C {
     // SAFETY: *called*: attached, until the function returns, which has the token no longer.
     let py = unsafe { Python::assume_attached() };
-    // What a body that panics leaves behind is the state of a `GilCell`, which is free again, and
-    // may be wrong: the exception says whose bug that is.
+    // A body that panics may leave wrong state in a `GilCell`, which is free again. The exception
+    // says that this is a bug of offloop.
     match catch_unwind(AssertUnwindSafe(|| body(py))) {
         Ok(Ok(answer)) => return answer,
         Ok(Err(error)) => error.restore(py),
@@ -80,19 +80,19 @@ pub(crate) trait Item: Copy + Send + Sync + 'static {
     unsafe fn again() -> Self {
         const { assert!(size_of::<Self>() == 0, "a function without captured values") };
         // SAFETY: a value without size is read from any address that is aligned. There was one,
-        // and it could be copied, kept for ever, and sent to any thread: so this is one more copy.
+        // which could be copied, kept for ever, and sent to any thread: this is one more copy.
         unsafe { NonNull::<Self>::dangling().read() }
     }
 }
 
 impl<F: Copy + Send + Sync + 'static> Item for F {}
 
-/// What methods are called on: how one is borrowed of the pointer that C passes.
+/// What methods are called on: how it is borrowed from the pointer that C passes.
 ///
 /// # Safety
 /// Every instance of `class` can be borrowed by `borrow`.
 pub(crate) unsafe trait Receiver {
-    /// How methods see it.
+    /// The form in which methods get the receiver.
     type Borrowed<'py>;
 
     /// The class of the receivers.
@@ -196,7 +196,7 @@ impl<T: Receiver> Method<T> {
         })
     }
 
-    /// A method that takes none.
+    /// A method without arguments.
     pub(crate) const fn plain<F, R>(name: &'static CStr, text: &'static CStr, _method: F) -> Self
     where
         F: Item,
@@ -268,7 +268,7 @@ where
     }
 }
 
-/// A method without arguments, or a getter, as C calls it; the last argument is for neither.
+/// A method without arguments, or a getter, as C calls it; neither uses the last argument.
 pub(super) unsafe extern "C" fn without_arguments<T, F, R, X>(
     slf: *mut ffi::PyObject,
     _: *mut X,

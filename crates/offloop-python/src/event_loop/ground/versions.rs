@@ -1,4 +1,4 @@
-//! The numbers that the interpreter gives to classes.
+//! The version numbers that the interpreter gives to classes.
 //!
 //! A class gets another number when it, or one of its bases, is changed. So what was found in a
 //! class holds for as long as the class has the number that it had then.
@@ -33,14 +33,15 @@ fn both(classes: [&Bound<'_, PyType>; 2]) -> u64 {
     }
 }
 
-/// Whether two classes are what we know them as, kept for the state that they were found in.
+/// Whether two classes still have the methods that we know; the answer is kept with their numbers.
 ///
-/// Where a program has replaced a method of theirs, or put something before it, what we do in the
-/// place of that method would be wrong. To look takes as long as a packet, and the answer holds
-/// until one of the classes gets another number.
+/// Where a program has replaced a method of one, our code in the place of that method would be
+/// wrong. To look takes as long as a packet; the answer holds until one of the classes gets
+/// another number.
 pub(crate) struct Originals {
-    /// The numbers with which they were last found unchanged, and changed.
+    /// The numbers with which the classes were last found unchanged.
     unchanged: AtomicU64,
+    /// The numbers with which the program was last found to have changed them.
     changed: AtomicU64,
 }
 
@@ -52,7 +53,7 @@ impl Originals {
         }
     }
 
-    /// Whether both are unchanged; `look` says so where that is not known.
+    /// Whether both are unchanged; `look` finds out when the numbers are not known.
     #[inline]
     pub(crate) fn are_there(
         &self,
@@ -72,7 +73,7 @@ impl Originals {
         } else {
             &self.changed
         };
-        // To look up is what makes the interpreter number a class.
+        // Read again: the interpreter gives a class its number when something is looked up in it.
         kept.store(both(classes), Ordering::Relaxed);
         Ok(unchanged)
     }

@@ -14,7 +14,7 @@ impl View {
         view.ok()
     }
 
-    /// As `of`, with the error.
+    /// As `of`, but returns the error.
     pub(crate) fn export(object: &Bound<'_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: *attached*; `view` is valid for the call to fill, and its address never changes.
@@ -37,7 +37,7 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        // SAFETY: filled by `export`, released once; attached, as whoever has a view is.
+        // SAFETY: filled by `export`, released once; attached, as the thread that holds a view is.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
     }
 }

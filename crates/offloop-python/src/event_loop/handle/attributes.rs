@@ -60,12 +60,12 @@ pub(super) fn traceback(py: Python<'_>, handle: &Handle) -> Attribute {
     Ok(handle.origin(py, |origin| Some(origin.traceback.as_ref()?.clone_ref(py))))
 }
 
-/// How a handle looked that was cancelled or has run, in debug mode.
+/// In debug mode: the text of the handle from before it was cancelled or had run.
 pub(super) fn text(py: Python<'_>, handle: &Handle) -> Attribute {
     Ok(handle.origin(py, |origin| Some(origin.text.as_ref()?.clone_ref(py))))
 }
 
-/// `__class__`, by which `isinstance` takes us for what we stand for.
+/// `__class__`: `isinstance` takes a handle for one of the standard class.
 pub(super) fn class(py: Python<'_>, handle: &Handle) -> PyResult<Py<PyAny>> {
     let is_timer = TimerHandle::from_object(handle.to_object(py).into_bound(py)).is_ok();
     let name = match (is_timer, handle.is_shared(py)) {

@@ -22,7 +22,7 @@ use super::types::{THREAD_SAFE, TYPES, Types};
 use super::{attributes, collected, order};
 use crate::names::function;
 
-/// The methods are told of where the standard library's are.
+/// The standard library's documentation describes the methods.
 const NO_TEXT: &CStr = c"";
 
 fn cancel<O: Owner>(py: Python<'_>, handle: &Handle) -> PyResult<()> {
@@ -38,7 +38,7 @@ fn cancel<O: Owner>(py: Python<'_>, handle: &Handle) -> PyResult<()> {
     if O::count_cancelled(event_loop, was_scheduled) {
         handle.keep_text(py)?;
     }
-    // What goes may have had the last reference that others have to the handle.
+    // The contents that are dropped may own the last other reference to the handle.
     let kept = handle.clone_ref(py);
     drop(kept.take(py));
     kept.track(py);
@@ -50,8 +50,8 @@ fn cancelled(py: Python<'_>, handle: &Handle) -> PyResult<bool> {
     Ok(handle.is_cancelled(py))
 }
 
-/// `_run()`, for foreign loops and for those who take handles out of the queue themselves. The
-/// handle has two references meanwhile: it may be cancelled while it runs.
+/// `_run()`, for foreign loops and for programs that take handles out of the queue themselves. The
+/// second reference tells the run that the handle may be cancelled meanwhile.
 fn run(py: Python<'_>, handle: &Handle) -> PyResult<()> {
     run_alone(py, &handle.clone_ref(py))
 }
@@ -61,7 +61,7 @@ fn repr(py: Python<'_>, handle: &Handle) -> PyResult<Py<PyAny>> {
     Ok(describe.call1((handle.to_object(py),))?.unbind())
 }
 
-/// Makes the two types, unless they are made already. Handles will be those of an `O`.
+/// Makes the two types, unless they are made already. The loop of every handle will be an `O`.
 pub(crate) fn make_types<O: Owner>(py: Python<'_>) -> PyResult<&'static Types> {
     TYPES.get_or_try_init(py, || {
         let methods = [
@@ -80,7 +80,7 @@ pub(crate) fn make_types<O: Owner>(py: Python<'_>) -> PyResult<&'static Types> {
             Attribute::new(c"_repr", attributes::text),
             Attribute::new(c"__class__", attributes::class),
         ];
-        // SAFETY: the place is one for a pointer, null in new handles.
+        // SAFETY: the field is one for a pointer, null in new handles.
         let weak = unsafe { Slot::weak_references(offset_of!(RawHandle, weak_references)) };
         let slots = vec![
             Slot::methods(&methods),
@@ -91,7 +91,7 @@ pub(crate) fn make_types<O: Owner>(py: Python<'_>) -> PyResult<&'static Types> {
             Slot::end(collected::end),
             weak,
         ];
-        // SAFETY: handles are as large as that, and `Handle` is what their slots know them as.
+        // SAFETY: handles have that size, and their slots take them for a `Handle`.
         let handle = unsafe { make_type(py, c"offloop.Handle", size(false), slots, null_mut())? };
         let methods = [Method::plain(c"when", NO_TEXT, attributes::when)];
         let computed = [
@@ -108,8 +108,8 @@ pub(crate) fn make_types<O: Owner>(py: Python<'_>) -> PyResult<&'static Types> {
             Slot::clear(|py, timer: &TimerHandle| collected::clear(py, timer)),
             Slot::end(collected::end_timer),
         ];
-        // SAFETY: timers are as large as that, `TimerHandle` is what their slots know them as, and
-        // each is a `Handle`, of which they have the other slots.
+        // SAFETY: timers have that size, and their slots take them for a `TimerHandle`. Each is a
+        // `Handle` too, whose slots they inherit.
         let timer = unsafe { make_type(py, c"offloop.TimerHandle", size(true), slots, handle)? };
         let are_waited_for = py.import("asyncio.events")?.hasattr(THREAD_SAFE)?;
         Ok(Types {

@@ -1,15 +1,15 @@
 //! Contexts: the one that a callback runs in, entered only where it makes a difference.
 //!
-//! Mostly nobody ever sees the context that was copied for a callback: it is there so that what
-//! the callback sets does not show elsewhere. Two such copies that hold the same cannot be told
-//! apart, so handles that wait beside each other share one, and a callback runs in the copy of the
-//! one before it as long as that is untouched. A context that somebody may have in hand (a task's,
-//! one given by keyword, one that was asked for) is always the very object.
+//! Mostly the program never sees the context that was copied for a callback: it is there so that
+//! what the callback sets does not show elsewhere. Two such copies with the same values cannot be
+//! told apart. So handles that wait beside each other share one, and a callback runs in the copy of
+//! the callback before it, as long as that copy is unchanged. A context that the program may have
+//! in hand (a task's, one given by keyword, one that was asked for) is always the very object.
 //!
-//! Shape:      whether two hold the same is seen at the map inside, which never changes: they
-//!             have the same one, or we do not know. Its place in the object is no public
-//!             interface; it is tried out when the module is imported, and where it is not as
-//!             expected nothing is shared.
+//! Shape:      a context points to a map of its values, and a map never changes. Two contexts with
+//!             the same map have the same values; of other contexts we do not know. The place of
+//!             that pointer is no public interface: it is tried out when the module is imported,
+//!             and where it is not as expected nothing is shared.
 //! Source:     PEP 567; Python/context.c of CPython 3.11 to 3.15.
 
 use std::cell::Cell;
@@ -21,10 +21,10 @@ use pyo3::prelude::*;
 
 /// Where a context has its map: after the head of every object and the context before it.
 const VARIABLES: usize = size_of::<ffi::PyObject>() + size_of::<usize>();
-/// Head, context before, map, weak references, and the flag whether it is entered.
+/// The size of a context: head, context before, map, weak references, and whether it is entered.
 const SIZE: usize = VARIABLES + 3 * size_of::<usize>();
 
-/// References to a context that is entered, and which only we have; 0 while its layout is unknown.
+/// The reference count of an entered context that only we have; 0 if the layout is not known.
 pub(super) static ALONE: AtomicIsize = AtomicIsize::new(0);
 
 /// Tries out where a context has its map.
@@ -44,7 +44,7 @@ pub(crate) fn learn_layout(py: Python<'_>) -> PyResult<()> {
     entered.switch(&context)?;
     // SAFETY: *attached*; contexts of the size that was checked, both held here.
     let (references, is_copied, is_replaced) = unsafe {
-        // One of the three is that of `context`.
+        // Without the reference of `context`.
         let references = ffi::Py_REFCNT(pointer) - 1;
         let before = variables(pointer);
         let copy = copy_of_context(py)?;
@@ -95,24 +95,24 @@ pub(crate) unsafe fn hold_the_same(one: *mut ffi::PyObject, two: *mut ffi::PyObj
     ALONE.load(Ordering::Relaxed) != 0 && unsafe { variables(one) == variables(two) }
 }
 
-/// The context that is entered, kept over callbacks that can do with it.
+/// The context that is entered. It stays entered over callbacks that can run in it.
 ///
 /// It belongs to a run of the loop, which has it in the loop's state: another thread that takes the
 /// loop over sees which contexts are entered. Only the thread of that run enters and leaves.
 pub(crate) struct Entered {
     pub(super) context: Cell<*mut ffi::PyObject>,
-    /// Copied by the loop for a callback: nobody else has it, unless it has more references. False
-    /// when nothing is entered.
+    /// The loop has copied the context for a callback: only the loop has it, unless it has more
+    /// references than `ALONE`. False when no context is entered.
     pub(super) is_copied: Cell<bool>,
 }
 
-// SAFETY: whoever reads or writes a field is attached, and no Python code runs in between.
+// SAFETY: only attached threads read or write a field, and no Python code runs in between.
 unsafe impl Send for Entered {}
 // SAFETY: as above.
 unsafe impl Sync for Entered {}
 
 impl Default for Entered {
-    /// None.
+    /// No context.
     fn default() -> Self {
         Self {
             context: Cell::new(null_mut()),
@@ -136,7 +136,7 @@ impl Entered {
     pub(super) fn exchange(&self, context: Bound<'_, PyAny>, is_copied: bool) -> PyResult<()> {
         let py = context.py();
         self.leave(py)?;
-        // SAFETY: *attached*; what is no context is refused.
+        // SAFETY: *attached*; an object that is no context is refused.
         if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
             return Err(PyErr::fetch(py));
         }

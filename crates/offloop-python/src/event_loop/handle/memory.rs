@@ -3,8 +3,8 @@
 //! It goes round in two free lists, one for each type: a loop makes and drops a handle for every
 //! callback.
 //!
-//! Invariants: 1. The free lists are touched only by attached threads. In what they hold, the
-//!                rarely used fields are null, and `callback` is the next of the list.
+//! Invariants: 1. Only attached threads touch the free lists. In the memory that they hold, the
+//!                rarely used fields are null, and `callback` points to the next of the list.
 
 use std::mem::offset_of;
 use std::ptr::{self, null_mut};
@@ -20,10 +20,10 @@ use super::raw::{Contents, INLINE, RawHandle, TRACKED};
 const FREE_MAX: usize = 16_384;
 /// Handles kept when the loop has nothing to do: below 100 KB.
 const FREE_IDLE: usize = 1024;
-/// Handles given back each time that the loop goes to sleep: they cost it a microsecond.
+/// Handles freed each time that the loop goes to sleep: that takes a microsecond.
 const FREED_AT_ONCE: usize = 64;
 
-/// Memory of handles that are gone.
+/// Memory of handles that have ended.
 struct Free {
     first: *mut RawHandle,
     count: usize,
@@ -87,7 +87,7 @@ pub(crate) unsafe fn allocate(
     }
 }
 
-/// Gives some of the memory back that a burst of handles has left, once the loop has time.
+/// Frees some of the memory that a burst of handles has left, once the loop has time.
 pub(crate) fn trim(py: Python<'_>) {
     for list in &FREE {
         list.with(py, |free| {
@@ -121,14 +121,14 @@ pub(super) unsafe fn show(
     visit.call(&*std::mem::ManuallyDrop::new(object))
 }
 
-/// Gives back what a handle has, and its memory.
+/// Drops what a handle holds, and gives its memory back.
 ///
 /// # Safety
 /// The object is the caller's alone; it is a timer if `is_timer` says so.
 #[inline]
 pub(super) unsafe fn release(py: Python<'_>, raw: *mut RawHandle, is_timer: bool) {
-    // SAFETY: *attached*, and the caller's. What it holds goes while it is *whole*, and its memory
-    // is given back after that.
+    // SAFETY: *attached*, and the caller's. What it holds is dropped while it is *whole*, and its
+    // memory is given back after that.
     unsafe {
         if (*raw).flags & TRACKED != 0 {
             ffi::PyObject_GC_UnTrack(raw.cast());

@@ -6,10 +6,10 @@
 //! says so when `isinstance` asks.
 //!
 //! Shape:      `raw.rs` one C struct for both types; `TimerHandle` adds the time and is ordered by
-//!             it (`timer.rs`, `order.rs`) · `reference.rs` what the loop does with one ·
+//!             it (`timer.rs`, `order.rs`) · `reference.rs` what the loop does with a handle ·
 //!             `memory.rs` where their memory comes from, `collected.rs` how they end ·
-//!             `sharing.rs` those that two threads have · `context.rs` where a callback runs ·
-//!             `run.rs` its run · `class.rs`, `attributes.rs`, `types.rs` what Python sees.
+//!             `sharing.rs` handles that two threads use · `context.rs` the contexts of callbacks ·
+//!             `run.rs` a handle's run · `class.rs`, `attributes.rs`, `types.rs` what Python sees.
 //! Threads:    any attached one.
 //! Source:     asyncio/events.py for what a handle can do.
 

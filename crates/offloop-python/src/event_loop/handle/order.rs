@@ -16,7 +16,7 @@ pub(super) fn hash(py: Python<'_>, timer: &TimerHandle) -> PyResult<isize> {
     when(py, timer)?.bind(py).hash()
 }
 
-/// Compares with another timer; what is none may know how to compare itself.
+/// Compares with another timer; for any other object Python asks that object instead.
 pub(super) fn compare(
     py: Python<'_>,
     one: &TimerHandle,
@@ -40,7 +40,7 @@ pub(super) fn compare(
     result?.into_answer(py)
 }
 
-/// Compares the times of two timers as floats, or by what was given.
+/// Compares the times of two timers as floats, or as the objects that were given.
 fn times_are(
     py: Python<'_>,
     one: &TimerHandle,

@@ -1,7 +1,7 @@
 //! `Handle`: an owned reference to a handle, and all that the loop does with one.
 //!
 //! Invariants: those of the ground and of `raw.rs`, by number or name. *alive*: a `Handle` owns a
-//!             reference, or is borrowed from who does; so its memory is that of a handle.
+//!             reference, or is borrowed from an owner of one; so its memory is that of a handle.
 
 use std::ptr;
 
@@ -25,8 +25,8 @@ use super::types::types;
 pub(crate) struct Handle(pub(super) ptr::NonNull<RawHandle>);
 
 // SAFETY: a reference to a Python object, which any thread may have. It is used with a token
-// (*attached*), but for its drop: whoever owns handles is the state of a loop, which ends in an
-// attached thread, or a function that has a token.
+// (*attached*), but for its drop: its owner is the state of a loop, which ends on an attached
+// thread, or a function that has a token.
 unsafe impl Send for Handle {}
 
 // SAFETY: an instance of the class is *alive* while its reference is lent, and `Handle` has the
@@ -55,9 +55,9 @@ impl Answer for Handle {
 /// What a handle needs of its loop, which the loop's own class provides.
 ///
 /// # Safety
-/// One class has this: so whatever handle's loop can be taken for it.
+/// Only one class has this: so the loop of any handle can be taken for it.
 pub(crate) unsafe trait Owner: Sized + 'static {
-    /// A handle was cancelled, which was in the heap of timers if it `was_scheduled`. Returns
+    /// Counts a cancelled handle, which was in the heap of timers if it `was_scheduled`. Returns
     /// whether the loop is in debug mode.
     fn count_cancelled(event_loop: &Bound<'_, Self>, was_scheduled: bool) -> bool;
 }
@@ -72,7 +72,7 @@ pub(crate) struct Callback<'a, 'py, O: Owner> {
 }
 
 impl<O: Owner> Callback<'_, '_, O> {
-    /// The context of the handle, which owns it, and whether nobody else has it.
+    /// The context for the handle, as a reference of its own, and `UNSEEN` if it was copied here.
     #[inline]
     fn context(&self, py: Python<'_>) -> PyResult<(*mut ffi::PyObject, u8)> {
         if let Some(context) = self.context.filter(|context| !context.is_none()) {
@@ -112,7 +112,7 @@ impl Handle {
             types.handle
         };
         // SAFETY: *attached*; the type is that of such handles. Every field is written before
-        // anybody else sees the object, with references of its own (*owned*, invariant 2).
+        // other code sees the object, with references of its own (*owned*, invariant 2).
         unsafe {
             let Some(raw) = allocate(py, kind, when.is_some()) else {
                 ffi::Py_DECREF(context);
@@ -175,7 +175,8 @@ impl Handle {
         }
     }
 
-    /// The object, which the collector knows: others keep it from now on, and it has yet to run.
+    /// The object, for a container that the program has. It has yet to run, but the loop shows it
+    /// no more: so the collector is told of it.
     pub(crate) fn into_known_object(self, py: Python<'_>) -> Py<PyAny> {
         self.track(py);
         self.into_object(py)
@@ -195,7 +196,7 @@ impl Handle {
         unsafe { (*self.0.as_ptr()).flags }
     }
 
-    /// Removes some flags, and adds others.
+    /// Removes the flags in `remove`, and adds those in `add`.
     #[inline]
     fn change_flags(&self, py: Python<'_>, remove: u8, add: u8) {
         let flags = self.flags(py) & !remove | add;
@@ -243,12 +244,11 @@ impl Handle {
         unsafe { (*self.0.as_ptr()).callback.is_null() }
     }
 
-    /// What is to be called; null when the handle is spent. To tell it from others: it lives as
-    /// long as the handle has it.
+    /// The callback, borrowed for as long as the handle has it; null when the handle is spent.
     #[inline]
     pub(crate) fn callback(&self) -> *mut ffi::PyObject {
-        // SAFETY: *alive*; a plain field, which changes only in attached threads, and whoever has
-        // an entry of the loop in hand is one.
+        // SAFETY: *alive*; a plain field, which changes only on attached threads. The caller has
+        // an entry of the loop in hand, so its thread is attached.
         unsafe { (*self.0.as_ptr()).callback }
     }
 
@@ -282,8 +282,8 @@ impl Handle {
         unsafe { Bound::from_borrowed_ptr(py, (*self.0.as_ptr()).event_loop).unbind() }
     }
 
-    /// Whether nobody but the caller has the handle, or can get it by a weak reference, and so
-    /// nobody can look at it or cancel it.
+    /// Whether the caller has the only reference, and there is no weak one: then no other code can
+    /// look at the handle or cancel it.
     #[inline]
     pub(super) fn is_sole(&self, _py: Python<'_>) -> bool {
         // SAFETY: *attached*, *alive*.
@@ -292,8 +292,8 @@ impl Handle {
         }
     }
 
-    /// The context of a handle that nobody else has, if nobody has the context either. It lives as
-    /// long as the handle has it.
+    /// The context, if only handles of the loop have it and only the caller has this handle. It is
+    /// borrowed for as long as the handle has it.
     #[inline]
     pub(super) fn unseen_context(&self, py: Python<'_>) -> Option<*mut ffi::PyObject> {
         let unseen = self.flags(py) & UNSEEN != 0 && self.is_sole(py);
@@ -301,7 +301,7 @@ impl Handle {
         unseen.then(|| unsafe { (*self.0.as_ptr()).context })
     }
 
-    /// The context as an object that this handle shares with no other, for others to have.
+    /// The context as an object that no other handle shares: the program may have it.
     #[inline]
     pub(crate) fn own_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if self.flags(py) & UNSEEN != 0 {
@@ -313,7 +313,7 @@ impl Handle {
 
     fn make_context_own(&self, py: Python<'_>) -> PyResult<()> {
         let raw = self.0.as_ptr();
-        // SAFETY: *attached*, *alive*, *owned*. What goes is a reference to a context that other
+        // SAFETY: *attached*, *alive*, *owned*. What is dropped is a reference to a context that
         // handles share (invariant 3), so nothing ends with it.
         unsafe {
             if ffi::Py_REFCNT((*raw).context) != 1 {
@@ -328,14 +328,14 @@ impl Handle {
         Ok(())
     }
 
-    /// Takes a context that was copied for this handle's run, for others to have.
+    /// Takes the context that was copied for this handle's run: the program may have it.
     pub(super) fn adopt_context(&self, context: Bound<'_, PyAny>) {
         let py = context.py();
         if self.flags(py) & UNSEEN == 0 {
             return;
         }
         self.change_flags(py, UNSEEN, 0);
-        // SAFETY: *attached*, *alive*, *owned*; *whole*: the old one goes after that.
+        // SAFETY: *attached*, *alive*, *owned*; *whole*: the old one is dropped after that.
         let old = unsafe {
             let old = std::mem::replace(&mut (*self.0.as_ptr()).context, context.into_ptr());
             Bound::from_owned_ptr(py, old)
@@ -343,10 +343,10 @@ impl Handle {
         drop(old);
     }
 
-    /// Takes the context of another handle if it holds the same, so that many handles in the queue
-    /// need memory, and the collector's time, for one.
+    /// Takes the context of another handle if it has the same values: so many handles in the queue
+    /// need the memory, and the collector's time, for one context.
     ///
-    /// Runs no Python code: the context that goes is a copy whose contents the other keeps.
+    /// Runs no Python code: the context that is dropped is a copy whose values the other keeps.
     #[inline]
     pub(crate) fn share_context(&self, py: Python<'_>, other: &Self) {
         if self.flags(py) & other.flags(py) & UNSEEN == 0 {
@@ -362,8 +362,8 @@ impl Handle {
         }
     }
 
-    /// Lets go of callback and arguments after the run, unless nobody else has the handle, which
-    /// then goes as a whole. In debug mode its text is kept.
+    /// Drops callback and arguments after the run, and in debug mode keeps the text. A handle that
+    /// only the caller has is left as it is: it ends as a whole. So is one that repeats.
     #[inline]
     pub(crate) fn finish(&self, py: Python<'_>, debug: bool) -> PyResult<()> {
         if self.is_sole(py) || self.flags(py) & (CANCELLED | REPEATS) != 0 {
@@ -377,12 +377,12 @@ impl Handle {
         Ok(())
     }
 
-    /// Shows the collector what a handle of the loop holds, which is in one place of it.
+    /// Shows the collector what a handle in one of the loop's queues or tables holds.
     ///
-    /// Who is called by a handle mostly keeps it too, and would otherwise live for ever with a loop
-    /// that nobody closes. Somebody who keeps nothing but a handle of such a loop finds its
-    /// contents cleared, and could not have run it. Only a handle that repeats may be in the loop
-    /// twice, and is shown if it is not.
+    /// The object that a handle calls mostly keeps the handle too: both would otherwise live for
+    /// ever with a loop that the program never closes. A program that keeps only a handle of such a
+    /// loop finds its contents cleared, and could not have run it. Only a handle that repeats may
+    /// be in the loop twice: it is shown while it has one reference.
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let raw = self.0.as_ptr();
         // SAFETY: *collected*, so attached; *alive*. Fields are only looked at.
@@ -422,8 +422,8 @@ impl Handle {
         contents
     }
 
-    /// Tells the collector of a handle that somebody keeps although it will not run any more: it
-    /// has a context and a loop, which may lead back to it.
+    /// Tells the collector of a handle that the loop does not show (any more): it has a context and
+    /// a loop, which may lead back to it.
     #[inline]
     pub(super) fn track(&self, py: Python<'_>) {
         if self.flags(py) & TRACKED == 0 {
@@ -439,7 +439,7 @@ impl Handle {
         unsafe { !(*self.0.as_ptr()).origin.is_null() }
     }
 
-    /// Looks at what few handles have, if this one has it. `look` runs no Python code.
+    /// Looks at the origin, which few handles have. `look` runs no Python code.
     pub(super) fn origin<R>(
         &self,
         _py: Python<'_>,
@@ -450,11 +450,11 @@ impl Handle {
         unsafe { (*self.0.as_ptr()).origin.as_ref().and_then(look) }
     }
 
-    /// Changes what few handles have. `change` runs no Python code: it returns what is to go.
+    /// Changes the origin. `change` runs no Python code: it returns what is to be dropped.
     fn change_origin<R>(&self, _py: Python<'_>, change: impl FnOnce(&mut Origin) -> R) -> R {
         let raw = self.0.as_ptr();
-        // SAFETY: *attached*, *alive*: null, or a box that belongs to the handle, at which nobody
-        // else looks while no Python code runs.
+        // SAFETY: *attached*, *alive*: null, or a box that belongs to the handle, at which no other
+        // code looks while no Python code runs.
         unsafe {
             if (*raw).origin.is_null() {
                 (*raw).origin = Box::into_raw(Box::default());
@@ -463,7 +463,7 @@ impl Handle {
         }
     }
 
-    /// Keeps the text of a handle that is about to lose its contents: afterwards nobody can tell.
+    /// Keeps the text of a handle that is about to lose its contents, of which the text is made.
     pub(super) fn keep_text(&self, py: Python<'_>) -> PyResult<()> {
         let text = self.to_object(py).bind(py).repr()?;
         let text = text.into_any().unbind();

@@ -26,7 +26,7 @@ pub(crate) fn run_handle(py: Python<'_>, handle: &Handle, entered: &Entered) -> 
     if let Err(error) = entered.switch_to(py, handle) {
         return report(handle.to_object(py).bind(py), error);
     }
-    // Nobody wants what it returns.
+    // The result of a callback is dropped.
     if handle.call(py).is_none() {
         let error = PyErr::fetch(py);
         entered.leave_to(py, handle)?;
@@ -54,13 +54,13 @@ pub(crate) fn report(handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
 }
 
 impl Entered {
-    /// Enters the context of a handle that is to run, or one that holds the same.
+    /// Enters the context of a handle that is to run, or one with the same values.
     #[inline]
     pub(crate) fn switch_to(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
         let Some(context) = handle.unseen_context(py) else {
             return self.switch(&handle.own_context(py)?);
         };
-        // SAFETY: *attached*; both are alive: the handle's (*owned*), and that which is entered.
+        // SAFETY: *attached*; both are alive: the handle's (*owned*), and the entered one.
         let context = unsafe {
             if self.is_copied.get()
                 && ffi::Py_REFCNT(self.context.get()) == ALONE.load(Ordering::Relaxed)
@@ -71,15 +71,15 @@ impl Entered {
             if ffi::Py_REFCNT(context) == 1 {
                 Bound::from_borrowed_ptr(py, context)
             } else {
-                // Others that wait share it, so it must stay as it is.
+                // Handles that wait share it, so the callback must not change it.
                 Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(context))?
             }
         };
         self.exchange(context, true)
     }
 
-    /// Leaves the context in which a handle was called, and lets the handle have it, so that others
-    /// find there what the callback has set.
+    /// Leaves the context in which a handle was called, and lets the handle have it: the exception
+    /// handler finds there what the callback has set.
     pub(crate) fn leave_to(&self, py: Python<'_>, handle: &Handle) -> PyResult<()> {
         if let Some(context) = self.copied(py) {
             handle.adopt_context(context);
@@ -89,14 +89,15 @@ impl Entered {
 }
 
 impl Handle {
-    /// Calls the callback, in whatever context is entered. `None` is an error that is set.
+    /// Calls the callback, in the context that is entered. `None` is an error that is set.
     #[inline]
     fn call<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let raw = self.0.as_ptr();
-        // SAFETY: *attached*, *alive*. If nobody else has the handle, nobody can cancel it during
-        // the call and so drop what it holds; otherwise callback and arguments get references of
-        // their own. PY_VECTORCALL_ARGUMENTS_OFFSET lets the callee change the place before the
-        // first argument meanwhile: that of the callback, at which nobody can look, or of `held`.
+        // SAFETY: *attached*, *alive*. A handle that only we have cannot be cancelled during the
+        // call, which would drop what it holds; otherwise `held` has references of its own to
+        // callback and arguments. PY_VECTORCALL_ARGUMENTS_OFFSET lets the callee change the place
+        // before the first argument meanwhile: that is `callback` of a handle that no other code
+        // can look at, or `scratch` of `held`.
         unsafe {
             if self.is_sole(py) && (*raw).count as usize <= INLINE {
                 let result = vectorcall((*raw).callback, &raw mut (*raw).args, (*raw).count);
@@ -115,8 +116,8 @@ impl Handle {
 }
 
 /// # Safety
-/// The caller is attached, keeps callback and arguments alive, and has a field before the arguments
-/// that nobody looks at meanwhile.
+/// The caller is attached, and keeps callback and arguments alive. Before the arguments it has a
+/// field that no other code looks at meanwhile.
 unsafe fn vectorcall(
     callback: *mut ffi::PyObject,
     args: *mut [*mut ffi::PyObject; INLINE],
@@ -131,7 +132,7 @@ unsafe fn vectorcall(
 #[repr(C)]
 struct Held {
     callback: *mut ffi::PyObject,
-    /// What the callee sees before the arguments.
+    /// The place before the arguments, which the callee may use.
     scratch: *mut ffi::PyObject,
     args: [*mut ffi::PyObject; INLINE],
     count: u32,

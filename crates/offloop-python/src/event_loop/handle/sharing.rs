@@ -1,10 +1,10 @@
 //! Handles that one thread may cancel while another one runs them.
 //!
-//! From Python 3.14 on, who cancels a handle of `call_soon_threadsafe`, or asks whether it is
-//! cancelled, waits for a run that goes on in another thread: afterwards its callback does not run
-//! any more. The standard library has a lock in each such handle. Here a run that somebody could
-//! wait for is noted, and all who wait do so at one place, without a lock that a fork could leave
-//! taken.
+//! From Python 3.14 on, a thread that cancels a handle of `call_soon_threadsafe`, or asks whether
+//! it is cancelled, waits for a run that goes on in another thread: afterwards the callback does
+//! not run any more. The standard library has a lock in each such handle. Here each run of such a
+//! handle is noted in one list, and the threads that wait are noted in another: a fork can leave no
+//! lock taken.
 //!
 //! Invariants: 1. The lists change only in attached threads, so a run that ends after a thread has
 //!                seen it also sees that thread waiting.
@@ -24,12 +24,13 @@ use super::types::types;
 /// How long a thread waits before it looks for signals.
 const SIGNALS: Duration = Duration::from_millis(50);
 
-/// A run that others may wait for.
+/// A run that other threads may wait for.
 struct Run {
-    /// The address of the handle, which whoever runs it keeps alive.
+    /// The address of the handle, which its run keeps alive.
     handle: usize,
     thread: ThreadId,
-    /// A child that the program forks has the thread that forked, and no other.
+    /// The number of forks before it began: a child that the program forks has only the thread that
+    /// forked.
     forks: u32,
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn share(py: Python<'_>, handle: &Handle) -> PyResult<()> {
     Ok(())
 }
 
-/// A run that others can wait for, while this is kept.
+/// A run that other threads can wait for, while this is kept.
 pub(crate) struct SharedRun<'a, 'py>(Python<'py>, &'a Handle);
 
 impl<'a, 'py> SharedRun<'a, 'py> {
@@ -87,7 +88,7 @@ pub(crate) fn wait_for_run(py: Python<'_>, handle: &Handle) -> PyResult<()> {
     if !handle.is_shared(py) {
         return Ok(());
     }
-    // Whoever has called us may be made to let go of it meanwhile.
+    // Another thread may drop the caller's reference meanwhile.
     let kept = handle.clone_ref(py);
     while runs_elsewhere(py, kept.as_ptr().addr()) {
         // Woken at the end of any run, also of one that ends before we sleep.

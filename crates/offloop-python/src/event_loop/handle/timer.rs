@@ -1,6 +1,6 @@
-//! `TimerHandle`: a handle that has a time. A plain one has no memory for it.
+//! `TimerHandle`: a handle that has a time. A plain handle has no memory for one.
 //!
-//! Invariants: as of `reference.rs`.
+//! Invariants: those of `reference.rs`.
 
 use std::ptr;
 

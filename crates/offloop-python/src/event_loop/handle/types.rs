@@ -36,7 +36,7 @@ fn class(py: Python<'_>, class: *mut ffi::PyTypeObject) -> Bound<'_, PyType> {
 
 pub(crate) static TYPES: PyOnceLock<Types> = PyOnceLock::new();
 
-/// What asyncio calls a handle that other threads may wait for, where it has such ones.
+/// The name of asyncio's class of handles that other threads may wait for, where it has one.
 pub(crate) const THREAD_SAFE: &str = "_ThreadSafeHandle";
 
 /// The two types, which the first loop makes.

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyType};
 
 use super::state::LoopPort;
 
-/// Where the standard loop looks the class up at each call, and what stands there in C.
+/// The names among which the standard loop looks the class up at each call, and the C class.
 struct Classes {
     futures: Py<PyDict>,
     future: Py<PyType>,
@@ -57,7 +57,7 @@ pub(crate) fn future<'py>(
     if class.is(&classes.future) {
         class.call((), Some(keywords))
     } else {
-        // Somebody's own class, which may keep what it gets.
+        // A class of the program's, which may keep the keywords that it gets.
         class.call((), Some(&keywords.copy()?))
     }
 }

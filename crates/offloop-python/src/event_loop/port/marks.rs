@@ -2,8 +2,8 @@
 //!
 //! While a loop is armed it marks each callback: its number, when it began, what is called, and by
 //! which thread. A watch reads that at any moment, without the GIL, and so tells a callback that
-//! takes long from many that are short. What is read lives on its own: a watch keeps it, and may be
-//! a thread that never attaches.
+//! takes long from many that are short. What a watch reads lives outside of the loop's objects: the
+//! watch keeps it, and may be a thread that never attaches.
 //!
 //! Invariants: 1. The object of a mark that is shown is alive: the mark has a reference to it.
 //! Threads:    the thread that runs the loop marks; any thread reads.
@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 use super::super::ground::cell::GilCell;
 use super::super::ground::trampoline::ffi_bound;
 
-/// When the loop was armed, by both clocks: the pace of the ticks follows from that.
+/// When the loop was armed, by both clocks: the rate of the ticks follows from that.
 #[derive(Clone, Copy)]
 pub(crate) struct Armed {
     ticks: u64,
@@ -111,7 +111,7 @@ impl Marks {
     }
 }
 
-/// A callback is marked as running until this goes.
+/// A callback is marked as running until this is dropped.
 pub(crate) struct Mark<'a, 'py> {
     py: Python<'py>,
     marks: &'a Marks,

@@ -1,11 +1,11 @@
 //! What a loop counts of itself, at a cost that no program notices.
 //!
-//! Counters are added to where the loop is at work anyway, once for a round and not for each
-//! callback. The time is read where a round reads it already, before a poll and after it, as ticks.
+//! The loop counts once for a round, and not for each callback. It uses the times that a round
+//! reads anyway, before a poll and after it, as ticks.
 //!
 //! Units:      ticks of `offloop_sys::clock`, which become nanoseconds at once; seconds in Python.
 //! Invariants: 1. What is counted never goes down.
-//! Threads:    any that is attached may look.
+//! Threads:    any attached one may look.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(crate) struct Meter {
     pub(crate) scale: TickScale,
     /// Two pages, kept apart from what each round touches.
     pub(crate) times: Box<Times>,
-    /// One reference to it for each connection that is open, and ours.
+    /// Has one reference for each open connection, and this one.
     pub(crate) connection: Arc<()>,
 }
 
@@ -97,9 +97,9 @@ impl Meter {
         self.ready_max = self.ready_max.max(ready);
     }
 
-    /// Moves the timers that are due before `end` to the queue, and counts how late each is, or can
-    /// be since the look that did not find it: it may have been scheduled for the past. By a clock
-    /// that is not ours nobody knows.
+    /// Moves the timers that are due before `end` to the queue, and records how late each is. A
+    /// timer may have been scheduled for the past: it counts as late only since the look before the
+    /// last one, which did not find it. By a clock of the program's no lateness is known.
     pub(crate) fn release_due(
         &mut self,
         py: Python<'_>,

@@ -1,16 +1,15 @@
 //! The memory that a loop reads into.
 //!
-//! Short reads go through one buffer of the loop's, so no memory is asked for that is not handed
-//! on. Once a descriptor has brought some kilobytes, the kernel writes as many as the last read
-//! brought straight into the bytes that are handed on, and only what is beyond that into the
-//! buffer; after much at once it is asked how much waits. Those bytes are kept, and used again as
-//! soon as nobody else has them: memory of this size would otherwise be mapped and unmapped for
-//! each read, whenever the allocator's mood is so.
+//! Short reads go through one buffer of the loop's: only the bytes that are handed on are
+//! allocated. Once a read has brought some kilobytes, the kernel writes the next one straight into
+//! such bytes, up to the size of the last read, and only the rest into the buffer. After a large
+//! read the kernel is asked how much waits. Large bytes are kept, and used again as soon as ours is
+//! the only reference: the allocator may otherwise map and unmap memory of this size at each read.
 //!
 //! Units:      bytes.
 //! Invariants: 1. Kept bytes are written to only while ours is the only reference.
-//!             2. `capacity` of kept bytes is the size that they were made with; the object may
-//!                say less, never more.
+//!             2. `capacity` of kept bytes is the size that they were made with; the object's own
+//!                length may be less, never more.
 //! Source:     research on loops, section D7.
 
 use std::ptr;
@@ -22,12 +21,12 @@ use pyo3::types::PyBytes;
 
 /// Read at once, as in the standard loop.
 pub(crate) const READ_BYTES: usize = 256 * 1024;
-/// After a read of this size as much is expected of the next one, and goes straight into its final
-/// place: below, the copy costs less than two buffers in one call.
+/// After a read of this size the next one is expected to be as large, and goes straight into its
+/// final place. Below it, the copy costs less than two buffers in one call.
 const SOME: usize = 6 * 1024;
 /// After a read of this size a system call to learn the size of the next one is worth its while.
 pub(crate) const LARGE: usize = 32 * 1024;
-/// Large bytes that are kept for reuse: one for each connection that is in the middle of something.
+/// Large bytes that are kept for reuse: one for each of the connections that receive much at once.
 const KEPT_MAX: usize = 16;
 /// All of them together: what fits into a core's cache, beyond which reuse gains less.
 const KEPT_BYTES: usize = 2 * 1024 * 1024;
@@ -46,14 +45,14 @@ impl Kept {
     /// The first `count` bytes, as an object to be handed on: itself, unless it is much too large.
     ///
     /// # Safety
-    /// Nobody else has the bytes, and so many of them were filled.
+    /// Ours is the only reference to the bytes, of which `count` were filled.
     unsafe fn filled<'py>(&self, py: Python<'py>, count: usize) -> Bound<'py, PyBytes> {
         if count * 2 < self.capacity || count < 2 {
-            // SAFETY: the caller's: `count` bytes, which nobody changes.
+            // SAFETY: the caller's: `count` bytes, which do not change meanwhile.
             let filled = unsafe { std::slice::from_raw_parts(contents(&self.bytes), count) };
             return PyBytes::new(py, filled);
         }
-        // SAFETY: the caller's: nobody else has the bytes, and they have held more.
+        // SAFETY: the caller's: the only reference, and room for `count`.
         unsafe { set_len(&self.bytes, count) };
         self.bytes.bind(py).clone()
     }
@@ -119,7 +118,8 @@ impl ReadMemory {
         &mut self.plain[..len]
     }
 
-    /// Takes bytes for `len` that nobody else has, of at most twice the size, or makes new ones.
+    /// Takes kept bytes with room for `len`, at most twice as large and with no other reference;
+    /// or makes new ones.
     pub(crate) fn large(&mut self, py: Python<'_>, len: usize) -> PyResult<Kept> {
         let fits = |kept: &Kept| {
             // SAFETY: *attached*; a reference that is kept here.
@@ -190,7 +190,7 @@ impl ReadMemory {
         len: usize,
     ) -> PyResult<std::io::Result<Bound<'py, PyBytes>>> {
         let kept = self.large(py, len)?;
-        // SAFETY: nobody else has the bytes (invariant 1), which hold no less than `len`.
+        // SAFETY: ours is the only reference (invariant 1), and the bytes have room for `len`.
         let answer = unsafe { receive_into(fd, contents(&kept.bytes), len) };
         // SAFETY: so many bytes were received just now.
         let data = answer.map(|count| unsafe { kept.filled(py, count) });
@@ -209,11 +209,11 @@ impl ReadMemory {
         let len = (last + last / 8).next_multiple_of(1024);
         let kept = self.large(py, len)?;
         let max = READ_BYTES - len;
-        // SAFETY: nobody else has the bytes (invariant 1), which hold no less than `len`.
+        // SAFETY: ours is the only reference (invariant 1), and the bytes have room for `len`.
         let answer =
             unsafe { receive_both(fd, contents(&kept.bytes), len, &mut self.buffer()[..max]) };
         let data = match answer {
-            // SAFETY: `len` bytes were received there just now, and the others into the buffer.
+            // SAFETY: `len` bytes were received there just now, and the rest into the buffer.
             Ok(count) if count > len => unsafe {
                 let first = std::slice::from_raw_parts(contents(&kept.bytes), len);
                 let rest = &self.buffer()[..count - len];
@@ -238,14 +238,14 @@ pub(crate) fn contents(bytes: &Py<PyBytes>) -> *mut u8 {
     unsafe { ffi::PyBytes_AS_STRING(bytes.as_ptr()).cast_mut().cast() }
 }
 
-/// Makes bytes say another length, as if they were new.
+/// Gives bytes another length, as if they were new.
 ///
 /// # Safety
-/// Nobody else has the object, and it was made with at least `len` bytes.
+/// There is no other reference to the object, and it was made with at least `len` bytes.
 pub(crate) unsafe fn set_len(bytes: &Py<PyBytes>, len: usize) {
     let object = bytes.as_ptr().cast::<ffi::PyBytesObject>();
-    // SAFETY: the caller's: nobody else looks, and there is room for the zero that ends the
-    // contents. The hash of what they were before is forgotten.
+    // SAFETY: the caller's: no other code looks at the object, and there is room for the zero that
+    // ends the contents. The hash of the old contents is forgotten.
     unsafe {
         (*object).ob_base.ob_size = len as ffi::Py_ssize_t;
         #[expect(deprecated, reason = "the only way to forget a hash")]

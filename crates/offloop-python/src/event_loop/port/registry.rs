@@ -1,7 +1,7 @@
 //! The streams of a loop, by descriptor, without keeping them alive.
 //!
 //! The standard loop has a weak reference to each transport and its server has another one, which
-//! take 240 bytes together. Here a stream takes itself off the list when it is over, or gone.
+//! take 240 bytes together. Here a stream takes itself off the list when it is over, or dropped.
 //!
 //! Invariants: 1. A pointer in the list is that of a stream whose `Drop` has not begun, so it may
 //!                be given a new reference: `Drop` calls `leave` before anything else, and nothing
@@ -15,20 +15,21 @@ use pyo3::prelude::*;
 #[derive(Clone, Copy)]
 struct Entry {
     fd: usize,
-    /// What it knows, by whose address it leaves.
+    /// The address of the native stream, by which `leave` finds it.
     address: usize,
     object: *mut ffi::PyObject,
 }
 
-/// Descriptors below have a place of their own; a process has more only if the system is told so.
+/// Descriptors below this have a place of their own in `last`. A process has larger ones only if
+/// the system's limit was raised.
 const PLACES: usize = 1 << 20;
 
 #[derive(Default)]
 pub(crate) struct Registry {
     /// The last stream that was made for each descriptor.
     last: Vec<Option<Entry>>,
-    /// Few: streams that another one has displaced, after their socket was closed behind their
-    /// backs, and those whose descriptor has no place.
+    /// Few: streams whose socket the program has closed, so that another stream got the
+    /// descriptor; and streams whose descriptor has no place.
     displaced: Vec<Entry>,
 }
 
@@ -36,7 +37,7 @@ pub(crate) struct Registry {
 unsafe impl Send for Registry {}
 
 impl Registry {
-    /// Adds a stream once; it calls `leave` when it is over, and as it goes.
+    /// Adds a stream, once. The stream calls `leave` when it is over, and when it is dropped.
     pub(crate) fn enter(&mut self, fd: usize, address: usize, object: &Bound<'_, PyAny>) {
         let entry = Entry {
             fd,

@@ -42,7 +42,7 @@ impl Timer for TimerHandle {
 /// Something to run.
 pub(crate) enum Entry {
     Ours(Handle),
-    /// A handle that somebody else has put into the queue: the standard library does for signals.
+    /// A handle that other code has put into the queue: the standard library does for signals.
     Foreign(Py<PyAny>),
     /// A stream that can read or write: an object of the streams' floor.
     Stream(Py<PyAny>, Side),
@@ -174,7 +174,7 @@ impl Schedule {
         !self.timers.is_empty()
     }
 
-    /// All timers, in their order, which others keep from now on.
+    /// Takes out all timers, in their order: the program's heap has them from now on.
     pub(crate) fn take_timers(&mut self) -> Vec<TimerHandle> {
         self.timers.take()
     }
@@ -183,7 +183,7 @@ impl Schedule {
         self.timers.set_cancelled(count);
     }
 
-    /// Takes back what others have kept: before what has come since, and all timers.
+    /// Takes back what the program had: `ready` goes before what has come since.
     #[must_use]
     pub(crate) fn put_back(
         &mut self,
@@ -200,7 +200,8 @@ impl Schedule {
         self.timers.put_back(py, timers)
     }
 
-    /// Everything, for the caller to drop. None of it will run, whoever else has it.
+    /// Takes everything out, for the caller to drop. None of it will run, even if the program has
+    /// it too.
     pub(crate) fn take_all(&mut self, py: Python<'_>) -> impl Sized + use<> {
         self.is_lent = false;
         let timers = std::mem::take(&mut self.timers);

@@ -1,4 +1,4 @@
-//! The table of descriptors: who of a loop waits for them, and the kernel that is told.
+//! The table of descriptors: what waits for each of them, and epoll, which is told of it.
 //!
 //! What the kernel is told is decided in `offloop_core::event_loop::Descriptors`.
 
@@ -13,7 +13,7 @@ use super::super::handle::Handle;
 use super::schedule::{Entry, Schedule};
 use super::wait::Wait;
 
-/// Who is told that a descriptor is ready.
+/// What waits for a descriptor, and is queued when that is ready.
 pub(crate) enum Waiting {
     /// A callback of the program's, or of the standard library's.
     Handle(Handle),
@@ -53,14 +53,14 @@ impl Watcher for Waiting {
     }
 }
 
-/// The descriptors of a loop; what names one is a file object of the program's.
+/// The descriptors of a loop, each with the file object by which the program named it.
 pub(crate) type Watches = Descriptors<Waiting, Py<PyAny>>;
 pub(super) type Exchange = Change<Waiting, Py<PyAny>>;
 
 /// The kernel as the table of descriptors sees it.
 pub(super) struct Epoll<'a>(pub(super) &'a Readiness);
 
-/// What one part of ours calls an interest is what the other does.
+/// The interest as `offloop-sys` has it.
 const fn told(interest: Interest) -> readiness::Interest {
     readiness::Interest {
         read: interest.read,
@@ -101,7 +101,7 @@ impl Kernel for Epoll<'_> {
     }
 }
 
-/// Queues whoever waits for what `fd` is ready for; false when nobody knows it.
+/// Queues what waits for `fd` to be ready; false when nothing watches `fd` (`Descriptors::ready`).
 pub(crate) fn queue_ready(
     py: Python<'_>,
     (watches, schedule): (&mut Watches, &mut Schedule),
@@ -118,7 +118,7 @@ pub(crate) fn queue_ready(
         let entry = match place {
             Some(Waiting::Handle(handle)) => Some(Entry::Ours(handle.clone_ref(py))),
             Some(Waiting::Stream(stream)) => Some(Entry::Stream(stream.clone_ref(py), side)),
-            // It is over with that.
+            // It waits once, so it leaves the table.
             Some(Waiting::Wait(_)) => match place.take() {
                 Some(Waiting::Wait(wait)) => Some(Entry::Wait(wait)),
                 _ => None,
@@ -129,18 +129,18 @@ pub(crate) fn queue_ready(
     })
 }
 
-/// Has the kernel forget the descriptors that nobody watches any more.
+/// Has the kernel forget the descriptors that are not watched any more.
 pub(crate) fn renew(watches: &mut Watches, readiness: &Readiness) -> io::Result<()> {
     watches.renew(&Epoll(readiness))
 }
 
-/// Who waits for a descriptor: a reader, a writer.
+/// What waits for a descriptor: its reader, and its writer.
 pub(crate) fn watched(watches: &Watches, py: Python<'_>, fd: i32) -> [Option<Py<PyAny>>; 2] {
     let watchers = watches.watchers_at(fd);
     watchers.map(|watcher| watcher.map(|watcher| watcher.to_object(py)))
 }
 
-/// Shows the collector everybody who waits, and what names a descriptor.
+/// Shows the collector all that waits, and the file objects that name descriptors.
 pub(crate) fn traverse(watches: &Watches, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
     let mut files = watches.files();
     files.try_for_each(|file| visit.call(file))?;

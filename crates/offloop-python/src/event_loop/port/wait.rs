@@ -9,7 +9,7 @@ pub(crate) enum Work {
     Receive(usize),
     /// Into this buffer.
     ReceiveInto(Py<PyAny>),
-    /// This, from here on.
+    /// The data, of which so many bytes were sent.
     Send(Py<PyAny>, usize),
 }
 

@@ -1,4 +1,4 @@
-//! Descriptors are watched, and watched no more, with the errors that the standard loop raises.
+//! Begins and ends to watch descriptors, with the errors that the standard loop raises.
 //!
 //! Source:     selectors.py (`_fileobj_lookup`), asyncio/selector_events.py.
 
@@ -85,13 +85,13 @@ pub(crate) fn remove_wait(port: &LoopPort, py: Python<'_>, fd: i32, future: &Bou
     let old = port.state.with(py, |state| {
         let is_it =
             |watcher: &Waiting| matches!(watcher, Waiting::Wait(wait) if wait.is_for(future));
-        // Mostly at its descriptor, unless the socket was closed meanwhile.
+        // It is found at `fd`, unless the socket was closed meanwhile.
         let (fd, side) = match state.watches.find(fd, is_it)? {
             (Waiting::Wait(wait), side) => (wait.fd(), side),
             _ => return None,
         };
         let kernel = Epoll(&state.kernel.as_ref()?.readiness);
-        let change = Exchange::nobody(side);
+        let change = Exchange::removal(side);
         Some(state.watches.exchange(&kernel, fd, change))
     });
     drop(old);
@@ -118,13 +118,13 @@ pub(crate) fn add_stream(
 /// Watches one side of a stream no more.
 pub(crate) fn remove_stream(port: &LoopPort, py: Python<'_>, fd: i32, side: Side) -> PyResult<()> {
     if !port.is_closed(py) {
-        set(port, py, fd, Exchange::nobody(side))?;
+        set(port, py, fd, Exchange::removal(side))?;
     }
     Ok(())
 }
 
-/// Whether an open `fd` is still what it was when it was first watched: the file object that the
-/// program gave then says so, unless it is the one that is given now.
+/// Whether an open `fd` is still the descriptor that the loop watches. The file object that the
+/// program gave for it then is asked, unless the program gives the same object now.
 fn target(port: &LoopPort, fd: i32, given: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> Target {
     let named = |state: &mut State| Some(state.watches.file_at(fd)?.bind(py).clone());
     let Some(file) = port.state.with(py, named) else {
@@ -140,7 +140,7 @@ fn target(port: &LoopPort, fd: i32, given: Option<&Bound<'_, PyAny>>, py: Python
     }
 }
 
-/// Exchanges a watcher and cancels the old one; whether there was one.
+/// Exchanges a watcher, and cancels the old one. Returns whether there was one.
 fn set(port: &LoopPort, py: Python<'_>, fd: i32, change: Exchange) -> PyResult<bool> {
     let outcome = port.state.with(py, |state| {
         let kernel = Epoll(&state.kernel.as_ref()?.readiness);
@@ -178,14 +178,14 @@ pub(crate) fn remove(
                 state.watches.take_displaced(|_, held| held.is(file))
             });
             if displaced.is_some() {
-                // Nobody has waited for it since another one got its number.
+                // It lost its watchers when another file got its number.
                 return Ok(false);
             }
             Some(closed_file(port, file, error)?)
         }
     };
-    // No number as large is watched.
-    fd.map_or(Ok(false), |fd| set(port, py, fd, Exchange::nobody(side)))
+    // A number too large for the system is never watched.
+    fd.map_or(Ok(false), |fd| set(port, py, fd, Exchange::removal(side)))
 }
 
 /// The number under which a closed file object is watched, or the error that it has none.

@@ -92,7 +92,7 @@ fn is_closed(py: Python<'_>, event_loop: &Bound<'_, LoopCore>) -> PyResult<bool>
 }
 
 fn is_running(py: Python<'_>, event_loop: &Bound<'_, LoopCore>) -> PyResult<bool> {
-    // Where the standard loop has it, and programs that nest loops change it.
+    // The standard loop's attribute: programs that nest loops change it.
     let thread = event_loop.getattr(intern!(py, "_thread_id"))?;
     Ok(!thread.is_none())
 }
@@ -216,8 +216,8 @@ impl When {
     }
 }
 
-/// The time after a delay. Plain numbers are added here; what is none says itself what its sum with
-/// a time is, and so does the time of a clock of the program's.
+/// The time after a delay. Plain numbers are added here. With any other object, or with a clock of
+/// the program's, Python adds the two.
 fn later(
     event_loop: &Bound<'_, LoopCore>,
     found: Found,
@@ -250,7 +250,7 @@ fn call_at(
     Ok(timer.into_object(py))
 }
 
-/// Lets the `call_at` of a subclass do what `call_later` was asked for.
+/// Has the program's own `call_at` do what `call_later` was asked for.
 fn call_overridden(
     event_loop: &Bound<'_, LoopCore>,
     items: &[Bound<'_, PyAny>],
@@ -273,8 +273,8 @@ fn call_overridden(
     Ok(handle.unbind())
 }
 
-/// A number as seconds; an integer that is too large for that is a time that never comes, or one
-/// that has passed.
+/// A number as seconds. An integer that is too large for a float becomes an infinite time, which
+/// never comes or has passed.
 fn seconds(number: &Bound<'_, PyAny>) -> PyResult<f64> {
     match number.extract::<f64>() {
         Err(error) if error.is_instance_of::<PyOverflowError>(number.py()) => {
@@ -308,7 +308,7 @@ fn schedule_at<'py>(
     };
     let timer = TimerHandle::new(py, &callback, when.seconds, when.given)?;
     if debug {
-        // The standard `call_later` calls `call_at`, whose name is in the text of what it refuses.
+        // The standard `call_later` calls `call_at`, so the texts of its errors name that.
         inspect(event_loop, &timer, "call_at", true)?;
     }
     let result = timer.clone_ref(py);

@@ -1,4 +1,4 @@
-//! The loop's time, which its user may have replaced.
+//! The loop's time, which the program may have replaced.
 //!
 //! Units:      seconds.
 
@@ -26,18 +26,18 @@ pub(crate) fn monotonic_s() -> f64 {
     ns * 1e-9
 }
 
-/// So many seconds as one wait.
+/// The time of one wait: `seconds`, within the bound.
 pub(crate) fn wait_of(seconds: f64) -> Duration {
     let seconds = seconds.clamp(0.0, WAIT_MAX_S);
     Duration::from_secs_f64(if seconds.is_nan() { 0.0 } else { seconds })
 }
 
-/// The loop's time, as its user sees it.
+/// The loop's time, as the program sees it.
 pub(crate) fn clock(event_loop: &Bound<'_, LoopCore>) -> PyResult<f64> {
     clock_as(event_loop, found(event_loop)?)
 }
 
-/// The same, for who has looked at what is ours.
+/// As `clock`, for a caller that knows already which methods are ours.
 #[inline]
 pub(crate) fn clock_as(event_loop: &Bound<'_, LoopCore>, found: Found) -> PyResult<f64> {
     let py = event_loop.py();
@@ -52,7 +52,7 @@ pub(crate) fn time_object<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bo
     function(event_loop.py(), "offloop._loop.handles", "time_of")?.call1((event_loop,))
 }
 
-/// `loop.time()`: what the standard loop's method says, which is asked only if that may differ.
+/// `loop.time()`: what the standard loop's method returns. It is called only if that may differ.
 #[inline]
 pub(crate) fn time<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();

@@ -1,6 +1,7 @@
-//! What was found of a loop's class, and of those that rounds depend on, by their numbers.
+//! What was found in a loop's class and the other classes that rounds depend on, with the version
+//! numbers of these classes.
 
-/// What is ours, as far as a round is concerned.
+/// Which of the methods that a round depends on are ours.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     /// `time` is ours.
@@ -54,7 +55,8 @@ pub(super) struct Seen {
 }
 
 impl Overrides {
-    /// Whether rounds were ours when these numbers were seen, and nobody has to be told anything.
+    /// Whether rounds were ours when the classes had these numbers. If a number has changed, the
+    /// classes are to be looked at again.
     #[inline]
     pub(super) fn rounds_were_ours(&self, seen: Seen) -> bool {
         self.found.rounds

@@ -1,17 +1,16 @@
-//! What is to be run, in Python's own containers, for programs that take hold of it.
+//! What is to be run, in Python's own containers, for programs that use these themselves.
 //!
 //! The standard loop has its callbacks in a deque and its timers in a list that is a heap, and
-//! waits with a selector. Programs take hold of these: `nest_asyncio` has rounds of its own,
-//! `looptime` a clock that does not wait, others put something into the queue. Whoever asks for
-//! `_ready` or `_scheduled` is lent both, and what is scheduled meanwhile follows as soon as they
-//! are asked for again. Once nobody else has the two, the loop takes everything back before its
-//! next round.
+//! waits with a selector. Programs use these: `nest_asyncio` has rounds of its own, `looptime` a
+//! clock that does not wait, and other libraries add to the queue. A program that asks for `_ready`
+//! or `_scheduled` is lent both. What is scheduled meanwhile is added when the program asks again.
+//! Once only the loop refers to the two, it takes everything back before its next round.
 //!
 //! Invariants: 1. What is in the native queue came after what is in the deque.
-//!             2. The containers are looked at while the state is not in use: comparing the timers
-//!                of others runs Python code.
-//!             3. What is written while they are lent is sent at once: nobody else would send it at
-//!                the end of a round.
+//!             2. The containers are looked at while the state is not in use: comparing timers of
+//!                other classes runs Python code.
+//!             3. What is written while they are lent is sent at once: the program's rounds would
+//!                not send it at their end.
 //! Source:     asyncio/base_events.py (`_run_once`), asyncio/selector_events.py.
 
 use std::os::fd::RawFd;
@@ -54,8 +53,8 @@ pub(crate) struct QueuedEntry {
 
 #[pymethods]
 impl QueuedEntry {
-    /// Runs it, as a handle does; once. What it raises goes to the loop's exception handler: a
-    /// stream whose callback runs rounds cannot read in them.
+    /// Runs it once, as a handle does. What it raises goes to the loop's exception handler: such as
+    /// the error of a stream that is to read in rounds which a callback of its own runs.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let Some(entry) = slf.get().entry.with(py, Option::take) else {
@@ -189,7 +188,7 @@ pub(crate) fn set_timers(
         .state
         .with(py, |state| match &mut state.lent {
             Some(lent) => std::mem::replace(&mut lent.timers, heap),
-            // The constructor's, which is empty.
+            // Set by the standard constructor, and empty.
             None => heap,
         });
     drop(old);
@@ -239,7 +238,7 @@ fn gather_timers(event_loop: &Bound<'_, LoopCore>, lent: &Lent) -> PyResult<()> 
     let handles = state.with(py, |state| state.schedule.take_timers());
     let timers = lent.timers.bind(py);
     if timers.is_empty() {
-        // In their order, which is a heap.
+        // A list in their order is a heap.
         for handle in handles {
             timers.append(handle.into_handle().into_known_object(py))?;
         }
@@ -252,8 +251,8 @@ fn gather_timers(event_loop: &Bound<'_, LoopCore>, lent: &Lent) -> PyResult<()> 
     Ok(())
 }
 
-/// Takes everything back, if nobody else has the containers and all timers are ours; whether it
-/// did.
+/// Takes everything back, if only the loop has the containers and all timers are ours. Returns
+/// whether it did.
 pub(crate) fn take_back(event_loop: &Bound<'_, LoopCore>) -> PyResult<bool> {
     let py = event_loop.py();
     let (core, port) = (event_loop.get(), event_loop.as_super().get());
@@ -315,7 +314,7 @@ pub(crate) fn select(
     Ok(events)
 }
 
-/// `_process_events`: queues whoever waits for what the selector has found.
+/// `_process_events`: queues what waits for the descriptors that the selector has found.
 pub(crate) fn process_events(
     event_loop: &Bound<'_, LoopCore>,
     events: &Bound<'_, PyAny>,
@@ -340,7 +339,7 @@ pub(crate) fn process_events(
         poll::renew(py, port, &kernel).map_err(os_error)?;
     }
     if let Some(lent) = event_loop.get().lent(py) {
-        // Whoever has the deque finds it there.
+        // The program, which has the deque, finds the entries there.
         gather_ready(event_loop, &lent)?;
         let count = lent.ready.bind(py).len()?;
         port.state.with(py, |state| state.meter.round(count));

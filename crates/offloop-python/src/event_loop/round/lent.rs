@@ -8,7 +8,8 @@ use pyo3::types::PyList;
 
 use super::super::handle::Handle;
 
-/// Looked up early: a loop may be closed when nothing can be imported any more.
+/// What is used on the containers. Looked up early: a loop may be closed when no module can be
+/// imported any more.
 pub(super) struct Tools {
     pub(super) deque: Py<PyAny>,
     pub(super) heappush: Py<PyAny>,
@@ -43,7 +44,7 @@ impl Lent {
         }
     }
 
-    /// Whether nobody but the loop has them.
+    /// Whether only the loop refers to them.
     pub(super) fn is_sole(&self, _py: Python<'_>) -> bool {
         // SAFETY: *attached*; two references that are held.
         unsafe {
@@ -56,7 +57,7 @@ impl Lent {
         visit.call(&self.timers)
     }
 
-    /// Empties both. None of it will run, whoever else has it.
+    /// Empties both. None of it will run, even if the program has it too.
     pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let ready = self.ready.bind(py);
         let timers = self.timers.bind(py).as_any();

@@ -12,7 +12,7 @@ use super::turnstile::Turnstile;
 
 /// What only rounds use of a loop.
 pub(super) struct State {
-    /// Taken out while a thread waits with it.
+    /// Room for what a poll finds; taken out while a thread waits with it.
     pub(super) found: Option<Found>,
     pub(super) overrides: Overrides,
     /// What was to be run, while the program has it.

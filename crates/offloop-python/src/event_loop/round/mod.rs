@@ -6,10 +6,10 @@
 //! Shape:      `loop_core.rs` what it knows · `run.rs`, `turnstile.rs` a run · `turn.rs` its rounds
 //!             · `entry.rs` what is run · `poll.rs` what is ready, asked from the kernel ·
 //!             `clock.rs` the loop's time · `calls.rs`, `tasks.rs` methods called too often for
-//!             anything but C's calling convention · `lending.rs`, `lent.rs` what programs take
-//!             hold of · `overrides.rs`, `found.rs` what they replace · `whose.rs` whether a round
-//!             is ours · `statistics.rs` what is told of all that. The methods that Python calls
-//!             are here.
+//!             anything but C's calling convention · `lending.rs`, `lent.rs` the queues that
+//!             programs use · `overrides.rs`, `found.rs` the methods that they replace · `whose.rs`
+//!             whether a round is ours · `statistics.rs` what the loop has counted. The methods
+//!             that Python calls are here.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 pub(crate) mod calls;
@@ -96,7 +96,7 @@ impl LoopCore {
         turn::run_once(slf)
     }
 
-    /// The loop itself has, or has no more, an attribute in the place of one of ours.
+    /// The program has set or removed an attribute of this loop, in the place of one of ours.
     fn _set_replaced(&self, py: Python<'_>, name: &str, replaced: bool) {
         overrides::replace(self, py, name, replaced);
     }
@@ -112,7 +112,7 @@ impl LoopCore {
         lending::select(slf, timeout)
     }
 
-    /// Queues who waits for what the selector has found.
+    /// Queues what waits for the descriptors that the selector has found.
     fn _process_events(slf: &Bound<'_, Self>, event_list: &Bound<'_, PyAny>) -> PyResult<()> {
         lending::process_events(slf, event_list)
     }

@@ -1,11 +1,11 @@
 //! What a program has put in the place of ours, or of the standard loop's.
 //!
 //! Programs replace methods: in a subclass, in the class itself, in one loop, in the standard
-//! library. Where that changes what a round does it is heeded. Looking is cheap: the interpreter
-//! numbers a class anew when the class or one of its bases is changed, so as long as the number is
-//! the one that was seen, what was found then holds.
+//! library. Rounds heed a replacement that changes what they do. Looking is cheap: the interpreter
+//! gives a class another number when the class or one of its bases is changed. So what was found
+//! holds for as long as the class has the number that it had then.
 //!
-//! Errors:     those of looking an attribute up, and of a warning that is to be an error.
+//! Errors:     those of looking an attribute up, and of a warning that the program made an error.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -19,7 +19,7 @@ use super::loop_core::LoopCore;
 use crate::names::function;
 use crate::watching::{self, CLOCK};
 
-/// What stands there unless somebody replaces it.
+/// What was there when the loop's class was made: ours and the standard library's.
 pub(super) struct Originals {
     methods: [Py<PyAny>; 3],
     pub(super) standard: Py<PyType>,
@@ -36,7 +36,7 @@ static ORIGINALS: PyOnceLock<Originals> = PyOnceLock::new();
 /// `time.monotonic`: the program may have replaced it before it imported us.
 static MONOTONIC: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// Remembers what stands where; once, when the class of the loop is complete.
+/// Remembers the originals, once: when the class of the loop is complete.
 pub(crate) fn learn(class: &Bound<'_, PyType>) -> PyResult<()> {
     let py = class.py();
     ORIGINALS.get_or_try_init(py, || {
@@ -68,7 +68,7 @@ pub(super) fn originals(py: Python<'_>) -> PyResult<&'static Originals> {
         .ok_or_else(|| PyRuntimeError::new_err("the loop's class is not complete"))
 }
 
-/// What is ours of the loop's methods.
+/// Which of the loop's methods are ours.
 #[inline]
 pub(super) fn found(event_loop: &Bound<'_, LoopCore>) -> PyResult<Found> {
     let py = event_loop.py();
@@ -87,7 +87,7 @@ pub(super) fn found(event_loop: &Bound<'_, LoopCore>) -> PyResult<Found> {
 fn look(event_loop: &Bound<'_, LoopCore>) -> PyResult<Found> {
     let py = event_loop.py();
     let originals = originals(py)?;
-    // What was replaced in the standard classes is put into ours, which this looks at.
+    // This puts what the program replaced in the standard classes into our class.
     function(py, "offloop._loop.replaced", "make_way")?.call0()?;
     let class = event_loop.get_type();
     let mut ours = [true; 3];
@@ -181,7 +181,7 @@ fn lookup(py: Python<'_>, names: &Py<PyDict>, name: &Bound<'_, PyAny>) -> *mut f
     unsafe { ffi::PyDict_GetItemWithError(names.as_ptr(), name.as_ptr()) }
 }
 
-/// Whether the loop's time is that of the system, and nobody else has to be asked.
+/// Whether the loop's time is the system's clock, so that no method of the program's gives it.
 #[inline]
 pub(super) fn clock_is_ours(py: Python<'_>, found: Found) -> PyResult<bool> {
     Ok(found.clock && found.standard_clock && time_is_real(py)?)

@@ -1,4 +1,4 @@
-//! Polling: what is ready is asked from the kernel, and queued with the timers that are due.
+//! Polling: asks the kernel what is ready, and queues it with the timers that are due.
 //!
 //! Units:      seconds of the loop's clock for timers, ticks for polls.
 //! Source:     asyncio/base_events.py (`_run_once`).
@@ -64,9 +64,10 @@ fn until(event_loop: &Bound<'_, LoopCore>, when: f64) -> PyResult<Duration> {
     Ok(wait_of(when - clock(event_loop)?))
 }
 
-/// Takes what is ready from the kernel, and queues who waits for it. Returns whether there was
-/// anything, and when the kernel answered. Unless the loop is busy, others get the interpreter
-/// meanwhile, also if the time of the next timer has come: its clock may stand still.
+/// Asks the kernel what is ready, and queues what waits for it. Returns whether anything was ready,
+/// and when the kernel answered. Unless the loop is busy, the thread gives up the GIL meanwhile,
+/// even if the next timer is due: a clock of the program's may stand still until another thread
+/// has run.
 fn poll(
     event_loop: &Bound<'_, LoopCore>,
     limit: Option<Duration>,
@@ -81,7 +82,7 @@ fn poll(
     Ok((any, answered))
 }
 
-/// As `poll`; `take` is shown what is ready.
+/// As `poll`, but shows `take` what is ready.
 pub(crate) fn wait(
     event_loop: &Bound<'_, LoopCore>,
     limit: Option<Duration>,
@@ -99,12 +100,12 @@ pub(crate) fn wait(
     let found = core.state.with(py, |state| state.found.take());
     let mut found = found.unwrap_or_default();
     let (kernel, limit) = port.state.with(py, |state| {
-        // What has run since the loop was seen to be idle may have found no reason to wake it.
+        // Code that has run since the loop was seen to be idle has not woken it: it was not asleep.
         let idle = state.schedule.ready_len() == 0 && !state.stopping && !state.runs.is_asked();
         let limit = if idle { limit } else { Some(Duration::ZERO) };
         state.asleep = limit != Some(Duration::ZERO);
         state.meter.poll(now, state.asleep);
-        // All that is ready belongs to one round. One more wakes the loop.
+        // All that is ready belongs to one round. One place more is for the waker.
         found.make_room(state.watches.len() + 1);
         (state.kernel.clone(), limit)
     });
@@ -113,7 +114,7 @@ pub(crate) fn wait(
     };
     let readiness = &kernel.readiness;
     let mut wait = || (readiness.wait(&mut found, limit), ticks());
-    // The clock is read before the interpreter's lock is waited for: that is lag.
+    // The clock is read before the thread waits for the GIL: that wait is lag.
     let (result, answered) = if busy { wait() } else { py.detach(wait) };
     let outcome = match result {
         Ok(()) => take(&kernel, &found),
@@ -152,7 +153,7 @@ fn queue_found(
     }
 }
 
-/// Has the kernel forget the descriptors that nobody watches any more.
+/// Has the kernel forget the descriptors that are not watched any more.
 pub(crate) fn renew(py: Python<'_>, port: &LoopPort, kernel: &Kernel) -> std::io::Result<()> {
     let readiness = &kernel.readiness;
     port.state
@@ -160,7 +161,7 @@ pub(crate) fn renew(py: Python<'_>, port: &LoopPort, kernel: &Kernel) -> std::io
     readiness.watch_waker(kernel.waker.as_fd().as_raw_fd())
 }
 
-/// Queues who waits for what one descriptor is ready for; false when nobody knows it.
+/// Queues what waits for a descriptor to be ready; false when nothing watches it.
 pub(crate) fn queue_ready(
     py: Python<'_>,
     port: &LoopPort,

@@ -1,8 +1,7 @@
 //! What `loop.statistics()` tells, each value under its name.
 //!
 //! What is returned is a dictionary, of which `python/offloop/_loop/event_loop.py` makes an
-//! immutable record; a name that is not a field there, or the other way round, is an error at the
-//! first look.
+//! immutable record. If the names here and the fields there differ, the first call fails.
 //!
 //! Units:      seconds in Python.
 

@@ -1,7 +1,7 @@
 //! Futures and tasks of the loop: the standard library's C classes, made without a detour.
 //!
-//! `create_task` does here what it mostly is asked for: no task factory, not in debug mode, and no
-//! other keywords than the class is known to have. Anything else is the standard method's.
+//! `create_task` makes the usual task here: without a task factory, not in debug mode, and with no
+//! other keywords than the class is known to have. Any other call goes to the standard method.
 //!
 //! Source:     asyncio/base_events.py.
 
@@ -17,7 +17,7 @@ use super::super::ground::arguments::{Arguments, is_named};
 use super::super::port::futures::{future, keywords};
 use super::loop_core::LoopCore;
 
-/// Where the standard loop looks the class up at each call, and what stands there in C.
+/// The names among which the standard loop looks the class up at each call, and the C class.
 struct Classes {
     tasks: Py<PyDict>,
     task: Py<PyType>,
@@ -28,7 +28,7 @@ struct Classes {
     keywords: Vec<(Py<PyString>, Py<PyTuple>)>,
 }
 
-/// Of a function that takes any keywords (`inspect.CO_VARKEYWORDS`).
+/// The flag of a function that takes any keywords (`inspect.CO_VARKEYWORDS`).
 const ANY_KEYWORDS: u32 = 8;
 /// `name`, `context` and `eager_start`.
 const KEYWORDS: usize = 3;
@@ -45,7 +45,7 @@ fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
             None => 0,
         };
         let mut keywords = vec![intern!(py, "name"), intern!(py, "context")];
-        // From Python 3.14 on it passes on to the class what it does not know.
+        // From Python 3.14 on `create_task` passes unknown keywords on to the class.
         if flags & ANY_KEYWORDS != 0 {
             keywords.push(intern!(py, "eager_start"));
         }
@@ -68,7 +68,7 @@ fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
 impl Classes {
     /// The keywords' names of a call of the class: `loop`, and those given to `create_task`.
     ///
-    /// `None` when one is not known.
+    /// `None` when a keyword is not known.
     fn names<'py>(
         &self,
         py: Python<'py>,
@@ -148,14 +148,14 @@ fn plain_task(
     };
     let mut arguments = [null_mut(); 2 + KEYWORDS];
     arguments[..2].copy_from_slice(&[coroutine.as_ptr(), event_loop.as_ptr()]);
-    // Each is known, so there are not more unless one stands twice.
+    // Each is known, so there are no more than that unless one is given twice.
     let Some(places) = arguments[2..].get_mut(..call.keywords.len()) else {
         return Ok(None);
     };
     for (place, value) in places.iter_mut().zip(call.keywords) {
         *place = value.as_ptr();
     }
-    // SAFETY: *lent*: the caller's objects, one positional, and as many names as there are others.
+    // SAFETY: *lent*: the caller's objects: one positional, and after it one for each name.
     let task = unsafe { vectorcall(classes.task.bind(py), &arguments, 1, Some(&names))? };
     Ok(Some(task))
 }

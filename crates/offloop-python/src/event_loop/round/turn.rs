@@ -33,7 +33,7 @@ use crate::names::function;
 /// What the loop watches for itself: the socket that signals are written to.
 const OWN_DESCRIPTORS: usize = 1;
 
-/// Runs rounds until the loop is told to stop, or they are the program's.
+/// Runs rounds until the loop is told to stop, or the next round is the program's.
 pub(crate) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let mut run = Run::begin(event_loop)?;
     let result = rounds(&mut run);
@@ -79,7 +79,7 @@ fn rounds(run: &mut Run<'_, '_>) -> PyResult<()> {
 struct Outlook {
     /// The loop was told to stop.
     stopping: bool,
-    /// The round is ours, for all that is known.
+    /// The round is known to be ours; if not, the classes are to be looked at.
     ours: bool,
     /// Something is ready, and no timer is set.
     simple: bool,
@@ -160,7 +160,7 @@ fn next(state: &mut State, number: RunNumber) -> Next {
         Turn::Callback => match state.schedule.pop() {
             Some(entry) => Next::Entry(entry),
             None => {
-                // A callback has got hold of the queue: the rest of it belongs to the next round.
+                // A callback was lent the queue: the rest of it belongs to the next round.
                 let _over = state.runs.end_round(number);
                 Next::RoundOver
             }

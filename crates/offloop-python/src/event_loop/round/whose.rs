@@ -8,9 +8,10 @@ use super::loop_core::LoopCore;
 use super::overrides::{found, originals, seen_of};
 use crate::names::function;
 
-/// Whether the next round is ours: neither the program's, nor one over what it has been lent.
+/// Whether the next round is ours: neither the program's, nor one over the containers that it was
+/// lent.
 ///
-/// It is also the place where a program hears that it has changed something in vain.
+/// This also warns a program that has replaced a method which the loop does not call.
 #[cold]
 pub(crate) fn rounds_are_ours(event_loop: &Bound<'_, LoopCore>) -> PyResult<bool> {
     let py = event_loop.py();
@@ -25,7 +26,8 @@ pub(crate) fn rounds_are_ours(event_loop: &Bound<'_, LoopCore>) -> PyResult<bool
     Ok(found(event_loop)?.rounds && (!lent || lending::take_back(event_loop)?))
 }
 
-/// A program that has replaced `Handle._run` of the standard library is told that nobody calls it.
+/// Warns a program that has replaced `Handle._run` of the standard library: the loop does not call
+/// that.
 #[cold]
 fn look_at_handles(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let py = event_loop.py();
@@ -40,8 +42,8 @@ fn look_at_handles(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     Ok(())
 }
 
-/// `_run_once`, when somebody else waits for the loop or has what it is to run: the standard
-/// library's, over the deque and the heap. False when the round is to be ours.
+/// A round of the standard library's `_run_once`, over the deque and the heap: if the program has
+/// replaced the selector, or was lent what is to be run. False when the round is to be ours.
 pub(crate) fn standard_round(event_loop: &Bound<'_, LoopCore>) -> PyResult<bool> {
     let py = event_loop.py();
     let (selector, lent) = event_loop

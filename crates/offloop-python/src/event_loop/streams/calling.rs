@@ -13,7 +13,7 @@ use super::stream::Stream;
 use super::uncommon::Limits;
 
 impl Stream {
-    /// Calls a method of the transport, unless that is gone.
+    /// Calls a method of the transport, if the stream still has one.
     pub(crate) fn call_transport(&self, py: Python<'_>, method: &str) -> PyResult<()> {
         if let Some(transport) = self.transport(py) {
             transport.call_method0(method)?;
@@ -35,7 +35,7 @@ impl Stream {
             .with(py, |state| state.ends.as_ref()?.transport.get(py))
     }
 
-    /// The loop is closed, and nothing will be called any more: the transport is not kept.
+    /// Keeps the transport alive no longer: the loop is closed, and will call nothing any more.
     pub(crate) fn loosen(&self, py: Python<'_>) -> PyResult<()> {
         let Some(transport) = self.transport(py) else {
             return Ok(());
@@ -54,8 +54,8 @@ impl Stream {
             .with(py, |state| state.uncommon.change_limits(change));
     }
 
-    /// Keeps the current context for what is called once there is room, as a callback would, unless
-    /// the transport was given one.
+    /// Keeps a copy of the current context for what is called once there is room, as a callback
+    /// would have one; not if the transport was given a context.
     pub(crate) fn keep_writing_context(&self, py: Python<'_>) -> PyResult<()> {
         if !self.state.with(py, |state| state.context_given) {
             let copy = copy_of_context(py)?;
@@ -67,7 +67,7 @@ impl Stream {
         Ok(())
     }
 
-    /// There is room, or nobody needs any; whether somebody did until now.
+    /// Ends the wait for room in the socket. Returns whether the stream has waited for it.
     pub(crate) fn unblock(&self, py: Python<'_>) -> bool {
         let (blocked, context) = self.state.with(py, |state| {
             let blocked = state.sending.unblock();
@@ -87,8 +87,9 @@ impl Stream {
         })
     }
 
-    /// Runs what may call the protocol once there is room, in the context of who wrote, or else of
-    /// the stream's callbacks. The loop has left them. `callback` is the name for `report`.
+    /// Runs what may call the protocol once there is room: in the context in which the data was
+    /// written, or else in that of the stream's callbacks. The loop has left these contexts.
+    /// `callback` is the name for `report`.
     pub(crate) fn in_context(
         &self,
         py: Python<'_>,
@@ -106,8 +107,8 @@ impl Stream {
         result.and(left)
     }
 
-    /// What a callback of the stream raised is reported as that of any other callback, unless it
-    /// ends the run.
+    /// Reports what a callback of the stream raised as for any other callback, unless it ends the
+    /// run.
     pub(crate) fn report(
         &self,
         py: Python<'_>,
@@ -128,7 +129,7 @@ impl Stream {
         Ok(())
     }
 
-    /// What a callback or the system raised goes to the transport, which closes the connection.
+    /// Gives what a callback or the system raised to the transport, which closes the connection.
     pub(crate) fn fail(&self, py: Python<'_>, error: PyErr, message: &str) -> PyResult<()> {
         if ends_run(py, &error) {
             return Err(error);

@@ -2,16 +2,16 @@
 //!
 //! What the standard protocol and reader do for each packet is a handful of attributes and two
 //! calls, which cost more in Python than all the rest of a short read. Here the same is done on
-//! the same attributes, in the same order. That is only right while those two classes are what we
-//! know, so we look: another class, a method that was replaced on the class or on the object, or
-//! code that uses other names than it used when this was written, and the protocol's own
-//! `data_received` is called instead.
+//! the same attributes, in the same order. That is only right while those two classes are as we
+//! know them, so we look at them. The protocol's own `data_received` is called instead for another
+//! class, for a method that was replaced on the class or the object, and for code that uses other
+//! names than when this was written.
 //!
 //! Invariants: 1. A class whose version is the one that was looked at has not changed since: the
 //!                interpreter gives each state of a class another number, and zero to those that
 //!                it has not numbered.
-//!             2. No code of the program's runs before the reader's waiter is woken, but what the
-//!                TLS library calls back, which finds the buffer held.
+//!             2. No code of the program's runs before the reader's waiter is woken, except for
+//!                callbacks from the TLS library, which cannot resize the buffer (`extend_held`).
 //! Source:     asyncio/streams.py of 3.11 to 3.15, whose methods agree in all of this;
 //!             Objects/typeobject.c (`tp_version_tag`).
 
@@ -27,7 +27,7 @@ use pyo3::types::{PyByteArray, PyString, PyType};
 use super::super::ground::versions::Originals;
 use super::super::ground::view::View;
 
-/// The two classes, and those of their methods that are done here.
+/// The two classes, and those of their methods whose work is done here.
 struct Standard {
     protocol: Py<PyType>,
     reader: Py<PyType>,
@@ -109,7 +109,7 @@ fn uses(function: &Bound<'_, PyAny>, names: &[&str]) -> PyResult<bool> {
 }
 
 impl Standard {
-    /// Whether nobody has replaced a method, or anything that our shortcut relies on.
+    /// Whether the program has replaced no method, and nothing else that our shortcut relies on.
     #[inline]
     fn is_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
         let (protocol, reader) = (self.protocol.bind(py), self.reader.bind(py));
@@ -134,7 +134,7 @@ impl Standard {
     }
 }
 
-/// Whether attributes of a class's objects are what they are for most.
+/// Whether a class's objects have attributes in the usual way, without code of the class's.
 fn is_plain(class: &Bound<'_, PyType>) -> bool {
     // SAFETY: *attached*; a class that is held, of which two slots are read.
     let (get, set) = unsafe {
@@ -159,7 +159,7 @@ pub(crate) struct Feed<'py> {
 }
 
 impl<'py> Feed<'py> {
-    /// Begins what `protocol.data_received(data)` does; `None` when that has to do it itself,
+    /// Begins what `protocol.data_received(data)` does. `None` when that method has to be called,
     /// because something is unfamiliar, or wrong.
     pub(crate) fn begin(protocol: &Bound<'py, PyAny>) -> Option<Self> {
         let feed = Self::look_up(protocol);
@@ -202,14 +202,14 @@ impl<'py> Feed<'py> {
     pub(crate) fn extend(&self, data: &[u8]) -> PyResult<()> {
         let old = self.buffer.len();
         self.buffer.resize(old + data.len())?;
-        // SAFETY: *attached*, and no Python code runs: nobody else looks at the bytes, and there
+        // SAFETY: *attached*, and no Python code runs: no other code looks at the bytes, and there
         // are as many as were asked for.
         unsafe { self.buffer.as_bytes_mut()[old..].copy_from_slice(data) };
         Ok(())
     }
 
-    /// Makes room for `len` bytes, has them filled in, and takes back the room that was not used.
-    /// Nobody else looks at the buffer until then: `fill` runs no Python code.
+    /// Makes room for `len` bytes, has `fill` write them, and takes back the room that is left. No
+    /// other code looks at the buffer until then: `fill` runs no Python code.
     pub(crate) fn extend_with(
         &self,
         len: usize,
@@ -217,14 +217,15 @@ impl<'py> Feed<'py> {
     ) -> PyResult<std::io::Result<usize>> {
         let old = self.buffer.len();
         self.buffer.resize(old + len)?;
-        // SAFETY: *attached*; `fill` runs no Python code, so nobody else looks at the bytes, and
+        // SAFETY: *attached*; `fill` runs no Python code, so no other code looks at the bytes, and
         // there are as many as were asked for.
         let filled = fill(unsafe { &mut self.buffer.as_bytes_mut()[old..] });
         self.buffer.resize(old + *filled.as_ref().unwrap_or(&0))?;
         Ok(filled)
     }
 
-    /// The same where Python code may run: it can look at the buffer meanwhile, but not move it.
+    /// As `extend_with`, but Python code may run meanwhile: it can look at the buffer, but not
+    /// resize it.
     pub(crate) fn extend_held(
         &self,
         len: usize,
@@ -241,7 +242,7 @@ impl<'py> Feed<'py> {
         filled.and(shrunk)
     }
 
-    /// Wakes who waits for data, and stops the transport when there is too much.
+    /// Wakes the task that waits for data, and pauses the transport when there is too much.
     pub(crate) fn finish(self) -> PyResult<()> {
         wake_up(&self.reader)?;
         if self.buffer.len() > self.limit.saturating_mul(2) {
@@ -293,7 +294,7 @@ fn wake_up(reader: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-/// There is more than twice the limit: the transport need not read on.
+/// Has the transport pause: there is more than twice the limit.
 fn pause(reader: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = reader.py();
     let transport = reader.getattr(intern!(py, "_transport"))?;

@@ -3,8 +3,8 @@
 //! The transport is the standard library's, in Python; it does what happens once for each
 //! connection. A `Stream` is its native half.
 //!
-//! Shape:      `stream.rs`, `state.rs`, `uncommon.rs` what a stream knows · `receiver.rs` who gets
-//!             what it receives · `reading.rs`, `feeding.rs` from the socket to the protocol ·
+//! Shape:      `stream.rs`, `state.rs`, `uncommon.rs` what a stream knows · `receiver.rs` the
+//!             protocol to call · `reading.rs`, `feeding.rs` from the socket to the protocol ·
 //!             `writing.rs`, `flushing.rs` from `write` to the socket · `transport_calls.rs`
 //!             methods in C's calling convention · `calling.rs` what a stream calls ·
 //!             `under_way.rs` the mark of a call that has not returned.

@@ -1,10 +1,10 @@
-//! Reading of streams: from the kernel to the protocol with as few copies as it allows.
+//! Reading of streams: from the kernel to the protocol with as few copies as the protocol allows.
 //!
-//! Where what is read lies is decided by the memory that a loop reads into (`port/read_memory.rs`).
+//! `port/read_memory.rs` decides where the bytes that are read lie.
 //!
-//! A stream is read once in each round, also when it has brought as much as it could: what the
-//! protocol has scheduled comes before what it gets next. A program may empty its only buffer
-//! there, or pause.
+//! A stream is read once in each round, even when more is left in the socket: the callbacks that
+//! the protocol has scheduled run before it gets more. There a program may empty its only buffer,
+//! or pause.
 //!
 //! Units:      bytes.
 //! Errors:     what the protocol or the system raises closes the connection, as in the standard
@@ -31,7 +31,7 @@ use super::under_way::{Begun, Call, postpone};
 /// How much the protocol got, if anything.
 type Got = PyResult<Option<usize>>;
 
-/// The loop says that a stream is readable. Records of TLS are for `read_records`.
+/// Reads a stream that is readable. Records of TLS are for `read_records`.
 pub(crate) fn read_ready(
     slf: &Bound<'_, Stream>,
     entered: &Entered,
@@ -48,7 +48,7 @@ pub(crate) fn read_ready(
         Begun::Refused => return postpone(slf, Side::Reader),
         Begun::Nothing => return Ok(()),
     };
-    // A context that a callback further down on the stack is in cannot be entered.
+    // A context that is entered further down on the stack cannot be entered again.
     let got = match entered.switch(context.bind(py)) {
         Ok(()) => read_once(stream, py, memory, read_records),
         Err(error) => Err(error),
@@ -125,7 +125,7 @@ fn data_failed(py: Python<'_>, stream: &Stream, error: PyErr) -> PyResult<Option
     Ok(None)
 }
 
-/// Reads for `data_received`; how much the protocol got, as from all of these.
+/// Reads for `data_received`. Returns how much the protocol got, as all of these do.
 fn read_data(
     stream: &Stream,
     protocol: &Bound<'_, PyAny>,
@@ -146,7 +146,7 @@ fn read_data(
     }
 }
 
-/// Reads for a stream reader of the standard library's; much straight into its buffer.
+/// Reads for a stream reader of the standard library's. Much data goes straight into its buffer.
 fn read_feeding(
     stream: &Stream,
     protocol: &Bound<'_, PyAny>,
@@ -215,7 +215,7 @@ fn read_buffered(stream: &Stream, protocol: &Bound<'_, PyAny>) -> PyResult<Optio
     Ok(Some(count))
 }
 
-/// What `get_buffer` returns, asked with the standard transport's hint, which must have a size.
+/// The buffer that `get_buffer` returns, which must not be empty.
 pub(crate) fn buffer_of<'py>(
     protocol: &Bound<'py, PyAny>,
     hint: isize,
@@ -229,7 +229,7 @@ pub(crate) fn buffer_of<'py>(
     Ok(buffer)
 }
 
-/// The socket's own method says what is wrong with a buffer.
+/// Has the socket's own method raise what is wrong with a buffer.
 fn unwritable(stream: &Stream, buffer: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     let py = buffer.py();
     let Some(transport) = stream.transport(py) else {

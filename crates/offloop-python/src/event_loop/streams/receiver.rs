@@ -1,4 +1,4 @@
-//! Who gets what a stream receives.
+//! The protocol that gets what a stream receives, and which of its methods are called.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -8,14 +8,14 @@ use pyo3::types::PyType;
 
 use super::feeding;
 
-/// The class of the protocols whose streams' records are done by the TLS floor.
+/// The class of protocols for whose streams the TLS floor reads records.
 static TLS_PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-/// Has records done natively for streams whose protocol is of exactly this class, which keeps its
-/// native half in `_tls`.
+/// Has the TLS floor read records for streams whose protocol is of exactly this class. Such a
+/// protocol keeps its native half in `_tls`.
 #[pyfunction]
 pub(crate) fn register_tls_protocol(class: Bound<'_, PyType>) {
-    // The first one stays; the streams of another's call its methods.
+    // The first class stays; the methods of protocols of another class are called.
     let _ = TLS_PROTOCOL.set(class.py(), class.clone().unbind());
 }
 
@@ -34,9 +34,8 @@ pub(crate) enum Receiver {
 }
 
 impl Receiver {
-    /// How `protocol` wants to be called, as the protocol of a stream. What the program puts in the
-    /// place of the registered class, be it a class of its own or something that stands before it,
-    /// is called for each packet.
+    /// How `protocol` wants to be called, as the protocol of a stream. A protocol that the program
+    /// has put in the place of the registered class, or in front of it, is called for each packet.
     pub(crate) fn of_stream(protocol: &Bound<'_, PyAny>, buffered: bool) -> PyResult<Self> {
         let py = protocol.py();
         let class = TLS_PROTOCOL.get(py);

@@ -16,53 +16,53 @@ use super::uncommon::Uncommon;
 
 /// What a stream knows. A program may have ten thousand idle ones.
 pub(crate) struct StreamState {
-    /// Gone when the connection is over.
+    /// `None` when the connection is over.
     pub(super) ends: Option<Ends>,
     pub(super) life: Life,
     pub(super) sending: Sending,
     /// On which thread the loop's call of the protocol is under way.
     pub(super) under_way: UnderWay<ThreadNumber>,
     pub(super) context: Option<Py<PyAny>>,
-    /// The context is one that the transport was given, and stays. A bit beside it, and not an enum
-    /// around it, which would take eight bytes more.
+    /// The transport was given the context, which stays. This is a flag beside the context, since
+    /// an enum around it would take eight bytes more.
     pub(super) context_given: bool,
     pub(crate) receiver: Receiver,
     pub(crate) chunks: VecDeque<Chunk>,
     pub(crate) size: usize,
-    /// What the last read brought; no more than four bytes can say.
+    /// How much the last read brought, or the largest number of four bytes.
     pub(super) last_read: u32,
-    /// The protocol was told to pause. Like the next two it goes with every phase of a life: the
-    /// standard transport remembers it, and shows it, through a close.
+    /// The protocol was told to pause. This and the next two are no part of `life`: the standard
+    /// transport keeps them, and shows them, through a close.
     pub(super) protocol_paused: bool,
     /// The program wants no data for now.
     pub(super) paused: bool,
     /// The program writes nothing more.
     pub(super) eof: bool,
     pub(crate) uncommon: Uncommon,
-    /// Not to be found by its descriptor: `sendfile` does with that as it likes. This and the next
-    /// are what the registry in Python keeps here, whatever the connection does.
+    /// The transport is not found by its descriptor, which `sendfile` uses by itself. This and the
+    /// next flag belong to the registry in Python, and do not change with the connection.
     pub(super) hidden: bool,
-    /// Counted by its server.
+    /// The server counts it.
     pub(super) attached: bool,
     pub(super) peername: Address,
     pub(super) sockname: Option<Py<PyAny>>,
 }
 
 const _: () = assert!(size_of::<StreamState>() <= STATE_BYTES_MAX);
-/// So much a stream's state takes at most.
+/// A stream's state takes no more bytes than this.
 const STATE_BYTES_MAX: usize = 168;
 
-/// What a stream stands between, as long as there is a connection.
+/// The two ends of a stream, as long as there is a connection.
 pub(super) struct Ends {
     pub(super) transport: Owner,
-    /// Whose descriptor is used.
+    /// The socket whose descriptor is used.
     pub(super) socket: Py<PyAny>,
-    /// Counts it among the loop's open connections.
+    /// Counts the stream among the loop's open connections.
     pub(super) _open: Arc<()>,
 }
 
 impl StreamState {
-    /// That of a connection which has just been made.
+    /// The state of a connection that has just been made.
     pub(super) fn new(ends: Ends, unknown: Address) -> Self {
         Self {
             ends: Some(ends),
@@ -92,7 +92,7 @@ impl StreamState {
         self.life.reads() && !self.paused
     }
 
-    /// What is decided by when something is written, or was sent.
+    /// What decides what happens when data is written, or was sent.
     #[inline]
     pub(super) fn outgoing(&self) -> Outgoing {
         let limits = self.uncommon.limits();
@@ -107,15 +107,16 @@ impl StreamState {
     }
 }
 
-/// The transport of a stream, which has the stream. While the loop goes on they keep each other
-/// alive; once it is closed, a transport that nobody has is to be freed without the collector.
+/// The transport of a stream, which refers to the stream. While the loop is open they keep each
+/// other alive. Once it is closed the stream only knows the transport: a transport that the program
+/// drops is then freed without the collector.
 pub(crate) enum Owner {
     Kept(Py<PyAny>),
     Known(Py<PyWeakrefReference>),
 }
 
 impl Owner {
-    /// The transport, unless it is gone.
+    /// The transport, unless it was freed.
     pub(crate) fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         match self {
             Self::Kept(transport) => Some(transport.bind(py).clone()),

@@ -30,9 +30,9 @@ use super::state::{Ends, Owner, StreamState};
 /// The native half of a stream transport.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct Stream {
-    /// What the socket's descriptor was when the connection was made.
+    /// The socket's descriptor when the connection was made.
     fd: i32,
-    /// The socket is one of the standard class, whose descriptor can be looked at.
+    /// The socket is of the standard class: its descriptor can be read from the object.
     is_standard: bool,
     event_loop: Py<LoopPort>,
     pub(crate) state: GilCell<StreamState>,
@@ -45,7 +45,8 @@ struct RawSocket {
     fd: i32,
 }
 
-/// A number of bytes that is not negative, of any kind: nothing is as large as the largest we have.
+/// A number of bytes that is not negative, of any type. A larger one than `usize` has is its
+/// largest, which no count of bytes reaches.
 fn limit(bytes: &Bound<'_, PyAny>) -> PyResult<usize> {
     if let Ok(bytes) = bytes.extract::<usize>() {
         return Ok(bytes);
@@ -62,7 +63,7 @@ fn limit(bytes: &Bound<'_, PyAny>) -> PyResult<usize> {
     }
 }
 
-/// Whether a socket has its descriptor where we look for it.
+/// Whether a socket object has its descriptor where we read it.
 fn is_standard(socket: &Bound<'_, PyAny>, fd: i32) -> PyResult<bool> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = socket.py();
@@ -125,7 +126,7 @@ impl Stream {
         self.detach(py);
     }
 
-    /// Keeps the names of both ends, whatever becomes of the connection.
+    /// Keeps the names of both ends, even after the connection is over.
     fn keep_names(&self, peername: &Bound<'_, PyAny>, sockname: Py<PyAny>) {
         let py = peername.py();
         let peername = Address::of(peername);
@@ -172,7 +173,7 @@ impl Stream {
         self.state.with(py, |state| state.attached = attached);
     }
 
-    /// Lets the loop know it.
+    /// Enters the stream into the loop's registry.
     fn enter_registry(slf: &Bound<'_, Self>) {
         let (py, stream) = (slf.py(), slf.get());
         if let Ok(fd) = usize::try_from(stream.fd) {
@@ -182,7 +183,7 @@ impl Stream {
         }
     }
 
-    /// Lets go of transport and protocol: the connection is over.
+    /// Drops transport and protocol: the connection is over.
     fn detach(&self, py: Python<'_>) {
         self.leave_registry(py);
         let held = self.state.with(py, |state| {
@@ -245,8 +246,8 @@ impl Stream {
         postponed
     }
 
-    /// Begins to read, in the context that was given, or else in a copy of the current one, as a
-    /// callback would.
+    /// Begins to read: in the context that was given, or else, as a callback would, in a copy of
+    /// the current one.
     fn start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, state) = (slf.py(), &slf.get().state);
         if !state.with(py, |state| state.context_given) {
@@ -381,7 +382,7 @@ impl Stream {
         drop(old);
     }
 
-    /// What the loop's log of slow callbacks asks a handle for.
+    /// What the loop's log of slow callbacks reads from a handle.
     #[getter(_callback)]
     fn callback<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let method = self.state.with(py, |state| {
@@ -394,7 +395,7 @@ impl Stream {
         }
     }
 
-    /// As `_callback`: nobody made a handle for it.
+    /// As `_callback`: there is no handle, and so no traceback of where it was made.
     #[getter(_source_traceback)]
     fn source_traceback(&self) -> Option<Py<PyAny>> {
         None
@@ -421,7 +422,7 @@ impl Stream {
 }
 
 impl Stream {
-    /// Has the loop forget it, if it has not already.
+    /// Removes the stream from the loop's registry, if it is there.
     fn leave_registry(&self, py: Python<'_>) {
         if let Ok(fd) = usize::try_from(self.fd) {
             let streams = &self.event_loop.get().streams;
@@ -429,7 +430,7 @@ impl Stream {
         }
     }
 
-    /// Where it lies, by which the loop knows it as it goes.
+    /// The address by which the loop's registry finds the stream, even when it is being dropped.
     fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -440,13 +441,13 @@ impl Stream {
         add_stream(stream.event_loop.get(), slf.as_any(), stream.fd, side)
     }
 
-    /// Has the loop watch it no more.
+    /// Has the loop watch that side no more.
     pub(super) fn forget(&self, py: Python<'_>, side: Side) -> PyResult<()> {
         remove_stream(self.event_loop.get(), py, self.fd, side)
     }
 
-    /// The socket's descriptor; -1, which no call takes, once the socket is closed: the number may
-    /// mean another one by then.
+    /// The socket's descriptor; -1, which no call takes, once the socket is closed: another file
+    /// may have the number by then.
     pub(crate) fn fd(&self, py: Python<'_>) -> i32 {
         self.state.with(py, |state| self.fd_of(state))
     }
@@ -455,7 +456,7 @@ impl Stream {
     #[inline]
     pub(crate) fn fd_of(&self, state: &StreamState) -> i32 {
         match state.ends.as_ref().map(|ends| &ends.socket) {
-            // SAFETY: attached, as whoever has the state is; `is_standard` has looked at it.
+            // SAFETY: attached, as the thread that has the state is; `is_standard` has checked it.
             Some(socket) if self.is_standard => unsafe {
                 (*socket.as_ptr().cast::<RawSocket>()).fd
             },

@@ -1,7 +1,7 @@
 //! The methods of a stream transport that are called for each packet.
 //!
-//! They belong to the Python class, whose instances keep their stream in `_native`: a slot, whose
-//! place in them is learned once.
+//! They belong to the Python class, whose instances keep their stream in the slot `_native`. The
+//! place of that slot in an instance is learned once.
 //!
 //! Source:     asyncio/selector_events.py; Include/cpython/descrobject.h for the slot.
 
@@ -62,7 +62,7 @@ static PLACE: AtomicIsize = AtomicIsize::new(0);
 
 fn learn_place(class: &Bound<'_, PyType>) -> PyResult<()> {
     let slot = class.getattr(intern!(class.py(), "_native"))?;
-    // SAFETY: *attached*; an object that is held, which is read as what its type says that it is.
+    // SAFETY: *attached*; an object that is held, whose type is checked before it is read.
     unsafe {
         if ffi::Py_TYPE(slot.as_ptr()) == &raw mut ffi::PyMemberDescr_Type {
             let member = (*slot.as_ptr().cast::<ffi::PyMemberDescrObject>()).d_member;
@@ -78,7 +78,7 @@ fn learn_place(class: &Bound<'_, PyType>) -> PyResult<()> {
 #[repr(transparent)]
 struct Transport<'py>(Bound<'py, PyAny>);
 
-// SAFETY: `Transport` has the layout of what it is made of, and is an instance of the class.
+// SAFETY: `Transport` has the layout of a `Bound`, and every instance of the class is one.
 unsafe impl Receiver for Transport<'_> {
     type Borrowed<'py> = Transport<'py>;
 
@@ -115,7 +115,7 @@ impl<'py> Transport<'py> {
                 return Ok(native.cast_into()?);
             }
         }
-        // Says that it is missing.
+        // Raises that it is missing.
         Ok(self.0.getattr(intern!(py, "_native"))?.cast_into()?)
     }
 }

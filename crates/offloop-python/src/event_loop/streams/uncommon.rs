@@ -1,7 +1,7 @@
 //! What few streams have: kept apart, so that the many idle ones take less memory.
 //!
 //! Units:      bytes.
-//! Invariants: a stream for which everything is as usual has none of this.
+//! Invariants: a stream for which everything has always been as usual has no `Parts`.
 //! Source:     asyncio/transports.py (`_FlowControlMixin`) for the limits.
 
 use offloop_core::event_loop::{Missed, Side};
@@ -13,7 +13,7 @@ use super::super::port::read_memory::READ_BYTES;
 /// The limits of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// What one read brings at most, but for a protocol with a buffer of its own.
+    /// What one read brings at most, except for a protocol with a buffer of its own.
     pub(crate) read_max: usize,
     /// The protocol is to pause while more than this waits to be sent.
     pub(crate) high_water: usize,
@@ -31,14 +31,14 @@ impl Limits {
 
 struct Parts {
     limits: Limits,
-    /// That of who wrote what waits for room, unless the transport was given one.
+    /// The context in which the data that waits was written, unless the transport was given one.
     writing_context: Option<Py<PyAny>>,
     /// `sendfile` waits for the queue to be empty.
     empty_waiter: Option<Py<PyAny>>,
     postponed: Option<Postponed>,
 }
 
-/// What came while a call of the protocol was under way on another thread.
+/// What happened while a call of the protocol was under way on another thread.
 #[derive(Default)]
 pub(super) struct Postponed {
     /// What became ready.
@@ -47,7 +47,7 @@ pub(super) struct Postponed {
     pub(super) loss: Option<Py<PyAny>>,
 }
 
-/// All of it, or nothing.
+/// The parts, once one of them is unusual.
 #[derive(Default)]
 pub(crate) struct Uncommon(Option<Box<Parts>>);
 
@@ -84,7 +84,7 @@ impl Uncommon {
         std::mem::replace(&mut self.parts().empty_waiter, waiter)
     }
 
-    /// The same for the context.
+    /// As `set_empty_waiter`, for the context.
     #[must_use]
     pub(crate) fn set_writing_context(&mut self, context: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
         if context.is_none() && self.0.is_none() {
@@ -97,7 +97,7 @@ impl Uncommon {
         self.postponed().missed.note(side);
     }
 
-    /// Keeps the first loss, and returns another one, to be dropped outside of the state.
+    /// Keeps the first loss, and returns any later one, to be dropped outside of the state.
     #[must_use]
     pub(super) fn note_loss(&mut self, loss: Py<PyAny>) -> Option<Py<PyAny>> {
         let kept = &mut self.postponed().loss;

@@ -1,4 +1,4 @@
-//! TLS connections: records are done by the interpreter's own OpenSSL, called from here.
+//! TLS connections: the interpreter's own OpenSSL, called from here, reads and writes the records.
 //!
 //! The standard library makes the connection, with the program's `ssl.SSLContext`, and does the
 //! handshake, the shutdown, the time limits and the flow control, in Python and once for each
@@ -75,7 +75,7 @@ impl Tls {
         self.detach(py);
     }
 
-    /// The stream under `protocol` is there.
+    /// Connects the native half with its protocol, and with the stream below that.
     fn connect(&self, py: Python<'_>, protocol: Py<PyAny>, stream: Option<Py<Stream>>) {
         let old = self.state.with(py, |state| {
             (
@@ -86,7 +86,8 @@ impl Tls {
         drop(old);
     }
 
-    /// Takes the connection over from the standard objects, if it can be; says whether.
+    /// Takes the connection over from the standard objects, if that can be done. Returns whether it
+    /// was.
     fn take_over(
         &self,
         ssl_object: &Bound<'_, PyAny>,
@@ -124,12 +125,12 @@ impl Tls {
         Ok(true)
     }
 
-    /// Lets go of everything: the connection is over.
+    /// Drops everything: the connection is over.
     fn detach(&self, py: Python<'_>) {
         let held = self.state.with(py, |state| {
             state.phase = Phase::Other;
             (
-                // Whoever uses the connection now is the last to have it.
+                // A connection that is lent is dropped when it is given back.
                 std::mem::replace(&mut state.place, Place::Nowhere),
                 state.protocol.take(),
                 state.stream.take(),
@@ -180,8 +181,8 @@ impl Tls {
         port.with_read_memory(py, |memory| records::deliver(slf.get(), py, &[], memory))
     }
 
-    /// Bytes that were received, and wait to be decrypted; of those that came before, none are
-    /// known of while some are.
+    /// Bytes that were received, and wait to be decrypted. While the connection is lent, those that
+    /// have arrived since.
     fn received(&self, py: Python<'_>) -> usize {
         self.state.with(py, |state| state.received_len())
     }
@@ -197,14 +198,14 @@ impl Tls {
         Ok(())
     }
 
-    /// Bytes that are encrypted, and wait for the stream; none are known of while some are.
+    /// Bytes that are encrypted, and wait for the stream; none while the connection is lent.
     fn unsent(&self, py: Python<'_>) -> usize {
         self.state.with(py, |state| {
             state.connection().map_or(0, Connection::output_len)
         })
     }
 
-    /// Takes them.
+    /// Takes the encrypted bytes.
     fn take_unsent<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.state.with(py, |state| {
             let connection = state.connection_mut();

@@ -1,14 +1,15 @@
 //! Reading: from the socket through the library to the protocol.
 //!
-//! What was received is lent to the library where it lies, and the plaintext of all records in it
-//! is delivered at once: short ones through one buffer of the loop's, much of it decrypted into its
-//! final place. What the library has not used is kept before the protocol is called.
+//! The library reads the received bytes where they lie. The plaintext of all records in them is
+//! delivered at once: a short one through a buffer of the loop's, a long one decrypted into its
+//! final place. Bytes that the library has not used are kept before the protocol is called.
 //!
 //! Units:      bytes.
-//! Errors:     what the library refuses, Python's own `read` refuses at once again, with an
-//!             exception that the standard protocol closes the connection with. The plaintext of
-//!             the same pass is dropped, as by the standard protocol: nothing of the program's runs
-//!             between the two. What the program's protocol raises is reported as there.
+//! Errors:     after an error of the library Python's own `read` is called at once. It meets the
+//!             error again and raises its exception, with which the standard protocol closes the
+//!             connection. No code of the program's runs between the two. The plaintext of the same
+//!             pass is dropped, as the standard protocol does. What the program's protocol raises
+//!             is reported as the standard protocol reports it.
 //! Source:     asyncio/sslproto.py (`_do_read`).
 
 use offloop_sys::openssl::{End, RECORD_BYTES, Read};
@@ -30,7 +31,7 @@ use super::state::{Phase, Place, Tls};
 /// Room for the plaintext of less than `LARGE` received bytes, and of a record begun before.
 const PLAIN_BYTES: usize = LARGE + RECORD_BYTES;
 
-/// The loop says that the stream of a TLS connection is readable.
+/// Reads for a TLS connection whose stream is readable.
 pub(crate) fn read_ready(
     stream: &Stream,
     tls: &Bound<'_, PyAny>,
@@ -61,7 +62,7 @@ fn hand_over(py: Python<'_>, tls: &Tls, received: &[u8], memory: &mut ReadMemory
         (lent, state.place.is_taken(), state.phase)
     });
     if lent {
-        // Who has the connection runs rounds, in which this has come: it goes on afterwards.
+        // A call of the library runs rounds, in which this was read: it waits for that call's end.
         tls.keep(py, received)?;
         return control_reading(tls, py);
     }
@@ -90,7 +91,7 @@ pub(crate) fn deliver(
     let mut rest = received;
     let mut result = deliver_all(tls, py, &mut rest, memory);
     if result.is_err() {
-        // Nothing is lost to what is raised before the library is called.
+        // What the library was not given before the error is kept.
         result = tls.keep(py, rest).and(result);
     }
     match result {
@@ -133,7 +134,7 @@ fn deliver_all(
     control_reading(tls, py)
 }
 
-/// Asks the stream for less, or for more again, as the standard protocol does.
+/// Has the stream pause or resume reading, as the standard protocol does.
 fn control_reading(tls: &Tls, py: Python<'_>) -> PyResult<()> {
     let control = tls.state.with(py, |state| {
         let size = state.received_len();
@@ -197,7 +198,7 @@ fn deliver_once(
             drop(view);
             let full = matches!(read.end, End::Full);
             if full {
-                // What the protocol schedules now comes before what it gets next.
+                // The callbacks that the protocol schedules now run before it gets more.
                 tls.read_soon(py)?;
             }
             if read.count > 0 {
@@ -239,14 +240,14 @@ fn deliver_data(
     }
     let len = waiting + RECORD_BYTES;
     let kept = memory.large(py, len)?;
-    // SAFETY: nobody else has the bytes, which hold no less than `len`.
+    // SAFETY: ours is the only reference, and the bytes have room for `len`.
     let read = unsafe { decrypt(tls, py, received, contents(&kept.bytes), len)? };
     let data = if read.count * 2 < kept.capacity || read.count < 2 {
         // SAFETY: so many bytes were written just now.
         let filled = unsafe { std::slice::from_raw_parts(contents(&kept.bytes), read.count) };
         PyBytes::new(py, filled)
     } else {
-        // SAFETY: nobody else has the bytes, and they have held more.
+        // SAFETY: ours is the only reference, and the bytes have room for more.
         unsafe { set_len(&kept.bytes, read.count) };
         kept.bytes.bind(py).clone()
     };
@@ -257,7 +258,8 @@ fn deliver_data(
     Ok(read.end)
 }
 
-/// The same for a stream reader of the standard library's; much straight into its buffer.
+/// As `deliver_data`, for a stream reader of the standard library's. Much plaintext goes straight
+/// into its buffer.
 fn deliver_feeding(
     tls: &Tls,
     py: Python<'_>,

@@ -1,9 +1,9 @@
 //! Writing: from `transport.write` through the library to the stream.
 //!
 //! What is written is encrypted at once, into memory that is sent as it is at the end of the round.
-//! While that has not been sent, more of the same round is appended to it. Whatever is not the
-//! usual case is the standard method's: other states than that of an open connection, arguments
-//! that are no bytes, and errors, which the standard protocol gets by trying the same again.
+//! While that has not been sent, more of the same round is appended to it. Unusual calls go to the
+//! standard method: in other states than that of an open connection, with arguments that are no
+//! bytes, and after errors, which the standard method meets again when it tries the same.
 //!
 //! Units:      bytes.
 //! Source:     asyncio/sslproto.py (`_write_appdata`, `_process_outgoing`).
@@ -21,8 +21,8 @@ use super::super::streams::stream::Stream;
 use super::super::streams::writing::{take_unsent_records, write_records};
 use super::state::{Phase, Tls, TlsState, copied};
 
-/// From here on other threads run while data is encrypted, which takes a third of a millisecond:
-/// short enough to wait for, where to ask for the interpreter's lock again may take five.
+/// From this size on other threads run while data is encrypted, which takes a third of a
+/// millisecond. For less the thread keeps the GIL: to get it back may take five milliseconds.
 const DETACHED_BYTES: usize = 1024 * 1024;
 
 /// The hot methods of a transport class whose instances keep their native half in `_tls`, and that
@@ -69,7 +69,7 @@ fn writelines(
     Ok(())
 }
 
-/// What fits into one record, as one: each record costs as much as half a kilobyte of data.
+/// Joins lines that fit into one record: each record costs as much as half a kilobyte of data.
 fn joined<'py>(lines: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
     if !lines.is_exact_instance_of::<PyList>() && !lines.is_exact_instance_of::<PyTuple>() {
         return Ok(None);
@@ -88,7 +88,7 @@ fn joined<'py>(lines: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>
     Ok((!all.is_empty()).then(|| PyBytes::new(lines.py(), &all)))
 }
 
-/// Encrypts and sends, if nothing is unusual; says whether that was done.
+/// Encrypts and sends, if nothing is unusual. Returns whether it did.
 fn written(transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = data.py();
     let native = transport.getattr(intern!(py, "_tls"))?;
@@ -125,7 +125,7 @@ unsafe fn seal(
         Ok(None) => return Ok(false),
         Ok(Some(Ok(written))) => written,
         Ok(Some(Err(_))) => {
-            // Others than that for memory are left to the standard method.
+            // Failures other than for want of memory are left to the standard method.
             tls.fail(py, PyMemoryError::new_err(()))?;
             return Ok(true);
         }
@@ -166,8 +166,8 @@ impl Lent {
 }
 
 impl Tls {
-    /// Encrypts in the usual case: the connection is open, and nothing waits before this. Returns
-    /// how many bytes, and whether the stream is to have them.
+    /// Encrypts in the usual case: the connection is open, and no earlier data waits. Returns how
+    /// many bytes it has encrypted, and whether the stream is to get the records now.
     ///
     /// # Safety
     /// The memory is valid for reading `len` bytes until this returns.
@@ -193,7 +193,7 @@ impl Tls {
         };
         self.with_connection(py, |taken| {
             let connection = &mut taken.connection;
-            // They leave the stream only now that there is a place for them.
+            // Records leave the stream only now that the connection, which takes them, is here.
             let records = append.and_then(|stream| take_unsent_records(py, stream.get()));
             if let Some(records) = records {
                 connection.swap_output(records);
@@ -203,9 +203,8 @@ impl Tls {
                 // SAFETY: the caller's.
                 unsafe { data.write_to(connection, len) }
             } else {
-                // SAFETY: the caller's. Nobody else has the connection, which is lent, and
-                // other threads leave the `SSL` alone, as they have to while Python's own object
-                // writes.
+                // SAFETY: the caller's. The connection is lent to this call alone, and other
+                // threads leave the `SSL` alone, as they have to while Python's own object writes.
                 py.detach(|| unsafe { data.write_to(connection, len) })
             };
             count.map(|count| (count, send))
@@ -213,15 +212,16 @@ impl Tls {
     }
 }
 
-/// Pieces of data that could not be encrypted yet.
+/// How many pieces of data could not be encrypted yet.
 fn backlog_len(state: &TlsState) -> ffi::Py_ssize_t {
     let backlog = state.backlog.as_ref();
-    // SAFETY: *attached*, as whoever has the state is; an object that the state keeps: the standard
-    // protocol's deque, whose length is a field.
+    // SAFETY: *attached*, as the thread that has the state is; an object that the state keeps: the
+    // standard protocol's deque, whose length is a field.
     backlog.map_or(0, |backlog| unsafe { ffi::PyObject_Size(backlog.as_ptr()) })
 }
 
-/// After reading: what waited for that is encrypted, and what the library itself has to say sent.
+/// Goes on after reading: encrypts data that has waited for it, and sends the library's own
+/// records.
 pub(crate) fn go_on(tls: &Tls, py: Python<'_>) -> PyResult<()> {
     let (waits, send) = tls.state.with(py, |state| {
         let waits = backlog_len(state) > 0;

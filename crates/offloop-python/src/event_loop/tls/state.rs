@@ -1,8 +1,8 @@
 //! What a TLS connection knows.
 //!
-//! Invariants: 1. The connection's library is called only by who has taken the connection out of
-//!                the state, never inside `GilCell::with`: it may call functions of the program's,
-//!                or let other threads run.
+//! Invariants: 1. The library is called only on a connection that was taken out of the state, and
+//!                never inside `GilCell::with`: it may call functions of the program's, or let
+//!                other threads run.
 //!             2. As long as there is a connection, `socket` keeps the object that its callbacks
 //!                name.
 //!             3. What arrives while the connection is lent waits beside its place, in its order,
@@ -22,14 +22,14 @@ use super::super::streams::stream::Stream;
 /// A connection that was taken over.
 pub(super) struct Taken {
     pub(super) connection: Connection,
-    /// The object of the interpreter's that has the `SSL` as well.
+    /// The interpreter's own object, which has the same `SSL`.
     pub(super) socket: Py<PyAny>,
 }
 
 impl Taken {
-    /// The exception for a failure. An error of the library's is met again by Python's own `read`,
-    /// which makes its exception of it and empties the thread's queue of errors: to be called
-    /// before anything else that may use the library.
+    /// The exception for a failure. After an error of the library, Python's own `read` meets the
+    /// error again, raises its exception, and empties the thread's queue of errors. So this has to
+    /// be called before any other code that may use the library.
     pub(super) fn error(&self, py: Python<'_>, failure: Failure) -> PyErr {
         match failure {
             Failure::Memory => PyMemoryError::new_err(()),
@@ -46,8 +46,8 @@ pub(super) enum Place {
     /// It was not taken over, or is over.
     Nowhere,
     Here(Taken),
-    /// The library is at work on it, and it comes back afterwards. What was received meanwhile
-    /// waits here (invariant 3).
+    /// A call of the library has it, and gives it back at its end. What is received meanwhile waits
+    /// here (invariant 3).
     Lent(Vec<u8>),
 }
 
@@ -68,8 +68,8 @@ impl Place {
         }
     }
 
-    /// Takes the connection back; returns it, for the caller to drop, if it is over meanwhile.
-    /// What has arrived is the connection's then: whether that is so comes first.
+    /// Takes the connection back, and gives it what has arrived meanwhile. Returns whether anything
+    /// has; and the connection, for the caller to drop, if it is over.
     fn take_back(&mut self, mut taken: Taken) -> (Result<bool, OutOfMemory>, Option<Taken>) {
         let Self::Lent(arrived) = self else {
             return (Ok(false), Some(taken));
@@ -145,7 +145,7 @@ impl TlsState {
                 arrived.extend_from_slice(received);
                 Ok(())
             }
-            // There is nobody any more who could read it: the connection is over.
+            // The connection is over, and nothing more will be read.
             Place::Nowhere => Ok(()),
         }
     }
@@ -169,10 +169,9 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Has the library work on the connection, which is not in the state meanwhile. `None` if it
-    /// was not taken over, is over, or is worked on already. What a callback of the program's has
-    /// raised meanwhile comes out here from Python 3.15 on; earlier versions keep it for a read of
-    /// their own.
+    /// Lends the connection to `work`, which calls the library. `None` if the connection was not
+    /// taken over, is over, or is lent already. From Python 3.15 on this raises what a callback of
+    /// the program's has raised meanwhile; earlier versions keep that for a read of their own.
     pub(super) fn with_connection<R>(
         &self,
         py: Python<'_>,
@@ -223,15 +222,15 @@ impl Tls {
         })
     }
 
-    /// Has the standard protocol read on, once it is its turn.
+    /// Schedules a callback in which the standard protocol reads on.
     pub(super) fn read_soon(&self, py: Python<'_>) -> PyResult<()> {
         self.call_soon(py, |protocol| {
             (protocol.getattr(intern!(py, "_do_read"))?,).into_pyobject(py)
         })
     }
 
-    /// Has the standard protocol go on with what was received, once it is its turn: as its state
-    /// says by then.
+    /// Schedules a callback in which the standard protocol goes on with what was received, as its
+    /// state says by then.
     fn receive_soon(&self, py: Python<'_>) -> PyResult<()> {
         self.call_soon(py, |protocol| {
             let received = protocol.getattr(intern!(py, "buffer_updated"))?;
@@ -239,7 +238,7 @@ impl Tls {
         })
     }
 
-    /// Schedules a call of the standard protocol, unless that is gone.
+    /// Schedules a call of the standard protocol, unless the connection is over.
     fn call_soon<'py>(
         &self,
         py: Python<'py>,
@@ -255,7 +254,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Calls a method of the standard protocol, unless that is gone.
+    /// Calls a method of the standard protocol, unless the connection is over.
     pub(super) fn call_protocol(
         &self,
         py: Python<'_>,

@@ -1,15 +1,15 @@
-//! The `SSL` of an object of the interpreter's, once it is certain that it is one.
+//! The `SSL` of one of the interpreter's objects, taken once it is certain that it is one.
 //!
-//! The interpreter does not say where its objects keep what they got from OpenSSL, but where that
-//! stands has not changed from 3.11 to 3.15. It is looked at in versions that are known, in objects
-//! of exactly the classes that are known, and believed when everything fits: the object's context
-//! stands where it is expected, and the library, asked about the `SSL`, names that context, that
-//! object as the owner, and the buffers that Python's own two objects hold.
+//! The interpreter does not say where its objects keep their pointers to OpenSSL's, but the places
+//! are the same from 3.11 to 3.15. They are read in these versions only, and in objects of exactly
+//! the known classes. What is read is used only when everything fits: the object's context stands
+//! where it is expected, and the library, asked about the `SSL`, names that context, that object as
+//! the owner, and the buffers that Python's own two objects hold.
 //!
-//! What is not taken over: connections of a subclass of `ssl.SSLObject`, or of an object whose
-//! methods a program has replaced, since these would not be called; those whose context has a
-//! message callback or a log of keys, and those before TLS 1.3 with a callback for server names,
-//! since what these raise comes out of Python's own `read`; and all of them where OpenSSL is not a
+//! Not taken over are connections of a subclass of `ssl.SSLObject`, or of an object whose methods a
+//! program has replaced: these methods would not be called. Nor are connections whose context has a
+//! message callback or a log of keys, or, before TLS 1.3, a callback for server names: what these
+//! raise comes out of Python's own `read`. No connection is taken over where OpenSSL is not a
 //! library of its own, or not known. A callback that is set later, or that cannot be asked for, is
 //! called all the same, while the library reads or writes.
 //!
@@ -46,7 +46,7 @@ fn known(py: Python<'_>) -> PyResult<Option<&Known>> {
     Ok(known.as_ref())
 }
 
-/// Nothing in place of an exception: what cannot be looked at is not as we know it.
+/// `None` in place of an exception: an object that cannot be looked at is not as we know it.
 fn unless_unfamiliar<T>(py: Python<'_>, found: PyResult<Option<T>>) -> PyResult<Option<T>> {
     match found {
         Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
@@ -88,7 +88,7 @@ fn look_up(py: Python<'_>) -> PyResult<Option<Known>> {
     };
     let ssl_object = ssl.getattr("SSLObject")?.cast_into::<PyType>()?;
     if ssl_object.fully_qualified_name()? != "ssl.SSLObject" {
-        // A program has put its own there.
+        // The program has put a class of its own there.
         return Ok(None);
     }
     Ok(Some(Known {
@@ -111,7 +111,7 @@ unsafe fn word(object: &Bound<'_, PyAny>, index: usize) -> *mut c_void {
 }
 
 /// Takes over the connection of `ssl_object`, made by `context` with the two buffers, if that can
-/// be done: the connection, and the object that has to be kept as long as it is used.
+/// be done. Returns the connection, and the object that has to be kept as long as it is used.
 pub(crate) fn take_over(
     ssl_object: &Bound<'_, PyAny>,
     context: &Bound<'_, PyAny>,
@@ -180,7 +180,7 @@ fn find<'py>(
     Ok(fits.then_some((ssl, socket)))
 }
 
-/// Whether a method is the one that `ssl` has for it, and nothing that was put in its place.
+/// Whether a method is the one that the module `ssl` defines, and was not replaced.
 fn is_standard(ssl_object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyResult<bool> {
     let py = ssl_object.py();
     let function = ssl_object.getattr(name)?.getattr(intern!(py, "__func__"))?;
@@ -192,8 +192,8 @@ fn is_standard(ssl_object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyR
 }
 
 /// Whether the library is known to call Python code while it reads or writes. A callback for names
-/// may have chosen another context than the one that the connection was made with, which in turn
-/// may be something of the program's that makes connections as a context does.
+/// may have chosen another context than the first, so both are looked at. The first may be an
+/// object of the program's that makes connections as a context does.
 fn may_call_python(
     known: &Known,
     ssl_object: &Bound<'_, PyAny>,
