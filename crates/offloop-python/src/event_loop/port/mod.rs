@@ -6,14 +6,14 @@
 //! is; it is an object, which the streams' floor has put there and takes for its own again.
 //!
 //! Shape:      `state.rs` what it knows · `schedule.rs` the queue and the timers · `table.rs`,
-//!             `watch.rs` descriptors and who waits for them · `wait.rs` a call that waits ·
+//!             `watch.rs` descriptors and what waits for them · `wait.rs` a call that waits ·
 //!             `registry.rs` the streams by descriptor · `chunk.rs`, `read_memory.rs` memory that
 //!             streams share · `unsent.rs` which streams send at the end of the round ·
 //!             `futures.rs` futures of the loop · `meter.rs` what is counted · `marks.rs` which
 //!             callback runs now. The methods that Python calls are here. Each floor has a part of
 //!             its own: `State` is the rounds' and the descriptors', `Unsent` and `Registry` are
 //!             the streams'.
-//! Threads:    one runs the loop; others schedule through `call_soon_threadsafe`.
+//! Threads:    one runs the loop; any may schedule through `call_soon_threadsafe`.
 
 pub(crate) mod chunk;
 pub(crate) mod futures;

@@ -36,7 +36,7 @@ pub(crate) struct State {
     pub(crate) runs: Runs<ThreadNumber, Arc<Entered>>,
     pub(crate) watches: Watches,
     pub(crate) meter: Meter,
-    /// A thread waits for readiness, and nobody has woken it yet.
+    /// A thread waits for readiness, and was not woken yet.
     pub(crate) asleep: bool,
     pub(crate) closed: bool,
     pub(crate) stopping: bool,
@@ -127,7 +127,7 @@ impl LoopPort {
     /// Wakes the loop's thread, from any thread.
     pub(crate) fn wake(&self, py: Python<'_>) -> PyResult<()> {
         let kernel = self.state.with(py, |state| {
-            // Whoever waits in our place looks at nothing but what the selector finds.
+            // A program that polls in our place looks at nothing but what the selector finds.
             if !std::mem::take(&mut state.asleep) && !state.schedule.is_lent() {
                 return None;
             }
@@ -135,7 +135,7 @@ impl LoopPort {
             state.kernel.clone()
         });
         if let Some(kernel) = kernel {
-            // Detached: the loop's thread wants the interpreter's lock as soon as it is awake, and
+            // Detached: the loop's thread wants the GIL as soon as it is awake, and
             // would fall asleep again for as long as we had it.
             py.detach(|| kernel.waker.signal()).map_err(os_error)?;
         }

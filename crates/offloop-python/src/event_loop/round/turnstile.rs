@@ -1,7 +1,8 @@
 //! Where a run waits for the loop that another thread has.
 //!
-//! Invariants: 1. Whoever changes which run has the loop, or asks for it, turns this afterwards. A
-//!                run reads the count before it asks whether it may go on, so it misses no turn.
+//! Invariants: 1. A thread that changes which run has the loop, or asks for it, turns this
+//!                afterwards. A run reads the count before it asks whether it may go on, so it
+//!                misses no turn.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;

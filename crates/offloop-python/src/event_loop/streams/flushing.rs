@@ -26,7 +26,7 @@ use super::under_way::{Begun, Call, is_elsewhere, postpone};
 enum Sent {
     /// Nothing more is to be sent on this connection.
     Lost,
-    /// Nothing waits any more; whether somebody has waited for that.
+    /// Nothing waits any more; whether something else waits for that.
     All(bool),
     /// More is left than is offered at once.
     More,
@@ -104,7 +104,7 @@ fn flush_now(slf: &Bound<'_, Stream>) -> PyResult<()> {
         sent => sent,
     };
     let Begun::Call(call, ()) = Call::begin(slf, |_| Some(())) else {
-        // Whoever flushes has looked, and no code of the program's has run since.
+        // The caller has looked, and no code of the program's has run since.
         return postpone(slf, Side::Writer);
     };
     let result = slf
@@ -199,7 +199,7 @@ fn emptied(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let (waits, waiter, closing, eof) = stream.state.with(py, |state| {
         let waiter = state.uncommon.empty_waiter();
         let waiter = waiter.map(|waiter| waiter.clone_ref(py));
-        // Whoever resumed may have aborted it, or written more for the end of this round.
+        // The protocol that was resumed may have aborted it, or written more for the end of this round.
         let waits = state.chunks.is_empty() && state.life.sends();
         (waits, waiter, state.life.is_closing(), state.eof)
     });

@@ -292,12 +292,12 @@ fn standard(
     Ok(())
 }
 
-/// Bytes that nobody can change: `bytes` themselves, or a copy of something else.
+/// Bytes that cannot change: `bytes` themselves, or a copy of something else.
 fn as_bytes<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         return Ok(bytes.clone());
     }
-    // Says what is wrong with others than buffers.
+    // Says what is wrong with an object that is no buffer.
     PyMemoryView::from(data)?;
     copied(data)
 }
