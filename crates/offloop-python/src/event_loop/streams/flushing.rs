@@ -199,7 +199,7 @@ fn emptied(slf: &Bound<'_, Stream>) -> PyResult<()> {
     let (waits, waiter, closing, eof) = stream.state.with(py, |state| {
         let waiter = state.uncommon.empty_waiter();
         let waiter = waiter.map(|waiter| waiter.clone_ref(py));
-        // The protocol that was resumed may have aborted it, or written more for the end of this round.
+        // The protocol that was resumed may have aborted the connection, or written more.
         let waits = state.chunks.is_empty() && state.life.sends();
         (waits, waiter, state.life.is_closing(), state.eof)
     });
