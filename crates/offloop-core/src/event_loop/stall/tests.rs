@@ -149,10 +149,22 @@ fn a_lower_threshold_counts_for_what_is_under_way() {
     assert!(policy.look(at(20), activity).0.is_some());
 }
 
-/// A loop's history: rounds of callbacks, with waits in between.
+/// A loop's history: rounds of callbacks, with waits in between. Times are in microseconds.
 struct History {
-    /// (round, its begin, its callbacks: number, begin, end; its end), in microseconds.
-    rounds: Vec<(u64, u64, Vec<(u64, u64, u64)>, u64)>,
+    rounds: Vec<Round>,
+}
+
+struct Round {
+    number: u64,
+    began: u64,
+    callbacks: Vec<Callback>,
+    ended: u64,
+}
+
+struct Callback {
+    number: u64,
+    began: u64,
+    ended: u64,
 }
 
 impl History {
@@ -168,12 +180,21 @@ impl History {
                     1..=3 => random(40_000),
                     _ => random(100),
                 };
-                (number, began, now)
+                Callback {
+                    number,
+                    began,
+                    ended: now,
+                }
             });
             let callbacks: Vec<_> = callbacks.collect();
             let ended = now;
             now += random(2) * random(80_000);
-            (round, began, callbacks, ended)
+            Round {
+                number: round,
+                began,
+                callbacks,
+                ended,
+            }
         });
         Self {
             rounds: rounds.collect(),
@@ -184,37 +205,44 @@ impl History {
         let round = self
             .rounds
             .iter()
-            .find(|round| round.1 <= us && us < round.3)?;
+            .find(|round| round.began <= us && us < round.ended)?;
         let callback = round
             .2
             .iter()
-            .find(|callback| callback.1 <= us && us < callback.2);
+            .find(|callback| callback.began <= us && us < callback.ended);
         let slice = |number, began_us| Slice {
             number,
             began: Instant::from_nanos(began_us * 1_000),
         };
         Some(Activity {
-            round: slice(round.0, round.1),
-            callback: callback.map(|callback| slice(callback.0, callback.1)),
+            round: slice(round.number, round.began),
+            callback: callback.map(|callback| slice(callback.number, callback.began)),
         })
     }
 
     /// What has ended, in order: (when, what, how long, round).
     fn ends(&self) -> Vec<(u64, (Stalled, u64), u64, u64)> {
         let mut ends = Vec::new();
-        for (round, began, callbacks, ended) in &self.rounds {
-            for (number, began, ended) in callbacks {
-                let lasted = ended - began;
-                ends.push((*ended, (Stalled::Callback, *number), lasted, *round));
+        for round in &self.rounds {
+            for callback in &round.callbacks {
+                let lasted = callback.ended - callback.began;
+                let what = (Stalled::Callback, callback.number);
+                ends.push((callback.ended, what, lasted, round.number));
             }
-            ends.push((*ended, (Stalled::Round, *round), ended - began, *round));
+            let lasted = round.ended - round.began;
+            ends.push((
+                round.ended,
+                (Stalled::Round, round.number),
+                lasted,
+                round.number,
+            ));
         }
         ends
     }
 
     /// When the loop does something again.
     fn busy_after(&self, us: u64) -> Option<u64> {
-        let mut begins = self.rounds.iter().map(|round| round.1);
+        let mut begins = self.rounds.iter().map(|round| round.began);
         begins.find(|&begin| begin > us)
     }
 }
@@ -328,15 +356,17 @@ fn a_round_is_excused_only_by_a_callback_that_stalls() {
             let mut all = reports.iter();
             all.any(|(_, report)| (report.stalled, report.number) == what)
         };
-        for (round, began, callbacks, ended) in &history.rounds {
+        for round in &history.rounds {
+            let callbacks = &round.callbacks;
             let longest = callbacks
                 .iter()
-                .map(|callback| callback.2 - callback.1)
+                .map(|callback| callback.ended - callback.began)
                 .max();
-            if ended - began >= 50_000 && longest < Some(50_000) {
+            if round.ended - round.began >= 50_000 && longest < Some(50_000) {
                 assert!(
-                    reported((Stalled::Round, *round)),
-                    "seed {seed}, round {round}"
+                    reported((Stalled::Round, round.number)),
+                    "seed {seed}, round {}",
+                    round.number
                 );
             }
         }
