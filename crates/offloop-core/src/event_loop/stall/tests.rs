@@ -207,7 +207,7 @@ impl History {
             .iter()
             .find(|round| round.began <= us && us < round.ended)?;
         let callback = round
-            .2
+            .callbacks
             .iter()
             .find(|callback| callback.began <= us && us < callback.ended);
         let slice = |number, began_us| Slice {
