@@ -6,10 +6,11 @@
 //!
 //! Shape:      `timer_queue.rs` which timer is next · `descriptors.rs`, `interest.rs` what waits
 //!             for a descriptor, and what the kernel is told of it · `poll_pace.rs` when the kernel
-//!             is asked · `runs.rs` which run has the loop · `write_policy.rs` what is sent now,
-//!             and when the program is to pause · `stream_phases.rs` where a stream is with its
-//!             connection and its sending · `under_way.rs` which thread is in a callback of a
-//!             stream · `load.rs`, `histogram.rs` how busy a loop is, and how late.
+//!             is asked · `runs.rs` which run has the loop · `stall.rs` what stalls it, for a watch
+//!             · `write_policy.rs` what is sent now, and when the program is to pause ·
+//!             `stream_phases.rs` where a stream is with its connection and its sending ·
+//!             `under_way.rs` which thread is in a callback of a stream · `load.rs`, `histogram.rs`
+//!             how busy a loop is, and how late.
 
 mod descriptors;
 mod histogram;
@@ -17,6 +18,7 @@ mod interest;
 mod load;
 mod poll_pace;
 mod runs;
+mod stall;
 mod stream_phases;
 mod timer_queue;
 mod under_way;
@@ -28,6 +30,9 @@ pub use interest::{Interest, Kernel, Side, Watcher};
 pub use load::LoopLoad;
 pub use poll_pace::PollPace;
 pub use runs::{Lost, NotRelieved, RunNumber, Runs, Turn};
+pub use stall::{
+    Activity, Moment, NextLook, Slice, StallLimits, StallPolicy, StallReport, Stalled,
+};
 pub use stream_phases::{Life, Sending};
 pub use timer_queue::{Timer, TimerQueue};
 pub use under_way::{Admission, Missed, SendAgain, UnderWay};
