@@ -29,7 +29,7 @@ use crate::Instant;
 pub struct StallLimits {
     /// A slice that lasts longer is a stall.
     pub threshold: Duration,
-    /// Stalls that are reported within the period; others are counted.
+    /// Stalls that are reported within the period; those beyond are counted.
     pub stalls_max: usize,
     /// Length of the sliding period.
     pub period: Duration,
