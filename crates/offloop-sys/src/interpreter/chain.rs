@@ -16,7 +16,7 @@ const FRAMES_MAX: usize = 256;
 
 /// Frames that are counted: a hundred times the deepest recursion that the interpreter allows
 /// unless it is told otherwise, and a few milliseconds of reading.
-const WALK_MAX: u32 = 1 << 20;
+const WALK_MAX: u32 = 1 << 17;
 
 /// Owners that there are, in any version.
 const OWNERS: u8 = 5;

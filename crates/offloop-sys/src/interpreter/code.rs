@@ -21,7 +21,8 @@ use super::{Interpreter, Unreadable, checked, field, half_word, word};
 /// Characters of a name that are read: as many as a path may have, and more than a person reads.
 const NAME_MAX: usize = 4096;
 
-/// Bytes of a table of lines that are read: enough for 50,000 instructions. Later ones have no line.
+/// Bytes of a table of lines that are read: enough for 50,000 instructions. Later ones have no
+/// line.
 const LINE_TABLE_MAX: usize = 256 * 1024;
 
 /// Code units in one code object: more than the largest that a compiler makes.
