@@ -5,6 +5,9 @@ calls that exist can be found in its source. Nothing here calls anything of the 
 that is written in Python.
 """
 
+from marshal import dumps, loads
+
+MADE_COUNT = 211
 MADE_LINES = 60
 
 
@@ -85,14 +88,21 @@ def drive(one) -> None:
 
 
 def made_of_text(number: int) -> None:
-    """Code that is made, run once and freed: its names and its line say the same number."""
-    exec(compile(source_of(number), f"<made {number}>", "exec"), {"leaf": leaf})
+    """Code that is made, run once and freed, so that the next one lies where it lay."""
+    exec(loads(MADE[number % len(MADE)]), {"leaf": leaf})
 
 
 def source_of(number: int) -> str:
-    """A text of the same length for most numbers, but no other like it."""
+    """A text like the one before, but for its names and for what is on which of its lines."""
     name = f"made_{number}"
-    return "\n" * (number % MADE_LINES) + f"def {name}(leaf):\n leaf(1)\n{name}(leaf)\n"
+    before = "\n" * (number % MADE_LINES) + "leaf(0)\n" * (number % 7)
+    body = " leaf(1)\n" * (number % 5 + 1)
+    return f"{before}def {name}(leaf):\n{body}{name}(leaf)\n"
+
+
+MADE = [
+    dumps(compile(source_of(number), f"<made {number}>", "exec")) for number in range(MADE_COUNT)
+]
 
 
 class Instance:

@@ -4,11 +4,13 @@ OFFLOOP_STACK_READS says how many readings there are: a million takes some minut
 """
 
 import ast
+import functools
 import inspect
 import itertools
 import os
 import re
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,6 +27,7 @@ SOURCE = inspect.getsource(storm_program)
 MADE = re.compile(r"<made (\d+)>")
 
 
+@functools.cache
 def lines_of(source: str) -> set[tuple[str, int | None]]:
     """Every function of a source with each of its lines."""
     return {
@@ -34,45 +37,67 @@ def lines_of(source: str) -> set[tuple[str, int | None]]:
     }
 
 
-def calls() -> set[tuple[tuple[str, int], str]]:
-    """Which line of which function calls which other: by name, or by the name of a class."""
-    found = set()
-    for function in ast.walk(ast.parse(SOURCE)):
-        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        caller = "Instance.__init__" if function.name == "__init__" else function.name
-        for node in ast.walk(function):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                name = "Instance.__init__" if node.id == "Instance" else node.id
-                found.add(((caller, node.lineno), name))
-    # These are called where the interpreter asks for a value.
-    loop = SOURCE[: SOURCE.index("for _ in generator")].count("\n") + 1
-    send = SOURCE[: SOURCE.index("one.send")].count("\n") + 1
-    return found | {(("storm", loop), "generator"), (("drive", send), "coroutine")}
+def names_in(scope: ast.AST) -> Iterator[ast.Name]:
+    """The names that are used in a scope, but not in the functions inside of it."""
+    for node in ast.iter_child_nodes(scope):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            yield node
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from names_in(node)
 
 
-LINES, CALLS = lines_of(SOURCE), calls()
+@functools.cache
+def calls_of(source: str) -> set[tuple[tuple[str, int], str]]:
+    """Which line of which function names which other: that is how functions call each other."""
+    tree = ast.parse(source)
+    scopes: dict[str, ast.AST] = {"<module>": tree}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            scopes["Instance.__init__" if node.name == "__init__" else node.name] = node
+    return {
+        ((caller, node.lineno), "Instance.__init__" if node.id == "Instance" else node.id)
+        for caller, scope in scopes.items()
+        for node in names_in(scope)
+    }
 
 
-def check_entry(entry: tuple[str, str, int | None]) -> None:
+def line_with(text: str) -> int:
+    """The line of the program that holds a text."""
+    return SOURCE[: SOURCE.index(text)].count("\n") + 1
+
+
+LINES = lines_of(SOURCE)
+CALLS = calls_of(SOURCE) | {
+    # Called where a value is asked for.
+    (("storm", line_with("for _ in generator")), "generator"),
+    (("drive", line_with("one.send")), "coroutine"),
+    (("made_of_text", line_with("exec(loads(")), "<module>"),
+}
+
+Entry = tuple[str, str, int | None]
+
+
+def made_source(entry: Entry) -> str | None:
+    """The text that an entry's code was made of, if it was made as the program ran."""
+    made = MADE.fullmatch(entry[0])
+    return storm_program.source_of(int(made[1])) if made else None
+
+
+def check_entry(entry: Entry) -> None:
     """A function stands in the file that it is said to stand in, with this line."""
-    file, function, line = entry
-    if made := MADE.fullmatch(file):
-        source = storm_program.source_of(int(made[1]))
-        assert (function, line) in lines_of(source), entry
-    elif file == FILE:
-        assert (function, line) in LINES, entry
+    if source := made_source(entry):
+        assert entry[1:] in lines_of(source), entry
+    elif entry[0] == FILE:
+        assert entry[1:] in LINES, entry
 
 
-def check_call(callee: tuple[str, str, int | None], caller: tuple[str, str, int | None]) -> None:
+def check_call(callee: Entry, caller: Entry) -> None:
     """The one is called in that line of the other."""
-    if callee[0] == caller[0] == FILE:
+    if source := made_source(caller):
+        assert callee[0] == (FILE if callee[1] == "leaf" else caller[0]), (callee, caller)
+        assert (caller[1:], callee[1]) in calls_of(source), (callee, caller)
+    elif caller[0] == FILE and callee[0] != threading.__file__:
         assert (caller[1:], callee[1]) in CALLS, (callee, caller)
-    elif caller[0] == FILE:
-        if callee[0] != threading.__file__:
-            assert (caller[1], callee[1]) == ("made_of_text", "<module>"), (callee, caller)
-    elif callee[0] == FILE and MADE.fullmatch(caller[0]):
-        assert callee[1] == "leaf", (callee, caller)
 
 
 def check(reading: "_offloop._StackReading") -> None:
