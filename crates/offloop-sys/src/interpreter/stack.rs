@@ -90,9 +90,10 @@ struct Sample {
 
 impl<M: Memory> Interpreter<M> {
     /// Reads the stack of a thread, while `still` says that it is doing what the caller is
-    /// interested in.
+    /// interested in: that the number of the callback that runs is the same, for one
+    /// (`Running::read`). It is asked after each try, so it was so until the last byte was read.
     ///
-    /// `codes` may be kept for the next reading.
+    /// `codes` may be kept for the next reading, of any thread.
     pub fn read(&self, thread: Thread, codes: &mut Codes, still: impl Fn() -> bool) -> Reading {
         let mut best: Option<Stack> = None;
         let mut reason = Unreadable::Restless;

@@ -267,7 +267,7 @@ fn any_bytes_at_all_are_read_or_refused() {
             let word = match random() % 4 {
                 0 => random(),
                 1 => BASE + random() % 0x6000,
-                2 => BASE + (random() % 0x6000 & !7),
+                2 => BASE + ((random() % 0x6000) & !7),
                 _ => random() % 64,
             };
             let place = (random() % 0x6000) as u16;
