@@ -1,9 +1,11 @@
 """No reading of a thread that never rests is wrong, and none does any harm.
 
-OFFLOOP_STACK_READS says how many readings there are: a million takes some minutes.
+OFFLOOP_STACK_READS says how many readings there are: a million takes an hour where the
+reader and the thread share a processor, and some minutes where they do not.
 """
 
 import ast
+import collections
 import functools
 import inspect
 import itertools
@@ -18,9 +20,9 @@ import storm_program
 from _offloop_worker import _offloop
 from stack_tools import Target, code_objects, started
 
-READS = int(os.environ.get("OFFLOOP_STACK_READS", "30000"))
+READS = int(os.environ.get("OFFLOOP_STACK_READS", "5000"))
 
-pytestmark = [pytest.mark.quick, pytest.mark.timeout(60 + READS // 500)]
+pytestmark = [pytest.mark.quick, pytest.mark.timeout(60 + READS // 100)]
 
 FILE = storm_program.__file__
 SOURCE = inspect.getsource(storm_program)
@@ -113,15 +115,15 @@ def check(reading: "_offloop._StackReading") -> None:
 
 def test_no_reading_of_a_storm_is_wrong():
     over = threading.Event()
-    with started(lambda _: storm_program.storm(over.is_set)) as target:
-        found = _offloop.sample_stacks(target.native_id, READS)
-        over.set()
-    outcomes = {"exact": 0, "moving": 0, "unreadable": 0}
+    outcomes = collections.Counter()
     functions = set()
-    for reading, count in found:
-        outcomes[reading["outcome"]] += count
-        check(reading)
-        functions |= {function for _, function, _ in reading["entries"]}
+    with started(lambda _: storm_program.storm(over.is_set)) as target:
+        while outcomes.total() < READS:
+            for reading, count in _offloop.sample_stacks(target.native_id, 500):
+                outcomes[reading["outcome"]] += count
+                check(reading)
+                functions |= {function for _, function, _ in reading["entries"]}
+        over.set()
     assert outcomes["exact"] + outcomes["moving"] > READS // 2, outcomes
     assert {"storm", "first", "recursion", "generator", "made_of_text"} <= functions
 
@@ -140,7 +142,7 @@ def test_threads_that_come_and_go_are_read_or_gone():
     found = {}
     with started(come_and_go):
         reads = 0
-        while reads < READS // 10 or len(found) < 2:
+        while reads < READS // 2 or len(found) < 2:
             for native_id in tuple(newest):
                 reads += 20
                 for reading, _ in _offloop.sample_stacks(native_id, 20):

@@ -42,6 +42,7 @@ pub use threads::Thread;
 
 use layout::Layout;
 use memory::{Address, Memory, MemoryError, OwnMemory};
+use processor::Processor;
 
 /// Why stacks of this interpreter cannot be read at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -89,6 +90,10 @@ pub enum Unreadable {
     /// The frames changed each time before all of them had been read.
     #[error("the thread did not stay anywhere long enough")]
     Restless,
+    /// The scheduler had stopped the thread, perhaps in the middle of linking a frame, and did not
+    /// let it go on.
+    #[error("the thread was ready to run, but the system did not let it")]
+    Preempted,
 }
 
 /// What is known of an interpreter from outside: its version, and where its own data is.
@@ -112,8 +117,7 @@ pub struct Interpreter<M> {
     memory: M,
     layout: Layout,
     symbols: Symbols,
-    /// How long a thread has run, if that can be known.
-    processor_time: fn(u64) -> Option<u64>,
+    processor: Processor,
 }
 
 impl Interpreter<OwnMemory> {
@@ -134,7 +138,7 @@ impl Interpreter<OwnMemory> {
             bytes_type: symbol(c"PyBytes_Type")?,
         };
         Ok(Self {
-            processor_time: processor::time_of,
+            processor: Processor::OWN,
             ..Self::of_memory(memory, symbols)?
         })
     }
@@ -191,7 +195,7 @@ impl<M: Memory> Interpreter<M> {
             layout: Layout::find(&memory, symbols.runtime, symbols.version)?,
             memory,
             symbols,
-            processor_time: |_| None,
+            processor: Processor::UNKNOWN,
         })
     }
 

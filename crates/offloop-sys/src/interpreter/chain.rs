@@ -4,6 +4,9 @@
 //! time: the frames of a page are as they were at one moment, and a deep recursion costs one read
 //! for forty frames.
 //!
+//! A thread can be stopped between two steps of linking a frame, and what is read then is not its
+//! stack. A part of that shows: a chain that ends with a frame that somebody must have called.
+//!
 //! Invariants: 1. A chain has at most `FRAMES_MAX` frames; those further out are counted.
 //!             2. The walk ends after `WALK_MAX` frames, and at once where it comes in a circle.
 
@@ -128,11 +131,13 @@ impl<M: Memory> Interpreter<M> {
         let mut chain = Chain::default();
         let mut circle = Circle::default();
         let mut address = self.state_of(thread)?.frame;
+        let mut ends_well = true;
         while address != 0 {
             if circle.closes(address) || circle.steps > WALK_MAX {
                 return Err(Unreadable::Endless);
             }
             let (frame, previous) = self.frame(&mut pages, checked(address, "a frame")?)?;
+            ends_well = frame.is_none() || !self.layout.frame.has_entry_frames;
             match frame {
                 None => {}
                 Some(frame) if chain.frames.len() < FRAMES_MAX => chain.frames.push(frame),
@@ -140,7 +145,14 @@ impl<M: Memory> Interpreter<M> {
             }
             address = previous;
         }
-        Ok(chain)
+        if ends_well {
+            Ok(chain)
+        } else {
+            // A generator's frame is unlinked a moment before its thread leaves it.
+            Err(Unreadable::Malformed {
+                what: "the first frame",
+            })
+        }
     }
 
     /// A frame, unless it is the interpreter's own, and the address of its caller's.

@@ -71,6 +71,8 @@ pub(super) struct FrameLayout {
     pub owner: usize,
     /// Frames with this owner or a higher one are the interpreter's own, and run no code.
     pub inner_owners: u8,
+    /// Each entry from C has a frame of the interpreter's own, so that the outermost is one.
+    pub has_entry_frames: bool,
 }
 
 /// A code object.

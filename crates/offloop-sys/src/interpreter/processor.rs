@@ -1,9 +1,29 @@
-//! A thread as the kernel has it: its id, and how long it has run.
+//! A thread as the kernel sees it: its id, whether it sleeps, and how long it has run.
 //!
-//! A thread that has not run between two readings of its clock has changed nothing in between,
-//! wherever it was stopped.
+//! What another thread is doing to its memory can be believed in two cases: it sleeps in a call of
+//! the kernel, so it is not in the middle of anything; or it was seen to run, and everything is
+//! still the same. A thread that was stopped by the scheduler is in neither.
 //!
-//! Source: clock_getcpuclockid(3), and the kernel's own rule for such a clock's number.
+//! Source:     clock_getcpuclockid(3), and the kernel's own rule for such a clock's number;
+//!             proc_pid_stat(5).
+
+use std::fs::File;
+use std::hint::spin_loop;
+use std::io::Read;
+use std::time::Duration;
+
+/// Turns of waiting for a thread that is running, until its clock is looked at again.
+const SPINS: u32 = 40;
+
+/// Looks at the clock of a thread that is running.
+const LOOKS_MAX: u32 = 200;
+
+/// How long, and how often, a thread that is ready to run is given the processor.
+const GIVEN: Duration = Duration::from_millis(1);
+const GIVEN_MAX: u32 = 3;
+
+/// Bytes of the line of a thread in `/proc` that are read: its state stands after its name.
+const STATE_BYTES_MAX: usize = 128;
 
 /// The kernel's id of the thread that calls.
 #[must_use]
@@ -12,8 +32,81 @@ pub fn own_native_id() -> u64 {
     u64::from(unsafe { libc::gettid() }.unsigned_abs())
 }
 
-/// Nanoseconds that the thread with this kernel's id has run; `None` if it is not one of ours.
-pub(super) fn time_of(native_id: u64) -> Option<u64> {
+/// Where to learn of a thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Processor {
+    /// Nanoseconds that a thread has run; `None` if that cannot be known.
+    pub time_of: fn(u64) -> Option<u64>,
+    /// Whether it waits in the kernel.
+    pub is_asleep: fn(u64) -> bool,
+}
+
+impl Processor {
+    /// That of this process.
+    pub(super) const OWN: Self = Self { time_of, is_asleep };
+
+    /// One of which nothing is known, for memory that is no process's.
+    pub(super) const UNKNOWN: Self = Self {
+        time_of: |_| None,
+        is_asleep: |_| false,
+    };
+}
+
+/// What a thread has done since somebody looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing: it has been asleep.
+    Asleep,
+    /// It ran for as long as was asked for; or nobody can say.
+    Ran,
+    /// Too little to be told from nothing, and then it fell asleep.
+    Paused,
+    /// It would run, and was not let.
+    Preempted,
+}
+
+impl Processor {
+    /// Waits until a thread has run for so long since its clock was read, but not for ever: a few
+    /// milliseconds, in which it is given the processor.
+    pub(super) fn wait_until_ran(
+        self,
+        native_id: u64,
+        since: Option<u64>,
+        at_least_ns: u64,
+    ) -> Progress {
+        let (mut looks, mut given, mut last) = (0, 0, since);
+        loop {
+            let (Some(since), Some(now)) = (since, (self.time_of)(native_id)) else {
+                return Progress::Ran;
+            };
+            if now.saturating_sub(since) >= at_least_ns {
+                return Progress::Ran;
+            }
+            if last != Some(now) && looks < LOOKS_MAX {
+                looks += 1;
+                last = Some(now);
+                (0..SPINS).for_each(|_| spin_loop());
+                continue;
+            }
+            // It sleeps since its clock was read, if the clock shows the same afterwards.
+            if (self.is_asleep)(native_id) && (self.time_of)(native_id) == Some(now) {
+                return if now == since {
+                    Progress::Asleep
+                } else {
+                    Progress::Paused
+                };
+            }
+            if given == GIVEN_MAX {
+                return Progress::Preempted;
+            }
+            given += 1;
+            std::thread::sleep(GIVEN);
+        }
+    }
+}
+
+/// The clock of a thread of this process.
+fn time_of(native_id: u64) -> Option<u64> {
     /// In the number of a clock: it is one thread's, and counts what it ran.
     const PER_THREAD: libc::clockid_t = 4;
     const RUN_TIME: libc::clockid_t = 2;
@@ -31,40 +124,69 @@ pub(super) fn time_of(native_id: u64) -> Option<u64> {
     (outcome == 0).then(|| time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }
 
+/// Whether a thread of this process waits in the kernel, for an event or for a device.
+fn is_asleep(native_id: u64) -> bool {
+    let mut line = [0; STATE_BYTES_MAX];
+    let read = File::open(format!("/proc/self/task/{native_id}/stat"))
+        .and_then(|mut file| file.read(&mut line));
+    let line = &line[..read.unwrap_or(0)];
+    // The name may hold anything, and the state is the letter after its last parenthesis.
+    let state = line.iter().rposition(|&byte| byte == b')');
+    matches!(state.and_then(|end| line.get(end + 2)), Some(b'S' | b'D'))
+}
+
 #[cfg(not(miri))]
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn time_passes_for_a_thread_that_runs() {
-        let first = time_of(own_native_id()).expect("our own");
-        while time_of(own_native_id()).expect("our own") == first {}
+    fn a_thread_that_runs_has_run() {
+        let since = time_of(own_native_id());
+        assert!(since.is_some());
+        let progress = Processor::OWN.wait_until_ran(own_native_id(), since, 20_000);
+        assert_eq!(progress, Progress::Ran);
+        assert!(!is_asleep(own_native_id()));
     }
 
     #[test]
-    fn time_stands_for_a_thread_that_waits() {
+    fn a_thread_that_waits_is_asleep() {
         let (say, heard) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            say.send(own_native_id()).expect("somebody listens");
-            ended.recv().expect_err("nothing is sent");
-        });
+        let thread = std::thread::Builder::new()
+            .name(") R".to_owned())
+            .spawn(move || {
+                say.send(own_native_id()).expect("somebody listens");
+                ended.recv().expect_err("nothing is sent");
+            })
+            .expect("a thread");
         let id = heard.recv().expect("it says its id");
         // It comes to rest sooner or later.
-        let mut before = time_of(id);
-        let mut same = 0;
-        while same < 1000 {
-            let now = time_of(id);
-            same = if now == before { same + 1 } else { 0 };
-            before = now;
-        }
+        let progress = || Processor::OWN.wait_until_ran(id, time_of(id), 1_000_000);
+        while progress() != Progress::Asleep {}
         drop(end);
         thread.join().expect("it ends");
     }
 
     #[test]
-    fn other_processes_and_no_ids_at_all_have_none() {
+    fn a_thread_that_is_not_let_run_is_told_so() {
+        let stopped = Processor {
+            time_of: |_| Some(7),
+            is_asleep: |_| false,
+        };
+        assert_eq!(stopped.wait_until_ran(1, Some(7), 1), Progress::Preempted);
+        assert_eq!(stopped.wait_until_ran(1, Some(6), 2), Progress::Preempted);
+        let sleeping = Processor {
+            is_asleep: |_| true,
+            ..stopped
+        };
+        assert_eq!(sleeping.wait_until_ran(1, Some(7), 1), Progress::Asleep);
+        assert_eq!(sleeping.wait_until_ran(1, Some(6), 2), Progress::Paused);
+        assert_eq!(Processor::UNKNOWN.wait_until_ran(1, None, 1), Progress::Ran);
+    }
+
+    #[test]
+    fn other_processes_and_no_ids_at_all_have_no_clock() {
         for id in [0, 1, u64::MAX, 1 << 31, 1 << 40] {
             assert_eq!(time_of(id), None);
         }

@@ -1,24 +1,26 @@
 //! What may be believed of a stack that somebody else goes on changing.
 //!
-//! The frames are walked several times, and the code objects are compared before and after:
+//! The frames are walked several times, the code objects are compared in between, and at the end it
+//! is asked what the thread has done meanwhile:
 //!
 //! ```text
-//! walk · compare codes · walk · compare codes · walk · (pauses, each with a walk)
-//!  1                      2                      3
+//! walk · compare codes · walk · compare codes · (let it run · walk), four times
+//!  1                      2                                  3 to 6
 //! ```
 //!
-//! *Each entry.* Walk 2 found its frame at an instruction of a code object, which was the same one
-//! before and after that walk. So the function was on the thread's stack, at that line, at some
-//! moment of the reading. A code object that was freed and replaced is noticed, unless one that
-//! equals it in name, file and lines came back to the same address between the two comparisons,
-//! a few microseconds apart: it takes the interpreter longer to make two.
+//! A thread may be stopped anywhere, also between two steps of linking a frame. Then every walk
+//! finds the same, and it may be the stack of a moment ago with a part missing. So a walk is
+//! believed only together with another one, and with what the thread did in between.
 //!
-//! *The stack as a whole* is exact if the thread has not run at all between the first walk and the
-//! last, by its own clock; or else if all walks found the same frames at the same instructions,
-//! with irregular pauses between them. Whoever sleeps, waits or computes in one call of C is found
-//! so. A thread that runs Python code moves from one instruction to the next: then the outer
-//! frames that were the same in all three walks are said to be settled, and the inner ones are
-//! each true, but perhaps not all of the same moment.
+//! *Exact.* All walks have found the same frames at the same instructions, and either the thread
+//! slept in the kernel all the time, or it ran in each of the pauses, which are irregular. Whoever
+//! waits, sleeps or computes in one call of C is found so.
+//!
+//! *Each entry* of a stack that moves was found by walk 2 at an instruction of a code object, which
+//! was the same one before and after that walk; and the same frame, running the same code, was
+//! there in a walk after the thread had run. So the function was on the stack at that line. A code
+//! object that was freed and replaced is noticed, unless one that equals it in name, file and lines
+//! came back to the same address between the two comparisons, a few microseconds apart.
 //!
 //! Invariants: 1. An entry is in a `Stack` only as said above.
 //!             2. Whatever was found is given away only if the caller's `still` holds afterwards.
@@ -26,22 +28,27 @@
 //! Source:     docs/design/014-reading-a-stack.md.
 
 use std::collections::HashMap;
-use std::hint::spin_loop;
 use std::sync::Arc;
 
 use super::chain::{Chain, Frame};
 use super::code::{Codes, Place};
 use super::lines::Position;
 use super::memory::{Address, Memory, MemoryError};
+use super::processor::Progress;
 use super::threads::Thread;
 use super::{Interpreter, Unreadable};
+use crate::clock::monotonic_ns;
 
-/// How often a stack is tried that moves. Each try takes 10 to 50 microseconds.
+/// How often a stack is tried that moves, and for how long: one try takes 20 to 100 microseconds,
+/// or some milliseconds where the thread has to share the processor with the reader.
 const ATTEMPTS_MAX: usize = 8;
+/// A thread that has moved this often, with all its frames read, goes on moving.
+const MOVES_MAX: usize = 3;
+const ATTEMPTS_NS_MAX: u64 = 8_000_000;
 
-/// Turns of waiting between walks that must agree: irregular, so that a loop of the program does
-/// not come by with the same steps, and some 50 microseconds together.
-const PAUSES: [u32; 8] = [11, 170, 3, 490, 61, 23, 830, 250];
+/// How long a thread has to run between the walks that must agree: irregular, so that a loop of
+/// the program does not come by with the same steps.
+const PAUSES_NS: [u64; 4] = [5_000, 11_000, 3_000, 17_000];
 
 /// One function that is running.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +104,8 @@ impl<M: Memory> Interpreter<M> {
     pub fn read(&self, thread: Thread, codes: &mut Codes, still: impl Fn() -> bool) -> Reading {
         let mut best: Option<Stack> = None;
         let mut reason = Unreadable::Restless;
-        for _ in 0..ATTEMPTS_MAX {
+        let begin = monotonic_ns();
+        for attempt in 1..=ATTEMPTS_MAX {
             let outcome = self.sample(thread, codes);
             if !still() {
                 return Reading::Over;
@@ -111,10 +119,16 @@ impl<M: Memory> Interpreter<M> {
                 }
                 Err(error) => {
                     reason = error;
-                    if is_final(error) {
+                    if is_final(error) || self.let_run(thread) == Progress::Preempted {
                         break;
                     }
                 }
+            }
+            let all_read = best.as_ref().is_some_and(|best| best.hidden == 0);
+            if (all_read && attempt >= MOVES_MAX)
+                || monotonic_ns().saturating_sub(begin) > ATTEMPTS_NS_MAX
+            {
+                break;
             }
         }
         match best {
@@ -123,28 +137,60 @@ impl<M: Memory> Interpreter<M> {
         }
     }
 
+    /// Lets the thread out of where it cannot be read.
+    fn let_run(&self, thread: Thread) -> Progress {
+        let since = (self.processor.time_of)(thread.native_id);
+        self.processor
+            .wait_until_ran(thread.native_id, since, PAUSES_NS[0])
+    }
+
     fn sample(&self, thread: Thread, codes: &mut Codes) -> Result<Sample, Unreadable> {
-        let ran_before = (self.processor_time)(thread.native_id);
+        let since = (self.processor.time_of)(thread.native_id);
         let first = self.chain_of(thread)?;
         codes.look(self, first.executables());
         let second = self.chain_of(thread)?;
         codes.keep_unchanged(self, second.executables());
-        let third = self.chain_of(thread)?;
-        let stood = ran_before.is_some() && ran_before == (self.processor_time)(thread.native_id);
-        let settled = Settled::new(&first, &third);
-        let stack = self.stack_of(&second, codes, &settled);
+        let [first_pause, more_pauses @ ..] = PAUSES_NS;
+        let (third, asleep) = self.walk_later(thread, since, first_pause)?;
+        let stack = self.stack_of(&second, codes, &Settled::new(&first, &third));
         let same = first == second && second == third && stack.hidden == 0;
-        Ok(Sample {
-            exact: same && (stood || self.stays(thread, &third)),
-            stack,
-        })
+        let exact = same && (asleep || self.stays(thread, &third, more_pauses));
+        Ok(Sample { stack, exact })
     }
 
-    /// Whether the frames are the same for a while.
-    fn stays(&self, thread: Thread, chain: &Chain) -> bool {
-        PAUSES.into_iter().all(|turns| {
-            (0..turns).for_each(|_| spin_loop());
-            self.chain_of(thread).is_ok_and(|now| now == *chain)
+    /// Walks again once the thread has run for so long. If it slept instead, all the time, the walk
+    /// is as good; if it did neither, no walk is.
+    fn walk_later(
+        &self,
+        thread: Thread,
+        since: Option<u64>,
+        pause_ns: u64,
+    ) -> Result<(Chain, bool), Unreadable> {
+        let waited = |pause_ns| {
+            self.processor
+                .wait_until_ran(thread.native_id, since, pause_ns)
+        };
+        let asleep = match waited(pause_ns) {
+            Progress::Ran => false,
+            Progress::Asleep => true,
+            Progress::Paused => return Err(Unreadable::Restless),
+            Progress::Preempted => return Err(Unreadable::Preempted),
+        };
+        let chain = self.chain_of(thread)?;
+        // It may have been woken before the walk.
+        let asleep_still = asleep && (self.processor.time_of)(thread.native_id) == since;
+        if asleep && !asleep_still {
+            return Err(Unreadable::Restless);
+        }
+        Ok((chain, asleep))
+    }
+
+    /// Whether the frames are the same for a while, in which the thread runs.
+    fn stays(&self, thread: Thread, chain: &Chain, pauses_ns: [u64; PAUSES_NS.len() - 1]) -> bool {
+        pauses_ns.into_iter().all(|pause_ns| {
+            let since = (self.processor.time_of)(thread.native_id);
+            self.walk_later(thread, since, pause_ns)
+                .is_ok_and(|(now, _)| now == *chain)
         })
     }
 
@@ -157,6 +203,9 @@ impl<M: Memory> Interpreter<M> {
         let mut still_settled = true;
         let mut read = 0;
         for frame in chain.frames.iter().rev() {
+            if !settled.has_later(frame) {
+                break;
+            }
             still_settled &= settled.has(frame);
             match self.entry(frame, codes) {
                 Entry::Shown(entry) => stack.entries.push(entry),
@@ -206,11 +255,13 @@ enum Entry {
 fn is_final(error: Unreadable) -> bool {
     matches!(
         error,
-        Unreadable::NoThread | Unreadable::Memory(MemoryError::Forbidden { .. })
+        Unreadable::NoThread
+            | Unreadable::Preempted
+            | Unreadable::Memory(MemoryError::Forbidden { .. })
     )
 }
 
-/// The frames that were found at the same instruction by the first walk and by the last.
+/// The frames that the first walk found, and the last.
 struct Settled([HashMap<Address, Frame>; 2]);
 
 impl Settled {
@@ -221,10 +272,18 @@ impl Settled {
         }))
     }
 
+    /// Both found it at the same instruction.
     fn has(&self, frame: &Frame) -> bool {
         let Self(walks) = self;
         walks
             .iter()
             .all(|walk| walk.get(&frame.address) == Some(frame))
+    }
+
+    /// The last one found it running the same code.
+    fn has_later(&self, frame: &Frame) -> bool {
+        let Self([_, last]) = self;
+        let found = last.get(&frame.address);
+        found.is_some_and(|found| found.executable == frame.executable)
     }
 }

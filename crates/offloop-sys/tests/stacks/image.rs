@@ -92,13 +92,11 @@ impl Image {
         image.put(RECORD, if frames.is_empty() { 0 } else { frame_at(0) });
         for (index, &(code, unit, owner)) in frames.iter().enumerate() {
             let index = index as u64;
-            let last = index + 1 == frames.len() as u64;
             image.frame(index, code, unit, owner);
-            image.put(
-                frame_at(index) + 8,
-                if last { 0 } else { frame_at(index + 1) },
-            );
+            image.put(frame_at(index) + 8, frame_at(index + 1));
         }
+        // What the outermost one was called from.
+        image.frame(frames.len() as u64, 0, 0, OF_C);
         for code in 0..8 {
             image.code(code, &format!("file {code}"), &format!("function {code}"));
         }

@@ -198,6 +198,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
         spoilt(frame_at(0) + 8, frame_at(1) + 4),
         malformed("a frame")
     );
+    assert_eq!(spoilt(frame_at(1) + 8, 0), malformed("the first frame"));
     assert_eq!(spoilt(frame_at(0) + 8, 0x1000), unmapped(0x1000));
     assert_eq!(
         spoilt(frame_at(0) + 8, u64::MAX - 7),

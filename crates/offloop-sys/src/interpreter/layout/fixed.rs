@@ -38,6 +38,7 @@ pub(super) fn of_3_11() -> Layout {
             instruction: 56,
             owner: 69,
             inner_owners: 3,
+            has_entry_frames: false,
         },
         code: CodeLayout {
             units: 16,
@@ -80,6 +81,7 @@ pub(super) fn of_3_12() -> Layout {
             instruction: 56,
             owner: 70,
             inner_owners: 3,
+            has_entry_frames: true,
         },
         code: CodeLayout {
             units: 16,

@@ -322,6 +322,7 @@ fn layout(table: &Table, version: u64) -> Layout {
             instruction: table.near("frame", "instr_ptr"),
             owner: table.near("frame", "owner"),
             inner_owners: 3,
+            has_entry_frames: true,
         },
         code: CodeLayout {
             // As in every object of variable size.
