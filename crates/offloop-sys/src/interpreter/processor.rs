@@ -8,15 +8,11 @@
 //!             proc_pid_stat(5).
 
 use std::fs::File;
-use std::hint::spin_loop;
 use std::io::Read;
 use std::time::Duration;
 
-/// Turns of waiting for a thread that is running, until its clock is looked at again.
-const SPINS: u32 = 40;
-
-/// Looks at the clock of a thread that is running.
-const LOOKS_MAX: u32 = 200;
+/// Looks at the clock of a thread that is running; one or two suffice, unless it is interrupted.
+const LOOKS_MAX: u32 = 32;
 
 /// How long, and how often, a thread that is ready to run is given the processor.
 const GIVEN: Duration = Duration::from_millis(1);
@@ -85,7 +81,8 @@ impl Processor {
             if last != Some(now) && looks < LOOKS_MAX {
                 looks += 1;
                 last = Some(now);
-                (0..SPINS).for_each(|_| spin_loop());
+                let missing = at_least_ns.saturating_sub(now.saturating_sub(since));
+                std::thread::sleep(Duration::from_nanos(missing).min(GIVEN));
                 continue;
             }
             // It sleeps since its clock was read, if the clock shows the same afterwards.

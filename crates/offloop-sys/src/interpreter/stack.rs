@@ -47,8 +47,9 @@ const MOVES_MAX: usize = 3;
 const ATTEMPTS_NS_MAX: u64 = 8_000_000;
 
 /// How long a thread has to run between the walks that must agree: irregular, so that a loop of
-/// the program does not come by with the same steps.
-const PAUSES_NS: [u64; 4] = [5_000, 11_000, 3_000, 17_000];
+/// the program does not come by with the same steps; and longer than a processor is usually kept
+/// by an interrupt, or by the host of a virtual machine, while the thread's clock goes on.
+const PAUSES_NS: [u64; 4] = [50_000, 110_000, 30_000, 170_000];
 
 /// One function that is running.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
