@@ -35,16 +35,23 @@ pub(super) struct Processor {
     pub time_of: fn(u64) -> Option<u64>,
     /// Whether it waits in the kernel.
     pub is_asleep: fn(u64) -> bool,
+    /// Whether it is the one that asks, and so does nothing else.
+    pub is_own: fn(u64) -> bool,
 }
 
 impl Processor {
     /// That of this process.
-    pub(super) const OWN: Self = Self { time_of, is_asleep };
+    pub(super) const OWN: Self = Self {
+        time_of,
+        is_asleep,
+        is_own: |native_id| native_id == own_native_id(),
+    };
 
     /// One of which nothing is known, for memory that is no process's.
     pub(super) const UNKNOWN: Self = Self {
         time_of: |_| None,
         is_asleep: |_| false,
+        is_own: |_| false,
     };
 }
 
@@ -169,7 +176,7 @@ mod tests {
     fn a_thread_that_is_not_let_run_is_told_so() {
         let stopped = Processor {
             time_of: |_| Some(7),
-            is_asleep: |_| false,
+            ..Processor::UNKNOWN
         };
         assert_eq!(stopped.wait_until_ran(1, Some(7), 1), Progress::Preempted);
         assert_eq!(stopped.wait_until_ran(1, Some(6), 2), Progress::Preempted);

@@ -159,19 +159,20 @@ impl<M: Memory> Interpreter<M> {
         Ok(Sample { stack, exact })
     }
 
-    /// Walks again once the thread has run for so long. If it slept instead, all the time, the walk
-    /// is as good; if it did neither, no walk is.
+    /// Walks again once the thread has run for so long. If it slept instead, all the time, or is the
+    /// one that reads, the walk is as good; otherwise no walk is.
     fn walk_later(
         &self,
         thread: Thread,
         since: Option<u64>,
         pause_ns: u64,
     ) -> Result<(Chain, bool), Unreadable> {
-        let waited = |pause_ns| {
-            self.processor
-                .wait_until_ran(thread.native_id, since, pause_ns)
-        };
-        let asleep = match waited(pause_ns) {
+        let native_id = thread.native_id;
+        if (self.processor.is_own)(native_id) {
+            return Ok((self.chain_of(thread)?, true));
+        }
+        let progress = self.processor.wait_until_ran(native_id, since, pause_ns);
+        let asleep = match progress {
             Progress::Ran => false,
             Progress::Asleep => true,
             Progress::Paused => return Err(Unreadable::Restless),
@@ -179,7 +180,7 @@ impl<M: Memory> Interpreter<M> {
         };
         let chain = self.chain_of(thread)?;
         // It may have been woken before the walk.
-        let asleep_still = asleep && (self.processor.time_of)(thread.native_id) == since;
+        let asleep_still = asleep && (self.processor.time_of)(native_id) == since;
         if asleep && !asleep_still {
             return Err(Unreadable::Restless);
         }
@@ -332,12 +333,13 @@ mod tests {
         let asleep = Processor {
             time_of: |_| Some(5),
             is_asleep: |_| true,
+            ..Processor::UNKNOWN
         };
         assert_eq!(read(asleep), Reading::Exact(Stack::default()));
         assert_eq!(read(Processor::UNKNOWN), Reading::Exact(Stack::default()));
         let running = Processor {
             time_of: |_| Some(monotonic_ns()),
-            is_asleep: |_| false,
+            ..Processor::UNKNOWN
         };
         assert_eq!(read(running), Reading::Exact(Stack::default()));
     }
@@ -346,7 +348,7 @@ mod tests {
     fn a_thread_that_the_scheduler_has_stopped_is_not_believed() {
         let stopped = Processor {
             time_of: |_| Some(5),
-            is_asleep: |_| false,
+            ..Processor::UNKNOWN
         };
         assert_eq!(read(stopped), Reading::Unreadable(Unreadable::Preempted));
     }
