@@ -37,9 +37,16 @@ def forked() -> None:
 
 def without_the_call() -> None:
     """Where containers forbid the call that is meant for it, there is another way."""
+    check_a_thread()
     forbid("process_vm_readv", errno.EPERM)
     check_a_thread()
     forked()
+
+
+def without_the_call_from_the_start() -> None:
+    """The same where the reader is tried under the filter."""
+    forbid("process_vm_readv", errno.EPERM)
+    check_a_thread()
 
 
 def without_any_way() -> None:

@@ -284,7 +284,15 @@ PROGRAMS = Path(__file__).parent / "stack_programs.py"
 
 
 @pytest.mark.parametrize(
-    "name", ["forked", "without_the_call", "without_any_way", "in_a_subinterpreter", "greenlets"]
+    "name",
+    [
+        "forked",
+        "without_the_call",
+        "without_the_call_from_the_start",
+        "without_any_way",
+        "in_a_subinterpreter",
+        "greenlets",
+    ],
 )
 def test_in_a_process_of_its_own(name):
     program = subprocess.run(

@@ -8,14 +8,14 @@
 //!
 //! Units:      bytes; an address is what a pointer would hold.
 //! Invariants: 1. Bytes are filled whole or the read is an error.
-//!             2. A pipe is empty whenever its lock is free, or it is not used any more.
+//!             2. A pipe serves one call and is empty before each of its reads, so that a fork leaves
+//!                neither a lock nor somebody else's bytes behind.
 //! Errors:     `MemoryError`: nothing is there, or the system forbids to look.
 //! Threads:    any.
 //! Source:     process_vm_readv(2), pipe(7), seccomp(2).
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
@@ -76,10 +76,17 @@ pub trait Memory {
 }
 
 /// The memory of this process.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct OwnMemory {
-    /// The way around a filter; `None` where the straight one is open.
-    pipe: Option<Mutex<Pipe>>,
+    way: Way,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// By the call that is meant for it.
+    Straight,
+    /// Around a filter that forbids it.
+    Pipe,
 }
 
 impl OwnMemory {
@@ -88,7 +95,7 @@ impl OwnMemory {
     /// # Errors
     /// `Forbidden`, if there is none.
     pub fn open() -> Result<Self, MemoryError> {
-        let straight = Self { pipe: None };
+        let straight = Self { way: Way::Straight };
         match straight.probe() {
             Ok(()) => Ok(straight),
             Err(_) => Self::through_pipe(),
@@ -100,9 +107,7 @@ impl OwnMemory {
     /// # Errors
     /// `Forbidden`, if there is no pipe to be had.
     pub fn through_pipe() -> Result<Self, MemoryError> {
-        let around = Self {
-            pipe: Some(Mutex::new(Pipe::open().map_err(forbidden)?)),
-        };
+        let around = Self { way: Way::Pipe };
         around.probe().map(|()| around)
     }
 
@@ -122,14 +127,22 @@ impl Memory for OwnMemory {
     }
 
     fn read_all(&self, pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
-        match &self.pipe {
-            None => pieces.chunks_mut(PIECES_MAX).try_for_each(copy),
-            Some(pipe) => {
-                let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
-                pieces.iter_mut().try_for_each(|piece| pipe.copy(piece))
-            }
+        let straight = match self.way {
+            Way::Straight => pieces.chunks_mut(PIECES_MAX).try_for_each(copy),
+            Way::Pipe => return around(pieces),
+        };
+        match straight {
+            // A program may put up its filter at any time.
+            Err(MemoryError::Forbidden { .. }) => around(pieces),
+            outcome => outcome,
         }
     }
+}
+
+/// All the pieces, through a pipe.
+fn around(pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
+    let pipe = Pipe::open().map_err(forbidden)?;
+    pieces.iter_mut().try_for_each(|piece| pipe.copy(piece))
 }
 
 /// One call of the kernel for all the pieces.
@@ -201,8 +214,6 @@ fn forbidden(error: io::Error) -> MemoryError {
 struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
-    /// Who made it: a child must not share it with its parent.
-    pid: libc::pid_t,
 }
 
 impl Pipe {
@@ -212,29 +223,19 @@ impl Pipe {
         check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
         // SAFETY: two open descriptors that nobody else has.
         let [read, write] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
-        // SAFETY: has no preconditions.
-        let pid = unsafe { libc::getpid() };
-        Ok(Self { read, write, pid })
+        Ok(Self { read, write })
     }
 
-    fn copy(&mut self, piece: &mut Piece<'_>) -> Result<(), MemoryError> {
-        // SAFETY: has no preconditions.
-        if self.pid != unsafe { libc::getpid() } {
-            *self = Self::open().map_err(forbidden)?;
-        }
+    fn copy(&self, piece: &mut Piece<'_>) -> Result<(), MemoryError> {
         let mut address = piece.address;
         for part in piece.into.chunks_mut(PIPE_BYTES) {
-            let outcome = self.pass(address, part);
-            if outcome.is_err() {
-                // A part may be left in it.
-                *self = Self::open().map_err(forbidden)?;
-            }
-            outcome?;
+            self.pass(address, part)?;
             address = address.wrapping_add(part.len() as u64);
         }
         Ok(())
     }
 
+    /// After an error a part may be left in it, and it is not used any more.
     fn pass(&self, address: Address, into: &mut [u8]) -> Result<(), MemoryError> {
         let from = std::ptr::without_provenance(usize::try_from(address).unwrap_or(usize::MAX));
         // SAFETY: the kernel checks the address itself, and only reads there.
