@@ -1,5 +1,6 @@
 """Readings that need a process of their own; the command line names one of the functions."""
 
+import _thread
 import errno
 import os
 import sys
@@ -57,6 +58,21 @@ def without_any_way() -> None:
     assert reading["outcome"] == "unreadable", reading
     assert "forbids reading memory" in str(reading["reason"]), reading
     assert reading["entries"] == []
+
+
+def while_the_interpreter_ends() -> None:
+    """The interpreter takes its structures down while somebody reads them."""
+    main = threading.get_native_id()
+    reads = threading.Lock()
+    reads.acquire()
+
+    def read_on() -> None:
+        assert _offloop.stack_of(main)["reason"] is None
+        reads.release()
+        _offloop.sample_stacks(main, 10**9)
+
+    _thread.start_new_thread(read_on, ())
+    reads.acquire()
 
 
 def in_a_subinterpreter() -> None:
@@ -126,7 +142,7 @@ def greenlets() -> None:
         stop.set()
     stop.clear()
     with started(switch_always) as target:
-        found = _offloop.sample_stacks(target.native_id, 20_000)
+        found = _offloop.sample_stacks(target.native_id, 1_000)
         stop.set()
     known = {"switch_always", "bounce", "<lambda>", "is_set"}
     known |= {"_bootstrap", "_bootstrap_inner", "run"}

@@ -290,6 +290,7 @@ PROGRAMS = Path(__file__).parent / "stack_programs.py"
         "without_the_call",
         "without_the_call_from_the_start",
         "without_any_way",
+        "while_the_interpreter_ends",
         "in_a_subinterpreter",
         "greenlets",
     ],

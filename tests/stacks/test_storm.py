@@ -20,7 +20,7 @@ import storm_program
 from _offloop_worker import _offloop
 from stack_tools import Target, code_objects, started
 
-READS = int(os.environ.get("OFFLOOP_STACK_READS", "2000"))
+READS = int(os.environ.get("OFFLOOP_STACK_READS", "1000"))
 
 pytestmark = [pytest.mark.quick, pytest.mark.timeout(60 + READS // 100)]
 
