@@ -8,8 +8,8 @@
 //!
 //! Units:      bytes; an address is what a pointer would hold.
 //! Invariants: 1. Bytes are filled whole or the read is an error.
-//!             2. A pipe serves one call and is empty before each of its reads, so that a fork leaves
-//!                neither a lock nor somebody else's bytes behind.
+//!             2. A pipe serves one call and is empty before each of its reads, so that a fork
+//!                leaves neither a lock nor somebody else's bytes behind.
 //! Errors:     `MemoryError`: nothing is there, or the system forbids to look.
 //! Threads:    any.
 //! Source:     process_vm_readv(2), pipe(7), seccomp(2).

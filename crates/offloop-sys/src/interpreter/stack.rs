@@ -159,8 +159,8 @@ impl<M: Memory> Interpreter<M> {
         Ok(Sample { stack, exact })
     }
 
-    /// Walks again once the thread has run for so long. If it slept instead, all the time, or is the
-    /// one that reads, the walk is as good; otherwise no walk is.
+    /// Walks again once the thread has run for so long. If it slept instead, all the time, or is
+    /// the one that reads, the walk is as good; otherwise no walk is.
     fn walk_later(
         &self,
         thread: Thread,
