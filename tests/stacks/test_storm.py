@@ -132,24 +132,27 @@ def test_threads_that_come_and_go_are_read_or_gone():
     over = threading.Event()
     newest = []
 
+    def go() -> None:
+        newest[:] = [threading.get_native_id()]
+        for number in range(500):
+            storm_program.first(number)
+
     def come_and_go(_target: Target) -> None:
         while not over.is_set():
-            thread = threading.Thread(target=storm_program.first, args=(1,))
+            thread = threading.Thread(target=go)
             thread.start()
-            newest[:] = [thread.native_id]
             thread.join()
 
-    found = {}
+    reads = 0
     with started(come_and_go):
-        reads = 0
-        while reads < READS // 2 or len(found) < 2:
+        while reads < READS * 10:
             for native_id in tuple(newest):
-                reads += 20
-                for reading, _ in _offloop.sample_stacks(native_id, 20):
+                for reading, count in _offloop.sample_stacks(native_id, 20):
+                    reads += count
                     check_each(reading)
-                    found[reading["reason"]] = reading
         over.set()
-    assert "the interpreter has no such thread" in found
+    [last] = newest
+    assert _offloop.stack_of(last)["reason"] == "the interpreter has no such thread"
 
 
 def check_each(reading: "_offloop._StackReading") -> None:
