@@ -10,6 +10,8 @@ NUMBERS = {
         "clone3": 435,
         "fstatfs": 138,
         "pidfd_send_signal": 424,
+        "pipe2": 293,
+        "process_vm_readv": 310,
         "statx": 332,
     },
     "aarch64": {
@@ -17,6 +19,8 @@ NUMBERS = {
         "clone3": 435,
         "fstatfs": 44,
         "pidfd_send_signal": 424,
+        "pipe2": 59,
+        "process_vm_readv": 270,
         "statx": 291,
     },
 }[platform.machine()]

@@ -29,6 +29,7 @@ mod pending;
 mod processes;
 mod resolver;
 mod resolving;
+mod stacks;
 mod start;
 mod state;
 mod stopping;
@@ -62,6 +63,9 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(functions::name_functions_by, module)?)?;
     module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;
     module.add_function(wrap_pyfunction!(start::open_tracker_line, module)?)?;
+    module.add_function(wrap_pyfunction!(stacks::stack_of, module)?)?;
+    module.add_function(wrap_pyfunction!(stacks::sample_stacks, module)?)?;
+    module.add_function(wrap_pyfunction!(stacks::code_positions, module)?)?;
     module.add_function(wrap_pyfunction!(error::samples::error_samples, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
     module.add_function(wrap_pyfunction!(worker::fork, module)?)?;

@@ -11,6 +11,8 @@ pub mod file;
 pub mod fork;
 pub mod handshake;
 pub mod identity;
+#[cfg(not(loom))]
+pub mod interpreter;
 pub mod lifeline;
 pub mod memory;
 pub mod openssl;
