@@ -30,6 +30,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::ground::arguments::truth;
+
 pub(crate) use state::{Kernel, LoopPort, State};
 
 #[pymethods]
@@ -121,7 +123,7 @@ impl LoopPort {
     }
 
     #[setter(_closed)]
-    fn set_closed(&self, py: Python<'_>, closed: bool) {
+    fn set_closed(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] closed: bool) {
         self.state.with(py, |state| state.closed = closed);
     }
 
@@ -131,7 +133,7 @@ impl LoopPort {
     }
 
     #[setter(_stopping)]
-    fn set_stopping(&self, py: Python<'_>, stopping: bool) {
+    fn set_stopping(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] stopping: bool) {
         self.state.with(py, |state| state.stopping = stopping);
     }
 
@@ -141,10 +143,8 @@ impl LoopPort {
     }
 
     #[setter(_debug)]
-    fn set_debug_flag(&self, py: Python<'_>, debug: &Bound<'_, PyAny>) -> PyResult<()> {
-        let debug = debug.is_truthy()?;
+    fn set_debug_flag(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] debug: bool) {
         self.state.with(py, |state| state.debug = debug);
-        Ok(())
     }
 
     #[getter(_timer_cancelled_count)]
