@@ -242,9 +242,9 @@ add_stream_methods(StreamTransport)
 class _Unsent:
     """What waits to be sent by Python, and how much from Python 3.15 on."""
 
-    def __init__(self, buffer: Any) -> None:
+    def __init__(self, buffer: Any, size: int) -> None:
         self.buffer = buffer
-        self.size = sum(map(len, buffer))
+        self.size = size
 
 
 class ExchangedSocketTransport(StreamTransport):
@@ -299,7 +299,7 @@ def _leave_to_standard(stream: StreamTransport) -> None:
     queues = hasattr(stream, "_write_sendmsg")  # From Python 3.12 on.
     chunks = collections.deque(unsent) if queues else bytearray().join(unsent)
     stream.__class__ = ExchangedSocketTransport
-    stream._own_socket = _Unsent(chunks)
+    stream._own_socket = _Unsent(chunks, sum(map(len, unsent)))
     if not stream._closing:
         stream.set_protocol(stream._protocol)
     # Sockets of TLS have no `sendmsg`.
