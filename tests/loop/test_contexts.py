@@ -140,3 +140,32 @@ def test_context_that_a_callback_has_left_holds_nothing_when_the_loop_sleeps(our
     our_loop.call_later(0.01, look)
     our_loop.run_forever()
     assert seen == [0]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+def test_handler_hears_of_a_task_that_ends_unseen_in_the_context_of_the_task(run, given):
+    heard = []
+
+    def handler(_loop, about):
+        heard.append((about["message"], type(about["exception"]), VARIABLE.get()))
+
+    async def fail():
+        VARIABLE.set("the task's")
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(handler)
+        context = contextvars.copy_context() if given else None
+        task = loop.create_task(fail(), context=context)
+        # Nothing but the loop has it.
+        del task
+        for _ in range(4):
+            await asyncio.sleep(0)
+
+    run(main())
+    # From Python 3.12 on the handler is called in the context of the task.
+    seen = "the task's" if hasattr(asyncio.Task, "get_context") else "outside"
+    assert heard == [("Task exception was never retrieved", LookupError, seen)]

@@ -4,6 +4,7 @@ They are written against the standard loop's attributes, so both loops must do t
 """
 
 import asyncio
+import collections
 import dataclasses
 import heapq
 import selectors
@@ -43,6 +44,96 @@ def test_queue_may_be_read_reordered_and_added_to():
         seen.append(len(ready))
 
     assert "made by hand" in compare(scenario)
+
+
+class NotingQueue(collections.deque):
+    """A queue that writes down what is put in and taken out, as tools do that watch a loop."""
+
+    def __init__(self, items=(), seen=None):
+        super().__init__(items)
+        self.seen = seen
+
+    def append(self, handle):
+        self.seen.append("put in")
+        super().append(handle)
+
+    def popleft(self):
+        self.seen.append("taken out")
+        return super().popleft()
+
+
+def test_queue_of_the_programs_own_kind_may_be_put_there():
+    async def scenario(seen):
+        loop = asyncio.get_running_loop()
+        loop.call_soon(seen.append, "before")
+        loop._ready = NotingQueue(loop._ready, seen)
+        loop.call_soon(seen.append, "after")
+        await rounds(2)
+        seen.append(type(loop._ready).__name__)
+        await asyncio.sleep(0.001)
+        loop._ready = collections.deque(loop._ready)
+        seen.append("the usual one")
+        await rounds(3)
+
+    assert "put in" in compare(scenario)
+
+
+def test_queue_may_be_a_new_one_and_what_waited_in_the_old_one_is_dropped():
+    def seen_on(make):
+        seen = []
+        loop = make()
+        loop.call_soon(seen.append, "dropped")
+        loop.call_later(0, seen.append, "dropped too")
+        loop._ready = collections.deque()
+        loop._scheduled = []
+        loop.call_soon(seen.append, "later")
+        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.close()
+        return seen
+
+    ours, standard = map(seen_on, (offloop.new_event_loop, asyncio.SelectorEventLoop))
+    assert ours == standard == ["later"]
+
+
+def test_heap_of_the_programs_own_kind_stays_for_as_long_as_it_is_there():
+    class Heap(list):
+        pass
+
+    async def scenario(seen):
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.001, seen.append, "in time")
+        loop._scheduled = Heap(loop._scheduled)
+        await asyncio.sleep(0.002)
+        seen.append(type(loop._scheduled).__name__)
+
+    assert compare(scenario) == ["in time", "Heap"]
+
+
+@pytest.mark.parametrize("value", [1, 0, None, "yes", ()])
+@pytest.mark.parametrize("name", ["_closing", "_paused", "_eof", "_protocol_paused"])
+def test_flags_of_a_stream_may_be_any_object(name, value):
+    async def scenario(seen):
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        setattr(transport, name, value)
+        seen.append((bool(getattr(transport, name)), bool(transport.is_reading())))
+        setattr(transport, name, False)
+        transport.abort()
+        theirs.close()
+        await asyncio.sleep(0)
+
+    assert compare(scenario)[0][0] is bool(value)
+
+
+@pytest.mark.parametrize("value", [1, 0, None, "yes", ()])
+@pytest.mark.parametrize("name", ["_closed", "_stopping", "_debug"])
+def test_flags_of_a_loop_may_be_any_object(loop, name, value):
+    setattr(loop, name, value)
+    assert bool(getattr(loop, name)) is bool(value)
+    setattr(loop, name, False)
+    loop.run_until_complete(asyncio.sleep(0))
 
 
 def test_timers_are_a_heap_that_may_be_changed():

@@ -240,3 +240,110 @@ def test_plain_sockets_and_classes_that_override_nothing_take_the_short_way(our_
 
     assert isinstance(our_loop, offloop.EventLoop)
     our_loop.run_until_complete(main())
+
+
+UNSENT = b"u" * (1 << 20)
+
+
+class Turned(socket.socket):
+    """A socket over which all bits are turned, as a stand-in for one that encrypts."""
+
+    def recv(self, size):
+        return bytes(byte ^ 255 for byte in super().recv(size))
+
+    def recv_into(self, buffer):
+        count = super().recv_into(buffer)
+        buffer[:count] = bytes(byte ^ 255 for byte in buffer[:count])
+        return count
+
+    def send(self, data):
+        return super().send(bytes(byte ^ 255 for byte in data[: 1 << 14]))
+
+    def sendmsg(self, buffers):
+        return self.send(b"".join(buffers))
+
+
+class Keeping(asyncio.Protocol):
+    """A protocol that keeps what comes."""
+
+    def __init__(self):
+        self.got = b""
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data):
+        self.got += data
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+class KeepingBuffer(asyncio.BufferedProtocol, Keeping):
+    """The same with a buffer."""
+
+    def get_buffer(self, size):
+        self.buffer = bytearray(64)
+        return memoryview(self.buffer)
+
+    def buffer_updated(self, count):
+        self.got += self.buffer[:count]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("size", [0, len(UNSENT)], ids=["nothing unsent", "unsent"])
+@pytest.mark.parametrize("paused", [False, True], ids=["reading", "paused"])
+@pytest.mark.parametrize("kind", [Keeping, KeepingBuffer])
+def test_socket_may_be_exchanged_in_mid_connection(kind, paused, size):
+    async def scenario(seen):
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        transport, protocol = await loop.create_connection(kind, sock=ours)
+        transport.write(b"plain")
+        seen.append(await loop.sock_recv(theirs, 5))
+        if paused:
+            transport.pause_reading()
+        transport.write(UNSENT[:size])
+        in_kernel = size - transport.get_write_buffer_size()
+        transport._sock = Turned(fileno=ours.detach())
+        transport.write(b"turned")
+        transport.writelines([b"and ", b"again"])
+        if paused:
+            transport.resume_reading()
+        sent = bytearray()
+        while len(sent) < size + 15:
+            sent += await loop.sock_recv(theirs, 1 << 16)
+        seen.append(sent[:in_kernel] == UNSENT[:in_kernel])
+        seen.append(bytes(byte ^ 255 for byte in sent[in_kernel:]).lstrip(b"u"))
+        await loop.sock_sendall(theirs, bytes(byte ^ 255 for byte in b"answer"))
+        while len(protocol.got) < 6:
+            await asyncio.sleep(0)
+        other = kind()
+        transport.set_protocol(other)
+        await loop.sock_sendall(theirs, bytes(byte ^ 255 for byte in b"to another"))
+        while len(other.got) < 10:
+            await asyncio.sleep(0)
+        seen.extend([protocol.got, other.got, transport.get_write_buffer_size()])
+        seen.append(transport.get_extra_info("sockname"))
+        transport.write_eof()
+        seen.append(await loop.sock_recv(theirs, 1))
+        transport.close()
+        seen.append((await other.lost, transport.is_closing(), transport._sock))
+        theirs.close()
+
+    assert compare(scenario)[3:5] == [b"answer", b"to another"]
+
+
+def test_socket_that_a_program_takes_away_is_closed_by_the_program():
+    async def scenario(seen):
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        transport, _ = await loop.create_connection(Keeping, sock=ours)
+        loop._remove_reader(ours.fileno())
+        transport._sock.close()
+        transport._sock = None
+        seen.append((repr(transport).split(" ")[1], transport.is_closing(), theirs.recv(1)))
+        theirs.close()
+
+    compare(scenario)

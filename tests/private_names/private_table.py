@@ -184,6 +184,8 @@ CONNECTIONS: dict[str, dict[str, What]] = {
         "_read_ready__on_eof": {"3.11": "(self)"},
         "_read_ready_cb": ALWAYS,
         "_write_ready": {"3.11": "(self)", "3.12": "attribute"},
+        "_write_send": {"3.11": "absent", "3.12": "(self)"},
+        "_write_sendmsg": {"3.11": "absent", "3.12": "(self)"},
     },
     "asyncio.selector_events._SelectorTransport": {
         "__init__": {

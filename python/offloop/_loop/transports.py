@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import _socket
 import asyncio
+import collections
 import socket
-from asyncio import constants, selector_events, trsock
+from asyncio import constants, selector_events, sslproto, trsock
 from asyncio.selector_events import (  # type: ignore[attr-defined]
     _SelectorDatagramTransport,
     _SelectorSocketTransport,
@@ -79,7 +80,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         "_protocol_connected",
         "_read_ready_cb",
         "_server",
-        "_sock",
+        "_used_socket",
         "_sock_fd",
         "_own_socket",
         # From Python 3.12 on an attribute, a method before.
@@ -87,7 +88,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
     )
 
     _native: Stream
-    _sock: Any
+    _used_socket: Any
     _own_socket: Any
 
     max_size: int = _MaxSize()  # type: ignore[assignment]
@@ -113,7 +114,7 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         *further: Any,
         **named: Any,
     ) -> None:
-        self._sock = None
+        self._used_socket = None
         self._native = Stream(loop, sock, self)
         self.max_size = _SelectorSocketTransport.max_size
         self._native.enter_registry()
@@ -138,6 +139,17 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
         if extra.keys() == {"peername", "socket", "sockname"}:
             self._native.keep_names(extra["peername"], name)
             _set_extra(self, None)
+
+    @property
+    def _sock(self) -> Any:
+        """The socket; the standard class closes it, and sets it to None."""
+        return self._used_socket
+
+    @_sock.setter
+    def _sock(self, sock: Any) -> None:
+        known, self._used_socket = self._used_socket, sock
+        if known is not None and sock is not None and sock is not known:
+            _leave_to_standard(self)
 
     @property
     def _extra(self) -> dict[str, Any]:
@@ -225,6 +237,79 @@ class StreamTransport(_SelectorSocketTransport):  # type: ignore[misc]
 
 
 add_stream_methods(StreamTransport)
+
+
+class _Unsent:
+    """What waits to be sent by Python, and how much from Python 3.15 on."""
+
+    def __init__(self, buffer: Any, size: int) -> None:
+        self.buffer = buffer
+        self.size = size
+
+
+class ExchangedSocketTransport(StreamTransport):
+    """A connection whose socket the program has exchanged: for one of TLS, or for one that counts.
+
+    The standard class asks the socket for everything; so it does all here. Its objects were made as
+    those of the base, so there is no room for a further attribute: what waits to be sent is kept
+    where the socket was, which the dictionary of extra information has by then.
+    """
+
+    __slots__ = ()
+
+    write = _SelectorSocketTransport.write
+    writelines = _SelectorSocketTransport.writelines
+    get_write_buffer_size = _SelectorSocketTransport.get_write_buffer_size
+    set_protocol = _SelectorSocketTransport.set_protocol
+    _add_reader = _SelectorSocketTransport._add_reader
+
+    @property
+    def _buffer(self) -> Any:
+        return self._own_socket.buffer
+
+    @_buffer.setter
+    def _buffer(self, buffer: Any) -> None:
+        self._own_socket.buffer = buffer
+
+    @property
+    def _buffer_size(self) -> int:
+        size: int = self._own_socket.size
+        return size
+
+    @_buffer_size.setter
+    def _buffer_size(self, size: int) -> None:
+        self._own_socket.size = size
+
+
+def _leave_to_standard(stream: StreamTransport) -> None:
+    """Let the standard class read and write, by the socket that the program has put there.
+
+    Below the standard library's TLS the native half goes on as before.
+    """
+    if type(stream) is not StreamTransport or stream._conn_lost:
+        return
+    if isinstance(stream._protocol, sslproto.SSLProtocol):
+        return
+    loop, fd = stream._loop, stream._sock_fd
+    reads = loop._remove_reader(fd)
+    loop._remove_writer(fd)
+    unsent = stream._native.hand_over()
+    # From now on the dictionary has the socket of the connection's extra information.
+    stream._extra = stream._extra
+    queues = hasattr(stream, "_write_sendmsg")  # From Python 3.12 on.
+    chunks = collections.deque(unsent) if queues else bytearray().join(unsent)
+    stream.__class__ = ExchangedSocketTransport
+    stream._own_socket = _Unsent(chunks, sum(map(len, unsent)))
+    if not stream._closing:
+        stream.set_protocol(stream._protocol)
+    # Sockets of TLS have no `sendmsg`.
+    is_tls = hasattr(stream._sock, "do_handshake")
+    if queues:
+        stream._write_ready = stream._write_send if is_tls else stream._write_sendmsg
+    if reads:
+        loop._add_reader(fd, stream._read_ready)
+    if unsent:
+        loop._add_writer(fd, stream._write_ready)
 
 
 def make_stream_transport(loop: Any, sock: Any, *arguments: Any, **keywords: Any) -> Any:

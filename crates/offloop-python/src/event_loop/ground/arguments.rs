@@ -155,3 +155,9 @@ pub(crate) fn missing(method: &str, name: &str) -> PyErr {
         "{method}() missing 1 required positional argument: '{name}'"
     ))
 }
+
+/// What a flag is that a program sets, for the attributes of a class of ours: the standard classes
+/// take any object, and ask it for its truth.
+pub(crate) fn truth(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    value.is_truthy()
+}

@@ -152,6 +152,16 @@ impl Entered {
         context.filter(|_| self.is_copied.get())
     }
 
+    /// Leaves the context that is entered, unless the loop has copied it for a callback: code that
+    /// has it in hand can enter it then.
+    #[inline]
+    pub(crate) fn leave_given(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_copied.get() {
+            return Ok(());
+        }
+        self.leave(py)
+    }
+
     /// Leaves the context that is entered, if there is one.
     #[inline]
     pub(crate) fn leave(&self, py: Python<'_>) -> PyResult<()> {

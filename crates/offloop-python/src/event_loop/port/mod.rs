@@ -33,6 +33,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::ground::arguments::truth;
+
 pub(crate) use state::{Kernel, LoopPort, State};
 
 #[pymethods]
@@ -124,7 +126,7 @@ impl LoopPort {
     }
 
     #[setter(_closed)]
-    fn set_closed(&self, py: Python<'_>, closed: bool) {
+    fn set_closed(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] closed: bool) {
         self.state.with(py, |state| state.closed = closed);
     }
 
@@ -134,7 +136,7 @@ impl LoopPort {
     }
 
     #[setter(_stopping)]
-    fn set_stopping(&self, py: Python<'_>, stopping: bool) {
+    fn set_stopping(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] stopping: bool) {
         self.state.with(py, |state| state.stopping = stopping);
     }
 
@@ -144,10 +146,8 @@ impl LoopPort {
     }
 
     #[setter(_debug)]
-    fn set_debug_flag(&self, py: Python<'_>, debug: &Bound<'_, PyAny>) -> PyResult<()> {
-        let debug = debug.is_truthy()?;
+    fn set_debug_flag(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] debug: bool) {
         self.state.with(py, |state| state.debug = debug);
-        Ok(())
     }
 
     #[getter(_timer_cancelled_count)]

@@ -22,7 +22,10 @@ pub(crate) fn run_entry(
     match entry {
         Entry::Ours(handle) => {
             let result = run_handle(py, &handle, entered);
-            result.and(handle.finish(py, false))
+            // With the handle may go a task whose exception no program has seen. It is reported in
+            // the task's own context, which can be entered only once.
+            let left = entered.leave_given(py);
+            result.and(left).and(handle.finish(py, false))
         }
         Entry::Stream(stream, Side::Reader) => {
             let stream = stream.bind(py).cast::<Stream>()?;

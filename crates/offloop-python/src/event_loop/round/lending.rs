@@ -27,12 +27,13 @@ use super::super::ground::errors::os_error;
 use super::super::handle::context::Entered;
 use super::super::handle::run::report;
 use super::super::handle::{Handle, TimerHandle};
+use super::super::port::State;
 use super::super::port::schedule::Entry;
 use super::super::streams::flushing;
 use super::super::streams::stream::Stream;
 use super::clock::wait_of;
 use super::entry::run_entry;
-use super::lent::{Lent, tools};
+use super::lent::{Lent, is_deque, tools};
 use super::loop_core::LoopCore;
 use super::poll;
 
@@ -176,23 +177,54 @@ pub(crate) fn timers<'py>(event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'
     Ok(lent.timers.into_bound(py))
 }
 
+/// Puts another queue in the place of the one that was lent: one that counts, say, what is put in.
+pub(crate) fn set_ready(
+    event_loop: &Bound<'_, LoopCore>,
+    queue: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let port = event_loop.as_super().get();
+    let waits = |state: &mut State| state.schedule.ready_len() > 0;
+    let is_usual = is_deque(queue)? && queue.is_empty()?;
+    let is_lent = event_loop.get().lent(py).is_some();
+    if is_usual && !is_lent && !port.state.with(py, waits) {
+        // The constructor's.
+        return Ok(());
+    }
+    gather_ready(event_loop, &lent(event_loop)?)?;
+    let queue = queue.clone().unbind();
+    exchange(event_loop, |lent| std::mem::replace(&mut lent.ready, queue));
+    Ok(())
+}
+
 /// Puts another heap in the place of the one that was lent.
 pub(crate) fn set_timers(
     event_loop: &Bound<'_, LoopCore>,
     heap: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let heap = heap.cast::<PyList>()?.clone().unbind();
-    let old = event_loop
-        .get()
-        .state
-        .with(py, |state| match &mut state.lent {
-            Some(lent) => std::mem::replace(&mut lent.timers, heap),
-            // Set by the standard constructor, and empty.
-            None => heap,
-        });
-    drop(old);
+    let port = event_loop.as_super().get();
+    let waits = |state: &mut State| state.schedule.timers_len() > 0;
+    let heap = heap.cast::<PyList>()?;
+    let is_usual = heap.is_exact_instance_of::<PyList>() && heap.is_empty();
+    let is_lent = event_loop.get().lent(py).is_some();
+    if is_usual && !is_lent && !port.state.with(py, waits) {
+        // The constructor's.
+        return Ok(());
+    }
+    gather_timers(event_loop, &lent(event_loop)?)?;
+    let heap = heap.clone().unbind();
+    exchange(event_loop, |lent| {
+        std::mem::replace(&mut lent.timers, heap).into_any()
+    });
     Ok(())
+}
+
+/// Exchanges a container that is lent. What the old one holds goes with it.
+fn exchange(event_loop: &Bound<'_, LoopCore>, put: impl FnOnce(&mut Lent) -> Py<PyAny>) {
+    let state = &event_loop.get().state;
+    let old = state.with(event_loop.py(), |state| state.lent.as_mut().map(put));
+    drop(old);
 }
 
 /// How many are in the deque, and how many timers in the heap are not cancelled.

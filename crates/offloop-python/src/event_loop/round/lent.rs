@@ -30,6 +30,12 @@ pub(super) fn tools(py: Python<'_>) -> PyResult<&Tools> {
     })
 }
 
+/// Whether a queue is what the standard loop has, and no kind of the program's own.
+pub(super) fn is_deque(queue: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let deque = &tools(queue.py())?.deque;
+    Ok(queue.get_type().is(deque))
+}
+
 /// The two containers.
 pub(crate) struct Lent {
     pub(super) ready: Py<PyAny>,
@@ -44,12 +50,15 @@ impl Lent {
         }
     }
 
-    /// Whether only the loop refers to them.
-    pub(super) fn is_sole(&self, _py: Python<'_>) -> bool {
+    /// Whether only the loop refers to them, and none is the program's own kind of container.
+    pub(super) fn is_sole(&self, py: Python<'_>) -> bool {
         // SAFETY: *attached*; two references that are held.
-        unsafe {
+        let alone = unsafe {
             ffi::Py_REFCNT(self.ready.as_ptr()) == 1 && ffi::Py_REFCNT(self.timers.as_ptr()) == 1
-        }
+        };
+        alone
+            && self.timers.bind(py).is_exact_instance_of::<PyList>()
+            && is_deque(self.ready.bind(py)).unwrap_or(false)
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -62,7 +71,8 @@ impl Lent {
         let ready = self.ready.bind(py);
         let timers = self.timers.bind(py).as_any();
         for container in [ready, timers] {
-            for item in container.try_iter()? {
+            // A program's own kind may not show what it holds.
+            for item in container.try_iter().into_iter().flatten() {
                 if let Ok(handle) = Handle::from_object(item?) {
                     drop(handle.take_contents(py));
                 }

@@ -195,9 +195,11 @@ impl LoopCore {
         lending::ready(slf)
     }
 
-    /// Assigned by the standard library's constructor; ours is here already.
+    /// Assigned by the standard library's constructor, and by programs that look at what is queued.
     #[setter(_ready)]
-    fn set_ready(&self, _ready: &Bound<'_, PyAny>) {}
+    fn set_ready(slf: &Bound<'_, Self>, ready: &Bound<'_, PyAny>) -> PyResult<()> {
+        lending::set_ready(slf, ready)
+    }
 
     /// The timers that wait, cancelled ones included: a heap that may be changed.
     #[getter(_scheduled)]

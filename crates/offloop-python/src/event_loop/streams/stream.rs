@@ -10,14 +10,14 @@
 
 use offloop_core::event_loop::Side;
 use pyo3::exceptions::PyOverflowError;
-use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyBytes, PyType};
+use pyo3::{ffi, intern};
 
 use super::super::ground::address::Address;
+use super::super::ground::arguments::truth;
 use super::super::ground::cell::GilCell;
 use super::super::ground::threads::this_thread;
 use super::super::handle::context::copy_of_context;
@@ -258,6 +258,21 @@ impl Stream {
         Self::watch(slf, Side::Reader)
     }
 
+    /// Reads and sends nothing any more: the transport does it in Python. Returns what was not
+    /// sent.
+    fn hand_over<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let (_receiver, chunks) = self.state.with(py, |state| {
+            state.size = 0;
+            let _listed = state.sending.leave_list();
+            (
+                std::mem::replace(&mut state.receiver, Receiver::None),
+                std::mem::take(&mut state.chunks),
+            )
+        });
+        let unsent = chunks.iter().map(|chunk| chunk.unsent(py));
+        unsent.map(|bytes| PyBytes::new(py, bytes)).collect()
+    }
+
     /// Drops what was not sent.
     pub(crate) fn clear(&self, py: Python<'_>) {
         let dropped = self.state.with(py, |state| {
@@ -283,7 +298,7 @@ impl Stream {
     }
 
     #[setter]
-    fn set_closing(&self, py: Python<'_>, closing: bool) {
+    fn set_closing(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] closing: bool) {
         self.state.with(py, |state| state.life.set_closing(closing));
     }
 
@@ -293,7 +308,7 @@ impl Stream {
     }
 
     #[setter]
-    fn set_paused(&self, py: Python<'_>, paused: bool) {
+    fn set_paused(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] paused: bool) {
         self.state.with(py, |state| state.paused = paused);
     }
 
@@ -303,7 +318,7 @@ impl Stream {
     }
 
     #[setter]
-    fn set_eof(&self, py: Python<'_>, eof: bool) {
+    fn set_eof(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] eof: bool) {
         self.state.with(py, |state| state.eof = eof);
     }
 
@@ -323,7 +338,7 @@ impl Stream {
     }
 
     #[setter]
-    fn set_protocol_paused(&self, py: Python<'_>, paused: bool) {
+    fn set_protocol_paused(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] paused: bool) {
         self.state.with(py, |state| state.protocol_paused = paused);
     }
 

@@ -27,6 +27,7 @@ use pyo3::types::PyBytes;
 
 pub(crate) use records::read_ready;
 
+use super::ground::arguments::truth;
 use super::ground::cell::GilCell;
 use super::ground::view::View;
 use super::streams::receiver::Receiver;
@@ -220,7 +221,7 @@ impl Tls {
     }
 
     #[setter]
-    fn set_app_reading_paused(&self, py: Python<'_>, paused: bool) {
+    fn set_app_reading_paused(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] paused: bool) {
         self.state
             .with(py, |state| state.app_reading_paused = paused);
     }
@@ -231,7 +232,7 @@ impl Tls {
     }
 
     #[setter]
-    fn set_app_writing_paused(&self, py: Python<'_>, paused: bool) {
+    fn set_app_writing_paused(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] paused: bool) {
         self.state
             .with(py, |state| state.app_writing_paused = paused);
     }
@@ -242,7 +243,7 @@ impl Tls {
     }
 
     #[setter]
-    fn set_ssl_reading_paused(&self, py: Python<'_>, paused: bool) {
+    fn set_ssl_reading_paused(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] paused: bool) {
         self.state
             .with(py, |state| state.ssl_reading_paused = paused);
     }
@@ -253,7 +254,7 @@ impl Tls {
     }
 
     #[setter]
-    fn set_ssl_writing_paused(&self, py: Python<'_>, paused: bool) {
+    fn set_ssl_writing_paused(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] paused: bool) {
         self.state
             .with(py, |state| state.ssl_writing_paused = paused);
     }
