@@ -32,7 +32,7 @@ FLOORS = (
     # The file that joins all to a module; and any that is in none of the folders.
     ("event_loop",),
 )
-FILE_LINES_MAX = 500
+FILE_LINES_MAX = 499
 
 
 @pytest.fixture(scope="module")

@@ -106,9 +106,9 @@ pub(crate) struct Entered {
     pub(super) is_copied: Cell<bool>,
 }
 
-// SAFETY: only attached threads read or write a field, and no Python code runs in between.
+// SAFETY: *attached*: the references in it may be dropped by any thread that has the GIL.
 unsafe impl Send for Entered {}
-// SAFETY: as above.
+// SAFETY: *attached*: of the threads that share it, one at a time reads or writes a field.
 unsafe impl Sync for Entered {}
 
 impl Default for Entered {

@@ -45,8 +45,7 @@ struct RawSocket {
     fd: i32,
 }
 
-/// A number of bytes that is not negative, of any type. A larger one than `usize` has is its
-/// largest, which no count of bytes reaches.
+/// A number of bytes of any type, not negative; at most the largest `usize`, which none reaches.
 fn limit(bytes: &Bound<'_, PyAny>) -> PyResult<usize> {
     if let Ok(bytes) = bytes.extract::<usize>() {
         return Ok(bytes);
@@ -258,8 +257,7 @@ impl Stream {
         Self::watch(slf, Side::Reader)
     }
 
-    /// Reads and sends nothing any more: the transport does it in Python. Returns what was not
-    /// sent.
+    /// Reads and sends no more: the transport does it in Python. Returns what was not sent.
     fn hand_over<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         let (_receiver, chunks) = self.state.with(py, |state| {
             state.size = 0;
