@@ -7,7 +7,7 @@
 //! they happened and carries out the actions that it asks for.
 //!
 //! What an event loop decides is in [`event_loop`]: when it polls, which timer is next, what it has
-//! watched, what it sends.
+//! watched, what it sends. What is said of a loop that stalls is in [`watch`].
 //!
 //! The pattern is the same in every state machine here: commands and `handle_*` functions change
 //! the state, [`Pool::poll_action`] hands out what is to be done, and [`Pool::poll_timeout`] says
@@ -33,6 +33,7 @@ mod task;
 mod time;
 mod timers;
 mod trim;
+pub mod watch;
 mod worker;
 
 pub use action::{Action, Expiry, Outcome, SubmitError};

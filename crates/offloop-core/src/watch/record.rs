@@ -1,0 +1,108 @@
+//! What is known of a stall.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::cause::Cause;
+use crate::Instant;
+use crate::event_loop::{Moment, Stalled};
+
+/// One function on a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// As the code object has it.
+    pub filename: Arc<str>,
+    /// The qualified name.
+    pub function: Arc<str>,
+    /// The line that runs; a few instructions have none.
+    pub line: Option<i32>,
+}
+
+/// How far a stack can be believed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Quality {
+    /// The whole stack, as it was all the time that was looked.
+    Exact,
+    /// Each entry was on the stack at some moment.
+    Moving,
+    /// The interpreter was asked, when it had the time to answer: a fall-back.
+    Fallback,
+    /// There is none, and why.
+    Missing(Arc<str>),
+}
+
+/// The functions that a thread is in, innermost first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Innermost first.
+    pub entries: Vec<Entry>,
+    /// How many there are further out that were not kept.
+    pub cut: u32,
+    /// How many came and went too quickly to be read, further in.
+    pub hidden: u32,
+    /// How far it can be believed.
+    pub quality: Quality,
+}
+
+/// The thread that runs the loop.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StalledThread {
+    /// The kernel's id.
+    pub native_id: u64,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+/// Where something was made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The file.
+    pub filename: Arc<str>,
+    /// The line in it.
+    pub line: i32,
+}
+
+/// What is known of the task whose step it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskFacts {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The qualified name of its coroutine.
+    pub coroutine: Arc<str>,
+    /// Where it was made, if that was kept.
+    pub made: Option<Origin>,
+    /// The tasks that await it, and those that await these: names with the lines where they wait.
+    pub awaited_by: Vec<Arc<str>>,
+}
+
+/// A stall, as it is known at one moment. It is told when it is found, perhaps again while it
+/// lasts, and when it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// From 1, in the order in which they were first told; the same in all reports of one stall.
+    pub number: u64,
+    /// The thread of the loop.
+    pub thread: StalledThread,
+    /// A callback, or a round of many.
+    pub stalled: Stalled,
+    /// When the callback or the round began.
+    pub started: Instant,
+    /// When it was told first.
+    pub reported: Instant,
+    /// How long it has lasted; exactly, when it is over.
+    pub lasted: Duration,
+    /// Which report this is.
+    pub moment: Moment,
+    /// Stalls that were not told since the last one, because there were too many.
+    pub suppressed: u64,
+    /// Why.
+    pub cause: Cause,
+    /// What runs: of the thread that is to blame, which is another one for `OtherThread`.
+    pub stack: Stack,
+    /// The callback's name, where it is known without a stack.
+    pub callback: Option<Arc<str>>,
+    /// The task.
+    pub task: Option<TaskFacts>,
+    /// The request, as in `GET /thumbnails/{name}`.
+    pub request: Option<Arc<str>>,
+}
