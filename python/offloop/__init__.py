@@ -33,6 +33,7 @@ from offloop._loop import (
 from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
 from offloop._thread_pool import ThreadPool
+from offloop._watch import StackEntry, Stall, StalledTask, watch
 from offloop.exceptions import (
     BypassedWarning,
     DeadlineExceeded,
@@ -53,6 +54,10 @@ __all__ = [
     "read_file",
     "write_file",
     "AsyncFile",
+    "watch",
+    "Stall",
+    "StackEntry",
+    "StalledTask",
     "LoopStatistics",
     "LagHistogram",
     "ProcessPool",

@@ -35,6 +35,7 @@ mod state;
 mod stopping;
 mod surroundings;
 mod view;
+mod watch;
 mod watching;
 mod worker;
 
@@ -66,6 +67,9 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(stacks::stack_of, module)?)?;
     module.add_function(wrap_pyfunction!(stacks::sample_stacks, module)?)?;
     module.add_function(wrap_pyfunction!(stacks::code_positions, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::watch_on, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::watch_off, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::watch_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(error::samples::error_samples, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
     module.add_function(wrap_pyfunction!(worker::fork, module)?)?;

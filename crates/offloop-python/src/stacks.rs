@@ -55,6 +55,13 @@ fn reader(py: Python<'_>) -> Result<&'static Reader, &'static str> {
     found.as_deref().map_err(String::as_str)
 }
 
+/// The same, for a thread that never attaches.
+pub(crate) fn shared_reader(py: Python<'_>) -> offloop::watch::Reader {
+    let _tried = reader(py);
+    let found = READER.get(py).expect("it was made just now");
+    found.clone().map_err(Arc::from)
+}
+
 /// Runs the probe, which fails where its stack is read wrongly.
 fn try_out(py: Python<'_>, reader: &Arc<Reader>) -> PyResult<()> {
     let comparisons = Arc::new(AtomicU32::new(0));

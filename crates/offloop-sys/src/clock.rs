@@ -69,6 +69,13 @@ impl TickScale {
         // Wraps after 584 years.
         ((u128::from(ticks) * u128::from(self.multiplier)) >> 32) as u64
     }
+
+    /// How many ticks are in so many nanoseconds, at least.
+    #[must_use]
+    pub fn ticks(self, nanoseconds: u64) -> u64 {
+        let ticks = (u128::from(nanoseconds) << 32) / u128::from(self.multiplier.max(1));
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
 }
 
 /// Involuntary context switches of the calling thread so far. The number grows when another thread

@@ -52,6 +52,7 @@ mod supervisor;
 mod task;
 mod tracker;
 mod unresolved;
+pub mod watch;
 pub mod worker;
 mod zygote;
 

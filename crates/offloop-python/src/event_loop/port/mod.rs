@@ -47,6 +47,7 @@ impl LoopPort {
             table::traverse(&state.watches, &visit)
         })?;
         self.keywords.with(py, |keywords| visit.call(&*keywords))?;
+        self.marks.traverse(py, &visit)?;
         self.unsent.with(py, |unsent| unsent.traverse(&visit))
     }
 

@@ -154,6 +154,7 @@ impl LoopPort {
         let unsent = self.unsent.with(py, Unsent::take_all);
         let memory = self.read_memory.with(py, Option::take);
         let keywords = self.keywords.with(py, Option::take);
+        self.marks.forget(py);
         drop((held, unsent, memory, keywords));
     }
 }

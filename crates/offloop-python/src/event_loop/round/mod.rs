@@ -35,7 +35,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::ground::cell::GilCell;
 use super::port::LoopPort;
-use super::port::marks::Armed;
+use super::port::marks::{Armed, Called};
 use super::port::schedule::Entry;
 use super::streams::stream::Stream;
 use found::Overrides;
@@ -127,6 +127,17 @@ impl LoopCore {
     /// What runs now on an armed loop: its number, for how many seconds, and what is called.
     fn _running_callback(slf: &Bound<'_, Self>) -> Option<(u64, f64, Option<Py<PyAny>>)> {
         slf.as_super().get().marks.current(slf.py())
+    }
+
+    /// What was called, and in which context, by the callback of this number: one that runs now, or
+    /// has just taken long under a watch.
+    fn _callback_of(slf: &Bound<'_, Self>, number: u64) -> Option<Called> {
+        slf.as_super().get().marks.called(slf.py(), number)
+    }
+
+    /// Lets go of what `_callback_of` has kept.
+    fn _forget_callbacks(slf: &Bound<'_, Self>) {
+        slf.as_super().get().marks.forget(slf.py());
     }
 
     fn _add_callback(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -92,6 +92,9 @@ pub(crate) fn wait(
 ) -> PyResult<u64> {
     let py = event_loop.py();
     let (core, port) = (event_loop.get(), event_loop.as_super().get());
+    if port.marks.is_era_over(py) {
+        port.marks.begin_era(event_loop)?;
+    }
     if !busy {
         trim(py);
         // A signal that comes later than this ends the wait.
@@ -113,9 +116,17 @@ pub(crate) fn wait(
         return Err(PyRuntimeError::new_err("Event loop is closed"));
     };
     let readiness = &kernel.readiness;
-    let mut wait = || (readiness.wait(&mut found, limit), ticks());
+    port.marks.end_round(py, now);
+    let line = port.marks.line(py);
     // The clock is read before the thread waits for the GIL: that wait is lag.
+    let mut wait = || {
+        let result = readiness.wait(&mut found, limit);
+        let answered = ticks();
+        line.iter().for_each(|line| line.begin_round(answered));
+        (result, answered)
+    };
     let (result, answered) = if busy { wait() } else { py.detach(wait) };
+    port.marks.round_began(py, answered);
     let outcome = match result {
         Ok(()) => take(&kernel, &found),
         // A signal: its Python handler runs now, and may raise.

@@ -31,6 +31,9 @@ pub(super) struct Run<'a, 'py> {
 impl<'a, 'py> Run<'a, 'py> {
     pub(super) fn begin(event_loop: &'a Bound<'py, LoopCore>) -> PyResult<Self> {
         let (py, port) = (event_loop.py(), event_loop.as_super().get());
+        if port.marks.is_era_over(py) {
+            port.marks.begin_era(event_loop)?;
+        }
         let entered = Arc::new(Entered::default());
         let kept = entered.clone();
         let begun = port.state.with(py, |state| {
@@ -50,7 +53,7 @@ impl<'a, 'py> Run<'a, 'py> {
             number,
             entered,
             pace: PollPace::new(ticks()),
-            inside: port.marks.begin_run(),
+            inside: port.marks.begin_run(py),
         })
     }
 
@@ -98,7 +101,7 @@ impl<'a, 'py> Run<'a, 'py> {
             py.detach(|| turnstile.wait(seen));
             py.check_signals()?;
         }
-        port.marks.begin_run();
+        port.marks.begin_run(py);
         self.pace = PollPace::new(ticks());
         Ok(true)
     }

@@ -1,0 +1,131 @@
+//! A stall as Python gets it: each value under its name.
+
+use std::time::Duration;
+
+use offloop_core::event_loop::{Moment, Stalled};
+use offloop_core::watch::{Cause, Entry, Quality, Stall, TaskFacts};
+use pyo3::prelude::*;
+
+/// `Stall` of Python.
+#[derive(IntoPyObject)]
+pub(super) struct StallFields {
+    number: u64,
+    /// Seconds of the monotonic clock.
+    started: f64,
+    reported: f64,
+    /// Seconds; `None` while it lasts.
+    duration: Option<f64>,
+    thread: String,
+    is_round: bool,
+    cause: &'static str,
+    detail: Option<String>,
+    stack: Vec<EntryFields>,
+    stack_quality: String,
+    callback: Option<String>,
+    task: Option<TaskFields>,
+    request: Option<String>,
+    suppressed: u64,
+}
+
+#[derive(IntoPyObject)]
+struct EntryFields {
+    filename: String,
+    lineno: Option<i32>,
+    function: String,
+}
+
+#[derive(IntoPyObject)]
+struct TaskFields {
+    name: String,
+    coroutine: String,
+    made: Option<(String, i32)>,
+    awaited_by: Vec<String>,
+}
+
+impl StallFields {
+    pub(super) fn of(stall: &Stall) -> Self {
+        let text = |text: &std::sync::Arc<str>| text.to_string();
+        let seconds = |at: offloop_core::Instant| Duration::from_nanos(at.as_nanos()).as_secs_f64();
+        let is_over = matches!(stall.moment, Moment::Over { .. });
+        Self {
+            number: stall.number,
+            started: seconds(stall.started),
+            reported: seconds(stall.reported),
+            duration: is_over.then(|| stall.lasted.as_secs_f64()),
+            thread: text(&stall.thread.name),
+            is_round: stall.stalled == Stalled::Round,
+            cause: name(&stall.cause),
+            detail: detail(&stall.cause),
+            stack: stall.stack.entries.iter().map(EntryFields::of).collect(),
+            stack_quality: quality(&stall.stack.quality),
+            callback: stall.callback.as_ref().map(text),
+            task: stall.task.as_ref().map(TaskFields::of),
+            request: stall.request.as_ref().map(text),
+            suppressed: stall.suppressed,
+        }
+    }
+}
+
+impl EntryFields {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            filename: entry.filename.to_string(),
+            lineno: entry.line,
+            function: entry.function.to_string(),
+        }
+    }
+}
+
+impl TaskFields {
+    fn of(task: &TaskFacts) -> Self {
+        let made = task.made.as_ref();
+        Self {
+            name: task.name.to_string(),
+            coroutine: task.coroutine.to_string(),
+            made: made.map(|origin| (origin.filename.to_string(), origin.line)),
+            awaited_by: task.awaited_by.iter().map(|line| line.to_string()).collect(),
+        }
+    }
+}
+
+fn quality(quality: &Quality) -> String {
+    match quality {
+        Quality::Exact => "exact".to_owned(),
+        Quality::Moving => "moving".to_owned(),
+        Quality::Fallback => "fallback".to_owned(),
+        Quality::Missing(reason) => format!("missing: {reason}"),
+    }
+}
+
+/// The word for a cause.
+pub(super) fn name(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Python => "python",
+        Cause::Native { holds_gil: true } => "native",
+        Cause::Native { holds_gil: false } => "native-without-gil",
+        Cause::Sleep => "sleep",
+        Cause::Socket { .. } => "socket",
+        Cause::File { .. } => "file",
+        Cause::Descriptor { .. } => "descriptor",
+        Cause::Lock => "lock",
+        Cause::Child { .. } => "child",
+        Cause::OtherThread { .. } => "other-thread",
+        Cause::Collection => "collection",
+        Cause::Memory => "memory",
+        Cause::Starved => "starved",
+        Cause::Callbacks => "callbacks",
+        _ => "unknown",
+    }
+}
+
+/// What is waited for.
+fn detail(cause: &Cause) -> Option<String> {
+    match cause {
+        Cause::Socket { peer } => peer.as_ref().map(|peer| peer.to_string()),
+        Cause::File { path } => path.as_ref().map(|path| path.to_string()),
+        Cause::Descriptor { name } => name.as_ref().map(|name| name.to_string()),
+        Cause::Child { pid } => pid.map(|pid| pid.to_string()),
+        Cause::OtherThread { native_id } => Some(native_id.to_string()),
+        _ => None,
+    }
+}

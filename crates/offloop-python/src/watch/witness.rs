@@ -1,0 +1,143 @@
+//! The witness: a thread that asks the interpreter about a stall, and calls what hears of it.
+//!
+//! It attaches for each message. While a C call keeps the GIL it waits, and the watchdog goes on
+//! without it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use offloop::watch::{Facts, Slice};
+use offloop_core::event_loop::{Moment, Stalled};
+use offloop_core::watch::{Origin, Stall, TaskFacts};
+use pyo3::prelude::*;
+
+use super::fields::StallFields;
+
+/// Messages that wait; the watchdog goes on without those beyond.
+const WAITING_MAX: usize = 64;
+
+/// What the watchdog wants.
+pub(super) enum Message {
+    /// To know what the interpreter knows of a callback.
+    Ask(Slice, SyncSender<Facts>),
+    /// A stall was found, or is over.
+    Tell(Slice, Box<Stall>),
+    /// The witness is to end.
+    Stop,
+}
+
+/// The thread.
+pub(super) struct Witness {
+    door: SyncSender<Message>,
+    thread: JoinHandle<()>,
+}
+
+impl Witness {
+    pub(super) fn start(hearing: Py<PyAny>) -> std::io::Result<Self> {
+        let (door, messages) = sync_channel(WAITING_MAX);
+        let thread = thread::Builder::new()
+            .name("offloop-witness".into())
+            .spawn(move || run(&hearing, &messages))?;
+        Ok(Self { door, thread })
+    }
+
+    pub(super) fn door(&self) -> SyncSender<Message> {
+        self.door.clone()
+    }
+
+    /// Asks the thread to end. If it is too busy to hear, it ends with the watchdog.
+    pub(super) fn stop(&self) {
+        let _ = self.door.try_send(Message::Stop);
+    }
+
+    pub(super) fn into_thread(self) -> JoinHandle<()> {
+        self.thread
+    }
+}
+
+fn run(hearing: &Py<PyAny>, messages: &Receiver<Message>) {
+    while let Ok(message) = messages.recv() {
+        let heard = Python::try_attach(|py| hear(py, hearing.bind(py), message));
+        // The interpreter ends.
+        if heard != Some(true) {
+            return;
+        }
+    }
+}
+
+/// Deals with one message; false if it was the last.
+fn hear(py: Python<'_>, hearing: &Bound<'_, PyAny>, message: Message) -> bool {
+    let result = match message {
+        Message::Stop => return false,
+        Message::Ask(slice, reply) => answer(py, hearing, slice).map(|facts| {
+            // The watchdog may have gone on without.
+            let _ = reply.try_send(facts);
+        }),
+        Message::Tell(slice, stall) => tell(py, hearing, slice, &stall),
+    };
+    if let Err(error) = result {
+        // There is no caller to raise to: Python's hook for such errors gets it.
+        error.write_unraisable(py, Some(hearing));
+    }
+    true
+}
+
+/// What the interpreter knows: the callback's name, its task, the request.
+#[derive(FromPyObject)]
+struct Answer {
+    #[pyo3(item)]
+    callback: Option<String>,
+    #[pyo3(item)]
+    task: Option<TaskAnswer>,
+    #[pyo3(item)]
+    request: Option<String>,
+}
+
+#[derive(FromPyObject)]
+struct TaskAnswer {
+    #[pyo3(attribute)]
+    name: String,
+    #[pyo3(attribute)]
+    coroutine: String,
+    #[pyo3(attribute)]
+    made: Option<(String, i32)>,
+    #[pyo3(attribute)]
+    awaited_by: Vec<String>,
+}
+
+fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice) -> PyResult<Facts> {
+    let Some(event_loop) = super::loop_of(py, slice.event_loop) else {
+        return Ok(Facts::default());
+    };
+    let number = (slice.stalled == Stalled::Callback).then_some(slice.number);
+    let answer = hearing.call_method1("facts", (event_loop, number))?;
+    let Answer {
+        callback,
+        task,
+        request,
+    } = answer.extract()?;
+    Ok(Facts {
+        callback: callback.map(Arc::from),
+        task: task.map(|task| TaskFacts {
+            name: task.name.into(),
+            coroutine: task.coroutine.into(),
+            made: task.made.map(|(filename, line)| Origin {
+                filename: filename.into(),
+                line,
+            }),
+            awaited_by: task.awaited_by.into_iter().map(Arc::from).collect(),
+        }),
+        request: request.map(Arc::from),
+    })
+}
+
+fn tell(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice, stall: &Stall) -> PyResult<()> {
+    if let (Moment::Over { .. }, Some(event_loop)) =
+        (stall.moment, super::loop_of(py, slice.event_loop))
+    {
+        event_loop.call_method0("_forget_callbacks")?;
+    }
+    hearing.call_method1("hear", (StallFields::of(stall),))?;
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! The pulse of a loop: what its thread writes down, and how a watchdog hears of what took long.
+//!
+//! The loop's thread writes; it never waits for a watchdog. While a loop waits for something to do
+//! the watchdog sleeps without a limit, and the loop's thread wakes it when there is something to
+//! watch again.
+//!
+//! Units:      ticks of `offloop_sys::clock`.
+//! Invariants: 1. A watchdog that sleeps without a limit has said so in each pulse, and has looked
+//!                at each once more afterwards.
+//!             2. At most `ENDED_MAX` slices wait for the watchdog; those beyond are counted.
+//! Threads:    the loop's writes; one watchdog reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Thread;
+
+use offloop_core::event_loop::Stalled;
+use offloop_sys::running::Running;
+
+/// Slices that took long and wait for the watchdog: as many as end while it writes a report.
+const ENDED_MAX: usize = 256;
+
+/// What a loop's thread and a watchdog share.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// What runs now.
+    pub running: Running,
+    /// The watchdog sleeps until it is woken.
+    sleeping: AtomicBool,
+    /// The loop is gone.
+    closed: AtomicBool,
+    /// Slices that found no room.
+    missed: AtomicU64,
+}
+
+impl Pulse {
+    /// The loop is gone, and is not watched any more.
+    pub fn close(&self) {
+        // Relaxed: the watchdog finds it at some look.
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// The watchdog is about to sleep without a limit; false if there is something to watch.
+    pub(super) fn may_sleep(&self) -> bool {
+        self.sleeping.store(true, Ordering::Relaxed);
+        // Either the loop's thread sees the word, or its round is seen here (`begin_round`).
+        fence(Ordering::SeqCst);
+        self.running.read().is_some_and(|seen| seen.round.is_none())
+    }
+
+    /// The watchdog is awake.
+    pub(super) fn awake(&self) {
+        self.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Slices that were missed since the last question.
+    pub(super) fn take_missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// A slice that took long, and is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it was.
+    pub stalled: Stalled,
+    /// Its number.
+    pub number: u64,
+    /// When it began.
+    pub start: u64,
+    /// When it ended.
+    pub end: u64,
+    /// The round that it belongs to.
+    pub round: u64,
+}
+
+/// The way from a loop's thread to its watchdog.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pulse: Arc<Pulse>,
+    sender: SyncSender<Ended>,
+    watchdog: Thread,
+}
+
+impl Line {
+    pub(super) fn new(pulse: &Arc<Pulse>, watchdog: Thread) -> (Self, Receiver<Ended>) {
+        let (sender, receiver) = sync_channel(ENDED_MAX);
+        let line = Self {
+            pulse: Arc::clone(pulse),
+            sender,
+            watchdog,
+        };
+        (line, receiver)
+    }
+
+    /// A round begins after the loop has waited.
+    #[inline]
+    pub fn begin_round(&self, start: u64) {
+        self.pulse.running.begin_round(start);
+        // Either the watchdog sees the round, or its word is seen here (`may_sleep`).
+        fence(Ordering::SeqCst);
+        if self.pulse.sleeping.load(Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if self.pulse.sleeping.swap(false, Ordering::Relaxed) {
+            self.watchdog.unpark();
+        }
+    }
+
+    /// Tells the watchdog of a slice that took long.
+    #[cold]
+    pub fn tell(&self, ended: Ended) {
+        // It is full, or the watchdog is gone: in a forked child, for one.
+        if self.sender.try_send(ended).is_err() {
+            self.pulse.missed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.watchdog.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const ENDED: Ended = Ended {
+        stalled: Stalled::Callback,
+        number: 1,
+        start: 2,
+        end: 3,
+        round: 1,
+    };
+
+    #[test]
+    fn a_watchdog_may_sleep_only_while_no_round_goes_on() {
+        let pulse = Arc::new(Pulse::default());
+        let (line, _receiver) = Line::new(&pulse, thread::current());
+        assert!(pulse.may_sleep());
+        line.begin_round(1);
+        assert!(!pulse.sleeping.load(Ordering::Relaxed), "it was woken");
+        assert!(!pulse.may_sleep());
+        pulse.running.end_round();
+        assert!(pulse.may_sleep());
+    }
+
+    #[test]
+    fn slices_beyond_the_limit_are_counted() {
+        let pulse = Arc::new(Pulse::default());
+        let (line, receiver) = Line::new(&pulse, thread::current());
+        for _ in 0..ENDED_MAX + 3 {
+            line.tell(ENDED);
+        }
+        assert_eq!(receiver.try_iter().count(), ENDED_MAX);
+        assert_eq!((pulse.take_missed(), pulse.take_missed()), (3, 0));
+    }
+}

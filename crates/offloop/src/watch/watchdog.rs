@@ -1,0 +1,225 @@
+//! The watchdog: a thread that looks at what loops do, and says when one of them stalls.
+//!
+//! It is never attached to Python and takes no lock that a loop's thread takes. It sleeps until the
+//! next look is due, or until a loop's thread wakes it: when a slice that took long is over, and
+//! when a loop that has waited has something to do again. What it finds goes to an [`Audience`].
+//!
+//! ```text
+//! loop's thread    writes its pulse ──────────────► looks · stack · cause ──► Audience
+//!                  tells what ended after long ───► exact duration ─────────►
+//! ```
+//!
+//! Invariants: 1. A stall is told as over only after it was told as found, or else once.
+//!             2. The watchdog waits for nothing but its own time and the audience.
+//! Source:     docs/design/015-the-watch.md; `offloop_core::event_loop::StallPolicy`.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use offloop_core::Instant;
+use offloop_core::event_loop::{NextLook, StallLimits};
+use offloop_core::watch::{Stall, TaskFacts};
+use offloop_sys::clock::monotonic_ns;
+use offloop_sys::interpreter::memory::OwnMemory;
+use offloop_sys::interpreter::{Codes, Interpreter};
+
+use super::pulse::{Line, Pulse};
+use super::watched::{Slice, Watched};
+
+/// How long a loop that has waited is still looked at: so often, at most, is the watchdog woken by
+/// a loop that has little to do.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What is known of a stall's callback by asking the interpreter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The callback's name.
+    pub callback: Option<Arc<str>>,
+    /// The task.
+    pub task: Option<TaskFacts>,
+    /// The request.
+    pub request: Option<Arc<str>>,
+}
+
+/// What hears of stalls, on the watchdog's thread.
+pub trait Audience: Send {
+    /// What the interpreter knows of the callback, if it says so before the time given.
+    fn facts(&mut self, slice: Slice, until: Instant) -> Option<Facts>;
+
+    /// A stall was found, goes on, or is over.
+    fn tell(&mut self, slice: Slice, stall: &Stall);
+}
+
+/// The reader of stacks, or why there is none.
+pub type Reader = Result<Arc<Interpreter<OwnMemory>>, Arc<str>>;
+
+enum Command {
+    Watch(Box<Watched>),
+    Limits(StallLimits),
+    Stop,
+}
+
+/// A watchdog that runs. It stops when this is dropped.
+#[derive(Debug)]
+pub struct Watchdog {
+    commands: Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    /// Starts the thread, which watches nothing yet.
+    ///
+    /// # Errors
+    /// The system's, when there is no room for a thread.
+    pub fn start(
+        limits: StallLimits,
+        reader: Reader,
+        audience: Box<dyn Audience>,
+    ) -> io::Result<Self> {
+        let (commands, received) = channel();
+        let round = Rounds {
+            commands: received,
+            limits,
+            watched: Vec::new(),
+            telling: Telling {
+                reader,
+                codes: Codes::new(),
+                audience,
+                last: 0,
+            },
+            active: Instant::ZERO,
+        };
+        let thread = thread::Builder::new()
+            .name("offloop-watchdog".into())
+            .spawn(move || round.run())?;
+        Ok(Self {
+            commands,
+            thread: Some(thread),
+        })
+    }
+
+    /// Watches a loop from now on, under a number of the caller's; its thread has the name given.
+    #[must_use]
+    pub fn watch(&self, pulse: &Arc<Pulse>, number: u64, thread_name: Arc<str>) -> Line {
+        let (line, ended) = Line::new(pulse, self.thread());
+        let watched = Watched::new(number, Arc::clone(pulse), ended, thread_name);
+        self.command(Command::Watch(Box::new(watched)));
+        line
+    }
+
+    /// Other limits are in force from now on.
+    pub fn set_limits(&self, limits: StallLimits) {
+        self.command(Command::Limits(limits));
+    }
+
+    /// Asks the thread to end, and hands it out: it ends after the report that it is at.
+    #[must_use]
+    pub fn stop(mut self) -> Option<JoinHandle<()>> {
+        self.command(Command::Stop);
+        self.thread.take()
+    }
+
+    fn thread(&self) -> Thread {
+        let thread = self.thread.as_ref().map(JoinHandle::thread);
+        thread.expect("it runs until it is stopped").clone()
+    }
+
+    fn command(&self, command: Command) {
+        // A thread that has ended needs no command any more.
+        let _ = self.commands.send(command);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.command(Command::Stop);
+    }
+}
+
+/// What is needed to tell of a stall.
+pub(super) struct Telling {
+    pub(super) reader: Reader,
+    pub(super) codes: Codes,
+    pub(super) audience: Box<dyn Audience>,
+    /// The number of the last stall that was told.
+    pub(super) last: u64,
+}
+
+pub(super) fn now() -> Instant {
+    Instant::from_nanos(monotonic_ns())
+}
+
+/// The watchdog's thread.
+struct Rounds {
+    commands: Receiver<Command>,
+    limits: StallLimits,
+    watched: Vec<Watched>,
+    telling: Telling,
+    /// When a loop was last seen to do something.
+    active: Instant,
+}
+
+impl Rounds {
+    fn run(mut self) {
+        while self.obey() {
+            let mut next = NextLook::Parked;
+            for watched in &mut self.watched {
+                next = earlier(next, watched.look(&mut self.telling));
+            }
+            self.watched.retain(|watched| !watched.is_over());
+            self.sleep(next);
+        }
+    }
+
+    /// Does what was asked for; false if that is to end.
+    fn obey(&mut self) -> bool {
+        for command in self.commands.try_iter() {
+            match command {
+                Command::Watch(mut watched) => {
+                    watched.set_limits(self.limits);
+                    self.watched.push(*watched);
+                }
+                Command::Limits(limits) => {
+                    self.limits = limits;
+                    for watched in &mut self.watched {
+                        watched.set_limits(limits);
+                    }
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn sleep(&mut self, next: NextLook) {
+        let now = now();
+        match next {
+            NextLook::At(at) => {
+                self.active = now;
+                thread::park_timeout(at.saturating_duration_since(now));
+            }
+            NextLook::Parked if now.saturating_duration_since(self.active) < LINGER => {
+                thread::park_timeout(self.limits.threshold);
+            }
+            NextLook::Parked => {
+                if self.watched.iter().all(|watched| watched.pulse.may_sleep()) {
+                    thread::park();
+                }
+                self.watched.iter().for_each(|watched| watched.pulse.awake());
+            }
+        }
+    }
+}
+
+fn earlier(one: NextLook, other: NextLook) -> NextLook {
+    match (one, other) {
+        (NextLook::At(one), NextLook::At(other)) => NextLook::At(one.min(other)),
+        (NextLook::Parked, next) | (next, NextLook::Parked) => next,
+    }
+}

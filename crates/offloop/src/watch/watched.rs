@@ -1,0 +1,320 @@
+//! One loop that is watched: what it was seen to do, and which of its stalls are not over.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use offloop_core::Instant;
+use offloop_core::event_loop::{
+    self, Activity, Moment, NextLook, StallLimits, StallPolicy, StallReport, Stalled,
+};
+use offloop_core::watch::{Cause, Entry, Quality, Stack, Stall, StalledThread};
+use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
+use offloop_sys::interpreter::{self, Reading, StackEntry};
+use offloop_sys::running::Seen;
+
+use super::pulse::{Ended, Pulse};
+use super::watchdog::{Facts, Telling, now};
+
+/// How often the words of a pulse are read, if they change each time.
+const READS_MAX: u32 = 64;
+/// How soon they are read again then: their writer was stopped while it changed them.
+const UNREAD: Duration = Duration::from_millis(1);
+/// How long after it was due a report waits for the interpreter's facts.
+const FACTS_WAIT: Duration = Duration::from_millis(8);
+
+/// A piece of the time of one loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// The number of the loop.
+    pub event_loop: u64,
+    /// A callback or a round.
+    pub stalled: Stalled,
+    /// Its number.
+    pub number: u64,
+}
+
+/// The two clocks at one moment: ticks become times by it.
+struct Clocks {
+    scale: TickScale,
+    ticks: u64,
+    ns: u64,
+}
+
+impl Clocks {
+    fn now() -> Self {
+        Self {
+            scale: TickScale::measure(),
+            ticks: ticks(),
+            ns: monotonic_ns(),
+        }
+    }
+
+    fn instant(&self, at: u64) -> Instant {
+        let ago = self.scale.nanoseconds(self.ticks.saturating_sub(at));
+        Instant::from_nanos(self.ns.saturating_sub(ago))
+    }
+
+    fn slice(&self, number: u64, start: u64) -> event_loop::Slice {
+        event_loop::Slice {
+            number,
+            began: self.instant(start),
+        }
+    }
+}
+
+/// A stall that was found.
+struct Open {
+    slice: Slice,
+    stall: Stall,
+    /// It was over before it could be told.
+    is_untold: bool,
+}
+
+/// A loop.
+pub(super) struct Watched {
+    pub(super) pulse: Arc<Pulse>,
+    number: u64,
+    ended: Receiver<Ended>,
+    thread_name: Arc<str>,
+    policy: StallPolicy,
+    /// At most one for a callback and one for a round.
+    open: Vec<Open>,
+    /// Slices that were missed, and not told yet.
+    missed: u64,
+}
+
+impl Watched {
+    pub(super) fn new(
+        number: u64,
+        pulse: Arc<Pulse>,
+        ended: Receiver<Ended>,
+        thread_name: Arc<str>,
+    ) -> Self {
+        Self {
+            pulse,
+            number,
+            ended,
+            thread_name,
+            policy: StallPolicy::new(StallLimits::default()),
+            open: Vec::new(),
+            missed: 0,
+        }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: StallLimits) {
+        self.policy.set_limits(limits);
+    }
+
+    /// Whether there is nothing to watch any more, ever.
+    pub(super) fn is_over(&self) -> bool {
+        self.pulse.is_closed()
+    }
+
+    /// Tells what is to be told now. When the next look is due.
+    pub(super) fn look(&mut self, telling: &mut Telling) -> NextLook {
+        while let Ok(ended) = self.ended.try_recv() {
+            self.end(ended, telling);
+        }
+        self.missed += self.pulse.take_missed();
+        let Some(seen) = self.read() else {
+            return NextLook::At(now().saturating_add(UNREAD));
+        };
+        let clocks = Clocks::now();
+        let activity = seen.round.map(|round| Activity {
+            round: clocks.slice(round.number, round.start),
+            callback: seen.work.map(|work| clocks.slice(work.number, work.start)),
+        });
+        let (report, next) = self.policy.look(Instant::from_nanos(clocks.ns), activity);
+        if let Some(report) = report {
+            self.report(report, &seen, &clocks, telling);
+        }
+        next
+    }
+
+    fn read(&self) -> Option<Seen> {
+        (0..READS_MAX).find_map(|_| {
+            let seen = self.pulse.running.read();
+            if seen.is_none() {
+                std::hint::spin_loop();
+            }
+            seen
+        })
+    }
+
+    fn slice(&self, stalled: Stalled, number: u64) -> Slice {
+        Slice {
+            event_loop: self.number,
+            stalled,
+            number,
+        }
+    }
+
+    /// A stall was found, or goes on.
+    fn report(
+        &mut self,
+        report: StallReport,
+        seen: &Seen,
+        clocks: &Clocks,
+        telling: &mut Telling,
+    ) {
+        let slice = self.slice(report.stalled, report.number);
+        let (stack, cause, over) = self.examine(slice, seen, telling);
+        let index = match self.open.iter().position(|open| open.slice == slice) {
+            Some(index) => index,
+            None => self.find(slice, report, clocks, telling),
+        };
+        let open = &mut self.open[index];
+        open.is_untold |= over && matches!(report.moment, Moment::Found { .. });
+        let stall = &mut open.stall;
+        if !over {
+            (stall.stack, stall.cause) = (stack, cause);
+        }
+        stall.moment = report.moment;
+        stall.lasted = report.lasted;
+        stall.suppressed = report.suppressed + std::mem::take(&mut self.missed);
+        if open.is_untold {
+            // Its end is on the way, with the exact duration.
+            return;
+        }
+        if stall.callback.is_none() && stall.task.is_none() {
+            let until = Instant::from_nanos(clocks.ns).saturating_add(FACTS_WAIT);
+            if let Some(facts) = telling.audience.facts(slice, until) {
+                add(stall, facts);
+            }
+        }
+        telling.audience.tell(slice, stall);
+    }
+
+    /// A stall that was not known before; its place in the list.
+    fn find(
+        &mut self,
+        slice: Slice,
+        report: StallReport,
+        clocks: &Clocks,
+        telling: &mut Telling,
+    ) -> usize {
+        // One of a kind: what was there before has ended without a word, as by a loop that is gone.
+        self.open
+            .retain(|open| open.slice.stalled != slice.stalled);
+        telling.last += 1;
+        let started = Instant::from_nanos(clocks.ns).saturating_sub(report.lasted);
+        let stall = Stall {
+            number: telling.last,
+            thread: StalledThread {
+                native_id: self.read().map_or(0, |seen| u64::from(seen.thread)),
+                name: Arc::clone(&self.thread_name),
+            },
+            stalled: report.stalled,
+            started,
+            reported: now(),
+            lasted: report.lasted,
+            moment: report.moment,
+            suppressed: 0,
+            cause: Cause::Unknown,
+            stack: missing("it was over before it was looked at".into()),
+            callback: None,
+            task: None,
+            request: None,
+        };
+        self.open.push(Open {
+            slice,
+            stall,
+            is_untold: false,
+        });
+        self.open.len() - 1
+    }
+
+    /// Something is over that took long.
+    fn end(&mut self, ended: Ended, telling: &mut Telling) {
+        let clocks = Clocks::now();
+        let lasted = clocks.scale.nanoseconds(ended.end.saturating_sub(ended.start));
+        let report = self.policy.ended(
+            Instant::from_nanos(clocks.ns),
+            (ended.stalled, ended.number),
+            Duration::from_nanos(lasted),
+            ended.round,
+        );
+        let slice = self.slice(ended.stalled, ended.number);
+        let known = self.open.iter().position(|open| open.slice == slice);
+        let Some(report) = report else {
+            known.into_iter().for_each(|index| drop(self.open.swap_remove(index)));
+            return;
+        };
+        let index = known.unwrap_or_else(|| self.find(slice, report, &clocks, telling));
+        let Open {
+            mut stall,
+            is_untold,
+            ..
+        } = self.open.swap_remove(index);
+        stall.started = clocks.instant(ended.start);
+        stall.lasted = report.lasted;
+        stall.suppressed = report.suppressed + std::mem::take(&mut self.missed);
+        stall.moment = report.moment;
+        if is_untold {
+            stall.moment = Moment::Over { was_found: false };
+        }
+        if stall.callback.is_none() && stall.task.is_none() {
+            let until = now().saturating_add(FACTS_WAIT);
+            if let Some(facts) = telling.audience.facts(slice, until) {
+                add(&mut stall, facts);
+            }
+        }
+        telling.audience.tell(slice, &stall);
+    }
+
+    /// The stack and the cause of a slice that goes on; and whether it is over meanwhile.
+    fn examine(&self, slice: Slice, seen: &Seen, telling: &mut Telling) -> (Stack, Cause, bool) {
+        let reader = match &telling.reader {
+            Ok(reader) => reader,
+            Err(reason) => return (missing(Arc::clone(reason)), Cause::Unknown, false),
+        };
+        let pulse = &self.pulse;
+        let still = || {
+            pulse.running.read().is_none_or(|now| match slice.stalled {
+                Stalled::Callback => now.work.map(|work| work.number) == Some(slice.number),
+                Stalled::Round => now.round.map(|round| round.number) == Some(slice.number),
+            })
+        };
+        let reading = match reader.find(u64::from(seen.thread)) {
+            Ok(thread) => reader.read(thread, &mut telling.codes, still),
+            Err(reason) => Reading::Unreadable(reason),
+        };
+        let cause = Cause::Unknown;
+        match reading {
+            Reading::Exact(stack) => (kept(stack, Quality::Exact), cause, false),
+            Reading::Moving(stack) => (kept(stack, Quality::Moving), cause, false),
+            Reading::Over => (missing("it was over".into()), cause, true),
+            Reading::Unreadable(reason) => (missing(reason.to_string().into()), cause, false),
+        }
+    }
+}
+
+fn add(stall: &mut Stall, facts: Facts) {
+    stall.callback = facts.callback;
+    stall.task = facts.task;
+    stall.request = facts.request;
+}
+
+fn missing(reason: Arc<str>) -> Stack {
+    Stack {
+        entries: Vec::new(),
+        cut: 0,
+        hidden: 0,
+        quality: Quality::Missing(reason),
+    }
+}
+
+fn kept(stack: interpreter::Stack, quality: Quality) -> Stack {
+    let entry = |entry: StackEntry| Entry {
+        filename: entry.filename,
+        function: entry.function,
+        line: entry.position.line,
+    };
+    Stack {
+        entries: stack.entries.into_iter().map(entry).collect(),
+        cut: stack.cut,
+        hidden: stack.hidden,
+        quality,
+    }
+}

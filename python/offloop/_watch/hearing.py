@@ -1,0 +1,42 @@
+"""What the witness calls: it knows of tasks, and passes stalls on to the program."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from offloop._watch.records import Stall
+
+_LOGGER = logging.getLogger("offloop.watch")
+
+
+class Hearing:
+    """Hears of the stalls of one watch, on the witness's thread."""
+
+    def __init__(self, on_stall: Callable[[Stall], object] | None, log: bool) -> None:
+        self._on_stall = on_stall
+        self._log = log
+
+    def facts(self, loop: asyncio.AbstractEventLoop, number: int | None) -> dict[str, Any]:
+        """What is known of the callback of this number, while it runs or just after."""
+        return {"callback": None, "task": None, "request": None}
+
+    def hear(self, fields: dict[str, Any]) -> None:
+        """A stall was found, or is over."""
+        stall = Stall.of(fields)
+        if self._log:
+            self._to_log(stall)
+        if self._on_stall is not None:
+            self._on_stall(stall)
+
+    def _to_log(self, stall: Stall) -> None:
+        where = stall.stack[0] if stall.stack else None
+        place = f"{where.filename}:{where.lineno}" if where else stall.stack_quality
+        if stall.duration is None:
+            _LOGGER.warning("event loop is blocked (%s) at %s", stall.cause, place)
+        else:
+            _LOGGER.warning(
+                "event loop was blocked for %.3f s (%s) at %s", stall.duration, stall.cause, place
+            )

@@ -1,0 +1,88 @@
+"""What is known of a stall, as immutable records that the extension fills by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["StackEntry", "Stall", "StalledTask"]
+
+
+@dataclass(frozen=True, slots=True)
+class StackEntry:
+    """A function that was running: its file, the line that it was at, its qualified name."""
+
+    filename: str
+    lineno: int | None
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class StalledTask:
+    """The task whose step took long.
+
+    Attributes:
+        name: as ``Task.get_name`` has it.
+        coroutine: the qualified name of its coroutine.
+        made: file and line of its making, where asyncio's debug mode has kept them.
+        awaited_by: the tasks that wait for it, and those that wait for these.
+    """
+
+    name: str
+    coroutine: str
+    made: tuple[str, int] | None
+    awaited_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """An event loop that was kept from its other work.
+
+    Times are seconds of ``time.monotonic``.
+
+    Attributes:
+        number: the same for all that is told of one stall; from 1.
+        started: when the callback or the round began that took long.
+        reported: when the stall was told first.
+        duration: how long it was, exactly; None while it lasts.
+        thread: the name of the loop's thread.
+        is_round: many callbacks of one round took long together, and no single one.
+        cause: why, in one word: ``python``, ``native`` and ``native-without-gil`` (a C call
+            computes), ``sleep``, ``socket``, ``file``, ``descriptor``, ``lock``, ``child``,
+            ``other-thread`` (it has the GIL), ``collection``, ``memory``, ``starved`` (the system
+            did not let the thread run), ``callbacks`` (many add up), ``unknown``.
+        detail: what was waited for: an address, a path, a process id.
+        stack: the functions that were running, innermost first.
+        stack_quality: ``exact``, ``moving`` (each entry was there at some moment), ``fallback``, or
+            ``missing`` and why.
+        callback: the name of what the loop had called.
+        task: the task, if a task's step took long.
+        request: method and route of the request.
+        suppressed: stalls that were not told before this one, for there were too many.
+        advice: what to do, as a line of code.
+    """
+
+    number: int
+    started: float
+    reported: float
+    duration: float | None
+    thread: str
+    is_round: bool
+    cause: str
+    detail: str | None
+    stack: tuple[StackEntry, ...]
+    stack_quality: str
+    callback: str | None
+    task: StalledTask | None
+    request: str | None
+    suppressed: int
+    advice: str | None = None
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Stall:
+        """The record of what the extension has filled in."""
+        stack = tuple(StackEntry(**entry) for entry in fields.pop("stack"))
+        task = fields.pop("task")
+        if task is not None:
+            task = StalledTask(**{**task, "awaited_by": tuple(task["awaited_by"])})
+        return cls(stack=stack, task=task, **fields)

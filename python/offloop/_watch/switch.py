@@ -1,0 +1,97 @@
+"""The watch's switch: ``offloop.watch(...)`` turns it on, ``offloop.watch.stop()`` off."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+from collections.abc import Callable
+from types import TracebackType
+
+from _offloop_worker import _offloop
+from offloop._watch.hearing import Hearing
+from offloop._watch.records import Stall
+
+__all__ = ["Watch", "watch"]
+
+THRESHOLD_SECONDS_MIN = 0.001
+"""Less than a loop's usual work takes, and than the kernel keeps a thread off its core."""
+THRESHOLD_SECONDS_MAX = 3600.0
+
+
+class Watch:
+    """The watch of this process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._is_hooked = False
+
+    def __call__(
+        self,
+        threshold: float = 0.05,
+        on_stall: Callable[[Stall], object] | None = None,
+        *,
+        words: bool = True,
+        log: bool = False,
+        stalls_per_minute: int = 30,
+    ) -> Watch:
+        """Watch the event loops of this process; called again, with other settings.
+
+        Args:
+            threshold: seconds. A callback, or a round of callbacks, that lasts longer is a stall.
+            on_stall: called with a `Stall` when one is found and when it is over, on a thread of
+                offloop's. What it raises goes to ``sys.unraisablehook``.
+            words: whether stalls are told on standard error.
+            log: whether they are told to the logger ``offloop.watch``.
+            stalls_per_minute: how many are told; those beyond are counted.
+
+        Raises:
+            TypeError: an argument is of another type.
+            ValueError: a number is out of its range.
+
+        >>> import offloop
+        >>> with offloop.watch(threshold=0.1, words=False):
+        ...     pass
+        """
+        _check(threshold, on_stall, stalls_per_minute)
+        self._hook()
+        hearing = Hearing(on_stall, log)
+        _offloop.watch_on(float(threshold), stalls_per_minute, words, hearing)
+        return self
+
+    def stop(self) -> None:
+        """Watch no longer. What is being told is told to its end, or left after a second."""
+        _offloop.watch_off()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _hook(self) -> None:
+        if not self._is_hooked:
+            self._is_hooked = True
+            os.register_at_fork(after_in_child=_offloop.watch_after_fork)
+            atexit.register(_offloop.watch_off)
+
+
+def _check(threshold: object, on_stall: object, stalls_per_minute: object) -> None:
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        raise TypeError(f"threshold must be a number of seconds, not {threshold!r}")
+    if not THRESHOLD_SECONDS_MIN <= threshold <= THRESHOLD_SECONDS_MAX or math.isnan(threshold):
+        limits = f"from {THRESHOLD_SECONDS_MIN} to {THRESHOLD_SECONDS_MAX:.0f}"
+        raise ValueError(f"threshold must be {limits} seconds, not {threshold!r}")
+    if on_stall is not None and not callable(on_stall):
+        raise TypeError(f"on_stall must be callable or None, not {on_stall!r}")
+    if isinstance(stalls_per_minute, bool) or not isinstance(stalls_per_minute, int):
+        raise TypeError(f"stalls_per_minute must be an integer, not {stalls_per_minute!r}")
+    if stalls_per_minute < 1:
+        raise ValueError(f"stalls_per_minute must be at least 1, not {stalls_per_minute!r}")
+
+
+watch = Watch()
