@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from _offloop_worker import _offloop
+from offloop._watch.records import Stall
 
 __all__ = [
     "Arena",
@@ -111,6 +112,7 @@ class EventCounts:
         ends: workers that ended as they were meant to.
         crashes: workers that ended although they should have gone on.
         stalls: times that a callback kept a thread and another one took over.
+        loop_stalls: stalls of event loops that the watch has told.
     """
 
     starts: int
@@ -120,6 +122,7 @@ class EventCounts:
     ends: int
     crashes: int
     stalls: int
+    loop_stalls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ class Event:
     Attributes:
         number: from 1, without gaps.
         at_seconds: when, on the clock of ``time.monotonic``.
-        kind: start, restart, start_failure, kill, end, crash, drop, stall, failure or
+        kind: start, restart, start_failure, kill, end, crash, drop, stall, loop_stall, failure or
             stderr_failure.
         fleet: the number of the worker's fleet.
         pid: the worker.
@@ -165,6 +168,7 @@ class Event:
         reason: why, as far as it is known; of a start failure, a crash, a failure of either kind.
         dropped: calls that the fleet's full queues gave up so far; of a drop.
         threads: threads that resolve, those that are kept included; of a stall.
+        stall: what is known of it; of a loop_stall, once when it is found and once when it is over.
     """
 
     number: int
@@ -180,6 +184,7 @@ class Event:
     reason: str | None
     dropped: int | None
     threads: int | None
+    stall: Stall | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +244,11 @@ def _fleet(lanes: list[Any], workers: list[Any], **fields: Any) -> Fleet:
 def events_after(number: int) -> Events:
     """What happened after the entry of this number; 0 for all that is kept."""
     found = _offloop.events_after(number)
-    return Events(found["missed"], tuple(Event(**event) for event in found["events"]))
+    return Events(found["missed"], tuple(_event(**event) for event in found["events"]))
+
+
+def _event(stall: dict[str, Any] | None, **fields: Any) -> Event:
+    return Event(stall=None if stall is None else Stall.of(stall), **fields)
 
 
 def function_statistics() -> list[FunctionStatistics]:

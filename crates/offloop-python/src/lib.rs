@@ -52,6 +52,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<processes::WorkerProcess>()?;
     module.add_class::<resolving::Bell>()?;
     module.add_class::<lag::LagRecorder>()?;
+    module.add_class::<watch::heartbeat::Heartbeat>()?;
     event_loop::add_to(module)?;
     files::add_to(module)?;
     module.add_function(wrap_pyfunction!(stopping::stop, module)?)?;

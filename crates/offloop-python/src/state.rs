@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 
 use crate::error::exit;
 use crate::home::existing_home;
+use crate::watch::StallFields;
 
 /// `LaneStatistics` of Python.
 #[derive(IntoPyObject)]
@@ -117,6 +118,7 @@ struct Counts {
     ends: u64,
     crashes: u64,
     stalls: u64,
+    loop_stalls: u64,
 }
 
 /// What the runtime of this process is doing now; all zero before there is one.
@@ -196,6 +198,7 @@ fn counts(counts: EventCounts) -> Counts {
         ends: counts.ends,
         crashes: counts.crashes,
         stalls: counts.stalls,
+        loop_stalls: counts.loop_stalls,
     }
 }
 
@@ -227,6 +230,7 @@ struct Happening {
     reason: Option<String>,
     dropped: Option<u64>,
     threads: Option<u32>,
+    stall: Option<StallFields>,
 }
 
 /// What the journal says after its entry `number`; 0 for all that is kept.
@@ -299,6 +303,10 @@ fn what(event: Event) -> Happening {
         Event::Stall { threads } => Happening {
             threads: Some(threads),
             ..of("stall", None)
+        },
+        Event::LoopStall { stall } => Happening {
+            stall: Some(StallFields::of(&stall)),
+            ..of("loop_stall", None)
         },
         Event::Failure { fault } => Happening {
             reason: text(Some(&fault)),

@@ -1,7 +1,7 @@
 //! The journal: what happened to workers, with numbers, so that a reader can ask what came since.
 //!
-//! It is written when a worker starts, ends or is killed, when calls are dropped and when a
-//! callback keeps a thread: never for a call that ends well. The counts go on when entries are
+//! It is written when a worker starts, ends or is killed, when calls are dropped, when a callback
+//! keeps a thread and when an event loop stalls: never for a call that ends well. The counts go on when entries are
 //! forgotten.
 //!
 //! Units:      entries are numbered from 1, without gaps.
@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use offloop_core::Instant;
+use offloop_core::event_loop::Moment;
+use offloop_core::watch::Stall;
 
 use crate::fault::{Crash, Fault, StderrFault};
 
@@ -81,6 +83,11 @@ pub enum Event {
         /// Threads that resolve outcomes, including those that callbacks keep.
         threads: u32,
     },
+    /// An event loop stalls, or its stall is over.
+    LoopStall {
+        /// What is known of it.
+        stall: Arc<Stall>,
+    },
     /// The supervisor has failed: every call ends with this, and no worker is left.
     Failure {
         /// Why.
@@ -130,6 +137,8 @@ pub struct EventCounts {
     pub crashes: u64,
     /// Times that another thread took over from a thread that a callback kept.
     pub stalls: u64,
+    /// Stalls of event loops that the watch has told.
+    pub loop_stalls: u64,
 }
 
 /// The last entries, and how many there have been of each kind.
@@ -156,6 +165,7 @@ impl Journal {
             Event::End { .. } => counts.ends += 1,
             Event::Crash { .. } => counts.crashes += 1,
             Event::Stall { .. } => counts.stalls += 1,
+            Event::LoopStall { stall } => counts.loop_stalls += u64::from(is_first(stall)),
             Event::Drop { .. } | Event::Failure { .. } | Event::StderrFailure { .. } => {}
         }
         self.last += 1;
@@ -182,6 +192,15 @@ impl Journal {
         let seen = self.entries.partition_point(|entry| entry.number <= number);
         let entries = self.entries.range(seen..).cloned().collect();
         Entries { missed, entries }
+    }
+}
+
+/// Whether a stall was not told before.
+fn is_first(stall: &Stall) -> bool {
+    match stall.moment {
+        Moment::Found { .. } => true,
+        Moment::GoesOn { .. } => false,
+        Moment::Over { was_found } => !was_found,
     }
 }
 

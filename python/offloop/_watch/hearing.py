@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from offloop._loop.event_loop import EventLoop
 from offloop._watch.records import Stall
 
 _LOGGER = logging.getLogger("offloop.watch")
@@ -23,9 +24,11 @@ class Hearing:
         """What is known of the callback of this number, while it runs or just after."""
         return {"callback": None, "task": None, "request": None}
 
-    def hear(self, fields: dict[str, Any]) -> None:
+    def hear(self, loop: asyncio.AbstractEventLoop | None, fields: dict[str, Any]) -> None:
         """A stall was found, or is over."""
         stall = Stall.of(fields)
+        if stall.duration is not None and isinstance(loop, EventLoop):
+            loop._forget_callbacks()
         if self._log:
             self._to_log(stall)
         if self._on_stall is not None:

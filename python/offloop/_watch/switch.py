@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from _offloop_worker import _offloop
+from offloop._watch.foreign import Announcements
 from offloop._watch.hearing import Hearing
 from offloop._watch.records import Stall
 
@@ -24,6 +25,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._is_hooked = False
+        self._announcements: Announcements | None = None
 
     def __call__(
         self,
@@ -56,10 +58,17 @@ class Watch:
         self._hook()
         hearing = Hearing(on_stall, log)
         _offloop.watch_on(float(threshold), stalls_per_minute, words, hearing)
+        if self._announcements is not None:
+            self._announcements.remove()
+        self._announcements = Announcements(threshold)
+        self._announcements.install()
         return self
 
     def stop(self) -> None:
         """Watch no longer. What is being told is told to its end, or left after a second."""
+        if self._announcements is not None:
+            self._announcements.remove()
+            self._announcements = None
         _offloop.watch_off()
 
     def __enter__(self) -> Watch:

@@ -3,11 +3,12 @@
 //! All on the watchdog's thread, which is never attached: a stall is told while the loop's thread
 //! keeps the GIL.
 
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 
 use offloop::watch::{Audience, Facts, Slice};
-use offloop::{Event, Runtime};
+use offloop::Runtime;
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
 use offloop_core::watch::Stall;
@@ -15,9 +16,14 @@ use offloop_sys::clock::monotonic_ns;
 
 use super::witness::Message;
 
+/// Questions that are kept until they are answered: more than loops that stall at once.
+const ASKED_MAX: usize = 16;
+
 /// Those that hear of stalls.
 pub(super) struct Listeners {
     witness: SyncSender<Message>,
+    /// Questions that were not answered yet.
+    asked: VecDeque<(Slice, Receiver<Facts>)>,
     words: bool,
     runtime: Runtime,
 }
@@ -26,6 +32,7 @@ impl Listeners {
     pub(super) fn new(witness: SyncSender<Message>, words: bool, runtime: Runtime) -> Self {
         Self {
             witness,
+            asked: VecDeque::new(),
             words,
             runtime,
         }
@@ -33,23 +40,39 @@ impl Listeners {
 }
 
 impl Audience for Listeners {
-    fn facts(&mut self, slice: Slice, until: Instant) -> Option<Facts> {
+    fn ask(&mut self, slice: Slice) {
         let (reply, answer) = sync_channel(1);
-        let asked = self.witness.try_send(Message::Ask(slice, reply));
+        // A witness that is too busy is not asked.
+        if self.witness.try_send(Message::Ask(slice, reply)).is_ok() {
+            if self.asked.len() == ASKED_MAX {
+                self.asked.pop_front();
+            }
+            self.asked.push_back((slice, answer));
+        }
+    }
+
+    fn answer(&mut self, slice: Slice, until: Instant) -> Option<Facts> {
+        let index = self.asked.iter().position(|(asked, _)| *asked == slice)?;
         let left = until.saturating_duration_since(Instant::from_nanos(monotonic_ns()));
-        asked.ok()?;
-        answer.recv_timeout(left.max(Duration::ZERO)).ok()
+        match self.asked[index].1.recv_timeout(left) {
+            // It may answer later.
+            Err(RecvTimeoutError::Timeout) => None,
+            answered => {
+                self.asked.remove(index);
+                answered.ok()
+            }
+        }
     }
 
     fn tell(&mut self, slice: Slice, stall: &Stall) {
+        let told = Arc::new(stall.clone());
         if self.words {
             eprintln!("{stall:?}");
         }
         if !matches!(stall.moment, Moment::GoesOn { .. }) {
-            let stall = Box::new(stall.clone());
-            match self.witness.try_send(Message::Tell(slice, stall)) {
-                Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-            }
+            self.runtime.note_stall(&told);
+            // A witness that is too busy hears of it no more; the journal has it.
+            let _ = self.witness.try_send(Message::Tell(slice, told));
         }
     }
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 /// `Stall` of Python.
 #[derive(IntoPyObject)]
-pub(super) struct StallFields {
+pub(crate) struct StallFields {
     number: u64,
     /// Seconds of the monotonic clock.
     started: f64,
@@ -43,7 +43,7 @@ struct TaskFields {
 }
 
 impl StallFields {
-    pub(super) fn of(stall: &Stall) -> Self {
+    pub(crate) fn of(stall: &Stall) -> Self {
         let text = |text: &std::sync::Arc<str>| text.to_string();
         let seconds = |at: offloop_core::Instant| Duration::from_nanos(at.as_nanos()).as_secs_f64();
         let is_over = matches!(stall.moment, Moment::Over { .. });

@@ -5,11 +5,13 @@
 //! it (`event_loop/port/marks.rs`). So nothing has to know all loops.
 //!
 //! Shape:      `audience.rs` what the watchdog tells · `witness.rs` the thread that asks the
-//!             interpreter · `fields.rs` a stall as Python gets it.
+//!             interpreter · `fields.rs` a stall as Python gets it ·
+//!             `heartbeat.rs` loops that are not ours.
 //! Threads:    settings under the GIL; the era is read by loops, under the GIL too.
 
 mod audience;
 mod fields;
+pub(crate) mod heartbeat;
 mod witness;
 
 use std::collections::HashMap;
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use offloop::watch::{Line, Pulse, Watchdog};
+use offloop::watch::{Line, Pulse, Subject, Watchdog};
 use offloop_core::event_loop::StallLimits;
 use offloop_sys::fork;
 use pyo3::prelude::*;
@@ -27,6 +29,7 @@ use pyo3::types::PyWeakrefReference;
 use crate::home::home;
 use crate::stacks;
 use audience::Listeners;
+pub(crate) use fields::StallFields;
 use witness::Witness;
 
 /// The era before the watch was turned on for the first time.
@@ -173,6 +176,7 @@ impl Watch {
 pub(crate) fn join(
     event_loop: &Bound<'_, PyAny>,
     pulse: &Arc<Pulse>,
+    tells_callbacks: bool,
 ) -> PyResult<(u64, Option<Joined>)> {
     let era = era();
     let reference = PyWeakrefReference::new(event_loop)?.unbind();
@@ -183,8 +187,13 @@ pub(crate) fn join(
         watch.last_loop += 1;
         let number = watch.last_loop;
         dead.extend(watch.loops.insert(number, reference));
+        let subject = Subject {
+            number,
+            thread_name,
+            tells_callbacks,
+        };
         Joined {
-            line: watch.running.watchdog.watch(pulse, number, thread_name),
+            line: watch.running.watchdog.watch(pulse, subject),
             threshold_ns: u64::try_from(watch.settings.limits.threshold.as_nanos())
                 .unwrap_or(u64::MAX),
         }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use offloop::watch::{Facts, Slice};
-use offloop_core::event_loop::{Moment, Stalled};
+use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{Origin, Stall, TaskFacts};
 use pyo3::prelude::*;
 
@@ -22,7 +22,7 @@ pub(super) enum Message {
     /// To know what the interpreter knows of a callback.
     Ask(Slice, SyncSender<Facts>),
     /// A stall was found, or is over.
-    Tell(Slice, Box<Stall>),
+    Tell(Slice, Arc<Stall>),
     /// The witness is to end.
     Stop,
 }
@@ -133,11 +133,7 @@ fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice) -> PyResult<
 }
 
 fn tell(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice, stall: &Stall) -> PyResult<()> {
-    if let (Moment::Over { .. }, Some(event_loop)) =
-        (stall.moment, super::loop_of(py, slice.event_loop))
-    {
-        event_loop.call_method0("_forget_callbacks")?;
-    }
-    hearing.call_method1("hear", (StallFields::of(stall),))?;
+    let event_loop = super::loop_of(py, slice.event_loop);
+    hearing.call_method1("hear", (event_loop, StallFields::of(stall)))?;
     Ok(())
 }

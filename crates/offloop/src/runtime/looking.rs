@@ -1,8 +1,13 @@
 //! What a runtime tells of itself: its state at one moment, and what happened since another one.
 
+use std::sync::Arc;
+
+use offloop_core::watch::Stall;
+
 use crate::fleet::Fleet;
-use crate::journal::Entries;
+use crate::journal::{Entries, Event};
 use crate::runtime::Runtime;
+use crate::shared::now;
 use crate::snapshot::{ArenaSnapshot, OwnerSnapshot, Snapshot};
 
 impl Runtime {
@@ -37,6 +42,15 @@ impl Runtime {
             events: state.journal.counts(),
             last_event: state.journal.last(),
             failed: state.failed.clone(),
+        }
+    }
+
+    /// Writes a stall of an event loop into the journal; nothing in a fork.
+    pub fn note_stall(&self, stall: &Arc<Stall>) {
+        if !self.is_forked() {
+            let stall = Arc::clone(stall);
+            let event = Event::LoopStall { stall };
+            self.shared.lock().journal.write(now(), event);
         }
     }
 

@@ -9,4 +9,4 @@ mod watched;
 
 pub use pulse::{Ended, Line, Pulse};
 pub use watchdog::{Audience, Facts, Reader, Watchdog};
-pub use watched::Slice;
+pub use watched::{Slice, Subject};

@@ -37,12 +37,12 @@ pub struct Pulse {
 impl Pulse {
     /// The loop is gone, and is not watched any more.
     pub fn close(&self) {
-        // Relaxed: the watchdog finds it at some look.
-        self.closed.store(true, Ordering::Relaxed);
+        // A watchdog that sees it sees what was told before.
+        self.closed.store(true, Ordering::Release);
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.closed.load(Ordering::Acquire)
     }
 
     /// The watchdog is about to sleep without a limit; false if there is something to watch.

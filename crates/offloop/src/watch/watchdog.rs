@@ -27,7 +27,7 @@ use offloop_sys::interpreter::memory::OwnMemory;
 use offloop_sys::interpreter::{Codes, Interpreter};
 
 use super::pulse::{Line, Pulse};
-use super::watched::{Slice, Watched};
+use super::watched::{Slice, Subject, Watched};
 
 /// How long a loop that has waited is still looked at: so often, at most, is the watchdog woken by
 /// a loop that has little to do.
@@ -46,8 +46,11 @@ pub struct Facts {
 
 /// What hears of stalls, on the watchdog's thread.
 pub trait Audience: Send {
-    /// What the interpreter knows of the callback, if it says so before the time given.
-    fn facts(&mut self, slice: Slice, until: Instant) -> Option<Facts>;
+    /// Asks the interpreter what it knows of the callback, and does not wait.
+    fn ask(&mut self, slice: Slice);
+
+    /// What it has answered, if it does so before the time given; or at a later question.
+    fn answer(&mut self, slice: Slice, until: Instant) -> Option<Facts>;
 
     /// A stall was found, goes on, or is over.
     fn tell(&mut self, slice: Slice, stall: &Stall);
@@ -101,11 +104,11 @@ impl Watchdog {
         })
     }
 
-    /// Watches a loop from now on, under a number of the caller's; its thread has the name given.
+    /// Watches a loop from now on.
     #[must_use]
-    pub fn watch(&self, pulse: &Arc<Pulse>, number: u64, thread_name: Arc<str>) -> Line {
+    pub fn watch(&self, pulse: &Arc<Pulse>, subject: Subject) -> Line {
         let (line, ended) = Line::new(pulse, self.thread());
-        let watched = Watched::new(number, Arc::clone(pulse), ended, thread_name);
+        let watched = Watched::new(subject, Arc::clone(pulse), ended);
         self.command(Command::Watch(Box::new(watched)));
         line
     }

@@ -34,6 +34,17 @@ pub struct Slice {
     pub number: u64,
 }
 
+/// What the watchdog is told of a loop.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// A number of the caller's.
+    pub number: u64,
+    /// The name of its thread.
+    pub thread_name: Arc<str>,
+    /// Whether it tells its callbacks, and not only its rounds.
+    pub tells_callbacks: bool,
+}
+
 /// The two clocks at one moment: ticks become times by it.
 struct Clocks {
     scale: TickScale,
@@ -74,31 +85,26 @@ struct Open {
 /// A loop.
 pub(super) struct Watched {
     pub(super) pulse: Arc<Pulse>,
-    number: u64,
+    subject: Subject,
     ended: Receiver<Ended>,
-    thread_name: Arc<str>,
     policy: StallPolicy,
     /// At most one for a callback and one for a round.
     open: Vec<Open>,
     /// Slices that were missed, and not told yet.
     missed: u64,
+    is_over: bool,
 }
 
 impl Watched {
-    pub(super) fn new(
-        number: u64,
-        pulse: Arc<Pulse>,
-        ended: Receiver<Ended>,
-        thread_name: Arc<str>,
-    ) -> Self {
+    pub(super) fn new(subject: Subject, pulse: Arc<Pulse>, ended: Receiver<Ended>) -> Self {
         Self {
             pulse,
-            number,
+            subject,
             ended,
-            thread_name,
             policy: StallPolicy::new(StallLimits::default()),
             open: Vec::new(),
             missed: 0,
+            is_over: false,
         }
     }
 
@@ -106,13 +112,15 @@ impl Watched {
         self.policy.set_limits(limits);
     }
 
-    /// Whether there is nothing to watch any more, ever.
+    /// Whether there is nothing to watch any more, ever, and all was told.
     pub(super) fn is_over(&self) -> bool {
-        self.pulse.is_closed()
+        self.is_over
     }
 
     /// Tells what is to be told now. When the next look is due.
     pub(super) fn look(&mut self, telling: &mut Telling) -> NextLook {
+        // What the loop told before it was closed is there by now.
+        self.is_over = self.pulse.is_closed();
         while let Ok(ended) = self.ended.try_recv() {
             self.end(ended, telling);
         }
@@ -144,7 +152,7 @@ impl Watched {
 
     fn slice(&self, stalled: Stalled, number: u64) -> Slice {
         Slice {
-            event_loop: self.number,
+            event_loop: self.subject.number,
             stalled,
             number,
         }
@@ -159,6 +167,10 @@ impl Watched {
         telling: &mut Telling,
     ) {
         let slice = self.slice(report.stalled, report.number);
+        let is_new = self.open.iter().all(|open| open.slice != slice);
+        if is_new {
+            telling.audience.ask(slice);
+        }
         let (stack, cause, over) = self.examine(slice, seen, telling);
         let index = match self.open.iter().position(|open| open.slice == slice) {
             Some(index) => index,
@@ -177,11 +189,12 @@ impl Watched {
             // Its end is on the way, with the exact duration.
             return;
         }
-        if stall.callback.is_none() && stall.task.is_none() {
-            let until = Instant::from_nanos(clocks.ns).saturating_add(FACTS_WAIT);
-            if let Some(facts) = telling.audience.facts(slice, until) {
-                add(stall, facts);
-            }
+        let until = Instant::from_nanos(clocks.ns).saturating_add(FACTS_WAIT);
+        if let Some(facts) = telling.audience.answer(slice, until) {
+            add(stall, facts);
+        }
+        if is_new {
+            stall.reported = now();
         }
         telling.audience.tell(slice, stall);
     }
@@ -203,9 +216,13 @@ impl Watched {
             number: telling.last,
             thread: StalledThread {
                 native_id: self.read().map_or(0, |seen| u64::from(seen.thread)),
-                name: Arc::clone(&self.thread_name),
+                name: Arc::clone(&self.subject.thread_name),
             },
-            stalled: report.stalled,
+            stalled: if self.subject.tells_callbacks {
+                report.stalled
+            } else {
+                Stalled::Callback
+            },
             started,
             reported: now(),
             lasted: report.lasted,
@@ -251,14 +268,18 @@ impl Watched {
         stall.lasted = report.lasted;
         stall.suppressed = report.suppressed + std::mem::take(&mut self.missed);
         stall.moment = report.moment;
+        if known.is_none() {
+            telling.audience.ask(slice);
+        }
+        let until = now().saturating_add(FACTS_WAIT);
+        if let Some(facts) = telling.audience.answer(slice, until) {
+            add(&mut stall, facts);
+        }
         if is_untold {
             stall.moment = Moment::Over { was_found: false };
         }
-        if stall.callback.is_none() && stall.task.is_none() {
-            let until = now().saturating_add(FACTS_WAIT);
-            if let Some(facts) = telling.audience.facts(slice, until) {
-                add(&mut stall, facts);
-            }
+        if known.is_none() || is_untold {
+            stall.reported = now();
         }
         telling.audience.tell(slice, &stall);
     }
@@ -280,7 +301,10 @@ impl Watched {
             Ok(thread) => reader.read(thread, &mut telling.codes, still),
             Err(reason) => Reading::Unreadable(reason),
         };
-        let cause = Cause::Unknown;
+        let cause = match (slice.stalled, seen.work) {
+            (Stalled::Round, Some(_)) => Cause::Callbacks,
+            _ => Cause::Unknown,
+        };
         match reading {
             Reading::Exact(stack) => (kept(stack, Quality::Exact), cause, false),
             Reading::Moving(stack) => (kept(stack, Quality::Moving), cause, false),

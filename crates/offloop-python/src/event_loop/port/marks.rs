@@ -129,7 +129,7 @@ impl Marks {
     #[cold]
     pub(crate) fn begin_era(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
-        let (era, joined) = watch::join(event_loop, &self.pulse)?;
+        let (era, joined) = watch::join(event_loop, &self.pulse, true)?;
         let goes_on = self.pulse.running.own_round().is_some();
         let old = self.state.with(py, |state| {
             state.era = era;

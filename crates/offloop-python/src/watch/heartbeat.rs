@@ -1,0 +1,105 @@
+//! The pulse of a loop that is not ours.
+//!
+//! Such a loop tells its rounds and no callbacks: `waits` before it asks the kernel what is ready,
+//! `goes_on` afterwards. Both are called by its thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use offloop::watch::{Ended, Line, Pulse};
+use offloop_core::event_loop::Stalled;
+use offloop_sys::clock::{TickScale, ticks};
+use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
+
+use super::{NO_ERA, era, join};
+
+/// What tells a watch of a loop that is not ours.
+#[pyclass(frozen, module = "_offloop_worker._offloop")]
+pub(crate) struct Heartbeat {
+    event_loop: Py<PyWeakrefReference>,
+    pulse: Arc<Pulse>,
+    era: AtomicU64,
+    joined: std::sync::Mutex<Option<(Arc<Line>, u64)>>,
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.pulse.close();
+    }
+}
+
+impl Heartbeat {
+    /// The line to the watch that is on, and how many ticks are too many.
+    fn line(&self, py: Python<'_>) -> PyResult<Option<(Arc<Line>, u64)>> {
+        let mut joined = self
+            .joined
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Relaxed: only the loop's thread looks.
+        if self.era.load(Ordering::Relaxed) == era() {
+            return Ok(joined.clone());
+        }
+        let Some(event_loop) = self.event_loop.bind(py).upgrade() else {
+            return Ok(None);
+        };
+        let (era, fresh) = join(&event_loop, &self.pulse, false)?;
+        self.pulse.running.set_thread();
+        self.era.store(era, Ordering::Relaxed);
+        *joined = fresh.map(|fresh| {
+            let limit = TickScale::measure().ticks(fresh.threshold_ns);
+            (Arc::new(fresh.line), limit)
+        });
+        Ok(joined.clone())
+    }
+}
+
+#[pymethods]
+impl Heartbeat {
+    #[new]
+    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self {
+            event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
+            pulse: Arc::default(),
+            era: AtomicU64::new(NO_ERA),
+            joined: std::sync::Mutex::new(None),
+        })
+    }
+
+    /// The loop runs in the calling thread from now on.
+    fn runs_here(&self, py: Python<'_>) -> PyResult<()> {
+        self.pulse.running.set_thread();
+        self.goes_on(py)
+    }
+
+    /// The loop asks what is ready: its round is over.
+    fn waits(&self, py: Python<'_>) -> PyResult<()> {
+        let line = self.line(py)?;
+        let now = ticks();
+        if let (Some(round), Some((line, limit))) = (self.pulse.running.end_round(), line)
+            && now.saturating_sub(round.start) >= limit
+        {
+            line.tell(Ended {
+                stalled: Stalled::Round,
+                number: round.number,
+                start: round.start,
+                end: now,
+                round: round.number,
+            });
+        }
+        Ok(())
+    }
+
+    /// The loop has something to do: a round begins.
+    fn goes_on(&self, py: Python<'_>) -> PyResult<()> {
+        let line = self.line(py)?;
+        line.iter().for_each(|(line, _)| line.begin_round(ticks()));
+        Ok(())
+    }
+
+    /// A round is over, and another one begins: for a loop that tells of itself now and then.
+    fn beats(&self, py: Python<'_>) -> PyResult<()> {
+        self.waits(py)?;
+        self.goes_on(py)
+    }
+}

@@ -1,0 +1,146 @@
+"""Watches loops that are not ours: the standard library's, uvloop, and any other one.
+
+A loop announces itself to ``asyncio.events._set_running_loop`` when it begins to run in a thread
+and when it ends; `Announcements` stands there while the watch is on. A loop with a selector tells
+its rounds: a method of that one selector is replaced. Any other loop has a timer that fires four
+times within the threshold.
+
+Invariants: a loop that does not run is not watched, and has nothing of ours scheduled.
+Source:     the standard loop and uvloop both call that function; so must any loop for which
+            ``asyncio.get_running_loop`` is to work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import selectors
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from _offloop_worker._offloop import Heartbeat
+from offloop._loop.event_loop import EventLoop
+
+__all__ = ["Announcements"]
+
+BEATS_PER_THRESHOLD = 4
+"""A stall that begins between two beats is found at most this part of the threshold late."""
+
+
+class _Rounds:
+    """Tells the rounds of a loop with a selector."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, selector: Any) -> None:
+        self._heartbeat = Heartbeat(loop)
+        self._selector = selector
+        self._select = selector.select
+        self._heartbeat.runs_here()
+        selector.select = self._tell
+
+    def _tell(self, timeout: float | None = None) -> Any:
+        heartbeat = self._heartbeat
+        heartbeat.waits()
+        try:
+            return self._select(timeout)
+        finally:
+            heartbeat.goes_on()
+
+    def stop(self) -> None:
+        self._heartbeat.waits()
+        if self._selector.__dict__.get("select") == self._tell:
+            del self._selector.select
+
+
+class _Beats:
+    """Has a loop without a selector beat."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._heartbeat = Heartbeat(loop)
+        self._loop = loop
+        self._seconds = seconds
+        self._heartbeat.runs_here()
+        self._handle = loop.call_later(seconds, self._beat)
+
+    def _beat(self) -> None:
+        self._heartbeat.beats()
+        self._handle = self._loop.call_later(self._seconds, self._beat)
+
+    def stop(self) -> None:
+        self._heartbeat.waits()
+        self._handle.cancel()
+
+
+class Announcements:
+    """Hears of the loops that begin to run, and of those that end."""
+
+    def __init__(self, threshold: float) -> None:
+        self._seconds = threshold / BEATS_PER_THRESHOLD
+        self._watched: dict[int, _Rounds | _Beats] = {}
+        self._is_on = False
+        self._set_running_loop: Callable[[Any], None] = asyncio.events._set_running_loop
+        self._uvloop: Any = None
+        self._wrapper: Any = None
+
+    def install(self) -> None:
+        """Stand between the loops and asyncio's record of the running one."""
+        self._is_on = True
+        self._set_running_loop = asyncio.events._set_running_loop
+        asyncio.events._set_running_loop = self._announce
+        asyncio._set_running_loop = self._announce
+        self._wrap_uvloop()
+        running = asyncio._get_running_loop()
+        if running is not None:
+            self._begin(running)
+
+    def remove(self) -> None:
+        """Leave the loops alone; those that run are let go when they end."""
+        self._is_on = False
+        for module in (asyncio.events, asyncio):
+            if module._set_running_loop == self._announce:  # type: ignore[attr-defined]
+                module._set_running_loop = self._set_running_loop  # type: ignore[attr-defined]
+        if self._uvloop is not None and self._uvloop.__dict__.get("run_forever") == self._wrapper:
+            del self._uvloop.run_forever
+        running = asyncio._get_running_loop()
+        if running is not None:
+            self._end(running)
+
+    def _wrap_uvloop(self) -> None:
+        """A uvloop that was imported before this keeps the function that it found then."""
+        uvloop = sys.modules.get("uvloop")
+        if uvloop is None:
+            return
+        run_forever = uvloop.Loop.run_forever
+
+        @functools.wraps(run_forever)
+        def announced(loop: Any) -> None:
+            self._begin(loop)
+            try:
+                run_forever(loop)
+            finally:
+                self._end(loop)
+
+        self._uvloop, self._wrapper = uvloop.Loop, announced
+        uvloop.Loop.run_forever = announced
+
+    def _announce(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        leaving = asyncio._get_running_loop()
+        self._set_running_loop(loop)
+        if leaving is not None and leaving is not loop:
+            self._end(leaving)
+        if loop is not None:
+            self._begin(loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._is_on or isinstance(loop, EventLoop) or id(loop) in self._watched:
+            return
+        selector = getattr(loop, "_selector", None)
+        if isinstance(selector, selectors.BaseSelector) and hasattr(selector, "__dict__"):
+            self._watched[id(loop)] = _Rounds(loop, selector)
+        else:
+            self._watched[id(loop)] = _Beats(loop, self._seconds)
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        watched = self._watched.pop(id(loop), None)
+        if watched is not None:
+            watched.stop()
