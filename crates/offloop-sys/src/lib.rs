@@ -29,6 +29,7 @@ pub mod socket;
 pub mod spawn;
 pub mod stream;
 pub mod sync;
+pub mod terminal;
 pub mod thread;
 
 /// Turns the `-1` of a system call into the error it left in `errno`.

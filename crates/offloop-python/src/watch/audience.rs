@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 
-use offloop::watch::{Audience, Facts, Slice};
 use offloop::Runtime;
+use offloop::watch::{Audience, Facts, Slice};
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
 use offloop_core::watch::Stall;

@@ -83,7 +83,11 @@ impl TaskFields {
             name: task.name.to_string(),
             coroutine: task.coroutine.to_string(),
             made: made.map(|origin| (origin.filename.to_string(), origin.line)),
-            awaited_by: task.awaited_by.iter().map(|line| line.to_string()).collect(),
+            awaited_by: task
+                .awaited_by
+                .iter()
+                .map(|line| line.to_string())
+                .collect(),
         }
     }
 }

@@ -45,6 +45,9 @@ fn a_round_is_read_whole_or_not_at_all() {
         }
         worker.join().unwrap();
         let last = running.read().and_then(|seen| seen.round);
-        assert_eq!(last.map(|round| (round.number, round.start)), Some((2, 200)));
+        assert_eq!(
+            last.map(|round| (round.number, round.start)),
+            Some((2, 200))
+        );
     });
 }

@@ -58,6 +58,11 @@ impl Pulse {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(super) fn is_slept_on(&self) -> bool {
+        self.sleeping.load(Ordering::Relaxed)
+    }
+
     /// Slices that were missed since the last question.
     pub(super) fn take_missed(&self) -> u64 {
         self.missed.swap(0, Ordering::Relaxed)

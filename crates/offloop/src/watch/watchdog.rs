@@ -170,6 +170,7 @@ struct Rounds {
 
 impl Rounds {
     fn run(mut self) {
+        offloop_sys::thread::block_signals();
         while self.obey() {
             let mut next = NextLook::Parked;
             for watched in &mut self.watched {
@@ -214,7 +215,9 @@ impl Rounds {
                 if self.watched.iter().all(|watched| watched.pulse.may_sleep()) {
                     thread::park();
                 }
-                self.watched.iter().for_each(|watched| watched.pulse.awake());
+                self.watched
+                    .iter()
+                    .for_each(|watched| watched.pulse.awake());
             }
         }
     }
@@ -224,5 +227,167 @@ fn earlier(one: NextLook, other: NextLook) -> NextLook {
     match (one, other) {
         (NextLook::At(one), NextLook::At(other)) => NextLook::At(one.min(other)),
         (NextLook::Parked, next) | (next, NextLook::Parked) => next,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender};
+
+    use offloop_core::event_loop::{Moment, Stalled};
+    use offloop_core::watch::{Cause, Quality};
+    use offloop_sys::clock::{TickScale, ticks};
+
+    use super::super::pulse::Ended;
+    use super::super::watched::Subject;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const THRESHOLD: Duration = Duration::from_millis(20);
+
+    /// Passes on what it hears, and knows the facts of every callback.
+    struct Hears(Sender<(Slice, Stall)>);
+
+    impl Audience for Hears {
+        fn ask(&mut self, _slice: Slice) {}
+
+        fn answer(&mut self, slice: Slice, _until: Instant) -> Option<Facts> {
+            Some(Facts {
+                callback: Some(format!("callback {}", slice.number).into()),
+                ..Facts::default()
+            })
+        }
+
+        fn tell(&mut self, slice: Slice, stall: &Stall) {
+            self.0
+                .send((slice, stall.clone()))
+                .expect("the test listens");
+        }
+    }
+
+    struct Test {
+        watchdog: Watchdog,
+        pulse: Arc<Pulse>,
+        line: Line,
+        heard: Receiver<(Slice, Stall)>,
+    }
+
+    fn watch(tells_callbacks: bool) -> Test {
+        let (say, heard) = channel();
+        let limits = StallLimits {
+            threshold: THRESHOLD,
+            ..StallLimits::default()
+        };
+        let reader = Err("there is no interpreter".into());
+        let watchdog = Watchdog::start(limits, reader, Box::new(Hears(say))).expect("a thread");
+        let pulse = Arc::new(Pulse::default());
+        pulse.running.set_thread();
+        let subject = Subject {
+            number: 7,
+            thread_name: "the test".into(),
+            tells_callbacks,
+        };
+        let line = watchdog.watch(&pulse, subject);
+        Test {
+            watchdog,
+            pulse,
+            line,
+            heard,
+        }
+    }
+
+    impl Test {
+        fn hear(&self) -> (Slice, Stall) {
+            self.heard.recv_timeout(PATIENCE).expect("it is told")
+        }
+
+        /// Ends what goes on, as a loop does.
+        fn end(&self, stalled: Stalled, number: u64, start: u64) -> Ended {
+            let ended = Ended {
+                stalled,
+                number,
+                start,
+                end: ticks(),
+                round: 1,
+            };
+            self.line.tell(ended);
+            ended
+        }
+    }
+
+    fn nanoseconds(ended: Ended) -> u128 {
+        u128::from(TickScale::measure().nanoseconds(ended.end - ended.start))
+    }
+
+    #[test]
+    fn a_callback_that_goes_on_is_found_again_and_again_and_told_exactly_at_its_end() {
+        let test = watch(true);
+        let start = ticks();
+        test.line.begin_round(start);
+        let number = test.pulse.running.begin(0, start);
+        let (slice, found) = test.hear();
+        assert_eq!(
+            (slice.event_loop, slice.stalled, slice.number),
+            (7, Stalled::Callback, 1)
+        );
+        assert!(matches!(found.moment, Moment::Found { .. }));
+        assert!(found.lasted >= THRESHOLD);
+        assert_eq!(found.callback.as_deref(), Some("callback 1"));
+        assert_eq!(
+            found.stack.quality,
+            Quality::Missing("there is no interpreter".into())
+        );
+        assert_eq!(
+            (&*found.thread.name, found.cause),
+            ("the test", Cause::Unknown)
+        );
+        let (_, later) = test.hear();
+        assert!(matches!(later.moment, Moment::GoesOn { doubled: 1.. }));
+        let start = test.pulse.running.end(number).expect("it is shown");
+        let ended = test.end(Stalled::Callback, number, start);
+        let over = loop {
+            let (_, stall) = test.hear();
+            if let Moment::Over { was_found } = stall.moment {
+                assert!(was_found);
+                break stall;
+            }
+        };
+        // Two measures of the same ticks: the scale gets better with time.
+        let difference = over.lasted.as_nanos().abs_diff(nanoseconds(ended));
+        assert!(difference <= nanoseconds(ended) / 1_000, "{difference}");
+        assert_eq!((over.number, over.reported), (found.number, found.reported));
+        assert!(test.watchdog.stop().expect("it ran").join().is_ok());
+    }
+
+    #[test]
+    fn what_was_over_before_a_look_is_told_once_also_of_a_loop_that_is_gone() {
+        let test = watch(false);
+        let scale = TickScale::measure();
+        let start = ticks().saturating_sub(scale.ticks(30_000_000));
+        test.end(Stalled::Round, 1, start);
+        test.pulse.close();
+        let (slice, stall) = test.hear();
+        assert_eq!(stall.moment, Moment::Over { was_found: false });
+        // This loop tells no callbacks, so a round of one callback looks like any other one.
+        assert_eq!(
+            (slice.stalled, stall.stalled),
+            (Stalled::Round, Stalled::Callback)
+        );
+        assert!(test.watchdog.stop().expect("it ran").join().is_ok());
+        assert!(test.heard.recv().is_err(), "it is told once");
+    }
+
+    #[test]
+    fn a_watchdog_that_sleeps_is_woken_by_a_loop_that_goes_on() {
+        let test = watch(true);
+        let is_asleep = || test.pulse.is_slept_on();
+        let until = std::time::Instant::now() + PATIENCE;
+        while !is_asleep() {
+            assert!(std::time::Instant::now() < until, "it goes to sleep");
+            thread::yield_now();
+        }
+        test.line.begin_round(ticks());
+        let (slice, _) = test.hear();
+        assert_eq!((slice.stalled, slice.number), (Stalled::Round, 1));
     }
 }

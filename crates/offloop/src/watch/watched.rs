@@ -159,13 +159,7 @@ impl Watched {
     }
 
     /// A stall was found, or goes on.
-    fn report(
-        &mut self,
-        report: StallReport,
-        seen: &Seen,
-        clocks: &Clocks,
-        telling: &mut Telling,
-    ) {
+    fn report(&mut self, report: StallReport, seen: &Seen, clocks: &Clocks, telling: &mut Telling) {
         let slice = self.slice(report.stalled, report.number);
         let is_new = self.open.iter().all(|open| open.slice != slice);
         if is_new {
@@ -208,8 +202,7 @@ impl Watched {
         telling: &mut Telling,
     ) -> usize {
         // One of a kind: what was there before has ended without a word, as by a loop that is gone.
-        self.open
-            .retain(|open| open.slice.stalled != slice.stalled);
+        self.open.retain(|open| open.slice.stalled != slice.stalled);
         telling.last += 1;
         let started = Instant::from_nanos(clocks.ns).saturating_sub(report.lasted);
         let stall = Stall {
@@ -245,7 +238,9 @@ impl Watched {
     /// Something is over that took long.
     fn end(&mut self, ended: Ended, telling: &mut Telling) {
         let clocks = Clocks::now();
-        let lasted = clocks.scale.nanoseconds(ended.end.saturating_sub(ended.start));
+        let lasted = clocks
+            .scale
+            .nanoseconds(ended.end.saturating_sub(ended.start));
         let report = self.policy.ended(
             Instant::from_nanos(clocks.ns),
             (ended.stalled, ended.number),
@@ -255,7 +250,9 @@ impl Watched {
         let slice = self.slice(ended.stalled, ended.number);
         let known = self.open.iter().position(|open| open.slice == slice);
         let Some(report) = report else {
-            known.into_iter().for_each(|index| drop(self.open.swap_remove(index)));
+            known
+                .into_iter()
+                .for_each(|index| drop(self.open.swap_remove(index)));
             return;
         };
         let index = known.unwrap_or_else(|| self.find(slice, report, &clocks, telling));

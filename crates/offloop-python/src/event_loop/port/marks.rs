@@ -258,7 +258,11 @@ impl Marks {
         drop(kept);
     }
 
-    pub(crate) fn traverse(&self, py: Python<'_>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(
+        &self,
+        py: Python<'_>,
+        visit: &PyVisit<'_>,
+    ) -> Result<(), PyTraverseError> {
         self.state.with(py, |state| {
             state.kept.iter().try_for_each(|(_, (called, context))| {
                 visit.call(called)?;
