@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 import offloop
+from offloop._watch import THRESHOLD_SECONDS_MAX, THRESHOLD_SECONDS_MIN
 
 
 class ProgramCommand(click.Command):
@@ -20,7 +21,7 @@ class ProgramCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep what follows ``-m MODULE`` or ``-c CODE`` from being read as options of ours."""
         for index, argument in enumerate(args):
-            is_value = index > 0 and args[index - 1] == "--loop"
+            is_value = index > 0 and args[index - 1] in ("--loop", "--threshold")
             if argument in ("-", "--") or not (argument.startswith("-") or is_value):
                 break
             if argument.startswith(("-m", "-c")):
@@ -40,7 +41,8 @@ def main() -> None:
     "run",
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
-    options_metavar="[--loop NAME] [--gather-writes] [--no-adopt] [--no-report]",
+    options_metavar="[--loop NAME] [--threshold SECONDS] [--strict] [--gather-writes] "
+    "[--no-adopt] [--no-watch] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(
@@ -51,11 +53,25 @@ def main() -> None:
     help="The event loop of programs that choose none.",
 )
 @click.option(
+    "--threshold",
+    type=click.FloatRange(THRESHOLD_SECONDS_MIN, THRESHOLD_SECONDS_MAX),
+    default=0.05,
+    show_default=True,
+    metavar="SECONDS",
+    help="An event loop that is kept for longer is blocked.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit with status 3 if an event loop was blocked and the program itself did not fail.",
+)
+@click.option(
     "--gather-writes",
     is_flag=True,
     help="Streams send what a round of offloop's loop writes at its end, in one piece.",
 )
 @click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
+@click.option("--no-watch", is_flag=True, help="Do not say what blocks the event loop.")
 @click.option("--no-report", is_flag=True, help="Print no report at exit.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as `python -m` does.")
 @click.option("-c", "code", metavar="CODE", help="Run code, as `python -c` does.")
@@ -65,8 +81,11 @@ def run_command(
     module: str | None,
     code: str | None,
     loop: str,
+    threshold: float,
+    strict: bool,
     gather_writes: bool,
     no_adopt: bool,
+    no_watch: bool,
     no_report: bool,
 ) -> None:
     """Run SCRIPT, or a module with -m, as the main program, with offloop underneath.
@@ -77,15 +96,24 @@ def run_command(
 
     asyncio makes offloop's event loop, unless the program chooses one itself, and
     `concurrent.futures.ProcessPoolExecutor` is adopted: the program's pools become offloop's.
-    At exit a report on standard error tells how late the event loop ran and what its lanes did.
+    While a callback blocks the event loop, the line that does so is told on standard error. At exit
+    a report tells how late the event loop ran, what blocked it and what its lanes did.
     Options of offloop come before SCRIPT; everything after it belongs to the program.
     """
     from offloop import _run
 
     if gather_writes and loop != "offloop":
         raise click.UsageError(f"--gather-writes is for offloop's loop, not for {loop}'s")
+    if strict and no_watch:
+        raise click.UsageError("--strict needs the watch, which --no-watch turns off")
     settings = _run.Settings(
-        adopt=not no_adopt, report=not no_report, loop=loop, gather_writes=gather_writes
+        adopt=not no_adopt,
+        report=not no_report,
+        loop=loop,
+        gather_writes=gather_writes,
+        watch=not no_watch,
+        threshold=threshold,
+        strict=strict,
     )
     if module is not None:
         _run.run_module(module, list(arguments), settings)

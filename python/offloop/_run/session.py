@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import offloop
 from _offloop_worker import _offloop
 from offloop import _state
 from offloop._run import adoption, calls, freezes, lag, loops, program
 
 EXIT_NOT_STARTED = 2
 """The status of a command line that asks for what is not there."""
+EXIT_BLOCKED = 3
+"""The status of a strict run in which an event loop was blocked, and nothing else failed."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Settings:
     report: bool = True
     loop: str = "offloop"
     gather_writes: bool = False
+    watch: bool = True
+    threshold: float = 0.05
+    strict: bool = False
 
 
 class Session:
@@ -48,11 +54,18 @@ class Session:
         loops.install(settings.loop, gather_writes=settings.gather_writes)
         if settings.adopt:
             self.adoption.install()
+        if settings.watch:
+            offloop.watch(settings.threshold)
         if settings.report:
             atexit.register(self._report_from, os.getpid())
             _offloop.name_functions_by(calls.function_name)
             calls.watch_threads(self.calls)
             self.freezes.install((Executor, ThreadPoolExecutor, adoption.StandardPool))
+
+    def was_blocked(self) -> bool:
+        """Whether the watch has told a stall of an event loop; it is off from now on."""
+        offloop.watch.stop()
+        return _state.snapshot().events.loop_stalls > 0
 
     def _report_from(self, pid: int) -> None:
         if self.is_silent or os.getpid() != pid:
@@ -102,4 +115,11 @@ def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], progra
         # Of the program's own code: of its syntax, or of a package that it stands in.
         session.is_silent = True
         program.end_with(error)
-    program.execute(found, arguments)
+    try:
+        program.execute(found, arguments)
+    except SystemExit as ended:
+        if settings.strict and not ended.code and session.was_blocked():
+            raise SystemExit(EXIT_BLOCKED) from None
+        raise
+    if settings.strict and session.was_blocked():
+        raise SystemExit(EXIT_BLOCKED)

@@ -1,6 +1,19 @@
 """The watch: stalls of event loops found while they last, and what is said of them."""
 
 from offloop._watch.records import StackEntry, Stall, StalledTask
-from offloop._watch.switch import Watch, watch
+from offloop._watch.switch import (
+    THRESHOLD_SECONDS_MAX,
+    THRESHOLD_SECONDS_MIN,
+    Watch,
+    watch,
+)
 
-__all__ = ["StackEntry", "Stall", "StalledTask", "Watch", "watch"]
+__all__ = [
+    "THRESHOLD_SECONDS_MAX",
+    "THRESHOLD_SECONDS_MIN",
+    "StackEntry",
+    "Stall",
+    "StalledTask",
+    "Watch",
+    "watch",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,13 @@ class Hearing:
     def facts(self, loop: asyncio.AbstractEventLoop, number: int | None) -> dict[str, Any]:
         """What is known of the callback of this number, while it runs or just after."""
         return {"callback": None, "task": None, "request": None}
+
+    def ident_of(self, native_id: int | None) -> int | None:
+        """What Python calls the thread that the kernel has under this id."""
+        for thread in threading.enumerate():
+            if thread.native_id == native_id:
+                return thread.ident
+        return None
 
     def hear(self, loop: asyncio.AbstractEventLoop | None, fields: dict[str, Any]) -> None:
         """A stall was found, or is over."""

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 
 use offloop::Runtime;
-use offloop::watch::{Audience, Facts, Slice};
+use offloop::watch::{Audience, Facts, Question, Slice};
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
 use offloop_core::watch::Stall;
@@ -40,10 +40,12 @@ impl Listeners {
 }
 
 impl Audience for Listeners {
-    fn ask(&mut self, slice: Slice) {
+    fn ask(&mut self, question: Question) {
         let (reply, answer) = sync_channel(1);
+        let slice = question.slice;
         // A witness that is too busy is not asked.
-        if self.witness.try_send(Message::Ask(slice, reply)).is_ok() {
+        if self.witness.try_send(Message::Ask(question, reply)).is_ok() {
+            self.asked.retain(|(asked, _)| *asked != slice);
             if self.asked.len() == ASKED_MAX {
                 self.asked.pop_front();
             }

@@ -17,7 +17,7 @@ mod witness;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use offloop::watch::{Line, Pulse, Subject, Watchdog};
@@ -147,14 +147,20 @@ fn end(py: Python<'_>, watch: Option<Watch>) {
     let Running { watchdog, witness } = running;
     py.detach(|| {
         let until = Instant::now() + END_BOUND;
-        let thread = watchdog.stop();
+        // The witness hears what the watchdog says at its end.
+        watchdog
+            .stop()
+            .iter()
+            .for_each(|thread| wait(thread, until));
         witness.stop();
-        for thread in thread.into_iter().chain([witness.into_thread()]) {
-            while !thread.is_finished() && Instant::now() < until {
-                thread::park_timeout(END_SLICE);
-            }
-        }
+        wait(&witness.into_thread(), until);
     });
+}
+
+fn wait(thread: &JoinHandle<()>, until: Instant) {
+    while !thread.is_finished() && Instant::now() < until {
+        thread::park_timeout(END_SLICE);
+    }
 }
 
 impl Watch {

@@ -7,20 +7,24 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use offloop::watch::{Facts, Slice};
+use offloop::watch::{Facts, Question, Slice};
 use offloop_core::event_loop::Stalled;
-use offloop_core::watch::{Origin, Stall, TaskFacts};
+use offloop_core::watch::{Entry, Origin, Stall, TaskFacts};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::fields::StallFields;
 
 /// Messages that wait; the watchdog goes on without those beyond.
 const WAITING_MAX: usize = 64;
 
+/// Entries of a stack, as many as the watchdog reads by itself.
+const ENTRIES_MAX: usize = 256;
+
 /// What the watchdog wants.
 pub(super) enum Message {
     /// To know what the interpreter knows of a callback.
-    Ask(Slice, SyncSender<Facts>),
+    Ask(Question, SyncSender<Facts>),
     /// A stall was found, or is over.
     Tell(Slice, Arc<Stall>),
     /// The witness is to end.
@@ -70,7 +74,7 @@ fn run(hearing: &Py<PyAny>, messages: &Receiver<Message>) {
 fn hear(py: Python<'_>, hearing: &Bound<'_, PyAny>, message: Message) -> bool {
     let result = match message {
         Message::Stop => return false,
-        Message::Ask(slice, reply) => answer(py, hearing, slice).map(|facts| {
+        Message::Ask(question, reply) => answer(py, hearing, &question).map(|facts| {
             // The watchdog may have gone on without.
             let _ = reply.try_send(facts);
         }),
@@ -106,7 +110,8 @@ struct TaskAnswer {
     awaited_by: Vec<String>,
 }
 
-fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice) -> PyResult<Facts> {
+fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> PyResult<Facts> {
+    let slice = question.slice;
     let Some(event_loop) = super::loop_of(py, slice.event_loop) else {
         return Ok(Facts::default());
     };
@@ -118,6 +123,7 @@ fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice) -> PyResult<
         request,
     } = answer.extract()?;
     Ok(Facts {
+        stack: stack(py, hearing, question)?,
         callback: callback.map(Arc::from),
         task: task.map(|task| TaskFacts {
             name: task.name.into(),
@@ -130,6 +136,33 @@ fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice) -> PyResult<
         }),
         request: request.map(Arc::from),
     })
+}
+
+/// The stack by the interpreter's word, if it is that of the slice: the loop's thread cannot go on
+/// while this one has the GIL, which it keeps from the list of frames to the last line.
+fn stack(
+    py: Python<'_>,
+    hearing: &Bound<'_, PyAny>,
+    question: &Question,
+) -> PyResult<Option<Vec<Entry>>> {
+    if !question.wants_stack {
+        return Ok(None);
+    }
+    let native_id = question.pulse.running.read().map(|seen| seen.thread);
+    let ident = hearing.call_method1("ident_of", (native_id,))?;
+    let frames = py.import("sys")?.call_method0("_current_frames")?;
+    let mut entries = Vec::new();
+    let mut frame = frames.cast::<PyDict>()?.get_item(ident)?;
+    while let Some(now) = frame.filter(|frame| !frame.is_none() && entries.len() < ENTRIES_MAX) {
+        let code = now.getattr("f_code")?;
+        entries.push(Entry {
+            filename: code.getattr("co_filename")?.extract::<String>()?.into(),
+            function: code.getattr("co_qualname")?.extract::<String>()?.into(),
+            line: now.getattr("f_lineno")?.extract()?,
+        });
+        frame = Some(now.getattr("f_back")?);
+    }
+    Ok((question.still_holds() && !entries.is_empty()).then_some(entries))
 }
 
 fn tell(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice, stall: &Stall) -> PyResult<()> {

@@ -8,5 +8,5 @@ mod watchdog;
 mod watched;
 
 pub use pulse::{Ended, Line, Pulse};
-pub use watchdog::{Audience, Facts, Reader, Watchdog};
+pub use watchdog::{Audience, Facts, Question, Reader, Watchdog};
 pub use watched::{Slice, Subject};

@@ -11,7 +11,7 @@
 //!
 //! Invariants: 1. A stall is told as over only after it was told as found, or else once.
 //!             2. The watchdog waits for nothing but its own time and the audience.
-//! Source:     docs/design/015-the-watch.md; `offloop_core::event_loop::StallPolicy`.
+//! Source:     docs/design/016-the-watch.md; `offloop_core::event_loop::StallPolicy`.
 
 use std::io;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use offloop_core::Instant;
 use offloop_core::event_loop::{NextLook, StallLimits};
-use offloop_core::watch::{Stall, TaskFacts};
+use offloop_core::watch::{Entry, Stall, TaskFacts};
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::interpreter::memory::OwnMemory;
 use offloop_sys::interpreter::{Codes, Interpreter};
@@ -42,12 +42,34 @@ pub struct Facts {
     pub task: Option<TaskFacts>,
     /// The request.
     pub request: Option<Arc<str>>,
+    /// The functions that run, innermost first, if they were asked for.
+    pub stack: Option<Vec<Entry>>,
+}
+
+/// What is asked of the interpreter.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The slice that the answer is to be of.
+    pub slice: Slice,
+    /// What runs in its loop.
+    pub pulse: Arc<Pulse>,
+    /// The stack could not be read without the interpreter.
+    pub wants_stack: bool,
+}
+
+impl Question {
+    /// Whether the slice goes on, for a thread that keeps the loop from going on meanwhile: one
+    /// that has the GIL.
+    #[must_use]
+    pub fn still_holds(&self) -> bool {
+        self.slice.goes_on(&self.pulse).unwrap_or(false)
+    }
 }
 
 /// What hears of stalls, on the watchdog's thread.
 pub trait Audience: Send {
     /// Asks the interpreter what it knows of the callback, and does not wait.
-    fn ask(&mut self, slice: Slice);
+    fn ask(&mut self, question: Question);
 
     /// What it has answered, if it does so before the time given; or at a later question.
     fn answer(&mut self, slice: Slice, until: Instant) -> Option<Facts>;
@@ -172,13 +194,20 @@ impl Rounds {
     fn run(mut self) {
         offloop_sys::thread::block_signals();
         while self.obey() {
-            let mut next = NextLook::Parked;
-            for watched in &mut self.watched {
-                next = earlier(next, watched.look(&mut self.telling));
-            }
-            self.watched.retain(|watched| !watched.is_over());
+            let next = self.look();
             self.sleep(next);
         }
+        // What has ended meanwhile is told.
+        self.look();
+    }
+
+    fn look(&mut self) -> NextLook {
+        let mut next = NextLook::Parked;
+        for watched in &mut self.watched {
+            next = earlier(next, watched.look(&mut self.telling));
+        }
+        self.watched.retain(|watched| !watched.is_over());
+        next
     }
 
     /// Does what was asked for; false if that is to end.
@@ -249,7 +278,7 @@ mod tests {
     struct Hears(Sender<(Slice, Stall)>);
 
     impl Audience for Hears {
-        fn ask(&mut self, _slice: Slice) {}
+        fn ask(&mut self, _question: Question) {}
 
         fn answer(&mut self, slice: Slice, _until: Instant) -> Option<Facts> {
             Some(Facts {

@@ -14,7 +14,7 @@ use offloop_sys::interpreter::{self, Reading, StackEntry};
 use offloop_sys::running::Seen;
 
 use super::pulse::{Ended, Pulse};
-use super::watchdog::{Facts, Telling, now};
+use super::watchdog::{Facts, Question, Telling, now};
 
 /// How often the words of a pulse are read, if they change each time.
 const READS_MAX: u32 = 64;
@@ -22,6 +22,9 @@ const READS_MAX: u32 = 64;
 const UNREAD: Duration = Duration::from_millis(1);
 /// How long after it was due a report waits for the interpreter's facts.
 const FACTS_WAIT: Duration = Duration::from_millis(8);
+/// The same if the interpreter is to tell the stack: it gives the GIL away after 5 ms, but not
+/// during a call of C.
+const STACK_WAIT: Duration = Duration::from_millis(50);
 
 /// A piece of the time of one loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +35,18 @@ pub struct Slice {
     pub stalled: Stalled,
     /// Its number.
     pub number: u64,
+}
+
+impl Slice {
+    /// Whether it goes on; `None` while the words of the pulse change.
+    pub(super) fn goes_on(self, pulse: &Pulse) -> Option<bool> {
+        let seen = pulse.running.read()?;
+        let number = match self.stalled {
+            Stalled::Callback => seen.work.map(|work| work.number),
+            Stalled::Round => seen.round.map(|round| round.number),
+        };
+        Some(number == Some(self.number))
+    }
 }
 
 /// What the watchdog is told of a loop.
@@ -158,14 +173,27 @@ impl Watched {
         }
     }
 
+    fn question(&self, slice: Slice, wants_stack: bool) -> Question {
+        Question {
+            slice,
+            pulse: Arc::clone(&self.pulse),
+            wants_stack,
+        }
+    }
+
     /// A stall was found, or goes on.
     fn report(&mut self, report: StallReport, seen: &Seen, clocks: &Clocks, telling: &mut Telling) {
         let slice = self.slice(report.stalled, report.number);
         let is_new = self.open.iter().all(|open| open.slice != slice);
         if is_new {
-            telling.audience.ask(slice);
+            let wants_stack = telling.reader.is_err();
+            telling.audience.ask(self.question(slice, wants_stack));
         }
         let (stack, cause, over) = self.examine(slice, seen, telling);
+        let is_unread = !over && matches!(stack.quality, Quality::Missing(_));
+        if is_unread && (!is_new || telling.reader.is_ok()) {
+            telling.audience.ask(self.question(slice, true));
+        }
         let index = match self.open.iter().position(|open| open.slice == slice) {
             Some(index) => index,
             None => self.find(slice, report, clocks, telling),
@@ -183,7 +211,8 @@ impl Watched {
             // Its end is on the way, with the exact duration.
             return;
         }
-        let until = Instant::from_nanos(clocks.ns).saturating_add(FACTS_WAIT);
+        let wait = if is_unread { STACK_WAIT } else { FACTS_WAIT };
+        let until = Instant::from_nanos(clocks.ns).saturating_add(wait);
         if let Some(facts) = telling.audience.answer(slice, until) {
             add(stall, facts);
         }
@@ -266,7 +295,7 @@ impl Watched {
         stall.suppressed = report.suppressed + std::mem::take(&mut self.missed);
         stall.moment = report.moment;
         if known.is_none() {
-            telling.audience.ask(slice);
+            telling.audience.ask(self.question(slice, false));
         }
         let until = now().saturating_add(FACTS_WAIT);
         if let Some(facts) = telling.audience.answer(slice, until) {
@@ -288,12 +317,7 @@ impl Watched {
             Err(reason) => return (missing(Arc::clone(reason)), Cause::Unknown, false),
         };
         let pulse = &self.pulse;
-        let still = || {
-            pulse.running.read().is_none_or(|now| match slice.stalled {
-                Stalled::Callback => now.work.map(|work| work.number) == Some(slice.number),
-                Stalled::Round => now.round.map(|round| round.number) == Some(slice.number),
-            })
-        };
+        let still = || slice.goes_on(pulse).unwrap_or(true);
         let reading = match reader.find(u64::from(seen.thread)) {
             Ok(thread) => reader.read(thread, &mut telling.codes, still),
             Err(reason) => Reading::Unreadable(reason),
@@ -312,9 +336,17 @@ impl Watched {
 }
 
 fn add(stall: &mut Stall, facts: Facts) {
-    stall.callback = facts.callback;
-    stall.task = facts.task;
-    stall.request = facts.request;
+    stall.callback = facts.callback.or_else(|| stall.callback.take());
+    stall.task = facts.task.or_else(|| stall.task.take());
+    stall.request = facts.request.or_else(|| stall.request.take());
+    if let (Quality::Missing(_), Some(entries)) = (&stall.stack.quality, facts.stack) {
+        stall.stack = Stack {
+            entries,
+            cut: 0,
+            hidden: 0,
+            quality: Quality::Fallback,
+        };
+    }
 }
 
 fn missing(reason: Arc<str>) -> Stack {
