@@ -27,6 +27,8 @@ RUNTIME_FLOORS = (
     ("lane", "owner", "crew", "supervisor"),
     # What a user holds.
     ("runtime", "doors"),
+    # What looks at loops, and writes into the journal.
+    ("watch",),
 )
 
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
+from heard import THRESHOLD_SECONDS, Heard
 
 import offloop
-from heard import THRESHOLD_SECONDS, Heard
 from peers import is_installed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

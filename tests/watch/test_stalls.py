@@ -7,10 +7,10 @@ import threading
 import time
 
 import pytest
+from heard import THRESHOLD_SECONDS, Heard
 
 import offloop
 from gates import PATIENCE_SECONDS, run_program
-from heard import THRESHOLD_SECONDS, Heard
 
 pytestmark = pytest.mark.quick
 
@@ -39,7 +39,7 @@ class Blocking:
 
 
 def run_blocked(loop, block):
-    """Run a loop in which one callback blocks, and others follow."""
+    """Run a loop in which one callback blocks, and further ones follow."""
 
     async def main():
         await asyncio.sleep(0)
@@ -61,7 +61,8 @@ def test_stall_is_told_while_it_lasts_and_when_it_is_over(any_loop, heard, way):
         names = [name for name, _ in entries]
         assert (main.__qualname__, line_of(main, "block()")) in entries
         assert names.index(block.__qualname__) < names.index(main.__qualname__)
-        assert stall.stack_quality in ("exact", "moving")
+        # On a busy machine the interpreter may have to be asked.
+        assert stall.stack_quality in ("exact", "moving", "fallback")
         assert not stall.is_round
         assert stall.thread == "MainThread"
     assert (found.number, found.duration) == (over.number, None)
@@ -87,7 +88,8 @@ def test_lines_of_a_stall_are_of_the_blocking_call(our_loop, heard):
     our_loop.run_forever()
     thread.join()
     entry = heard.wait_found().stack[0]
-    assert entry == offloop.StackEntry(__file__, line_of(block, "lock.acquire()"), block.__qualname__)
+    line = line_of(block, "lock.acquire()")
+    assert entry == offloop.StackEntry(__file__, line, block.__qualname__)
 
 
 def test_many_short_callbacks_of_one_round_are_told_together(our_loop, heard):
@@ -314,7 +316,14 @@ def test_child_that_is_forked_is_watched_and_the_parent_too(tmp_path):
     ], result.stderr
 
 
-@pytest.mark.parametrize("end", ["raise SystemExit(3)", "os._exit(3)", "threading.Thread(target=block).start(); sys.exit(3)"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "raise SystemExit(3)",
+        "os._exit(3)",
+        "threading.Thread(target=block).start(); sys.exit(3)",
+    ],
+)
 def test_program_that_ends_during_a_stall_ends(tmp_path, end):
     program = f"""
         import asyncio, os, sys, threading
@@ -331,10 +340,8 @@ def test_program_that_ends_during_a_stall_ends(tmp_path, end):
             block()
             stalls.clear()
             {end}
-        asyncio.run(main(), loop_factory=offloop.EventLoop)
+        offloop.run(main())
     """
-    if sys.version_info < (3, 12):
-        program = program.replace("asyncio.run(main(), loop_factory=offloop.EventLoop)", "offloop.run(main())")
     result = run_program(tmp_path, program)
     assert (result.returncode, result.stderr) == (3, "")
 

@@ -1,8 +1,8 @@
 //! The journal: what happened to workers, with numbers, so that a reader can ask what came since.
 //!
 //! It is written when a worker starts, ends or is killed, when calls are dropped, when a callback
-//! keeps a thread and when an event loop stalls: never for a call that ends well. The counts go on when entries are
-//! forgotten.
+//! keeps a thread and when an event loop stalls. It is never written for a call that ends well. The
+//! counts go on when entries are forgotten.
 //!
 //! Units:      entries are numbered from 1, without gaps.
 //! Invariants: 1. At most `JOURNAL_ENTRIES_MAX` entries are kept: the last ones.

@@ -10,6 +10,7 @@
 //! The files stand in floors, and none imports from a higher one (`tests/tidy` has the table):
 //!
 //! ```text
+//! watch                               what looks at event loops
 //! runtime                             what a user holds
 //! lane, owner, crew, supervisor       what takes the lock
 //! shared                              all fleets and mailboxes, under one lock

@@ -51,7 +51,7 @@ impl StallFields {
             number: stall.number,
             started: seconds(stall.started),
             reported: seconds(stall.reported),
-            duration: is_over.then(|| stall.lasted.as_secs_f64()),
+            duration: is_over.then_some(stall.lasted.as_secs_f64()),
             thread: text(&stall.thread.name),
             is_round: stall.stalled == Stalled::Round,
             cause: name(&stall.cause),

@@ -4,31 +4,27 @@
 //! turned off, and in a forked child. A loop that finds another number joins the watch, or leaves
 //! it (`event_loop/port/marks.rs`). So nothing has to know all loops.
 //!
-//! Shape:      `audience.rs` what the watchdog tells · `witness.rs` the thread that asks the
-//!             interpreter · `fields.rs` a stall as Python gets it ·
-//!             `heartbeat.rs` loops that are not ours.
+//! Shape:      `witness.rs` what the interpreter is asked and told · `fields.rs` a stall as Python
+//!             gets it · `loops.rs` the loops that have joined · `heartbeat.rs` loops that are not
+//!             ours.
 //! Threads:    settings under the GIL; the era is read by loops, under the GIL too.
 
-mod audience;
 mod fields;
 pub(crate) mod heartbeat;
+mod loops;
 mod witness;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use offloop::watch::{Line, Pulse, Subject, Watchdog};
+use offloop::watch::{Line, Pulse, Subject, WatchOptions};
 use offloop_core::event_loop::StallLimits;
 use offloop_sys::fork;
 use pyo3::prelude::*;
-use pyo3::types::PyWeakrefReference;
 
 use crate::home::home;
 use crate::stacks;
-use audience::Listeners;
 pub(crate) use fields::StallFields;
 use witness::Witness;
 
@@ -40,27 +36,9 @@ static ERA: AtomicU64 = AtomicU64::new(NO_ERA);
 
 static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 
-/// How long the end of the watch waits for its threads, and how often it looks.
-const END_BOUND: Duration = Duration::from_secs(1);
-const END_SLICE: Duration = Duration::from_millis(1);
-
 /// What is on.
 struct Watch {
-    settings: Settings,
-    running: Running,
-    /// By their numbers.
-    loops: HashMap<u64, Py<PyWeakrefReference>>,
-    last_loop: u64,
-}
-
-struct Running {
-    watchdog: Watchdog,
-    witness: Witness,
-}
-
-struct Settings {
-    limits: StallLimits,
-    words: bool,
+    running: offloop::watch::Watch,
     /// `offloop._watch.hearing.Hearing`.
     hearing: Py<PyAny>,
 }
@@ -78,7 +56,7 @@ fn watch() -> MutexGuard<'static, Option<Watch>> {
 /// Which era it is.
 #[inline]
 pub(crate) fn era() -> u64 {
-    // Relaxed: whoever needs what came with it takes the lock.
+    // Relaxed: a loop that joins takes the lock.
     ERA.load(Ordering::Relaxed)
 }
 
@@ -97,17 +75,16 @@ pub(crate) fn watch_on(
     hearing: Py<PyAny>,
 ) -> PyResult<()> {
     fork::watch();
-    let settings = Settings {
+    let options = WatchOptions {
         limits: StallLimits {
             threshold: Duration::from_secs_f64(threshold_seconds),
             stalls_max,
             ..StallLimits::default()
         },
         words,
-        hearing,
     };
     let old = watch().take();
-    let fresh = Watch::start(py, settings)?;
+    let fresh = Watch::start(py, options, hearing)?;
     *watch() = Some(fresh);
     next_era();
     end(py, old);
@@ -126,55 +103,30 @@ pub(crate) fn watch_off(py: Python<'_>) {
 #[pyfunction]
 pub(crate) fn watch_after_fork(py: Python<'_>) -> PyResult<()> {
     let old = watch().take();
-    let Some(Watch {
-        settings, running, ..
-    }) = old
-    else {
+    let Some(Watch { running, hearing }) = old else {
         return Ok(());
     };
+    let options = running.options();
     // What belongs to threads of the parent is left alone.
     std::mem::forget(running);
-    let fresh = Watch::start(py, settings)?;
+    let fresh = Watch::start(py, options, hearing)?;
     *watch() = Some(fresh);
     next_era();
     Ok(())
 }
 
 fn end(py: Python<'_>, watch: Option<Watch>) {
-    let Some(Watch { running, .. }) = watch else {
-        return;
-    };
-    let Running { watchdog, witness } = running;
-    py.detach(|| {
-        let until = Instant::now() + END_BOUND;
-        // The witness hears what the watchdog says at its end.
-        watchdog
-            .stop()
-            .iter()
-            .for_each(|thread| wait(thread, until));
-        witness.stop();
-        wait(&witness.into_thread(), until);
-    });
-}
-
-fn wait(thread: &JoinHandle<()>, until: Instant) {
-    while !thread.is_finished() && Instant::now() < until {
-        thread::park_timeout(END_SLICE);
+    if let Some(Watch { running, .. }) = watch {
+        py.detach(|| running.stop());
     }
 }
 
 impl Watch {
-    fn start(py: Python<'_>, settings: Settings) -> PyResult<Self> {
-        let witness = Witness::start(settings.hearing.clone_ref(py))?;
-        let listeners = Listeners::new(witness.door(), settings.words, home()?.runtime);
+    fn start(py: Python<'_>, options: WatchOptions, hearing: Py<PyAny>) -> PyResult<Self> {
+        let witness = Box::new(Witness(hearing.clone_ref(py)));
         let reader = stacks::shared_reader(py);
-        let watchdog = Watchdog::start(settings.limits, reader, Box::new(listeners))?;
-        Ok(Self {
-            settings,
-            running: Running { watchdog, witness },
-            loops: HashMap::new(),
-            last_loop: 0,
-        })
+        let running = offloop::watch::Watch::start(options, reader, home()?.runtime, witness)?;
+        Ok(Self { running, hearing })
     }
 }
 
@@ -185,36 +137,20 @@ pub(crate) fn join(
     tells_callbacks: bool,
 ) -> PyResult<(u64, Option<Joined>)> {
     let era = era();
-    let reference = PyWeakrefReference::new(event_loop)?.unbind();
-    let thread_name = thread_name(event_loop.py())?;
-    let mut dead = Vec::new();
-    let mut watch = watch();
-    let joined = watch.as_mut().map(|watch| {
-        watch.last_loop += 1;
-        let number = watch.last_loop;
-        dead.extend(watch.loops.insert(number, reference));
-        let subject = Subject {
-            number,
-            thread_name,
-            tells_callbacks,
-        };
+    let subject = Subject {
+        number: loops::number_of(event_loop)?,
+        thread_name: thread_name(event_loop.py())?,
+        tells_callbacks,
+    };
+    let watch = watch();
+    let joined = watch.as_ref().map(|watch| {
+        let threshold = watch.running.options().limits.threshold;
         Joined {
-            line: watch.running.watchdog.watch(pulse, subject),
-            threshold_ns: u64::try_from(watch.settings.limits.threshold.as_nanos())
-                .unwrap_or(u64::MAX),
+            line: watch.running.watch(pulse, subject),
+            threshold_ns: u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX),
         }
     });
-    drop(watch);
-    drop(dead);
     Ok((era, joined))
-}
-
-/// The loop of this number, if it still exists.
-fn loop_of(py: Python<'_>, number: u64) -> Option<Bound<'_, PyAny>> {
-    let watch = watch();
-    let reference = watch.as_ref()?.loops.get(&number)?.clone_ref(py);
-    drop(watch);
-    reference.into_bound(py).upgrade()
 }
 
 /// The name of the thread that calls, if Python knows it.

@@ -1,90 +1,48 @@
-//! The witness: a thread that asks the interpreter about a stall, and calls what hears of it.
-//!
-//! It attaches for each message. While a C call keeps the GIL it waits, and the watchdog goes on
-//! without it.
+//! What the witness asks the interpreter, and tells it; it attaches for each message.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
 
-use offloop::watch::{Facts, Question, Slice};
+use offloop::watch::{Facts, Hearing, Question, Slice};
 use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{Entry, Origin, Stall, TaskFacts};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::fields::StallFields;
-
-/// Messages that wait; the watchdog goes on without those beyond.
-const WAITING_MAX: usize = 64;
+use super::loops::loop_of;
 
 /// Entries of a stack, as many as the watchdog reads by itself.
 const ENTRIES_MAX: usize = 256;
 
-/// What the watchdog wants.
-pub(super) enum Message {
-    /// To know what the interpreter knows of a callback.
-    Ask(Question, SyncSender<Facts>),
-    /// A stall was found, or is over.
-    Tell(Slice, Arc<Stall>),
-    /// The witness is to end.
-    Stop,
-}
-
-/// The thread.
-pub(super) struct Witness {
-    door: SyncSender<Message>,
-    thread: JoinHandle<()>,
-}
+/// `offloop._watch.hearing.Hearing`.
+pub(super) struct Witness(pub(super) Py<PyAny>);
 
 impl Witness {
-    pub(super) fn start(hearing: Py<PyAny>) -> std::io::Result<Self> {
-        let (door, messages) = sync_channel(WAITING_MAX);
-        let thread = thread::Builder::new()
-            .name("offloop-witness".into())
-            .spawn(move || run(&hearing, &messages))?;
-        Ok(Self { door, thread })
-    }
-
-    pub(super) fn door(&self) -> SyncSender<Message> {
-        self.door.clone()
-    }
-
-    /// Asks the thread to end. If it is too busy to hear, it ends with the watchdog.
-    pub(super) fn stop(&self) {
-        let _ = self.door.try_send(Message::Stop);
-    }
-
-    pub(super) fn into_thread(self) -> JoinHandle<()> {
-        self.thread
+    /// Attaches and does it; `None` if the interpreter ends. There is no caller to raise to:
+    /// Python's hook for such errors gets what goes wrong.
+    fn attached<R: Default>(
+        &self,
+        act: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
+    ) -> Option<R> {
+        Python::try_attach(|py| {
+            let hearing = self.0.bind(py);
+            act(hearing).unwrap_or_else(|error| {
+                error.write_unraisable(py, Some(hearing));
+                R::default()
+            })
+        })
     }
 }
 
-fn run(hearing: &Py<PyAny>, messages: &Receiver<Message>) {
-    while let Ok(message) = messages.recv() {
-        let heard = Python::try_attach(|py| hear(py, hearing.bind(py), message));
-        // The interpreter ends.
-        if heard != Some(true) {
-            return;
-        }
+impl Hearing for Witness {
+    fn answer(&mut self, question: &Question) -> Option<Facts> {
+        self.attached(|hearing| answer(hearing.py(), hearing, question))
     }
-}
 
-/// Deals with one message; false if it was the last.
-fn hear(py: Python<'_>, hearing: &Bound<'_, PyAny>, message: Message) -> bool {
-    let result = match message {
-        Message::Stop => return false,
-        Message::Ask(question, reply) => answer(py, hearing, &question).map(|facts| {
-            // The watchdog may have gone on without.
-            let _ = reply.try_send(facts);
-        }),
-        Message::Tell(slice, stall) => tell(py, hearing, slice, &stall),
-    };
-    if let Err(error) = result {
-        // There is no caller to raise to: Python's hook for such errors gets it.
-        error.write_unraisable(py, Some(hearing));
+    fn tell(&mut self, slice: Slice, stall: &Stall) -> bool {
+        let told = self.attached(|hearing| tell(hearing.py(), hearing, slice, stall));
+        told.is_some()
     }
-    true
 }
 
 /// What the interpreter knows: the callback's name, its task, the request.
@@ -112,7 +70,7 @@ struct TaskAnswer {
 
 fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> PyResult<Facts> {
     let slice = question.slice;
-    let Some(event_loop) = super::loop_of(py, slice.event_loop) else {
+    let Some(event_loop) = loop_of(py, slice.event_loop) else {
         return Ok(Facts::default());
     };
     let number = (slice.stalled == Stalled::Callback).then_some(slice.number);
@@ -166,7 +124,7 @@ fn stack(
 }
 
 fn tell(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice, stall: &Stall) -> PyResult<()> {
-    let event_loop = super::loop_of(py, slice.event_loop);
+    let event_loop = loop_of(py, slice.event_loop);
     hearing.call_method1("hear", (event_loop, StallFields::of(stall)))?;
     Ok(())
 }

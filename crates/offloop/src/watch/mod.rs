@@ -1,12 +1,96 @@
-//! The watch: a thread that finds loops which stall, and says so.
+//! The watch: threads that find loops which stall, and say so.
 //!
-//! Shape:      `pulse.rs` what a loop's thread writes down · `watched.rs` one loop, and its stalls ·
-//!             `watchdog.rs` the thread.
+//! Shape:      `pulse.rs` what a loop's thread writes down · `watched.rs` one loop, and its stalls
+//!             · `watchdog.rs` the thread that looks · `listeners.rs` what it tells · `witness.rs`
+//!             the thread that asks the interpreter. The whole is here.
 
+mod listeners;
 mod pulse;
 mod watchdog;
 mod watched;
+mod witness;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use offloop_core::event_loop::StallLimits;
+
+use crate::runtime::Runtime;
+use listeners::Listeners;
+use witness::Witness;
 
 pub use pulse::{Ended, Line, Pulse};
 pub use watchdog::{Audience, Facts, Question, Reader, Watchdog};
 pub use watched::{Slice, Subject};
+pub use witness::Hearing;
+
+/// How long the end of the watch waits for its threads, and how often it looks.
+const END_BOUND: Duration = Duration::from_secs(1);
+const END_SLICE: Duration = Duration::from_millis(1);
+
+/// How a watch is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchOptions {
+    /// What is a stall, and how many are told.
+    pub limits: StallLimits,
+    /// Whether stalls are told on standard error.
+    pub words: bool,
+}
+
+/// A watch that is on.
+#[derive(Debug)]
+pub struct Watch {
+    watchdog: Watchdog,
+    witness: Witness,
+    options: WatchOptions,
+}
+
+impl Watch {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system's, when there is no room for a thread.
+    pub fn start(
+        options: WatchOptions,
+        reader: Reader,
+        runtime: Runtime,
+        hearing: Box<dyn Hearing>,
+    ) -> io::Result<Self> {
+        let witness = Witness::start(hearing)?;
+        let listeners = Listeners::new(witness.door.clone(), options.words, runtime);
+        let watchdog = Watchdog::start(options.limits, reader, Box::new(listeners))?;
+        Ok(Self {
+            watchdog,
+            witness,
+            options,
+        })
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn options(&self) -> WatchOptions {
+        self.options
+    }
+
+    /// Watches a loop from now on.
+    #[must_use]
+    pub fn watch(&self, pulse: &Arc<Pulse>, subject: Subject) -> Line {
+        self.watchdog.watch(pulse, subject)
+    }
+
+    /// Ends the threads. What is being told is told to its end, or left after a second.
+    pub fn stop(self) {
+        let until = Instant::now() + END_BOUND;
+        // The witness hears what the watchdog says at its end.
+        wait(&self.watchdog.stop(), until);
+        wait(&self.witness.stop(), until);
+    }
+}
+
+fn wait(thread: &JoinHandle<()>, until: Instant) {
+    while !thread.is_finished() && Instant::now() < until {
+        thread::park_timeout(END_SLICE);
+    }
+}

@@ -15,8 +15,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use offloop_core::Instant;
@@ -83,15 +83,14 @@ pub type Reader = Result<Arc<Interpreter<OwnMemory>>, Arc<str>>;
 
 enum Command {
     Watch(Box<Watched>),
-    Limits(StallLimits),
     Stop,
 }
 
-/// A watchdog that runs. It stops when this is dropped.
+/// A watchdog that runs, until it is stopped or this is gone.
 #[derive(Debug)]
 pub struct Watchdog {
     commands: Sender<Command>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl Watchdog {
@@ -120,50 +119,29 @@ impl Watchdog {
         let thread = thread::Builder::new()
             .name("offloop-watchdog".into())
             .spawn(move || round.run())?;
-        Ok(Self {
-            commands,
-            thread: Some(thread),
-        })
+        Ok(Self { commands, thread })
     }
 
     /// Watches a loop from now on.
     #[must_use]
     pub fn watch(&self, pulse: &Arc<Pulse>, subject: Subject) -> Line {
-        let (line, ended) = Line::new(pulse, self.thread());
+        let (line, ended) = Line::new(pulse, self.thread.thread().clone());
         let watched = Watched::new(subject, Arc::clone(pulse), ended);
         self.command(Command::Watch(Box::new(watched)));
         line
     }
 
-    /// Other limits are in force from now on.
-    pub fn set_limits(&self, limits: StallLimits) {
-        self.command(Command::Limits(limits));
-    }
-
     /// Asks the thread to end, and hands it out: it ends after the report that it is at.
     #[must_use]
-    pub fn stop(mut self) -> Option<JoinHandle<()>> {
+    pub fn stop(self) -> JoinHandle<()> {
         self.command(Command::Stop);
-        self.thread.take()
-    }
-
-    fn thread(&self) -> Thread {
-        let thread = self.thread.as_ref().map(JoinHandle::thread);
-        thread.expect("it runs until it is stopped").clone()
+        self.thread
     }
 
     fn command(&self, command: Command) {
         // A thread that has ended needs no command any more.
         let _ = self.commands.send(command);
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
-        }
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.command(Command::Stop);
+        self.thread.thread().unpark();
     }
 }
 
@@ -212,22 +190,16 @@ impl Rounds {
 
     /// Does what was asked for; false if that is to end.
     fn obey(&mut self) -> bool {
-        for command in self.commands.try_iter() {
-            match command {
-                Command::Watch(mut watched) => {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Watch(mut watched)) => {
                     watched.set_limits(self.limits);
                     self.watched.push(*watched);
                 }
-                Command::Limits(limits) => {
-                    self.limits = limits;
-                    for watched in &mut self.watched {
-                        watched.set_limits(limits);
-                    }
-                }
-                Command::Stop => return false,
+                Err(TryRecvError::Empty) => return true,
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
             }
         }
-        true
     }
 
     fn sleep(&mut self, next: NextLook) {
@@ -385,7 +357,7 @@ mod tests {
         let difference = over.lasted.as_nanos().abs_diff(nanoseconds(ended));
         assert!(difference <= nanoseconds(ended) / 1_000, "{difference}");
         assert_eq!((over.number, over.reported), (found.number, found.reported));
-        assert!(test.watchdog.stop().expect("it ran").join().is_ok());
+        assert!(test.watchdog.stop().join().is_ok());
     }
 
     #[test]
@@ -402,7 +374,7 @@ mod tests {
             (slice.stalled, stall.stalled),
             (Stalled::Round, Stalled::Callback)
         );
-        assert!(test.watchdog.stop().expect("it ran").join().is_ok());
+        assert!(test.watchdog.stop().join().is_ok());
         assert!(test.heard.recv().is_err(), "it is told once");
     }
 

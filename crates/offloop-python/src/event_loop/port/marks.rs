@@ -163,7 +163,7 @@ impl Marks {
         let ended_behind = self.state.with(py, |state| state.ended_behind);
         let inside = inside.filter(|work| work.number > ended_behind);
         if let Some(work) = inside {
-            // The loop was there for others meanwhile: its time begins anew.
+            // The loop ran other callbacks meanwhile: the time of this one begins anew.
             self.begin_round(py, now);
             self.pulse.running.resume(Work { start: now, ..work });
         }

@@ -7,14 +7,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 
-use offloop::Runtime;
-use offloop::watch::{Audience, Facts, Question, Slice};
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
 use offloop_core::watch::Stall;
 use offloop_sys::clock::monotonic_ns;
 
+use super::watchdog::{Audience, Facts, Question};
+use super::watched::Slice;
 use super::witness::Message;
+use crate::runtime::Runtime;
 
 /// Questions that are kept until they are answered: more than loops that stall at once.
 const ASKED_MAX: usize = 16;

@@ -1,0 +1,50 @@
+//! The loops that have joined the watch, by the numbers under which the watchdog has them.
+//!
+//! Invariants: no loop is kept alive.
+//! Threads:    under the GIL, which the lock's holder never gives away.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
+
+#[derive(Default)]
+struct Loops {
+    by_number: HashMap<u64, Py<PyWeakrefReference>>,
+    last: u64,
+}
+
+static LOOPS: Mutex<Option<Loops>> = Mutex::new(None);
+
+fn loops() -> MutexGuard<'static, Option<Loops>> {
+    LOOPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number for a loop. Numbers of loops that are gone are forgotten.
+pub(super) fn number_of(event_loop: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let py = event_loop.py();
+    let reference = PyWeakrefReference::new(event_loop)?.unbind();
+    let mut loops = loops();
+    let Loops { by_number, last } = loops.get_or_insert_default();
+    let gone: Vec<u64> = by_number
+        .iter()
+        .filter(|(_, reference)| reference.bind(py).upgrade().is_none())
+        .map(|(&number, _)| number)
+        .collect();
+    let dropped: Vec<_> = gone.iter().map(|number| by_number.remove(number)).collect();
+    *last += 1;
+    let number = *last;
+    by_number.insert(number, reference);
+    drop(loops);
+    drop(dropped);
+    Ok(number)
+}
+
+/// The loop of this number, if it still exists.
+pub(super) fn loop_of(py: Python<'_>, number: u64) -> Option<Bound<'_, PyAny>> {
+    let loops = loops();
+    let reference = loops.as_ref()?.by_number.get(&number)?.clone_ref(py);
+    drop(loops);
+    reference.into_bound(py).upgrade()
+}
