@@ -97,7 +97,7 @@ class Announcements:
         """Leave the loops alone; those that run are let go when they end."""
         self._is_on = False
         for module in (asyncio.events, asyncio):
-            if module._set_running_loop == self._announce:  # type: ignore[attr-defined]
+            if module._set_running_loop == self._announce:
                 module._set_running_loop = self._set_running_loop  # type: ignore[attr-defined]
         if self._uvloop is not None and self._uvloop.__dict__.get("run_forever") == self._wrapper:
             del self._uvloop.run_forever
