@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+use super::allow::{Allow, Allowance, allow};
 use super::calls::{Call, calls};
 use super::catalogue::{Catalogue, Cure, Function, Kind, Remedy};
 use super::cause::Cause;
@@ -48,6 +49,9 @@ pub struct Diagnosis {
     pub call: Option<Range<usize>>,
     /// What to do.
     pub advice: Option<Advice>,
+    /// The comment `# offloop: allow REASON` at the culprit's line, or where the nearest coroutine
+    /// calls what leads to it.
+    pub allowance: Option<Allowance>,
 }
 
 /// A line of the stack with what its text says.
@@ -68,6 +72,18 @@ impl Site {
             statement,
             calls: calls.into_iter().filter(|call| !call.is_awaited).collect(),
         }
+    }
+
+    /// What a comment allows here.
+    fn allowance(&self) -> Option<Allowance> {
+        let reason = match allow(&self.statement.as_ref()?.text)? {
+            Allow::Because(reason) => Some(reason.to_owned()),
+            Allow::NoReason => None,
+        };
+        Some(Allowance {
+            entry: self.entry.clone(),
+            reason,
+        })
     }
 
     /// The call that has led to the entry further in; or the only call.
@@ -158,9 +174,16 @@ fn blamed<'catalogue>(
     (None, site.only_call().filter(|_| !computes).cloned())
 }
 
-/// The name of the catalogue that a call has, or the first one.
+/// The name of the catalogue that a call has, or the first one; a cure for methods is shown for one.
 fn shown_name(function: &Function, call: Option<&Call>) -> String {
-    let mut names = function.names.iter().chain(&function.methods);
+    let is_for_methods =
+        matches!(&function.remedy.cure, Some(Cure::Line(line)) if line.contains("{receiver}"));
+    let (first, second) = if is_for_methods {
+        (&function.methods, &function.names)
+    } else {
+        (&function.names, &function.methods)
+    };
+    let mut names = first.iter().chain(second);
     let same = call.and_then(|call| {
         let mut names = names.clone();
         names.find(|name| name.rsplit('.').next() == Some(call.name()))
@@ -169,6 +192,13 @@ fn shown_name(function: &Function, call: Option<&Call>) -> String {
 }
 
 impl Diagnosis {
+    /// Whether a comment with a reason silences it: then nothing is to be told or counted.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        let allowance = self.allowance.as_ref();
+        allowance.is_some_and(|allowance| allowance.reason.is_some())
+    }
+
     /// What can be found out about a stall. Where no code is to blame, none is named.
     #[must_use]
     pub fn of(
@@ -195,13 +225,20 @@ impl Diagnosis {
             function,
             remedy,
         };
-        let advice = found.advice(&site, call.as_ref(), sources);
+        let outer = found.outer(sources);
+        let advice = found.advice(&site, call.as_ref(), outer.as_ref());
+        let outer = outer.map(|(outer, _)| outer);
+        let allowance = [Some(&site), outer.as_ref()].into_iter().flatten();
+        let allowance = allowance
+            .filter_map(Site::allowance)
+            .max_by_key(|allowance| allowance.reason.is_some());
         let (source, call) = first_line(&site, call.as_ref());
         Self {
             culprit: Some(culprit),
             source,
             call,
             advice,
+            allowance,
         }
     }
 
@@ -226,6 +263,7 @@ impl Diagnosis {
             ..Advice::default()
         });
         Self {
+            allowance: site.as_ref().and_then(Site::allowance),
             source: site.and_then(|site| first_line(&site, None).0),
             culprit,
             call: None,
@@ -259,23 +297,29 @@ impl Found<'_> {
         &self,
         site: &Site,
         call: Option<&Call>,
-        sources: &mut dyn Sources,
+        outer: Option<&(Site, usize)>,
     ) -> Option<Advice> {
         let name = self.function.as_ref().map(|(_, name)| name.clone());
-        let advice = match self.coroutine(sources) {
+        let advice = match outer {
             _ if matches!(self.stall.cause, Cause::OtherThread { .. }) => self.elsewhere(None)?,
-            Some(index) if index > self.culprit.index => {
-                let outer = Site::of(&self.stall.stack.entries[index], sources);
-                let mut advice = self.elsewhere(Some((&outer, index)))?;
+            Some((outer, index)) => {
+                let mut advice = self.elsewhere(Some((outer, *index)))?;
                 advice.instead.splice(0..0, self.made_async(site, call));
                 advice
             }
-            _ => self.in_place(site, call)?,
+            None => self.in_place(site, call)?,
         };
         Some(Advice {
             function: name,
             ..advice
         })
+    }
+
+    /// Where the nearest coroutine calls what leads to the culprit, which is a plain function.
+    fn outer(&self, sources: &mut dyn Sources) -> Option<(Site, usize)> {
+        let index = self.coroutine(sources)?;
+        let outer = Site::of(&self.stall.stack.entries[index], sources);
+        (index > self.culprit.index).then_some((outer, index))
     }
 
     /// The place on the stack of the nearest coroutine, from the culprit outward.

@@ -6,7 +6,17 @@
 //! is taken for code. Other comments may stand before and behind it, as in `# noqa # offloop: ...`.
 //! The reason must hold a letter or a digit.
 
+use super::record::Entry;
 use super::tokens::{Sort, tokens};
+
+/// The comment at a line of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// The line.
+    pub entry: Entry,
+    /// Why it is allowed; none if the comment gives no reason, and then it is not.
+    pub reason: Option<String>,
+}
 
 /// What a comment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::cause::Cause;
 use super::places::{Owner, Places};
-use super::record::{Entry, Stack};
+use super::record::{Entry, Stack, Stall};
 
 /// Why an entry was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,16 +90,22 @@ impl Culprit {
 }
 
 impl Key {
-    /// The key of a stall for this reason, by this culprit.
+    /// The key of a stall with this culprit. Without one, the callback's name stands for it, unless
+    /// no code is to blame.
     #[must_use]
-    pub fn of(culprit: Option<&Culprit>, cause: &Cause) -> Self {
+    pub fn of(stall: &Stall, culprit: Option<&Culprit>) -> Self {
+        let cause = &stall.cause;
         let line = culprit.and_then(|culprit| {
             let computes_itself = culprit.index == 0 && *cause == Cause::Python;
             culprit.entry.line.filter(|_| !computes_itself)
         });
+        let callback = stall.callback.as_ref().filter(|_| *cause != Cause::Starved);
         Self {
             filename: culprit.map(|culprit| culprit.entry.filename.clone()),
-            function: culprit.map(|culprit| culprit.entry.function.clone()),
+            function: culprit
+                .map(|culprit| &culprit.entry.function)
+                .or(callback)
+                .cloned(),
             line,
             cause: discriminant(cause),
         }
@@ -108,28 +114,22 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Quality;
+    use super::super::samples::{FOUND, sleeping, stack};
     use super::*;
-
-    fn stack(entries: &[(&str, &str, i32)]) -> Stack {
-        let entry = |&(filename, function, line): &(&str, &str, i32)| Entry {
-            filename: filename.into(),
-            function: function.into(),
-            line: Some(line),
-        };
-        Stack {
-            entries: entries.iter().map(entry).collect(),
-            cut: 0,
-            hidden: 0,
-            quality: Quality::Exact,
-        }
-    }
 
     fn places() -> Places {
         Places {
             standard: vec!["/lib".into()],
             ..Places::default()
         }
+    }
+
+    /// The key of a stall with this stack.
+    fn key(cause: &Cause, entries: &[(&str, &str, i32)]) -> Key {
+        let mut stall = sleeping(1, FOUND, 50);
+        stall.cause = cause.clone();
+        stall.stack = stack(entries);
+        Key::of(&stall, Culprit::of(&stall.stack, &places()).as_ref())
     }
 
     fn culprit(entries: &[(&str, &str, i32)]) -> Option<(usize, Blame)> {
@@ -161,10 +161,7 @@ mod tests {
 
     #[test]
     fn a_repeat_has_the_same_file_function_line_and_kind_of_cause() {
-        let of = |line, cause: &Cause| {
-            let stack = stack(&[POOL, ("/app/view.py", "view", line), RUN]);
-            Key::of(Culprit::of(&stack, &places()).as_ref(), cause)
-        };
+        let of = |line, cause: &Cause| key(cause, &[POOL, ("/app/view.py", "view", line), RUN]);
         let to = |peer: &str| Cause::Socket {
             peer: Some(peer.into()),
         };
@@ -172,20 +169,24 @@ mod tests {
         assert_ne!(of(9, &to("10.0.0.5:80")), of(9, &Cause::Sleep));
         assert_ne!(of(9, &Cause::Sleep), of(10, &Cause::Sleep));
         assert_ne!(of(9, &Cause::Python), of(10, &Cause::Python));
-        assert_eq!(
-            Key::of(None, &Cause::Starved),
-            Key::of(None, &Cause::Starved)
-        );
-        assert_ne!(Key::of(None, &Cause::Starved), of(9, &Cause::Starved));
     }
 
     #[test]
     fn the_lines_of_one_computation_are_one_culprit() {
-        let of = |line, cause: &Cause| {
-            let stack = stack(&[("/app/image.py", "resize", line), RUN]);
-            Key::of(Culprit::of(&stack, &places()).as_ref(), cause)
-        };
+        let of = |line, cause: &Cause| key(cause, &[("/app/image.py", "resize", line), RUN]);
         assert_eq!(of(4, &Cause::Python), of(5, &Cause::Python));
         assert_ne!(of(4, &Cause::Sleep), of(5, &Cause::Sleep));
+    }
+
+    #[test]
+    fn without_a_culprit_the_callback_stands_for_it() {
+        let of = |cause: Cause, callback: &str| {
+            let mut stall = sleeping(1, FOUND, 50);
+            stall.cause = cause;
+            stall.callback = Some(callback.into());
+            Key::of(&stall, None)
+        };
+        assert_ne!(of(Cause::Unknown, "one"), of(Cause::Unknown, "two"));
+        assert_eq!(of(Cause::Starved, "one"), of(Cause::Starved, "two"));
     }
 }

@@ -109,14 +109,14 @@ impl Culprits {
         let mut open = before.unwrap_or_else(|| Open {
             loop_thread: stall.thread.native_id,
             number: stall.number,
-            key: Key::of(culprit, &stall.cause),
+            key: Key::of(stall, culprit),
             culprit: culprit.cloned(),
             cause: stall.cause.clone(),
             lasted: Duration::ZERO,
         });
         open.lasted = stall.lasted;
         if open.culprit.is_none() && culprit.is_some() {
-            open.key = Key::of(culprit, &stall.cause);
+            open.key = Key::of(stall, culprit);
             open.culprit = culprit.cloned();
             open.cause = stall.cause.clone();
         }
@@ -190,7 +190,7 @@ impl Culprits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{at_line, sleeping, user_places};
+    use super::super::samples::{FOUND, OVER, at_line, sleeping, user_places};
     use super::*;
 
     fn told(culprits: &mut Culprits, number: u64, line: i32, moment: Moment, ms: u64) {
@@ -199,11 +199,6 @@ mod tests {
         let culprit = Culprit::of(&stall.stack, &user_places());
         culprits.handle(&stall, culprit.as_ref());
     }
-
-    const FOUND: Moment = Moment::Found {
-        late_by: Duration::ZERO,
-    };
-    const OVER: Moment = Moment::Over { was_found: true };
 
     fn lines(culprits: &Culprits) -> Vec<(i32, u64, u128, u128)> {
         let line = |ranked: Ranked| {

@@ -7,8 +7,9 @@
 //!
 //! ```text
 //! let diagnosis = Diagnosis::of(&stall, Catalogue::shipped(), &places, &mut sources);
-//! if allowed(&diagnosis) { return }                 // a comment in the source: `allow`
-//! culprits.handle(&stall, diagnosis.culprit.as_ref());
+//! if !diagnosis.is_allowed() {                      // by a comment in the source
+//!     culprits.handle(&stall, diagnosis.culprit.as_ref());
+//! }
 //! if let Some(words) = teller.tell(&stall, &diagnosis) { write(words) }
 //! ```
 //!
@@ -32,15 +33,19 @@ mod places;
 mod record;
 #[cfg(test)]
 mod samples;
+mod teller;
 mod text;
 mod tokens;
+mod words;
 
 pub use advice::{Advice, Diagnosis};
-pub use allow::{Allow, allow};
+pub use allow::{Allow, Allowance, allow};
 pub use catalogue::{Blocks, Catalogue, CatalogueError, Cure, Fit, Function, Kind, Remedy};
 pub use cause::Cause;
 pub use culprit::{Blame, Culprit, Key};
 pub use culprits::{Blocked, Culprits, Ranked};
 pub use places::{Owner, Places};
 pub use record::{Entry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts};
+pub use teller::{KEYS_MAX as TOLD_MAX, Teller};
 pub use text::{STATEMENT_LINES_MAX, Sources, Statement, Text};
+pub use words::{COLUMNS_MIN, LINES_MAX, Style};

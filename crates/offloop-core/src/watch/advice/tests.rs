@@ -72,7 +72,7 @@ fn a_function_in_c_is_cured_in_its_own_line() {
         (
             postgres.clone(),
             "cursor.execute('select 1', rows)",
-            "await connection.execute('select 1', rows)",
+            "await cursor.execute('select 1', rows)",
         ),
         (
             socket("10.0.0.5:80"),
@@ -158,7 +158,7 @@ fn a_call_over_several_lines_is_put_into_one() {
         advice.instead,
         [
             "aiohttp.ClientSession",
-            "await offloop.to_thread(requests.get, url, timeout=3)"
+            "await offloop.to_thread(requests.get, ...)"
         ]
     );
     assert_eq!(
@@ -326,6 +326,28 @@ fn where_no_code_is_to_blame_none_is_named() {
         ),
         Diagnosis::default()
     );
+}
+
+#[test]
+fn a_comment_with_a_reason_allows_the_culprit_and_what_leads_to_it() {
+    let allowed = |inner: &str, outer: &str| {
+        let program = format!(
+            "async def view():\n    load(  {outer}\n    )\ndef load():\n    sleep(1) {inner}\n"
+        );
+        let entries = [("/app/views.py", "load", 5), ("/app/views.py", "view", 2)];
+        let diagnosis = diagnosis(&stall(Cause::Sleep, &entries), &program);
+        let allowance = diagnosis.allowance.clone();
+        let words = allowance.map(|allowance| (allowance.entry.line, allowance.reason));
+        (diagnosis.is_allowed(), words)
+    };
+    let because = |line, reason: &str| (true, Some((Some(line), Some(reason.to_owned()))));
+    assert_eq!(allowed("", ""), (false, None));
+    assert_eq!(allowed("# offloop: allow start", ""), because(5, "start"));
+    assert_eq!(allowed("", "# offloop: allow start"), because(2, "start"));
+    let both = allowed("# offloop: allow", "# offloop: allow start");
+    assert_eq!(both, because(2, "start"));
+    let without = allowed("# offloop: allow", "");
+    assert_eq!(without, (false, Some((Some(5), None))));
 }
 
 #[test]
