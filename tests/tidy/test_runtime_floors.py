@@ -11,7 +11,7 @@ BINDING = ROOT / "crates" / "offloop-python" / "src"
 
 RUNTIME_FLOORS = (
     # What travels, what is started, which thread is on duty: they know nothing else of ours.
-    ("frame", "launch", "roster", "tracker", "unresolved"),
+    ("frame", "launch", "roster", "tracker", "unresolved", "watch"),
     # Memory for large payloads, and its way back.
     ("arena", "releases"),
     # Tasks and mailboxes: calls, how they end or fail, and which owner is told.

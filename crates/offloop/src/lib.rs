@@ -17,7 +17,7 @@
 //! channel, zygote, worker             one worker, from both sides
 //! call, task, outcome, fault, notice, mailboxes, journal, snapshot, stderr
 //! arena, releases                     memory for large payloads
-//! frame, launch, roster, tracker, …    what knows nothing else of ours
+//! frame, launch, roster, watch, …      what knows nothing else of ours
 //! ```
 //!
 //! One lock guards the decisions ([`offloop_core::Pool`]); the thread that holds it executes them
@@ -52,6 +52,7 @@ mod supervisor;
 mod task;
 mod tracker;
 mod unresolved;
+pub mod watch;
 pub mod worker;
 mod zygote;
 

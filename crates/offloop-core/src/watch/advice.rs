@@ -97,7 +97,7 @@ impl Site {
         named.or_else(|| self.only_call())
     }
 
-    /// The call that all others are arguments or receivers of, if there is no other one.
+    /// The call, if the statement has no other one.
     fn only_call(&self) -> Option<&Call> {
         let [call] = &*self.calls else {
             return None;
@@ -174,7 +174,8 @@ fn blamed<'catalogue>(
     (None, site.only_call().filter(|_| !computes).cloned())
 }
 
-/// The name of the catalogue that a call has, or the first one; a cure for methods is shown for one.
+/// The name of the catalogue that a call has, or the first one: of a method, if the cure is for
+/// methods.
 fn shown_name(function: &Function, call: Option<&Call>) -> String {
     let is_for_methods =
         matches!(&function.remedy.cure, Some(Cure::Line(line)) if line.contains("{receiver}"));

@@ -45,7 +45,7 @@ fn comment(comment: &str) -> Option<Allow<'_>> {
         if behind.starts_with(|letter: char| letter.is_alphanumeric() || letter == '_') {
             return None;
         }
-        // A further comment begins behind a blank; a number, as in `see #13`, belongs to the reason.
+        // A further comment begins behind a blank; the number in `see #13` belongs to the reason.
         let further = behind
             .match_indices(" #")
             .find(|(at, _)| !behind[at + 2..].starts_with(|letter: char| letter.is_ascii_digit()));

@@ -9,12 +9,12 @@
 //! So a culprit gets one block, a short repeat one line, and a loop that does not come back is told
 //! of whether it is known or not.
 //!
-//! Nothing is said of a stall that a comment allows. A comment without a reason is told as an error,
-//! once for each line.
+//! Nothing is said of a stall that a comment allows. A comment without a reason is told as an
+//! error, once for each line.
 //!
 //! Invariants: 1. No culprit gets two blocks.
-//!             2. At most `KEYS_MAX` culprits are remembered. Beyond these no block is written, only
-//!                lines.
+//!             2. At most `KEYS_MAX` culprits are remembered. Beyond these no block is written,
+//!                only lines.
 //!             3. A count of stalls that were not told is said with the next text.
 
 use core::time::Duration;

@@ -44,10 +44,17 @@ const NATIVE: Cause = Cause::Native { holds_gil: false };
 const WITH_GIL: Cause = Cause::Native { holds_gil: true };
 const CHILD: Cause = Cause::Child { pid: Some(7) };
 
+/// Each cause and line has its cure.
+fn assert_cures(cures: &[(Cause, &str, &str)]) {
+    for (cause, line, cure) in cures {
+        assert_eq!(cure_of_line(cause.clone(), line), *cure, "{line} {cause:?}");
+    }
+}
+
 #[test]
-fn a_function_in_c_is_cured_in_its_own_line() {
+fn what_waits_in_c_is_cured_in_its_own_line() {
     let postgres = socket("10.0.0.5:5432");
-    for (cause, line, cure) in [
+    assert_cures(&[
         (Cause::Sleep, "time.sleep(0.3)", "await asyncio.sleep(0.3)"),
         (
             Cause::Sleep,
@@ -79,6 +86,12 @@ fn a_function_in_c_is_cured_in_its_own_line() {
             "data = sock.recv(4096)",
             "data = await asyncio.get_running_loop().sock_recv(sock, 4096)",
         ),
+    ]);
+}
+
+#[test]
+fn what_computes_in_c_is_cured_in_its_own_line() {
+    assert_cures(&[
         (
             NATIVE,
             "return zlib.compress(data, level=9)",
@@ -110,7 +123,12 @@ fn a_function_in_c_is_cured_in_its_own_line() {
             "name = input('? ')",
             "name = await offloop.to_thread(input, '? ')",
         ),
-        // What the catalogue does not know is moved as it is.
+    ]);
+}
+
+#[test]
+fn what_the_catalogue_does_not_know_is_moved_as_it_is() {
+    assert_cures(&[
         (
             WITH_GIL,
             "small = _fast.resize(img)",
@@ -137,9 +155,7 @@ fn a_function_in_c_is_cured_in_its_own_line() {
             "a = sum(other(x))",
             "await offloop.to_thread(function, ...)",
         ),
-    ] {
-        assert_eq!(cure_of_line(cause.clone(), line), cure, "{line} {cause:?}");
-    }
+    ]);
 }
 
 #[test]

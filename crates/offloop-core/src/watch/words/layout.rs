@@ -45,7 +45,7 @@ impl Line {
         Self(vec![(paint, text.into())])
     }
 
-    /// One more piece behind the others.
+    /// One more piece at the end.
     pub(super) fn and(mut self, paint: Paint, text: impl Into<String>) -> Self {
         self.0.push((paint, text.into()));
         self

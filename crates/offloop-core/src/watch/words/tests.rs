@@ -236,8 +236,8 @@ offloop: event loop blocked for 80 ms
     ╭─ a round of many callbacks
     │ cause    many callbacks in one round of the loop, none of them long
     │ cure     await asyncio.sleep(0)
-    │          between parts of the work it lets timers and sockets have their
-    ╰          turn; start fewer tasks at once with asyncio.Semaphore";
+    │          timers and sockets have their turn there; an asyncio.Semaphore
+    ╰          bounds the tasks";
     assert_eq!(block(&round), expected);
 }
 
