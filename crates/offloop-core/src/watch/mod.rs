@@ -3,10 +3,49 @@
 //! A watchdog in `offloop` finds a stall (`event_loop/stall.rs` decides that), reads the stack and
 //! asks the kernel; here the facts become words. Nothing here reads a file or a clock.
 //!
-//! Shape:      `record.rs` what is known of a stall · `cause.rs` why a thread does not go on.
+//! The watchdog does this for each [`Stall`] that the policy reports:
+//!
+//! ```text
+//! let diagnosis = Diagnosis::of(&stall, Catalogue::shipped(), &places, &mut sources);
+//! if !diagnosis.is_allowed() {                      // by a comment in the source
+//!     culprits.handle(&stall, diagnosis.culprit.as_ref());
+//! }
+//! if let Some(words) = teller.tell(&stall, &diagnosis) { write(words) }
+//! ```
+//!
+//! `places` says where the standard library and offloop are installed, `sources` gives the text of
+//! files ([`Sources`]; a closure will do). [`Diagnosis::advice`] is what a program's callback gets.
+//!
+//! Shape:      `record.rs` what is known of a stall · `cause.rs` why a thread does not go on ·
+//!             `places.rs`, `culprit.rs` whose code is to blame · `culprits.rs` the ranking ·
+//!             `text.rs`, `tokens.rs`, `calls.rs` the source line · `allow.rs` the comment that
+//!             silences · `catalogue.toml`, `catalogue.rs`, `advice.rs` the cure · `words.rs` a
+//!             block and a line · `teller.rs` which of them is said.
 
+mod advice;
+mod allow;
+mod calls;
+mod catalogue;
 mod cause;
+mod culprit;
+mod culprits;
+mod places;
 mod record;
+#[cfg(test)]
+mod samples;
+mod teller;
+mod text;
+mod tokens;
+mod words;
 
+pub use advice::{Advice, Diagnosis};
+pub use allow::{Allow, Allowance, allow};
+pub use catalogue::{Blocks, Catalogue, CatalogueError, Cure, Fit, Function, Kind, Remedy};
 pub use cause::Cause;
+pub use culprit::{Blame, Culprit, Key};
+pub use culprits::{Blocked, Culprits, Ranked};
+pub use places::{Owner, Places};
 pub use record::{Entry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts};
+pub use teller::{KEYS_MAX as TOLD_MAX, Teller};
+pub use text::{STATEMENT_LINES_MAX, Sources, Statement, Text};
+pub use words::{COLUMNS_MIN, LINES_MAX, Style};

@@ -2,10 +2,12 @@
 //!
 //! Shape:      `pulse.rs` what a loop's thread writes down · `watched.rs` one loop, and its stalls
 //!             · `watchdog.rs` the thread that looks · `listeners.rs` what it tells · `witness.rs`
-//!             the thread that asks the interpreter. The whole is here.
+//!             the thread that asks the interpreter · `source.rs` the text of files. The whole is
+//!             here.
 
 mod listeners;
 mod pulse;
+mod source;
 mod watchdog;
 mod watched;
 mod witness;
@@ -22,6 +24,7 @@ use listeners::Listeners;
 use witness::Witness;
 
 pub use pulse::{Ended, Line, Pulse};
+pub use source::SourceFiles;
 pub use watchdog::{Audience, Facts, Question, Reader, Watchdog};
 pub use watched::{Slice, Subject};
 pub use witness::Hearing;
