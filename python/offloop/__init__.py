@@ -33,7 +33,15 @@ from offloop._loop import (
 from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
 from offloop._thread_pool import ThreadPool
-from offloop._watch import StackEntry, Stall, StalledTask, watch
+from offloop._watch import (
+    Blocked,
+    Culprit,
+    StackEntry,
+    Stall,
+    StalledTask,
+    WatchStatistics,
+    watch,
+)
 from offloop.exceptions import (
     BypassedWarning,
     DeadlineExceeded,
@@ -58,6 +66,9 @@ __all__ = [
     "Stall",
     "StackEntry",
     "StalledTask",
+    "WatchStatistics",
+    "Culprit",
+    "Blocked",
     "LoopStatistics",
     "LagHistogram",
     "ProcessPool",

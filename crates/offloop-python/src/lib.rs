@@ -70,6 +70,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(stacks::code_positions, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_on, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_off, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::watch_ranking, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(error::samples::error_samples, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;

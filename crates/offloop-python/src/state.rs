@@ -304,8 +304,8 @@ fn what(event: Event) -> Happening {
             threads: Some(threads),
             ..of("stall", None)
         },
-        Event::LoopStall { stall } => Happening {
-            stall: Some(StallFields::of(&stall)),
+        Event::LoopStall { told } => Happening {
+            stall: Some(StallFields::of(&told)),
             ..of("loop_stall", None)
         },
         Event::Failure { fault } => Happening {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
-use offloop_core::watch::Stall;
+use offloop_core::watch::Told;
 
 use crate::fault::{Crash, Fault, StderrFault};
 
@@ -86,7 +86,7 @@ pub enum Event {
     /// An event loop stalls, or its stall is over.
     LoopStall {
         /// What is known of it.
-        stall: Arc<Stall>,
+        told: Arc<Told>,
     },
     /// The supervisor has failed: every call ends with this, and no worker is left.
     Failure {
@@ -165,7 +165,7 @@ impl Journal {
             Event::End { .. } => counts.ends += 1,
             Event::Crash { .. } => counts.crashes += 1,
             Event::Stall { .. } => counts.stalls += 1,
-            Event::LoopStall { stall } => counts.loop_stalls += u64::from(is_first(stall)),
+            Event::LoopStall { told } => counts.loop_stalls += u64::from(is_first(told)),
             Event::Drop { .. } | Event::Failure { .. } | Event::StderrFailure { .. } => {}
         }
         self.last += 1;
@@ -196,8 +196,8 @@ impl Journal {
 }
 
 /// Whether a stall was not told before.
-fn is_first(stall: &Stall) -> bool {
-    match stall.moment {
+fn is_first(told: &Told) -> bool {
+    match told.stall.moment {
         Moment::Found { .. } => true,
         Moment::GoesOn { .. } => false,
         Moment::Over { was_found } => !was_found,

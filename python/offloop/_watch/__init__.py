@@ -1,6 +1,13 @@
 """The watch: stalls of event loops found while they last, and what is said of them."""
 
-from offloop._watch.records import StackEntry, Stall, StalledTask
+from offloop._watch.records import (
+    Blocked,
+    Culprit,
+    StackEntry,
+    Stall,
+    StalledTask,
+    WatchStatistics,
+)
 from offloop._watch.switch import (
     THRESHOLD_SECONDS_MAX,
     THRESHOLD_SECONDS_MIN,
@@ -11,9 +18,12 @@ from offloop._watch.switch import (
 __all__ = [
     "THRESHOLD_SECONDS_MAX",
     "THRESHOLD_SECONDS_MIN",
+    "Blocked",
+    "Culprit",
     "StackEntry",
     "Stall",
     "StalledTask",
     "Watch",
+    "WatchStatistics",
     "watch",
 ]

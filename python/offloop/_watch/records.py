@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["StackEntry", "Stall", "StalledTask"]
+__all__ = ["Blocked", "Culprit", "StackEntry", "Stall", "StalledTask", "WatchStatistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ class Stall:
         task: the task, if a task's step took long.
         request: method and route of the request.
         suppressed: stalls that were not told before this one, for there were too many.
-        advice: what to do, as a line of code.
+        culprit: the entry that is to blame: the innermost one of the program's own code.
+        advice: what to write instead, as a line of code, or what to do.
     """
 
     number: int
@@ -76,7 +77,8 @@ class Stall:
     task: StalledTask | None
     request: str | None
     suppressed: int
-    advice: str | None = None
+    culprit: StackEntry | None
+    advice: str | None
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Stall:
@@ -85,4 +87,63 @@ class Stall:
         task = fields.pop("task")
         if task is not None:
             task = StalledTask(**{**task, "awaited_by": tuple(task["awaited_by"])})
-        return cls(stack=stack, task=task, **fields)
+        culprit = fields.pop("culprit")
+        if culprit is not None:
+            culprit = StackEntry(**culprit)
+        return cls(stack=stack, task=task, culprit=culprit, **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """How often something blocked a loop, and for how many seconds.
+
+    Attributes:
+        count: stalls.
+        total_seconds: all of them together.
+        longest_seconds: the longest one.
+    """
+
+    count: int
+    total_seconds: float
+    longest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """Something that blocked loops.
+
+    Attributes:
+        entry: the line that is to blame; None if no code is.
+        function: the function's name, or the callback's.
+        cause: why, as of its first stall; see `Stall`.
+        blocked: how often, and for how long.
+    """
+
+    entry: StackEntry | None
+    function: str | None
+    cause: str
+    blocked: Blocked
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStatistics:
+    """What the watch has told so far; it stays when the watch is changed or turned off.
+
+    Attributes:
+        culprits: the longest time in all first. A stall that lasts counts as it was told last.
+        left_out: what there was no room for.
+    """
+
+    culprits: tuple[Culprit, ...]
+    left_out: Blocked
+
+    @property
+    def stalls(self) -> int:
+        """How many stalls there were."""
+        return self.left_out.count + sum(it.blocked.count for it in self.culprits)
+
+    @property
+    def blocked_seconds(self) -> float:
+        """How long loops were blocked, all stalls together."""
+        times = (it.blocked.total_seconds for it in self.culprits)
+        return self.left_out.total_seconds + sum(times)

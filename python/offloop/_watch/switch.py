@@ -5,19 +5,31 @@ from __future__ import annotations
 import atexit
 import math
 import os
+import sys
+import sysconfig
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
+import _offloop_worker
 from _offloop_worker import _offloop
 from offloop._watch.foreign import Announcements
 from offloop._watch.hearing import Hearing
-from offloop._watch.records import Stall
+from offloop._watch.records import Blocked, Culprit, StackEntry, Stall, WatchStatistics
 
 __all__ = ["Watch", "watch"]
 
 THRESHOLD_SECONDS_MIN = 0.001
 """Less than a loop's usual work takes, and than the kernel keeps a thread off its core."""
 THRESHOLD_SECONDS_MAX = 3600.0
+
+STDERR = 2
+
+STANDARD_FOLDERS = sorted({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+OFFLOOP_FOLDERS = [
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    os.path.dirname(os.path.abspath(_offloop_worker.__file__)),
+]
 
 
 class Watch:
@@ -57,7 +69,15 @@ class Watch:
         _check(threshold, on_stall, stalls_per_minute)
         self._hook()
         hearing = Hearing(on_stall, log)
-        _offloop.watch_on(float(threshold), stalls_per_minute, words, hearing)
+        settings = {
+            "threshold_seconds": float(threshold),
+            "stalls_per_minute": stalls_per_minute,
+            "style": _style() if words else None,
+            "standard": STANDARD_FOLDERS,
+            "offloop": OFFLOOP_FOLDERS,
+            "shown_from": _working_directory(),
+        }
+        _offloop.watch_on(settings, hearing)
         if self._announcements is not None:
             self._announcements.remove()
         self._announcements = Announcements(threshold)
@@ -70,6 +90,17 @@ class Watch:
             self._announcements.remove()
             self._announcements = None
         _offloop.watch_off()
+
+    def statistics(self) -> WatchStatistics:
+        """What blocked the loops of this process, the longest time first.
+
+        >>> watch.statistics().stalls
+        0
+        """
+        ranked, left_out = _offloop.watch_ranking()
+        return WatchStatistics(
+            tuple(_culprit({**fields}) for fields in ranked), Blocked(**left_out)
+        )
 
     def __enter__(self) -> Watch:
         return self
@@ -101,6 +132,41 @@ def _check(threshold: object, on_stall: object, stalls_per_minute: object) -> No
         raise TypeError(f"stalls_per_minute must be an integer, not {stalls_per_minute!r}")
     if stalls_per_minute < 1:
         raise ValueError(f"stalls_per_minute must be at least 1, not {stalls_per_minute!r}")
+
+
+def _culprit(fields: dict[str, Any]) -> Culprit:
+    entry = fields.pop("culprit")
+    blocked = Blocked(**fields.pop("blocked"))
+    return Culprit(entry=entry and StackEntry(**entry), blocked=blocked, **fields)
+
+
+def _style() -> tuple[bool, bool]:
+    """Whether standard error shows colours (see no-color.org), and whether nothing but ASCII."""
+    colours = _is_terminal() and os.environ.get("TERM") != "dumb"
+    if os.environ.get("FORCE_COLOR"):
+        colours = True
+    if os.environ.get("NO_COLOR"):
+        colours = False
+    encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+    try:
+        "╭─│╰…".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return colours, True
+    return colours, False
+
+
+def _is_terminal() -> bool:
+    try:
+        return os.isatty(STDERR)
+    except OSError:
+        return False
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 watch = Watch()

@@ -45,7 +45,7 @@ pub use cause::Cause;
 pub use culprit::{Blame, Culprit, Key};
 pub use culprits::{Blocked, Culprits, Ranked};
 pub use places::{Owner, Places};
-pub use record::{Entry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts};
+pub use record::{Entry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts, Told};
 pub use teller::{KEYS_MAX as TOLD_MAX, Teller};
 pub use text::{STATEMENT_LINES_MAX, Sources, Statement, Text};
 pub use words::{COLUMNS_MIN, LINES_MAX, Style};

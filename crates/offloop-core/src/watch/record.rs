@@ -75,6 +75,17 @@ pub struct TaskFacts {
     pub awaited_by: Vec<Arc<str>>,
 }
 
+/// A stall, with what was found out about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The stall.
+    pub stall: Stall,
+    /// The entry that is to blame, if one is.
+    pub culprit: Option<Entry>,
+    /// What to write instead, as a line of code, or what to do.
+    pub advice: Option<Arc<str>>,
+}
+
 /// A stall, as it is known at one moment. It is told when it is found, perhaps again while it
 /// lasts, and when it is over.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use offloop_core::event_loop::{Moment, Stalled};
-use offloop_core::watch::{Cause, Entry, Quality, Stall, TaskFacts};
+use offloop_core::watch::{Blocked, Cause, Entry, Quality, Ranked, TaskFacts, Told};
 use pyo3::prelude::*;
 
 /// `Stall` of Python.
@@ -25,10 +25,12 @@ pub(crate) struct StallFields {
     task: Option<TaskFields>,
     request: Option<String>,
     suppressed: u64,
+    culprit: Option<EntryFields>,
+    advice: Option<String>,
 }
 
 #[derive(IntoPyObject)]
-struct EntryFields {
+pub(crate) struct EntryFields {
     filename: String,
     lineno: Option<i32>,
     function: String,
@@ -43,7 +45,8 @@ struct TaskFields {
 }
 
 impl StallFields {
-    pub(crate) fn of(stall: &Stall) -> Self {
+    pub(crate) fn of(told: &Told) -> Self {
+        let stall = &told.stall;
         let text = |text: &std::sync::Arc<str>| text.to_string();
         let seconds = |at: offloop_core::Instant| Duration::from_nanos(at.as_nanos()).as_secs_f64();
         let is_over = matches!(stall.moment, Moment::Over { .. });
@@ -62,6 +65,8 @@ impl StallFields {
             task: stall.task.as_ref().map(TaskFields::of),
             request: stall.request.as_ref().map(text),
             suppressed: stall.suppressed,
+            culprit: told.culprit.as_ref().map(EntryFields::of),
+            advice: told.advice.as_ref().map(text),
         }
     }
 }
@@ -131,5 +136,45 @@ fn detail(cause: &Cause) -> Option<String> {
         Cause::Child { pid } => pid.map(|pid| pid.to_string()),
         Cause::OtherThread { native_id } => Some(native_id.to_string()),
         _ => None,
+    }
+}
+
+/// How often something blocked a loop, and for how many seconds.
+#[derive(IntoPyObject, Default)]
+pub(crate) struct BlockedFields {
+    count: u64,
+    total_seconds: f64,
+    longest_seconds: f64,
+}
+
+impl BlockedFields {
+    pub(super) fn of(blocked: Blocked) -> Self {
+        Self {
+            count: blocked.count,
+            total_seconds: blocked.total.as_secs_f64(),
+            longest_seconds: blocked.longest.as_secs_f64(),
+        }
+    }
+}
+
+/// One line of the ranking.
+#[derive(IntoPyObject)]
+pub(crate) struct RankedFields {
+    culprit: Option<EntryFields>,
+    /// The callback's name, where there is no culprit.
+    function: Option<String>,
+    cause: &'static str,
+    blocked: BlockedFields,
+}
+
+impl RankedFields {
+    pub(super) fn of(ranked: &Ranked) -> Self {
+        let culprit = ranked.culprit.as_ref();
+        Self {
+            culprit: culprit.map(|culprit| EntryFields::of(&culprit.entry)),
+            function: ranked.key.function.as_ref().map(|name| name.to_string()),
+            cause: name(&ranked.cause),
+            blocked: BlockedFields::of(ranked.blocked),
+        }
     }
 }

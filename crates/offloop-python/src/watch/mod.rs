@@ -14,19 +14,26 @@ pub(crate) mod heartbeat;
 mod loops;
 mod witness;
 
+use std::io::stderr;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use offloop::watch::{Line, Pulse, Subject, WatchOptions};
+use offloop::watch::{Line, Pulse, Ranking, Subject, WatchOptions};
 use offloop_core::event_loop::StallLimits;
-use offloop_sys::fork;
+use offloop_core::watch::{Places, Style};
+use offloop_sys::{fork, terminal};
 use pyo3::prelude::*;
 
 use crate::home::home;
 use crate::stacks;
 pub(crate) use fields::StallFields;
+use fields::{BlockedFields, RankedFields};
 use witness::Witness;
+
+/// Columns of what is said, at most, and where standard error is no terminal.
+const COLUMNS: usize = 100;
 
 /// The era before the watch was turned on for the first time.
 pub(crate) const NO_ERA: u64 = 0;
@@ -41,12 +48,20 @@ struct Watch {
     running: offloop::watch::Watch,
     /// `offloop._watch.hearing.Hearing`.
     hearing: Py<PyAny>,
+    ranking: Ranking,
 }
 
 /// What a loop gets that joins.
 pub(crate) struct Joined {
     pub(crate) line: Line,
     pub(crate) threshold_ns: u64,
+}
+
+/// What the last watch counted, while none is on.
+static LAST_RANKING: Mutex<Option<Ranking>> = Mutex::new(None);
+
+fn last_ranking() -> MutexGuard<'static, Option<Ranking>> {
+    LAST_RANKING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn watch() -> MutexGuard<'static, Option<Watch>> {
@@ -64,27 +79,53 @@ fn next_era() {
     ERA.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Turns the watch on, or changes it: seconds, stalls that are told within a minute, whether they
-/// are told on standard error, and what hears of them in Python.
-#[pyfunction]
-pub(crate) fn watch_on(
-    py: Python<'_>,
+/// How the watch is to be, from Python.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Settings {
     threshold_seconds: f64,
-    stalls_max: usize,
-    words: bool,
-    hearing: Py<PyAny>,
-) -> PyResult<()> {
+    stalls_per_minute: usize,
+    /// Whether colours are shown, and nothing but ASCII; `None` if nothing is said.
+    style: Option<(bool, bool)>,
+    standard: Vec<String>,
+    offloop: Vec<String>,
+    shown_from: Option<String>,
+}
+
+impl Settings {
+    fn options(self) -> WatchOptions {
+        let columns = terminal::columns(stderr().as_fd()).map_or(COLUMNS, usize::from);
+        let shared = |names: Vec<String>| names.into_iter().map(Arc::from).collect();
+        WatchOptions {
+            limits: StallLimits {
+                threshold: Duration::from_secs_f64(self.threshold_seconds),
+                stalls_max: self.stalls_per_minute,
+                ..StallLimits::default()
+            },
+            style: self.style.map(|(colours, ascii)| Style {
+                colours,
+                columns: columns.min(COLUMNS),
+                ascii,
+            }),
+            places: Places {
+                standard: shared(self.standard),
+                offloop: shared(self.offloop),
+                shown_from: self.shown_from.map(Arc::from),
+                ..Places::default()
+            },
+        }
+    }
+}
+
+/// Turns the watch on, or changes it; `hearing` hears of stalls. What was counted stays.
+#[pyfunction]
+pub(crate) fn watch_on(py: Python<'_>, settings: Settings, hearing: Py<PyAny>) -> PyResult<()> {
     fork::watch();
-    let options = WatchOptions {
-        limits: StallLimits {
-            threshold: Duration::from_secs_f64(threshold_seconds),
-            stalls_max,
-            ..StallLimits::default()
-        },
-        words,
-    };
+    let options = settings.options();
     let old = watch().take();
-    let fresh = Watch::start(py, options, hearing)?;
+    let ranking = old.as_ref().map(|old| Arc::clone(&old.ranking));
+    let ranking = ranking.or_else(|| last_ranking().take());
+    let fresh = Watch::start(py, options, hearing, ranking.unwrap_or_default())?;
     *watch() = Some(fresh);
     next_era();
     end(py, old);
@@ -96,6 +137,9 @@ pub(crate) fn watch_on(
 pub(crate) fn watch_off(py: Python<'_>) {
     let old = watch().take();
     next_era();
+    if let Some(old) = &old {
+        *last_ranking() = Some(Arc::clone(&old.ranking));
+    }
     end(py, old);
 }
 
@@ -103,13 +147,18 @@ pub(crate) fn watch_off(py: Python<'_>) {
 #[pyfunction]
 pub(crate) fn watch_after_fork(py: Python<'_>) -> PyResult<()> {
     let old = watch().take();
-    let Some(Watch { running, hearing }) = old else {
+    let Some(Watch {
+        running,
+        hearing,
+        ranking,
+    }) = old
+    else {
         return Ok(());
     };
-    let options = running.options();
+    let options = running.options().clone();
     // What belongs to threads of the parent is left alone.
-    std::mem::forget(running);
-    let fresh = Watch::start(py, options, hearing)?;
+    std::mem::forget((running, ranking));
+    let fresh = Watch::start(py, options, hearing, Ranking::default())?;
     *watch() = Some(fresh);
     next_era();
     Ok(())
@@ -121,12 +170,35 @@ fn end(py: Python<'_>, watch: Option<Watch>) {
     }
 }
 
+/// What blocked loops, the longest time in all first; and what there was no room for.
+#[pyfunction]
+pub(crate) fn watch_ranking() -> (Vec<RankedFields>, BlockedFields) {
+    let ranking = watch().as_ref().map(|watch| Arc::clone(&watch.ranking));
+    let Some(ranking) = ranking.or_else(|| last_ranking().clone()) else {
+        return (Vec::new(), BlockedFields::default());
+    };
+    let culprits = ranking.lock().unwrap_or_else(PoisonError::into_inner);
+    let ranked = culprits.rank().iter().map(RankedFields::of).collect();
+    (ranked, BlockedFields::of(culprits.left_out()))
+}
+
 impl Watch {
-    fn start(py: Python<'_>, options: WatchOptions, hearing: Py<PyAny>) -> PyResult<Self> {
+    fn start(
+        py: Python<'_>,
+        options: WatchOptions,
+        hearing: Py<PyAny>,
+        ranking: Ranking,
+    ) -> PyResult<Self> {
         let witness = Box::new(Witness(hearing.clone_ref(py)));
         let reader = stacks::shared_reader(py);
-        let running = offloop::watch::Watch::start(options, reader, home()?.runtime, witness)?;
-        Ok(Self { running, hearing })
+        let runtime = home()?.runtime;
+        let kept = Arc::clone(&ranking);
+        let running = offloop::watch::Watch::start(options, reader, runtime, witness, kept)?;
+        Ok(Self {
+            running,
+            hearing,
+            ranking,
+        })
     }
 }
 

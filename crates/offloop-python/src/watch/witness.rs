@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use offloop::watch::{Facts, Hearing, Question, Slice};
 use offloop_core::event_loop::Stalled;
-use offloop_core::watch::{Entry, Origin, Stall, TaskFacts};
+use offloop_core::watch::{Entry, Origin, TaskFacts, Told};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -39,9 +39,9 @@ impl Hearing for Witness {
         self.attached(|hearing| answer(hearing.py(), hearing, question))
     }
 
-    fn tell(&mut self, slice: Slice, stall: &Stall) -> bool {
-        let told = self.attached(|hearing| tell(hearing.py(), hearing, slice, stall));
-        told.is_some()
+    fn tell(&mut self, slice: Slice, told: &Told) -> bool {
+        let heard = self.attached(|hearing| tell(hearing.py(), hearing, slice, told));
+        heard.is_some()
     }
 }
 
@@ -123,8 +123,8 @@ fn stack(
     Ok((question.still_holds() && !entries.is_empty()).then_some(entries))
 }
 
-fn tell(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice, stall: &Stall) -> PyResult<()> {
+fn tell(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice, told: &Told) -> PyResult<()> {
     let event_loop = loop_of(py, slice.event_loop);
-    hearing.call_method1("hear", (event_loop, StallFields::of(stall)))?;
+    hearing.call_method1("hear", (event_loop, StallFields::of(told)))?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use offloop_core::watch::Stall;
+use offloop_core::watch::Told;
 
 use crate::fleet::Fleet;
 use crate::journal::{Entries, Event};
@@ -46,10 +46,10 @@ impl Runtime {
     }
 
     /// Writes a stall of an event loop into the journal; nothing in a fork.
-    pub fn note_stall(&self, stall: &Arc<Stall>) {
+    pub fn note_stall(&self, told: &Arc<Told>) {
         if !self.is_forked() {
-            let stall = Arc::clone(stall);
-            let event = Event::LoopStall { stall };
+            let told = Arc::clone(told);
+            let event = Event::LoopStall { told };
             self.shared.lock().journal.write(now(), event);
         }
     }

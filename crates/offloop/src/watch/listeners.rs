@@ -4,14 +4,21 @@
 //! keeps the GIL.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::io::stderr;
+use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
-use offloop_core::watch::Stall;
+use offloop_core::watch::{
+    Advice, Catalogue, Culprits, Diagnosis, Places, Stall, Style, Teller, Told,
+};
 use offloop_sys::clock::monotonic_ns;
+use offloop_sys::terminal;
 
+use super::source::SourceFiles;
 use super::watchdog::{Audience, Facts, Question};
 use super::watched::Slice;
 use super::witness::Message;
@@ -20,24 +27,74 @@ use crate::runtime::Runtime;
 /// Questions that are kept until they are answered: more than loops that stall at once.
 const ASKED_MAX: usize = 16;
 
+/// How long standard error may take nothing before what is to be said is given up.
+const STDERR_PATIENCE: Duration = Duration::from_millis(200);
+
+/// The ranking of all that blocked a loop, for those that look.
+pub type Ranking = Arc<Mutex<Culprits>>;
+
 /// Those that hear of stalls.
 pub(super) struct Listeners {
     witness: SyncSender<Message>,
     /// Questions that were not answered yet.
     asked: VecDeque<(Slice, Receiver<Facts>)>,
-    words: bool,
     runtime: Runtime,
+    places: Places,
+    sources: SourceFiles,
+    ranking: Ranking,
+    /// `None` if nothing is to be said.
+    teller: Option<Teller>,
+    /// Reports that standard error did not take.
+    unsaid: u64,
 }
 
 impl Listeners {
-    pub(super) fn new(witness: SyncSender<Message>, words: bool, runtime: Runtime) -> Self {
+    pub(super) fn new(
+        witness: SyncSender<Message>,
+        runtime: Runtime,
+        places: Places,
+        style: Option<Style>,
+        ranking: Ranking,
+    ) -> Self {
         Self {
             witness,
             asked: VecDeque::new(),
-            words,
             runtime,
+            teller: style.map(|style| Teller::new(style, places.clone())),
+            places,
+            sources: SourceFiles::default(),
+            ranking,
+            unsaid: 0,
         }
     }
+
+    fn say(&mut self, stall: &Stall, diagnosis: &Diagnosis) {
+        let text = self
+            .teller
+            .as_mut()
+            .and_then(|teller| teller.tell(stall, diagnosis));
+        let Some(mut text) = text else {
+            return;
+        };
+        if self.unsaid > 0 {
+            text.push_str(&format!(
+                "\noffloop: standard error took nothing for a while: {} reports are missing",
+                self.unsaid
+            ));
+        }
+        text.push('\n');
+        let written = terminal::write_within(stderr().as_fd(), text.as_bytes(), STDERR_PATIENCE);
+        match written {
+            Ok(()) => self.unsaid = 0,
+            // It is counted, and said when there is room again; the journal has it.
+            Err(_) => self.unsaid += 1,
+        }
+    }
+}
+
+/// The cure as one line; where no code helps, what to do.
+fn line_of(advice: &Advice) -> Arc<str> {
+    advice.cure.as_deref().unwrap_or(&advice.because).into()
 }
 
 impl Audience for Listeners {
@@ -68,14 +125,25 @@ impl Audience for Listeners {
     }
 
     fn tell(&mut self, slice: Slice, stall: &Stall) {
-        let told = Arc::new(stall.clone());
-        if self.words {
-            eprintln!("{stall:?}");
+        let catalogue = Catalogue::shipped();
+        let diagnosis = Diagnosis::of(stall, catalogue, &self.places, &mut self.sources);
+        self.say(stall, &diagnosis);
+        if diagnosis.is_allowed() {
+            return;
         }
-        if !matches!(stall.moment, Moment::GoesOn { .. }) {
-            self.runtime.note_stall(&told);
-            // A witness that is too busy hears of it no more; the journal has it.
-            let _ = self.witness.try_send(Message::Tell(slice, told));
+        let mut ranking = self.ranking.lock().unwrap_or_else(PoisonError::into_inner);
+        ranking.handle(stall, diagnosis.culprit.as_ref());
+        drop(ranking);
+        if matches!(stall.moment, Moment::GoesOn { .. }) {
+            return;
         }
+        let told = Arc::new(Told {
+            stall: stall.clone(),
+            culprit: diagnosis.culprit.map(|culprit| culprit.entry),
+            advice: diagnosis.advice.as_ref().map(line_of),
+        });
+        self.runtime.note_stall(&told);
+        // A witness that is too busy hears of it no more; the journal has it.
+        let _ = self.witness.try_send(Message::Tell(slice, told));
     }
 }

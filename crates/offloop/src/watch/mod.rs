@@ -18,11 +18,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use offloop_core::event_loop::StallLimits;
+use offloop_core::watch::{Places, Style};
 
 use crate::runtime::Runtime;
 use listeners::Listeners;
 use witness::Witness;
 
+pub use listeners::Ranking;
 pub use pulse::{Ended, Line, Pulse};
 pub use source::SourceFiles;
 pub use watchdog::{Audience, Facts, Question, Reader, Watchdog};
@@ -34,12 +36,14 @@ const END_BOUND: Duration = Duration::from_secs(1);
 const END_SLICE: Duration = Duration::from_millis(1);
 
 /// How a watch is to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WatchOptions {
     /// What is a stall, and how many are told.
     pub limits: StallLimits,
-    /// Whether stalls are told on standard error.
-    pub words: bool,
+    /// How stalls are told on standard error; `None` if they are not.
+    pub style: Option<Style>,
+    /// Whose code is whose.
+    pub places: Places,
 }
 
 /// A watch that is on.
@@ -60,9 +64,16 @@ impl Watch {
         reader: Reader,
         runtime: Runtime,
         hearing: Box<dyn Hearing>,
+        ranking: Ranking,
     ) -> io::Result<Self> {
         let witness = Witness::start(hearing)?;
-        let listeners = Listeners::new(witness.door.clone(), options.words, runtime);
+        let listeners = Listeners::new(
+            witness.door.clone(),
+            runtime,
+            options.places.clone(),
+            options.style,
+            ranking,
+        );
         let watchdog = Watchdog::start(options.limits, reader, Box::new(listeners))?;
         Ok(Self {
             watchdog,
@@ -73,8 +84,8 @@ impl Watch {
 
     /// How it is.
     #[must_use]
-    pub fn options(&self) -> WatchOptions {
-        self.options
+    pub fn options(&self) -> &WatchOptions {
+        &self.options
     }
 
     /// Watches a loop from now on.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use offloop_core::Instant;
 use offloop_core::event_loop::{NextLook, StallLimits};
-use offloop_core::watch::{Entry, Stall, TaskFacts};
+use offloop_core::watch::{Catalogue, Entry, Stall, TaskFacts};
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::interpreter::memory::OwnMemory;
 use offloop_sys::interpreter::{Codes, Interpreter};
@@ -171,6 +171,8 @@ struct Rounds {
 impl Rounds {
     fn run(mut self) {
         offloop_sys::thread::block_signals();
+        // It is read once, and not while a loop stalls.
+        let _ready = Catalogue::shipped();
         while self.obey() {
             let next = self.look();
             self.sleep(next);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use offloop_core::watch::Stall;
+use offloop_core::watch::Told;
 
 use super::watchdog::{Facts, Question};
 use super::watched::Slice;
@@ -23,13 +23,13 @@ pub trait Hearing: Send {
     fn answer(&mut self, question: &Question) -> Option<Facts>;
 
     /// A stall was found, or is over; false if the interpreter ends.
-    fn tell(&mut self, slice: Slice, stall: &Stall) -> bool;
+    fn tell(&mut self, slice: Slice, told: &Told) -> bool;
 }
 
 /// What the watchdog wants.
 pub(super) enum Message {
     Ask(Question, SyncSender<Facts>),
-    Tell(Slice, Arc<Stall>),
+    Tell(Slice, Arc<Told>),
     Stop,
 }
 
@@ -70,7 +70,7 @@ fn run(mut hearing: Box<dyn Hearing>, messages: &Receiver<Message>) {
                 }
                 None => false,
             },
-            Message::Tell(slice, stall) => hearing.tell(slice, &stall),
+            Message::Tell(slice, told) => hearing.tell(slice, &told),
         };
         if !goes_on {
             return;
