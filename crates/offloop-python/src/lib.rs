@@ -10,6 +10,7 @@
 mod blocks;
 mod buffer;
 mod calls;
+mod causes;
 mod codec;
 mod coroutines;
 mod definitions;
@@ -66,6 +67,8 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(stacks::stack_of, module)?)?;
     module.add_function(wrap_pyfunction!(stacks::sample_stacks, module)?)?;
     module.add_function(wrap_pyfunction!(stacks::code_positions, module)?)?;
+    module.add_function(wrap_pyfunction!(causes::cause_of, module)?)?;
+    module.add_function(wrap_pyfunction!(causes::sample_causes, module)?)?;
     module.add_function(wrap_pyfunction!(error::samples::error_samples, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
     module.add_function(wrap_pyfunction!(worker::fork, module)?)?;

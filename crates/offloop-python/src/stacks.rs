@@ -36,13 +36,13 @@ const COMPARISONS_MIN: u32 = 11;
 /// Readings that `sample_stacks` tells apart at most; the rest is counted as it comes.
 const DISTINCT_MAX: usize = 100_000;
 
-type Reader = Interpreter<OwnMemory>;
+pub(crate) type Reader = Interpreter<OwnMemory>;
 
 /// The reader of this process, or why there is none.
 static READER: PyOnceLock<Result<Arc<Reader>, String>> = PyOnceLock::new();
 
 /// The reader of this process, once it has been tried.
-fn reader(py: Python<'_>) -> Result<&'static Reader, &'static str> {
+pub(crate) fn reader(py: Python<'_>) -> Result<&'static Reader, &'static str> {
     let found = READER.get_or_init(py, || {
         let memory = OwnMemory::open().map_err(|error| error.to_string())?;
         let reader = Interpreter::of_this_process(memory).map_err(|error| error.to_string())?;

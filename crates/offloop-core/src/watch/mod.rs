@@ -3,10 +3,13 @@
 //! A watchdog in `offloop` finds a stall (`event_loop/stall.rs` decides that), reads the stack and
 //! asks the kernel; here the facts become words. Nothing here reads a file or a clock.
 //!
-//! Shape:      `record.rs` what is known of a stall · `cause.rs` why a thread does not go on.
+//! Shape:      `record.rs` what is known of a stall · `evidence.rs` what is known of a
+//!             thread · `cause.rs` why it does not go on.
 
 mod cause;
+mod evidence;
 mod record;
 
-pub use cause::Cause;
+pub use cause::{Cause, cause};
+pub use evidence::{Evidence, GilHolder, Motion, Seen, ThreadState, Wait};
 pub use record::{Entry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts};

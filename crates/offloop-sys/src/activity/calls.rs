@@ -1,0 +1,179 @@
+//! Which of its calls a thread sleeps in, and what that call waits for.
+//!
+//! Numbers of calls differ between architectures; older ones have calls that newer ones lack. A
+//! call that is in none of the lists is `Other`: nothing is guessed of it.
+//!
+//! Source:     syscalls(2) and the page of each call.
+
+use super::text::SystemCall;
+
+/// Calls that the C library's headers do not name yet.
+const FUTEX_WAIT: i64 = 455;
+
+/// What a call waits for, by its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A point in time.
+    Time,
+    /// What a descriptor leads to.
+    Descriptor(u64),
+    /// The other side of a socket, whose address is at `address`.
+    Connection {
+        /// The socket.
+        fd: u64,
+        /// Where the address is.
+        address: u64,
+        /// How long it is.
+        bytes: u64,
+    },
+    /// A file that is found by its path, which is at this address.
+    Path(u64),
+    /// One of several descriptors, in a list of `pollfd`, or none.
+    Poll {
+        /// Where the list is.
+        list: u64,
+        /// How many there are.
+        count: u64,
+    },
+    /// One of several descriptors, in sets of bits, or none.
+    Select {
+        /// Descriptors in the sets are below this.
+        count: u64,
+        /// Where the sets are, or 0.
+        sets: [u64; 3],
+    },
+    /// A lock or a condition of the C library or of the interpreter.
+    Futex(u64),
+    /// The end of a child process.
+    Child(Option<i32>),
+    /// Anything else.
+    Other,
+}
+
+/// What this call waits for.
+#[must_use]
+pub fn target_of(call: &SystemCall) -> Target {
+    let [first, second, third, fourth, ..] = call.arguments;
+    #[cfg(target_arch = "x86_64")]
+    match call.number {
+        libc::SYS_poll => {
+            return Target::Poll {
+                list: first,
+                count: second,
+            };
+        }
+        libc::SYS_select => {
+            return Target::Select {
+                count: first,
+                sets: [second, third, fourth],
+            };
+        }
+        libc::SYS_open
+        | libc::SYS_creat
+        | libc::SYS_stat
+        | libc::SYS_lstat
+        | libc::SYS_access
+        | libc::SYS_mkdir
+        | libc::SYS_rmdir
+        | libc::SYS_unlink
+        | libc::SYS_rename
+        | libc::SYS_readlink => return Target::Path(first),
+        libc::SYS_getdents | libc::SYS_epoll_wait | libc::SYS_sync_file_range => {
+            return Target::Descriptor(first);
+        }
+        _ => {}
+    }
+    match call.number {
+        libc::SYS_nanosleep | libc::SYS_clock_nanosleep => Target::Time,
+        libc::SYS_ppoll => Target::Poll {
+            list: first,
+            count: second,
+        },
+        libc::SYS_pselect6 => Target::Select {
+            count: first,
+            sets: [second, third, fourth],
+        },
+        libc::SYS_connect => Target::Connection {
+            fd: first,
+            address: second,
+            bytes: third,
+        },
+        libc::SYS_futex => Target::Futex(first),
+        FUTEX_WAIT => Target::Futex(first),
+        // A list of them, none of which the interpreter uses for itself.
+        libc::SYS_futex_waitv => Target::Futex(0),
+        libc::SYS_wait4 => Target::Child(process(first)),
+        libc::SYS_waitid => match u32::try_from(first) {
+            Ok(libc::P_PID) => Target::Child(process(second)),
+            Ok(libc::P_PIDFD) => Target::Descriptor(second),
+            _ => Target::Child(None),
+        },
+        libc::SYS_openat
+        | libc::SYS_openat2
+        | libc::SYS_newfstatat
+        | libc::SYS_statx
+        | libc::SYS_faccessat
+        | libc::SYS_faccessat2
+        | libc::SYS_mkdirat
+        | libc::SYS_unlinkat
+        | libc::SYS_renameat2
+        | libc::SYS_readlinkat => Target::Path(second),
+        libc::SYS_truncate | libc::SYS_execve | libc::SYS_statfs => Target::Path(first),
+        number if takes_descriptor(number) => Target::Descriptor(first),
+        _ => Target::Other,
+    }
+}
+
+/// Whether a call may wait for the descriptor that is its first argument.
+fn takes_descriptor(number: i64) -> bool {
+    const READS: &[i64] = &[
+        libc::SYS_read,
+        libc::SYS_readv,
+        libc::SYS_pread64,
+        libc::SYS_preadv,
+        libc::SYS_preadv2,
+        libc::SYS_write,
+        libc::SYS_writev,
+        libc::SYS_pwrite64,
+        libc::SYS_pwritev,
+        libc::SYS_pwritev2,
+        libc::SYS_sendfile,
+        libc::SYS_splice,
+        libc::SYS_tee,
+        libc::SYS_vmsplice,
+        libc::SYS_copy_file_range,
+        libc::SYS_getdents64,
+        libc::SYS_ioctl,
+        libc::SYS_fcntl,
+        libc::SYS_flock,
+        libc::SYS_fsync,
+        libc::SYS_fdatasync,
+        libc::SYS_syncfs,
+        libc::SYS_ftruncate,
+        libc::SYS_fallocate,
+        libc::SYS_fstat,
+        libc::SYS_fstatfs,
+        libc::SYS_close,
+        libc::SYS_epoll_pwait,
+        libc::SYS_epoll_pwait2,
+        libc::SYS_io_uring_enter,
+    ];
+    const SOCKETS: &[i64] = &[
+        libc::SYS_accept,
+        libc::SYS_accept4,
+        libc::SYS_recvfrom,
+        libc::SYS_recvmsg,
+        libc::SYS_recvmmsg,
+        libc::SYS_sendto,
+        libc::SYS_sendmsg,
+        libc::SYS_sendmmsg,
+    ];
+    READS.contains(&number) || SOCKETS.contains(&number)
+}
+
+/// A process that is waited for; `None` for any of several.
+fn process(argument: u64) -> Option<i32> {
+    // The kernel takes the lower half.
+    let pid = (argument & u64::from(u32::MAX)) as u32 as i32;
+    (pid > 0).then_some(pid)
+}
