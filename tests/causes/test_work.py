@@ -55,9 +55,7 @@ def generate(subject: Subject) -> None:
         sum(number & 7 for number in range(100_000))
 
 
-@pytest.mark.parametrize(
-    "work", [count, count_up, call_functions, call_short_functions, generate]
-)
+@pytest.mark.parametrize("work", [count, count_up, call_functions, call_short_functions, generate])
 def test_python_code(work):
     with started(work) as subject:
         computes(subject, "python")
@@ -111,7 +109,7 @@ def derive_keys(subject: Subject) -> None:
 
 def compress(subject: Subject) -> None:
     """A long text."""
-    text = b"".join(b"%d" % number for number in range(2_000_000))
+    text = b"".join(b"%d" % number for number in range(1_000_000))
     while not subject.stop:
         zlib.compress(text, 9)
 
@@ -145,6 +143,17 @@ def test_another_thread_that_has_the_gil():
     with started(count) as subject, started(hold) as holder:
         computes(subject, "other_thread", holder.native_id)
         subject.stop = holder.stop = True
+
+
+def test_two_threads_of_python():
+    with started(count) as subject, started(count) as other:
+        readings = _offloop.sample_causes(subject.native_id, APART, 50)
+        subject.stop = other.stop = True
+    causes = [told(reading) for reading in readings]
+    # It runs half of the time, and waits for the other one otherwise.
+    right = {("python", None), ("other_thread", other.native_id)}
+    assert set(causes) <= right | {(cause, None) for cause in UNCERTAIN}, readings
+    assert right <= set(causes), readings
 
 
 def test_a_thread_that_has_the_gil_and_sleeps():

@@ -144,7 +144,7 @@ fn find(reader: &Reader, native_id: u64, apart: Duration) -> Result<CauseReading
     let see = || Sight::of(&files, reader, thread).map_err(CauseError::Look);
     let begin = Instant::now();
     let first = see()?;
-    let motion = reader.motion_of(thread);
+    let motion = first.motion(reader, thread);
     let left = apart.saturating_sub(begin.elapsed());
     let before = Instant::now();
     std::thread::sleep(left);

@@ -124,6 +124,8 @@ pub struct Interpreter<M> {
     layout: Layout,
     symbols: Symbols,
     processor: Processor,
+    /// Whether what it says of its GIL is believed.
+    knows_gil: bool,
 }
 
 impl Interpreter<OwnMemory> {
@@ -202,7 +204,17 @@ impl<M: Memory> Interpreter<M> {
             memory,
             symbols,
             processor: Processor::UNKNOWN,
+            knows_gil: true,
         })
+    }
+
+    /// The same one, of whose GIL nothing is believed.
+    #[must_use]
+    pub fn without_gil(self) -> Self {
+        Self {
+            knows_gil: false,
+            ..self
+        }
     }
 
     /// The memory that it lives in.

@@ -39,6 +39,22 @@ impl Sight {
         let wait = wait_of(&look, interpreter.memory());
         Ok(Self { look, wait, gil })
     }
+
+    /// Finds out whether the thread's instructions change, unless it was seen to wait for something
+    /// that only an event ends. It takes up to some milliseconds.
+    ///
+    /// # Errors
+    /// If that cannot be told, because the thread does not run, or cannot be read.
+    pub fn motion(
+        &self,
+        interpreter: &Interpreter<OwnMemory>,
+        thread: Thread,
+    ) -> Result<Motion, Unreadable> {
+        match wait(&self.wait, self.gil.as_ref()) {
+            watch::Wait::Unknown | watch::Wait::Gil => interpreter.motion_of(thread),
+            _ => Err(Unreadable::Preempted),
+        }
+    }
 }
 
 /// What two sights of a thread show, and its motion between them; `late` is how much longer than

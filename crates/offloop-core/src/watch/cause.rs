@@ -220,11 +220,12 @@ fn other_holder(seen: &Seen, evidence: &Evidence) -> Option<u64> {
 fn cause_of_work(evidence: &Evidence) -> Cause {
     let [first, second] = &evidence.looks;
     let collects = first.collects == Some(true) && second.collects == Some(true);
-    let holds_gil = match second.gil.or(first.gil) {
-        Some(GilHolder::This) => Some(true),
-        Some(GilHolder::Other(_) | GilHolder::Free(_)) => Some(false),
-        None => None,
-    };
+    // Where the looks differ, other threads can run, at least at times.
+    let holds_gil = [first.gil, second.gil]
+        .into_iter()
+        .flatten()
+        .map(|holder| holder == GilHolder::This)
+        .reduce(|first, second| first && second);
     match (evidence.motion, holds_gil) {
         (Motion::Moving, _) => Cause::Python,
         (Motion::Still, Some(true)) if collects => Cause::Collection,
@@ -244,3 +245,6 @@ fn never_has_gil(evidence: &Evidence) -> bool {
     };
     evidence.looks.iter().all(has_not)
 }
+
+#[cfg(test)]
+mod tests;

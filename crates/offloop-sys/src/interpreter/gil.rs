@@ -55,6 +55,9 @@ impl<M: Memory> Interpreter<M> {
     /// # Errors
     /// If the thread is not there, or its interpreter's data is not what it should be.
     pub fn gil_of(&self, thread: Thread) -> Result<GilFacts, Unreadable> {
+        if !self.knows_gil {
+            return Err(Unreadable::Malformed { what: "a GIL" });
+        }
         let interpreter = checked(self.state_of(thread)?.interpreter, "an interpreter")?;
         let layout = &self.layout.gil;
         let address = self.gil_of_interpreter(interpreter)?;

@@ -23,8 +23,10 @@ const PAUSES_NS: [u64; 16] = [
     67_000, 13_000, 59_000, 43_000,
 ];
 
-/// Looks that may fail because the thread slept, or was not let run.
+/// Looks that may fail because the thread slept, or was not let run, and how long it is waited for
+/// then: altogether a little longer than a thread of Python has the GIL before it lets another run.
 const FAILURES_MAX: usize = 3;
+const ROUSED: Duration = Duration::from_millis(2);
 
 /// What the instructions of a thread do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl<M: Memory> Interpreter<M> {
                 Progress::Preempted => failures += 1,
                 Progress::Asleep | Progress::Paused => {
                     failures += 1;
-                    std::thread::sleep(Duration::from_nanos(pause_ns));
+                    std::thread::sleep(ROUSED);
                 }
             }
             if self.innermost(thread)? != Some(first) {
