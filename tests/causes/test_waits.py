@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from cause_tools import Subject, started, waits_for
 
 pytestmark = pytest.mark.quick

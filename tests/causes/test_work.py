@@ -11,9 +11,9 @@ import threading
 import zlib
 
 import pytest
+from cause_tools import APART, UNCERTAIN, Subject, computes, started, told
 
 from _offloop_worker import _offloop
-from cause_tools import APART, UNCERTAIN, Subject, computes, started, told
 
 pytestmark = pytest.mark.quick
 

@@ -3,8 +3,8 @@
 //! The reader (`offloop-sys/src/interpreter.rs`) relies on where the interpreter keeps its data. So
 //! before it is used for the first time it is tried on the thread that asks: a program with a frame
 //! of every kind runs, and at each call the stack that is read must be the one that the interpreter
-//! tells. A reader that fails is not used in this process, and says why. One that does not find that
-//! the asking thread has the GIL is used for stacks alone.
+//! tells. A reader that fails is not used in this process, and says why. If it does not find that
+//! the asking thread has the GIL, it is used for stacks alone.
 //!
 //! Threads:    any. The GIL is released while a stack is read.
 //! Source:     docs/design/014-reading-a-stack.md.

@@ -1,7 +1,7 @@
 //! What the kernel knows of another thread of this process, without its help and any privilege.
 //!
-//! A look copies a few lines of `/proc` and the thread's clock. None of it waits for the thread, and
-//! the thread takes no part. Two looks tell how the time between them was spent.
+//! A look copies a few lines of `/proc` and the thread's clock. None of it waits for the thread,
+//! which takes no part. Two looks tell how the time between them was spent.
 //!
 //! ```text
 //! ThreadFiles::look -> Look          text.rs         state, call, faults, delay: parsed
@@ -141,7 +141,7 @@ impl ThreadFiles {
     /// `Ended`, if it has; or if its state cannot be read.
     pub fn look(&self) -> Result<Look, LookError> {
         let time_ns = monotonic_ns();
-        // If the thread is still there afterwards, this was its clock, and not that of a new thread.
+        // If the thread is still there afterwards, this was its clock, and no new thread's.
         let ran_ns = time_of(self.native_id);
         // Sleeps before the state: one that is seen asleep here has gone to sleep already.
         let sleeps = self.status.as_ref().and_then(sleeps_in);
@@ -202,6 +202,3 @@ fn sleeps_in(status: &File) -> Option<u64> {
     let mut text = [0; STATUS_BYTES_MAX];
     parse_sleeps(read_whole(status, &mut text).ok()?).ok()
 }
-
-#[cfg(all(test, not(miri)))]
-mod tests;

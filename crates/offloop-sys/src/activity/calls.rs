@@ -55,33 +55,8 @@ pub enum Target {
 pub fn target_of(call: &SystemCall) -> Target {
     let [first, second, third, fourth, ..] = call.arguments;
     #[cfg(target_arch = "x86_64")]
-    match call.number {
-        libc::SYS_poll => {
-            return Target::Poll {
-                list: first,
-                count: second,
-            };
-        }
-        libc::SYS_select => {
-            return Target::Select {
-                count: first,
-                sets: [second, third, fourth],
-            };
-        }
-        libc::SYS_open
-        | libc::SYS_creat
-        | libc::SYS_stat
-        | libc::SYS_lstat
-        | libc::SYS_access
-        | libc::SYS_mkdir
-        | libc::SYS_rmdir
-        | libc::SYS_unlink
-        | libc::SYS_rename
-        | libc::SYS_readlink => return Target::Path(first),
-        libc::SYS_getdents | libc::SYS_epoll_wait | libc::SYS_sync_file_range => {
-            return Target::Descriptor(first);
-        }
-        _ => {}
+    if let Some(target) = target_of_older(call) {
+        return target;
     }
     match call.number {
         libc::SYS_nanosleep | libc::SYS_clock_nanosleep => Target::Time,
@@ -122,6 +97,36 @@ pub fn target_of(call: &SystemCall) -> Target {
         number if takes_descriptor(number) => Target::Descriptor(first),
         _ => Target::Other,
     }
+}
+
+/// The same for calls that newer architectures do not have.
+#[cfg(target_arch = "x86_64")]
+fn target_of_older(call: &SystemCall) -> Option<Target> {
+    let [first, second, third, fourth, ..] = call.arguments;
+    Some(match call.number {
+        libc::SYS_poll => Target::Poll {
+            list: first,
+            count: second,
+        },
+        libc::SYS_select => Target::Select {
+            count: first,
+            sets: [second, third, fourth],
+        },
+        libc::SYS_open
+        | libc::SYS_creat
+        | libc::SYS_stat
+        | libc::SYS_lstat
+        | libc::SYS_access
+        | libc::SYS_mkdir
+        | libc::SYS_rmdir
+        | libc::SYS_unlink
+        | libc::SYS_rename
+        | libc::SYS_readlink => Target::Path(first),
+        libc::SYS_getdents | libc::SYS_epoll_wait | libc::SYS_sync_file_range => {
+            Target::Descriptor(first)
+        }
+        _ => return None,
+    })
 }
 
 /// Whether a call may wait for the descriptor that is its first argument.

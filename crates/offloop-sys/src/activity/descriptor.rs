@@ -1,8 +1,8 @@
 //! What a descriptor is, by its number alone.
 //!
-//! Nothing is opened, and no server is asked: a link of `/proc` is read, the type is taken from what
-//! the kernel already knows, and a socket tells its addresses. None of these waits for a device or
-//! for another process.
+//! Nothing is opened, and no server is asked: a link of `/proc` is read, the type is taken from
+//! what the kernel already knows, and a socket tells its addresses. None of these waits for a
+//! device or for another process.
 //!
 //! Source:     proc_pid_fd(5), statx(2) with `AT_STATX_DONT_SYNC`, getpeername(2), unix(7),
 //!             pidfd_open(2).
@@ -139,7 +139,8 @@ pub fn shown_address(bytes: &[u8]) -> Option<String> {
     }
 }
 
-#[cfg(all(test, not(miri)))]
+#[cfg(not(miri))]
+#[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::io::pipe;

@@ -18,7 +18,7 @@ const ATTEMPTS_MAX: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GilFacts {
     address: Address,
-    /// How long its structure is, if a wait for it can be told from others.
+    /// How long its structure is, if a wait for it can be told from any other one.
     bytes: Option<u64>,
     /// Which thread has it; `None` if it passed from thread to thread all the time.
     pub holder: Option<Holder>,

@@ -41,7 +41,7 @@ impl<M: Memory> Interpreter<M> {
     /// Looks for up to a few milliseconds whether the thread's instructions change while it runs.
     ///
     /// # Errors
-    /// `Preempted`, if it sleeps or is not let run for long enough; or why nothing can be read of it.
+    /// `Preempted`, if it sleeps or is not let run for long enough; or why it cannot be read.
     pub fn motion_of(&self, thread: Thread) -> Result<Motion, Unreadable> {
         let Some(first) = self.innermost(thread)? else {
             return Ok(Motion::Still);
