@@ -84,14 +84,14 @@ def waits_for(subject: threading.Thread, cause: str, detail: object = None) -> N
 
 
 def computes(subject: threading.Thread, cause: str, detail: object = None, least: int = 3) -> None:
-    """The thread comes to do this; from the first to the last time that it is said, nothing else
-    is, but that it cannot be told."""
+    """The thread comes to do this; and between two times that it is said, nothing else is, but
+    that it cannot be told."""
     expected = (cause, detail)
-    while True:
-        readings = _offloop.sample_causes(subject.native_id, APART, 30)
+    seen = 0
+    while seen < least:
+        readings = _offloop.sample_causes(subject.native_id, APART, 20)
         right = [index for index, one in enumerate(readings) if told(one) == expected]
-        if len(right) >= least:
-            break
+        for reading in readings[right[0] : right[-1]] if right else []:
+            assert told(reading) == expected or reading["cause"] in UNCERTAIN, reading
+        seen += len(right)
         assert subject.is_alive(), readings
-    for reading in readings[right[0] : right[-1] + 1]:
-        assert told(reading) == expected or reading["cause"] in UNCERTAIN, reading
