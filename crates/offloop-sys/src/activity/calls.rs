@@ -182,3 +182,59 @@ fn process(argument: u64) -> Option<i32> {
     let pid = (argument & u64::from(u32::MAX)) as u32 as i32;
     (pid > 0).then_some(pid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(number: i64, arguments: [u64; 6]) -> Target {
+        target_of(&SystemCall { number, arguments })
+    }
+
+    #[test]
+    fn a_child_is_named_if_there_is_one() {
+        let any = u64::from(u32::MAX);
+        assert_eq!(target(libc::SYS_wait4, [7; 6]), Target::Child(Some(7)));
+        assert_eq!(target(libc::SYS_wait4, [any; 6]), Target::Child(None));
+        assert_eq!(target(libc::SYS_wait4, [0; 6]), Target::Child(None));
+        let waitid = |kind: u32, id| target(libc::SYS_waitid, [u64::from(kind), id, 0, 0, 0, 0]);
+        assert_eq!(waitid(libc::P_PID, 7), Target::Child(Some(7)));
+        assert_eq!(waitid(libc::P_PIDFD, 7), Target::Descriptor(7));
+        assert_eq!(waitid(libc::P_ALL, 7), Target::Child(None));
+    }
+
+    #[test]
+    fn arguments_are_taken_from_where_each_call_has_them() {
+        let arguments = [11, 12, 13, 14, 15, 16];
+        let of = |number| target(number, arguments);
+        assert_eq!(of(libc::SYS_clock_nanosleep), Target::Time);
+        assert_eq!(of(libc::SYS_read), Target::Descriptor(11));
+        assert_eq!(of(libc::SYS_accept4), Target::Descriptor(11));
+        assert_eq!(of(libc::SYS_openat), Target::Path(12));
+        assert_eq!(of(libc::SYS_statfs), Target::Path(11));
+        assert_eq!(of(libc::SYS_futex), Target::Futex(11));
+        let list = Target::Poll {
+            list: 11,
+            count: 12,
+        };
+        assert_eq!(of(libc::SYS_ppoll), list);
+        let sets = Target::Select {
+            count: 11,
+            sets: [12, 13, 14],
+        };
+        assert_eq!(of(libc::SYS_pselect6), sets);
+        let connection = Target::Connection {
+            fd: 11,
+            address: 12,
+            bytes: 13,
+        };
+        assert_eq!(of(libc::SYS_connect), connection);
+    }
+
+    #[test]
+    fn calls_that_are_not_known_are_not_guessed_at() {
+        for number in [libc::SYS_getpid, libc::SYS_mmap, -1, i64::MAX] {
+            assert_eq!(target(number, [1; 6]), Target::Other);
+        }
+    }
+}
