@@ -50,6 +50,8 @@ __all__ = [
     "stack_of",
     "sample_stacks",
     "code_positions",
+    "cause_of",
+    "sample_causes",
     "error_samples",
     "serve",
     "fork",
@@ -529,6 +531,17 @@ def sample_stacks(native_thread_id: int, count: int) -> list[tuple[_StackReading
 def code_positions(
     line_table: bytes, first_line: int
 ) -> list[tuple[int | None, int | None, int | None, int | None]]: ...
+
+class _CauseReading(TypedDict):
+    cause: str
+    name: str | None
+    pid: int | None
+    native_id: int | None
+    holds_gil: bool | None
+    evidence: str
+
+def cause_of(native_thread_id: int, seconds: float) -> _CauseReading: ...
+def sample_causes(native_thread_id: int, seconds: float, count: int) -> list[_CauseReading]: ...
 def open_tracker_line(program: tuple[str, list[str], list[str]]) -> int: ...
 def error_samples() -> list[tuple[str, BaseException]]: ...
 def fork() -> int: ...

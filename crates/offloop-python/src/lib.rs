@@ -10,6 +10,7 @@
 mod blocks;
 mod buffer;
 mod calls;
+mod causes;
 mod codec;
 mod coroutines;
 mod definitions;
@@ -72,6 +73,8 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(watch::watch_off, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_ranking, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_after_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(causes::cause_of, module)?)?;
+    module.add_function(wrap_pyfunction!(causes::sample_causes, module)?)?;
     module.add_function(wrap_pyfunction!(error::samples::error_samples, module)?)?;
     module.add_function(wrap_pyfunction!(worker::serve, module)?)?;
     module.add_function(wrap_pyfunction!(worker::fork, module)?)?;

@@ -3,7 +3,8 @@
 //! The reader (`offloop-sys/src/interpreter.rs`) relies on where the interpreter keeps its data. So
 //! before it is used for the first time it is tried on the thread that asks: a program with a frame
 //! of every kind runs, and at each call the stack that is read must be the one that the interpreter
-//! tells. A reader that fails is not used in this process, and says why.
+//! tells. A reader that fails is not used in this process, and says why. If it does not find that
+//! the asking thread has the GIL, it is used for stacks alone.
 //!
 //! Threads:    any. The GIL is released while a stack is read.
 //! Source:     docs/design/014-reading-a-stack.md.
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use offloop_sys::interpreter::memory::OwnMemory;
 use offloop_sys::interpreter::{
-    Codes, Entries, Interpreter, Position, Reading, Stack, StackEntry, own_native_id,
+    Codes, Entries, Holder, Interpreter, Position, Reading, Stack, StackEntry, own_native_id,
 };
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -36,19 +37,22 @@ const COMPARISONS_MIN: u32 = 11;
 /// Readings that `sample_stacks` tells apart at most; the rest is counted as it comes.
 const DISTINCT_MAX: usize = 100_000;
 
-type Reader = Interpreter<OwnMemory>;
+pub(crate) type Reader = Interpreter<OwnMemory>;
 
 /// The reader of this process, or why there is none.
 static READER: PyOnceLock<Result<Arc<Reader>, String>> = PyOnceLock::new();
 
 /// The reader of this process, once it has been tried.
-fn reader(py: Python<'_>) -> Result<&'static Reader, &'static str> {
+pub(crate) fn reader(py: Python<'_>) -> Result<&'static Reader, &'static str> {
     let found = READER.get_or_init(py, || {
         let memory = OwnMemory::open().map_err(|error| error.to_string())?;
         let reader = Interpreter::of_this_process(memory).map_err(|error| error.to_string())?;
         let reader = Arc::new(reader);
         match try_out(py, &reader) {
-            Ok(()) => Ok(reader),
+            Ok(()) if knows_gil(&reader) => Ok(reader),
+            Ok(()) => Interpreter::of_this_process(memory)
+                .map(|reader| Arc::new(reader.without_gil()))
+                .map_err(|error| error.to_string()),
             Err(error) => Err(format!("the reader of stacks fails its trial: {error}")),
         }
     });
@@ -85,6 +89,14 @@ fn try_out(py: Python<'_>, reader: &Arc<Reader>) -> PyResult<()> {
         return Err(PyRuntimeError::new_err("its program did not run"));
     }
     Ok(())
+}
+
+/// Whether the reader finds that this thread has the GIL, which it has.
+fn knows_gil(reader: &Reader) -> bool {
+    let facts = reader
+        .find(own_native_id())
+        .and_then(|thread| reader.gil_of(thread));
+    facts.is_ok_and(|facts| facts.holder == Some(Holder::This) && facts.collects.is_some())
 }
 
 /// What a frame is told by, for a comparison.

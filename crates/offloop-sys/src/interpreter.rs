@@ -8,6 +8,8 @@
 //! ```text
 //! runtime -> interpreters -> threads          threads.rs     by the kernel's id of the thread
 //!   thread -> frame -> frame -> frame         chain.rs       innermost first
+//!   thread -> interpreter -> GIL              gil.rs         which thread has it
+//!   thread -> frame, again and again          motion.rs      whether its instructions change
 //!     frame -> code object                    code.rs        names, file, table of lines
 //!       instruction -> line                   lines.rs       by the table
 //! ```
@@ -22,9 +24,11 @@
 
 mod chain;
 mod code;
+mod gil;
 mod layout;
 mod lines;
 pub mod memory;
+mod motion;
 mod processor;
 mod stack;
 mod text;
@@ -35,8 +39,10 @@ use std::ffi::CStr;
 use thiserror::Error;
 
 pub use code::Codes;
+pub use gil::{GilFacts, Holder};
 pub use lines::{Entries, Position, position_of};
-pub use processor::own_native_id;
+pub use motion::Motion;
+pub use processor::{own_native_id, time_of};
 pub use stack::{Reading, Stack, StackEntry};
 pub use threads::Thread;
 
@@ -118,6 +124,8 @@ pub struct Interpreter<M> {
     layout: Layout,
     symbols: Symbols,
     processor: Processor,
+    /// Whether what it says of its GIL is believed.
+    knows_gil: bool,
 }
 
 impl Interpreter<OwnMemory> {
@@ -196,7 +204,22 @@ impl<M: Memory> Interpreter<M> {
             memory,
             symbols,
             processor: Processor::UNKNOWN,
+            knows_gil: true,
         })
+    }
+
+    /// The same one, of whose GIL nothing is believed.
+    #[must_use]
+    pub fn without_gil(self) -> Self {
+        Self {
+            knows_gil: false,
+            ..self
+        }
+    }
+
+    /// The memory that it lives in.
+    pub fn memory(&self) -> &M {
+        &self.memory
     }
 
     /// The word in a field.

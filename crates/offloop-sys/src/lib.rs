@@ -5,6 +5,8 @@
 //! crate knows nothing of tasks, pools or Python; it never starts a thread and never waits without
 //! a bound that the caller gave.
 
+#[cfg(not(loom))]
+pub mod activity;
 pub mod clock;
 pub mod event;
 pub mod file;

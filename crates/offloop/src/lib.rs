@@ -18,7 +18,7 @@
 //! channel, zygote, worker             one worker, from both sides
 //! call, task, outcome, fault, notice, mailboxes, journal, snapshot, stderr
 //! arena, releases                     memory for large payloads
-//! frame, launch, roster, tracker, …    what knows nothing else of ours
+//! causes, frame, launch, roster, …     what knows nothing else of ours
 //! ```
 //!
 //! One lock guards the decisions ([`offloop_core::Pool`]); the thread that holds it executes them
@@ -29,6 +29,7 @@
 
 pub mod arena;
 mod call;
+pub mod causes;
 mod channel;
 mod crew;
 #[cfg(feature = "test-doors")]

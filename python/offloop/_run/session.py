@@ -54,13 +54,14 @@ class Session:
         loops.install(settings.loop, gather_writes=settings.gather_writes)
         if settings.adopt:
             self.adoption.install()
-        if settings.watch:
-            offloop.watch(settings.threshold)
         if settings.report:
             atexit.register(self._report_from, os.getpid())
             _offloop.name_functions_by(calls.function_name)
             calls.watch_threads(self.calls)
             self.freezes.install((Executor, ThreadPoolExecutor, adoption.StandardPool))
+        if settings.watch:
+            # Its last words come before the report: exit handlers run in the opposite order.
+            offloop.watch(settings.threshold)
 
     def was_blocked(self) -> bool:
         """Whether the watch has told a stall of an event loop; it is off from now on."""

@@ -50,7 +50,8 @@ class Stall:
         cause: why, in one word: ``python``, ``native`` and ``native-without-gil`` (a C call
             computes), ``sleep``, ``socket``, ``file``, ``descriptor``, ``lock``, ``child``,
             ``other-thread`` (it has the GIL), ``collection``, ``memory``, ``starved`` (the system
-            did not let the thread run), ``callbacks`` (many add up), ``unknown``.
+            did not let the thread run), ``stopped`` (a debugger or a signal did that),
+            ``callbacks`` (many add up), ``unknown``.
         detail: what was waited for: an address, a path, a process id.
         stack: the functions that were running, innermost first.
         stack_quality: ``exact``, ``moving`` (each entry was there at some moment), ``fallback``, or

@@ -211,7 +211,7 @@ impl Diagnosis {
         let remedy = catalogue.remedy(&stall.cause);
         if matches!(
             stall.cause,
-            Cause::Starved | Cause::Memory | Cause::Callbacks | Cause::Collection
+            Cause::Starved | Cause::Stopped | Cause::Memory | Cause::Callbacks | Cause::Collection
         ) {
             return Self::without_function(stall, remedy, places, sources);
         }
@@ -250,7 +250,7 @@ impl Diagnosis {
         sources: &mut dyn Sources,
     ) -> Self {
         let culprit = Culprit::of(&stall.stack, places)
-            .filter(|culprit| stall.cause != Cause::Starved && culprit.blame == Blame::Own);
+            .filter(|culprit| !stall.cause.blames_no_code() && culprit.blame == Blame::Own);
         let site = culprit
             .as_ref()
             .map(|culprit| Site::of(&culprit.entry, sources));

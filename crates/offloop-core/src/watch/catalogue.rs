@@ -192,7 +192,7 @@ impl Catalogue {
     /// What to do where no function is known.
     #[must_use]
     pub fn remedy(&self, cause: &Cause) -> Option<&Remedy> {
-        let name = name_of_cause(cause);
+        let name = cause.name();
         let mut causes = self.causes.iter();
         causes
             .find(|(cause, _)| cause == name)
@@ -295,26 +295,6 @@ fn rules_out(function: &Function, cause: &Cause, port: Option<u16>) -> bool {
         }
         Cause::File { .. } | Cause::Sleep => !ports.is_empty(),
         _ => false,
-    }
-}
-
-const fn name_of_cause(cause: &Cause) -> &'static str {
-    match cause {
-        Cause::Python => "python",
-        Cause::Native { holds_gil: false } => "native",
-        Cause::Native { holds_gil: true } => "native with the GIL",
-        Cause::Sleep => "sleep",
-        Cause::Socket { .. } => "socket",
-        Cause::File { .. } => "file",
-        Cause::Descriptor { .. } => "descriptor",
-        Cause::Lock => "lock",
-        Cause::Child { .. } => "child",
-        Cause::OtherThread { .. } => "other thread",
-        Cause::Collection => "collection",
-        Cause::Memory => "memory",
-        Cause::Starved => "starved",
-        Cause::Callbacks => "callbacks",
-        Cause::Unknown => "unknown",
     }
 }
 

@@ -99,7 +99,7 @@ impl Key {
             let computes_itself = culprit.index == 0 && *cause == Cause::Python;
             culprit.entry.line.filter(|_| !computes_itself)
         });
-        let callback = stall.callback.as_ref().filter(|_| *cause != Cause::Starved);
+        let callback = stall.callback.as_ref().filter(|_| !cause.blames_no_code());
         Self {
             filename: culprit.map(|culprit| culprit.entry.filename.clone()),
             function: culprit

@@ -16,8 +16,8 @@
 //! `places` says where the standard library and offloop are installed, `sources` gives the text of
 //! files ([`Sources`]; a closure will do). [`Diagnosis::advice`] is what a program's callback gets.
 //!
-//! Shape:      `record.rs` what is known of a stall · `cause.rs` why a thread does not go on ·
-//!             `places.rs`, `culprit.rs` whose code is to blame · `culprits.rs` the ranking ·
+//! Shape:      `record.rs` what is known of a stall · `evidence.rs` what is known of a thread ·
+//!             `cause.rs` why it does not go on · `places.rs`, `culprit.rs` whose code is to blame · `culprits.rs` the ranking ·
 //!             `text.rs`, `tokens.rs`, `calls.rs` the source line · `allow.rs` the comment that
 //!             silences · `catalogue.toml`, `catalogue.rs`, `advice.rs` the cure · `words.rs` a
 //!             block and a line · `teller.rs` which of them is said.
@@ -29,6 +29,7 @@ mod catalogue;
 mod cause;
 mod culprit;
 mod culprits;
+mod evidence;
 mod places;
 mod record;
 #[cfg(test)]
@@ -41,9 +42,10 @@ mod words;
 pub use advice::{Advice, Diagnosis};
 pub use allow::{Allow, Allowance, allow};
 pub use catalogue::{Blocks, Catalogue, CatalogueError, Cure, Fit, Function, Kind, Remedy};
-pub use cause::Cause;
+pub use cause::{Cause, cause};
 pub use culprit::{Blame, Culprit, Key};
 pub use culprits::{Blocked, Culprits, Ranked};
+pub use evidence::{Evidence, GilHolder, Motion, Seen, ThreadState, Wait};
 pub use places::{Owner, Places};
 pub use record::{Entry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts, Told};
 pub use teller::{KEYS_MAX as TOLD_MAX, Teller};

@@ -44,6 +44,43 @@ pub struct Stack {
     pub quality: Quality,
 }
 
+/// What runs the callbacks of a loop: the end of a file's name, and functions in it.
+const RUNNERS: [(&str, &[&str]); 5] = [
+    ("/offloop/_loop/event_loop.py", &["EventLoop.run_forever"]),
+    (
+        "/asyncio/base_events.py",
+        &[
+            "BaseEventLoop._run_once",
+            "BaseEventLoop.run_forever",
+            "BaseEventLoop.run_until_complete",
+        ],
+    ),
+    ("/asyncio/events.py", &["Handle._run"]),
+    ("/asyncio/runners.py", &["Runner.run", "run"]),
+    (
+        "/offloop/_watch/foreign.py",
+        &["Announcements._wrap_uvloop.<locals>.announced"],
+    ),
+];
+
+fn runs_callbacks(entry: &Entry) -> bool {
+    RUNNERS.iter().any(|(file, functions)| {
+        entry.filename.ends_with(file) && functions.contains(&&*entry.function)
+    })
+}
+
+impl Stack {
+    /// Without what is further out than the callback: how the loop came to run says nothing of it.
+    #[must_use]
+    pub fn of_callback(mut self) -> Self {
+        if let Some(runner) = self.entries.iter().position(runs_callbacks) {
+            self.entries.truncate(runner);
+            self.cut = 0;
+        }
+        self
+    }
+}
+
 /// The thread that runs the loop.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StalledThread {
@@ -116,4 +153,45 @@ pub struct Stall {
     pub task: Option<TaskFacts>,
     /// The request, as in `GET /thumbnails/{name}`.
     pub request: Option<Arc<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(entries: &[(&str, &str)]) -> Stack {
+        let entry = |&(filename, function): &(&str, &str)| Entry {
+            filename: filename.into(),
+            function: function.into(),
+            line: Some(1),
+        };
+        Stack {
+            entries: entries.iter().map(entry).collect(),
+            cut: 3,
+            hidden: 0,
+            quality: Quality::Exact,
+        }
+    }
+
+    #[test]
+    fn what_runs_the_loop_is_left_out_and_a_loop_inside_is_the_one() {
+        let event_loop = "/lib/python3.13/site-packages/offloop/_loop/event_loop.py";
+        let all = [
+            ("inner.py", "work"),
+            (event_loop, "EventLoop.run_forever"),
+            ("outer.py", "work"),
+            (
+                "/lib/python3.13/asyncio/base_events.py",
+                "BaseEventLoop._run_once",
+            ),
+            ("main.py", "<module>"),
+        ];
+        let of_callback = stack(&all).of_callback();
+        assert_eq!(
+            (&of_callback.entries[..], of_callback.cut),
+            (&stack(&all[..1]).entries[..], 0)
+        );
+        assert_eq!(stack(&all[1..]).of_callback().entries, []);
+        assert_eq!(stack(&all[2..3]).of_callback(), stack(&all[2..3]));
+    }
 }

@@ -172,7 +172,7 @@ impl Writer<'_> {
             return At::of(&culprit.entry, self.places, self.style);
         }
         match (&self.stall.callback, &self.stall.cause) {
-            (_, Cause::Starved) => At::Nowhere,
+            (_, cause) if cause.blames_no_code() => At::Nowhere,
             (Some(callback), _) => At::Callback(self.harmless(callback)),
             (None, _) => At::Unknown,
         }
@@ -253,7 +253,7 @@ impl Writer<'_> {
                 .and(Paint::Place, function);
         }
         let what = match (&self.stall.callback, &self.stall.cause, self.stall.stalled) {
-            (_, Cause::Starved, _) => "no code is to blame".to_owned(),
+            (_, cause, _) if cause.blames_no_code() => "no code is to blame".to_owned(),
             (Some(callback), ..) => format!("callback {}", self.harmless(callback)),
             (None, _, Stalled::Round) => "a round of many callbacks".to_owned(),
             (None, _, Stalled::Callback) => "a callback".to_owned(),
@@ -407,7 +407,7 @@ impl Writer<'_> {
             notes.insert(0, nearest.to_owned());
         }
         if let Quality::Missing(reason) = &self.stall.stack.quality
-            && self.stall.cause != Cause::Starved
+            && !self.stall.cause.blames_no_code()
         {
             notes.insert(0, format!("there is no stack: {reason}"));
         }

@@ -57,7 +57,7 @@ impl StallFields {
             duration: is_over.then_some(stall.lasted.as_secs_f64()),
             thread: text(&stall.thread.name),
             is_round: stall.stalled == Stalled::Round,
-            cause: name(&stall.cause),
+            cause: stall.cause.name(),
             detail: detail(&stall.cause),
             stack: stall.stack.entries.iter().map(EntryFields::of).collect(),
             stack_quality: quality(&stall.stack.quality),
@@ -103,27 +103,6 @@ fn quality(quality: &Quality) -> String {
         Quality::Moving => "moving".to_owned(),
         Quality::Fallback => "fallback".to_owned(),
         Quality::Missing(reason) => format!("missing: {reason}"),
-    }
-}
-
-/// The word for a cause.
-pub(super) fn name(cause: &Cause) -> &'static str {
-    match cause {
-        Cause::Python => "python",
-        Cause::Native { holds_gil: true } => "native",
-        Cause::Native { holds_gil: false } => "native-without-gil",
-        Cause::Sleep => "sleep",
-        Cause::Socket { .. } => "socket",
-        Cause::File { .. } => "file",
-        Cause::Descriptor { .. } => "descriptor",
-        Cause::Lock => "lock",
-        Cause::Child { .. } => "child",
-        Cause::OtherThread { .. } => "other-thread",
-        Cause::Collection => "collection",
-        Cause::Memory => "memory",
-        Cause::Starved => "starved",
-        Cause::Callbacks => "callbacks",
-        _ => "unknown",
     }
 }
 
@@ -173,7 +152,7 @@ impl RankedFields {
         Self {
             culprit: culprit.map(|culprit| EntryFields::of(&culprit.entry)),
             function: ranked.key.function.as_ref().map(|name| name.to_string()),
-            cause: name(&ranked.cause),
+            cause: ranked.cause.name(),
             blocked: BlockedFields::of(ranked.blocked),
         }
     }

@@ -155,6 +155,27 @@ impl<M: Memory> Interpreter<M> {
         }
     }
 
+    /// The frame that runs, if any code does.
+    pub(super) fn innermost(&self, thread: Thread) -> Result<Option<Frame>, Unreadable> {
+        let mut pages = Pages {
+            memory: &self.memory,
+            kept: Vec::with_capacity(PAGES),
+            oldest: 0,
+        };
+        let mut address = self.state_of(thread)?.frame;
+        for _ in 0..FRAMES_MAX {
+            if address == 0 {
+                return Ok(None);
+            }
+            let (frame, previous) = self.frame(&mut pages, checked(address, "a frame")?)?;
+            if frame.is_some() {
+                return Ok(frame);
+            }
+            address = previous;
+        }
+        Err(Unreadable::Endless)
+    }
+
     /// A frame, unless it is the interpreter's own, and the address of its caller's.
     fn frame(
         &self,

@@ -36,6 +36,9 @@ pub(super) struct Layout {
     pub thread: ThreadLayout,
     pub frame: FrameLayout,
     pub code: CodeLayout,
+    pub gil: GilLayout,
+    /// Operations that jump back, and do nothing else.
+    pub loops: &'static [u8],
     /// In every object: its type.
     pub object_type: usize,
     pub text: TextLayout,
@@ -59,6 +62,41 @@ pub(super) enum Current {
     /// In a record on the stack of C, which is here, and in it there.
     Record { record: usize, frame: u64 },
 }
+
+/// The GIL, and what else is asked of an interpreter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GilLayout {
+    pub place: GilPlace,
+    /// In the GIL: the thread that has it, or had it last.
+    pub holder: usize,
+    /// In the GIL: whether a thread has it.
+    pub locked: usize,
+    /// How long the structure is, where threads that wait for it do so inside of it.
+    pub bytes: Option<u64>,
+    /// In an interpreter's state: whether it collects garbage.
+    pub collecting: u64,
+    /// In a thread's state: whether it asks for the GIL, where that is told.
+    pub requested: Option<usize>,
+}
+
+/// Where the GIL of an interpreter is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum GilPlace {
+    /// In the runtime's state: there is one for all.
+    Runtime(u64),
+    /// Its address is in the interpreter's state.
+    Interpreter(u64),
+}
+
+/// In all versions: a number, the holder, whether it is taken, a number, and then two pairs of a
+/// condition variable and a mutex, in which threads wait. Only glibc's variables make a thread wait
+/// inside of themselves.
+pub(super) const GIL_BYTES: Option<u64> = if cfg!(target_env = "gnu") {
+    let pair = size_of::<libc::pthread_cond_t>() + size_of::<libc::pthread_mutex_t>();
+    Some((4 * WORD + 2 * pair) as u64)
+} else {
+    None
+};
 
 /// A frame of the interpreter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +176,11 @@ impl Layout {
                 Current::Frame(_) => 0,
                 Current::Record { frame, .. } => frame,
             },
+            match self.gil.place {
+                GilPlace::Runtime(offset) | GilPlace::Interpreter(offset) => offset,
+            },
+            self.gil.collecting,
+            self.gil.requested.unwrap_or(0) as u64,
         ];
         let windows = [
             self.thread.window(),
@@ -145,6 +188,7 @@ impl Layout {
             self.code.window(),
             self.text.window(),
             self.bytes.window(),
+            self.gil.window(),
             self.object_type,
         ];
         let ordered = self.text.ascii_data <= self.text.data
@@ -173,6 +217,12 @@ impl ThreadLayout {
             Current::Record { record, .. } => record,
         };
         reach(&[self.next, self.interpreter, self.native_id, current])
+    }
+}
+
+impl GilLayout {
+    pub(super) fn window(&self) -> usize {
+        reach(&[self.holder, self.locked])
     }
 }
 
@@ -221,12 +271,15 @@ mod tests {
 
     #[test]
     fn a_layout_out_of_bounds_is_refused() {
-        let changes: [fn(&mut Layout); 5] = [
+        let changes: [fn(&mut Layout); 8] = [
             |layout| layout.threads_head = u64::MAX,
             |layout| layout.frame.owner = usize::MAX,
             |layout| layout.code.line_table = WINDOW_MAX,
             |layout| layout.text.data = layout.text.ascii_data - 1,
             |layout| layout.code.first_traceable = layout.code.instructions,
+            |layout| layout.gil.holder = WINDOW_MAX,
+            |layout| layout.gil.place = GilPlace::Interpreter(u64::MAX),
+            |layout| layout.gil.collecting = OFFSET_MAX + 1,
         ];
         for change in changes {
             let mut layout = fixed::of_3_12();

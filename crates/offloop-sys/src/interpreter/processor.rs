@@ -109,8 +109,9 @@ impl Processor {
     }
 }
 
-/// The clock of a thread of this process.
-fn time_of(native_id: u64) -> Option<u64> {
+/// The clock of a thread of this process: nanoseconds that it has run.
+#[must_use]
+pub fn time_of(native_id: u64) -> Option<u64> {
     /// In the number of a clock: it is one thread's, and counts what it ran.
     const PER_THREAD: libc::clockid_t = 4;
     const RUN_TIME: libc::clockid_t = 2;

@@ -35,8 +35,8 @@ impl Thread {
 /// What is read of a thread's state.
 pub(super) struct State {
     next: Address,
-    interpreter: Address,
-    native_id: u64,
+    pub interpreter: Address,
+    pub native_id: u64,
     /// The innermost frame; 0 if it runs no Python.
     pub frame: Address,
 }
@@ -105,7 +105,7 @@ impl<M: Memory> Interpreter<M> {
         }
     }
 
-    fn read_state(&self, address: Address) -> Result<State, Unreadable> {
+    pub(super) fn read_state(&self, address: Address) -> Result<State, Unreadable> {
         let layout = &self.layout.thread;
         let mut window = vec![0; layout.window()];
         self.memory

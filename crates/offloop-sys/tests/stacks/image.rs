@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 use offloop_sys::interpreter::memory::{Address, Memory, MemoryError};
-use offloop_sys::interpreter::{Codes, Interpreter, Reading, Symbols};
+use offloop_sys::interpreter::{Codes, Holder, Interpreter, Reading, Symbols};
 
 /// Where the image begins; nothing else is mapped.
 pub const BASE: Address = 0x10_0000;
@@ -23,8 +23,9 @@ pub const SYMBOLS: Symbols = Symbols {
 pub const BUSY: u64 = 700;
 pub const IDLE: u64 = 701;
 
-const INTERPRETER: Address = BASE + 0x100;
-const BUSY_STATE: Address = BASE + 0x200;
+pub const INTERPRETER: Address = BASE + 0x5000;
+pub const GIL: Address = BASE + 0x5800;
+pub const BUSY_STATE: Address = BASE + 0x200;
 const IDLE_STATE: Address = BASE + 0x300;
 const RECORD: Address = BASE + 0x3c0;
 /// Frames are as long as the interpreter's with two variables.
@@ -86,6 +87,8 @@ impl Image {
         let mut image = Self(vec![0; BYTES]);
         image.put(BASE + 40, INTERPRETER);
         image.put(INTERPRETER + 72, IDLE_STATE);
+        image.put(INTERPRETER + 384, GIL);
+        image.gil(BUSY_STATE, true);
         image.thread(IDLE_STATE, IDLE, BUSY_STATE);
         image.thread(BUSY_STATE, BUSY, 0);
         image.put(BUSY_STATE + 56, RECORD);
@@ -110,6 +113,12 @@ impl Image {
     pub fn put_bytes(&mut self, address: Address, bytes: &[u8]) {
         let begin = usize::try_from(address - BASE).expect("inside");
         self.0[begin..begin + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Which thread has the GIL, or had it last.
+    pub fn gil(&mut self, state: Address, is_taken: bool) {
+        self.put(GIL + 8, state);
+        self.put(GIL + 16, u64::from(is_taken));
     }
 
     fn thread(&mut self, state: Address, native_id: u64, next: Address) {
@@ -178,6 +187,18 @@ pub fn read(memory: impl Memory, native_id: u64) -> Reading {
     }
 }
 
+/// Asks for the GIL and the motion of a thread, which must end.
+fn look(memory: impl Memory, native_id: u64) {
+    let interpreter = Interpreter::of_memory(memory, SYMBOLS).expect("a known layout");
+    if let Ok(thread) = interpreter.find(native_id) {
+        let _ = interpreter.motion_of(thread);
+        if let Ok(gil) = interpreter.gil_of(thread) {
+            assert_ne!(gil.holder, Some(Holder::Other(native_id)));
+            assert_ne!(gil.is_awaited_at(0), Some(true));
+        }
+    }
+}
+
 /// Whatever the memory holds and however it changes, a reading ends within its bounds: `bytes` are
 /// words to be written somewhere into the image, which is then seen in turn with and without them.
 pub fn check(bytes: &[u8]) {
@@ -202,12 +223,13 @@ pub fn check(bytes: &[u8]) {
         reads: Cell::new(0),
     };
     for native_id in [BUSY, IDLE] {
-        let again = Changing {
+        let again = || Changing {
             images: memory.images.clone(),
             reads: Cell::new(0),
             ..memory
         };
-        if let Reading::Exact(stack) | Reading::Moving(stack) = read(again, native_id) {
+        look(again(), native_id);
+        if let Reading::Exact(stack) | Reading::Moving(stack) = read(again(), native_id) {
             assert!(stack.entries.len() <= 256);
             assert!(stack.settled <= stack.entries.len());
             let names: HashSet<usize> =

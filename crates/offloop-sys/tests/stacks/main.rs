@@ -2,13 +2,14 @@
 
 #![cfg(not(any(loom, miri)))]
 
+mod gil;
 mod image;
 
 use std::cell::Cell;
 
 use image::{
-    BASE, BUSY, Changing, FIRST_TRACEABLE, IDLE, Image, OF_C, OF_GENERATOR, OF_THREAD, SYMBOLS,
-    UNITS, code_at, first_line, frame_at, read,
+    BASE, BUSY, Changing, FIRST_TRACEABLE, IDLE, INTERPRETER, Image, OF_C, OF_GENERATOR, OF_THREAD,
+    SYMBOLS, UNITS, code_at, first_line, frame_at, read,
 };
 use offloop_sys::interpreter::memory::{Address, Memory, MemoryError};
 use offloop_sys::interpreter::{
@@ -206,7 +207,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
     );
     assert_eq!(spoilt(frame_at(0) + 64, 0xff << 48), malformed("a frame"));
     assert_eq!(spoilt(frame_at(0), 0), malformed("a code object"));
-    assert_eq!(spoilt(BASE + 0x100 + 72, 3), malformed("a thread"));
+    assert_eq!(spoilt(INTERPRETER + 72, 3), malformed("a thread"));
     assert_eq!(spoilt(BASE + 0x300 + 8, BASE + 0x300), Unreadable::Endless);
     assert_eq!(spoilt(BASE + 0x300 + 16, 1), malformed("a thread"));
     assert_eq!(spoilt(BASE + 40, 0x2000), unmapped(0x2000 + 72));

@@ -1,10 +1,11 @@
 //! The watch: threads that find loops which stall, and say so.
 //!
 //! Shape:      `pulse.rs` what a loop's thread writes down · `watched.rs` one loop, and its stalls
-//!             · `watchdog.rs` the thread that looks · `listeners.rs` what it tells · `witness.rs`
-//!             the thread that asks the interpreter · `source.rs` the text of files. The whole is
-//!             here.
+//!             · `examined.rs` what it does then · `watchdog.rs` the thread that looks ·
+//!             `listeners.rs` what it tells · `source.rs` the text of files · `witness.rs` the
+//!             thread that asks the interpreter. The whole is here.
 
+mod examined;
 mod listeners;
 mod pulse;
 mod source;

@@ -23,8 +23,8 @@ use offloop_core::Instant;
 use offloop_core::event_loop::{NextLook, StallLimits};
 use offloop_core::watch::{Catalogue, Entry, Stall, TaskFacts};
 use offloop_sys::clock::monotonic_ns;
+use offloop_sys::interpreter::Interpreter;
 use offloop_sys::interpreter::memory::OwnMemory;
-use offloop_sys::interpreter::{Codes, Interpreter};
 
 use super::pulse::{Line, Pulse};
 use super::watched::{Slice, Subject, Watched};
@@ -110,7 +110,6 @@ impl Watchdog {
             watched: Vec::new(),
             telling: Telling {
                 reader,
-                codes: Codes::new(),
                 audience,
                 last: 0,
             },
@@ -148,7 +147,6 @@ impl Watchdog {
 /// What is needed to tell of a stall.
 pub(super) struct Telling {
     pub(super) reader: Reader,
-    pub(super) codes: Codes,
     pub(super) audience: Box<dyn Audience>,
     /// The number of the last stall that was told.
     pub(super) last: u64,

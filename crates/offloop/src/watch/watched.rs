@@ -8,11 +8,11 @@ use offloop_core::Instant;
 use offloop_core::event_loop::{
     self, Activity, Moment, NextLook, StallLimits, StallPolicy, StallReport, Stalled,
 };
-use offloop_core::watch::{Cause, Entry, Quality, Stack, Stall, StalledThread};
+use offloop_core::watch::{Cause, Quality, Stack, Stall, StalledThread};
 use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
-use offloop_sys::interpreter::{self, Reading, StackEntry};
 use offloop_sys::running::Seen;
 
+use super::examined::{Examiner, missing};
 use super::pulse::{Ended, Pulse};
 use super::watchdog::{Facts, Question, Telling, now};
 
@@ -108,6 +108,7 @@ pub(super) struct Watched {
     /// Slices that were missed, and not told yet.
     missed: u64,
     is_over: bool,
+    examiner: Examiner,
 }
 
 impl Watched {
@@ -120,6 +121,7 @@ impl Watched {
             open: Vec::new(),
             missed: 0,
             is_over: false,
+            examiner: Examiner::default(),
         }
     }
 
@@ -148,6 +150,13 @@ impl Watched {
             round: clocks.slice(round.number, round.start),
             callback: seen.work.map(|work| clocks.slice(work.number, work.start)),
         });
+        if let (Some(activity), Ok(reader)) = (activity, &telling.reader) {
+            let slice = match activity.callback {
+                Some(callback) => self.slice(Stalled::Callback, callback.number),
+                None => self.slice(Stalled::Round, activity.round.number),
+            };
+            self.examiner.glance(slice, &seen, reader);
+        }
         let (report, next) = self.policy.look(Instant::from_nanos(clocks.ns), activity);
         if let Some(report) = report {
             self.report(report, &seen, &clocks, telling);
@@ -185,15 +194,30 @@ impl Watched {
     fn report(&mut self, report: StallReport, seen: &Seen, clocks: &Clocks, telling: &mut Telling) {
         let slice = self.slice(report.stalled, report.number);
         let is_new = self.open.iter().all(|open| open.slice != slice);
-        if is_new {
-            let wants_stack = telling.reader.is_err();
-            telling.audience.ask(self.question(slice, wants_stack));
-        }
-        let (stack, cause, over) = self.examine(slice, seen, telling);
+        let late = match report.moment {
+            Moment::Found { late_by } => late_by,
+            _ => Duration::ZERO,
+        };
+        let (cause, stack) = match &telling.reader {
+            Ok(reader) => {
+                let cause = self.examiner.cause(slice, seen, late, reader);
+                if is_new {
+                    // It takes its time to get the GIL, while the stack is read here.
+                    telling.audience.ask(self.question(slice, false));
+                }
+                let of = (&*self.pulse, &cause);
+                let stack = self.examiner.stack(slice, seen, of, reader);
+                (cause, stack)
+            }
+            Err(reason) => (Cause::Unknown, Some(missing(Arc::clone(reason)))),
+        };
+        let over = stack.is_none();
+        let stack = stack.unwrap_or_else(|| missing("it was over before it was read".into()));
         let is_unread = !over && matches!(stack.quality, Quality::Missing(_));
-        if is_unread && (!is_new || telling.reader.is_ok()) {
+        if is_unread {
             telling.audience.ask(self.question(slice, true));
         }
+        let keeps_gil = self.examiner.keeps_gil(&cause);
         let index = match self.open.iter().position(|open| open.slice == slice) {
             Some(index) => index,
             None => self.find(slice, report, clocks, telling),
@@ -201,7 +225,8 @@ impl Watched {
         let open = &mut self.open[index];
         open.is_untold |= over && matches!(report.moment, Moment::Found { .. });
         let stall = &mut open.stall;
-        if !over {
+        let says_more = !is_unread && cause != Cause::Unknown;
+        if !over && (is_new || says_more) {
             (stall.stack, stall.cause) = (stack, cause);
         }
         stall.moment = report.moment;
@@ -211,7 +236,12 @@ impl Watched {
             // Its end is on the way, with the exact duration.
             return;
         }
-        let wait = if is_unread { STACK_WAIT } else { FACTS_WAIT };
+        let wait = match (keeps_gil, is_unread) {
+            // No answer comes before the call of C is over.
+            (true, _) => Duration::ZERO,
+            (false, true) => STACK_WAIT,
+            (false, false) => FACTS_WAIT,
+        };
         let until = Instant::from_nanos(clocks.ns).saturating_add(wait);
         if let Some(facts) = telling.audience.answer(slice, until) {
             add(stall, facts);
@@ -309,30 +339,6 @@ impl Watched {
         }
         telling.audience.tell(slice, &stall);
     }
-
-    /// The stack and the cause of a slice that goes on; and whether it is over meanwhile.
-    fn examine(&self, slice: Slice, seen: &Seen, telling: &mut Telling) -> (Stack, Cause, bool) {
-        let reader = match &telling.reader {
-            Ok(reader) => reader,
-            Err(reason) => return (missing(Arc::clone(reason)), Cause::Unknown, false),
-        };
-        let pulse = &self.pulse;
-        let still = || slice.goes_on(pulse).unwrap_or(true);
-        let reading = match reader.find(u64::from(seen.thread)) {
-            Ok(thread) => reader.read(thread, &mut telling.codes, still),
-            Err(reason) => Reading::Unreadable(reason),
-        };
-        let cause = match (slice.stalled, seen.work) {
-            (Stalled::Round, Some(_)) => Cause::Callbacks,
-            _ => Cause::Unknown,
-        };
-        match reading {
-            Reading::Exact(stack) => (kept(stack, Quality::Exact), cause, false),
-            Reading::Moving(stack) => (kept(stack, Quality::Moving), cause, false),
-            Reading::Over => (missing("it was over".into()), cause, true),
-            Reading::Unreadable(reason) => (missing(reason.to_string().into()), cause, false),
-        }
-    }
 }
 
 fn add(stall: &mut Stall, facts: Facts) {
@@ -346,28 +352,5 @@ fn add(stall: &mut Stall, facts: Facts) {
             hidden: 0,
             quality: Quality::Fallback,
         };
-    }
-}
-
-fn missing(reason: Arc<str>) -> Stack {
-    Stack {
-        entries: Vec::new(),
-        cut: 0,
-        hidden: 0,
-        quality: Quality::Missing(reason),
-    }
-}
-
-fn kept(stack: interpreter::Stack, quality: Quality) -> Stack {
-    let entry = |entry: StackEntry| Entry {
-        filename: entry.filename,
-        function: entry.function,
-        line: entry.position.line,
-    };
-    Stack {
-        entries: stack.entries.into_iter().map(entry).collect(),
-        cut: stack.cut,
-        hidden: stack.hidden,
-        quality,
     }
 }

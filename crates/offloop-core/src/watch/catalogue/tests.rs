@@ -46,6 +46,7 @@ fn every_cause_has_its_remedy() {
         Cause::Collection,
         Cause::Memory,
         Cause::Starved,
+        Cause::Stopped,
         Cause::Callbacks,
         Cause::Unknown,
     ];

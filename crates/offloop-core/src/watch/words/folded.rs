@@ -2,7 +2,6 @@
 //!
 //! The outermost entry comes first, as in a traceback.
 
-use super::super::cause::Cause;
 use super::super::places::Owner;
 use super::super::record::Entry;
 use super::Writer;
@@ -24,7 +23,7 @@ impl Writer<'_> {
     /// The stack in at most so many lines; none if it says no more than the place does.
     pub(super) fn stack(&self, room: usize, lines_max: usize) -> Vec<Line> {
         let stack = &self.stall.stack;
-        if self.stall.cause == Cause::Starved || stack.entries.is_empty() || lines_max == 0 {
+        if self.stall.cause.blames_no_code() || stack.entries.is_empty() || lines_max == 0 {
             return Vec::new();
         }
         let culprit = self.diagnosis.culprit.as_ref().map(|culprit| culprit.index);

@@ -53,6 +53,7 @@ pub(super) fn cause(cause: &Cause) -> String {
         }
         Cause::Collection => "the interpreter collects garbage".to_owned(),
         Cause::Memory => "waits for memory: the system reads pages from a disk".to_owned(),
+        Cause::Stopped => "a debugger or a signal has stopped the thread".to_owned(),
         Cause::Starved => {
             "other processes have the processors: the system does not let this one run".to_owned()
         }
@@ -65,6 +66,8 @@ pub(super) fn cause(cause: &Cause) -> String {
 pub(super) fn remarks(stall: &Stall) -> Vec<String> {
     let mut remarks = Vec::new();
     match &stall.stack.quality {
+        // The stack is not shown.
+        _ if stall.cause.blames_no_code() => {}
         Quality::Moving => {
             remarks.push(
                 "the code went on while it was looked at: each entry of the stack was \

@@ -10,7 +10,10 @@
 //! Source: `offsetof` on the headers of 3.11.7 and 3.12.1, x86-64. No field stands behind a type
 //!         whose size depends on the processor, so aarch64 has the same.
 
-use super::{BytesLayout, CodeLayout, Current, FrameLayout, Layout, TextLayout, ThreadLayout};
+use super::{
+    BytesLayout, CodeLayout, Current, FrameLayout, GIL_BYTES, GilLayout, GilPlace, Layout,
+    TextLayout, ThreadLayout,
+};
 
 const BYTES: BytesLayout = BytesLayout {
     length: 16,
@@ -49,6 +52,15 @@ pub(super) fn of_3_11() -> Layout {
             first_traceable: 168,
             instructions: 184,
         },
+        gil: GilLayout {
+            place: GilPlace::Runtime(360),
+            holder: 8,
+            locked: 16,
+            bytes: GIL_BYTES,
+            collecting: 848,
+            requested: None,
+        },
+        loops: &[38, 134, 140, 173, 174, 175, 176],
         object_type: 8,
         text: TextLayout {
             length: 16,
@@ -92,6 +104,15 @@ pub(super) fn of_3_12() -> Layout {
             first_traceable: 176,
             instructions: 192,
         },
+        gil: GilLayout {
+            place: GilPlace::Interpreter(384),
+            holder: 8,
+            locked: 16,
+            bytes: GIL_BYTES,
+            collecting: 312,
+            requested: None,
+        },
+        loops: &[134, 140, 246],
         object_type: 8,
         text: TextLayout {
             length: 16,

@@ -13,7 +13,8 @@
 //! Source:     Include/internal/pycore_runtime.h of 3.13, pycore_debug_offsets.h of 3.14 and 3.15.
 
 use super::{
-    BytesLayout, CodeLayout, Current, FrameLayout, Layout, TextLayout, ThreadLayout, WORD,
+    BytesLayout, CodeLayout, Current, FrameLayout, GIL_BYTES, GilLayout, GilPlace, Layout,
+    TextLayout, ThreadLayout, WORD,
 };
 use crate::interpreter::UnsupportedError;
 use crate::interpreter::memory::{Address, Memory};
@@ -101,6 +102,7 @@ const FLOAT: Group = ("float", &["size", "ob_fval"]);
 const INTEGER: Group = ("int", &["size", "lv_tag", "ob_digit"]);
 const BYTES: Group = ("bytes", &["size", "ob_size", "ob_sval"]);
 const TEXT: Group = ("str", &["size", "state", "length", "asciiobject_size"]);
+const COLLECTOR: Group = ("gc", &["size", "collecting"]);
 
 const GROUPS_3_13: &[Group] = &[
     RUNTIME,
@@ -158,6 +160,7 @@ const GROUPS_3_13: &[Group] = &[
     INTEGER,
     BYTES,
     TEXT,
+    COLLECTOR,
 ];
 
 const GROUPS_3_14: &[Group] = &[
@@ -176,6 +179,7 @@ const GROUPS_3_14: &[Group] = &[
     INTEGER,
     BYTES,
     TEXT,
+    COLLECTOR,
 ];
 
 const GROUPS_3_15: &[Group] = &[
@@ -225,7 +229,17 @@ const GROUPS_3_15: &[Group] = &[
     FLOAT,
     INTEGER,
     BYTES,
-    TEXT,
+    (
+        "str",
+        &[
+            "size",
+            "state",
+            "length",
+            "asciiobject_size",
+            "compactunicodeobject_size",
+        ],
+    ),
+    COLLECTOR,
 ];
 
 /// The offsets as they are in memory, under their names.
@@ -301,6 +315,33 @@ pub(super) fn read(
     Ok(layout(&table, version))
 }
 
+/// The operations that jump back, of this minor version: with and without a look at events, as
+/// tools and compilers of traces replace them, and the entry into a trace.
+fn loops(version: u64) -> &'static [u8] {
+    match version >> 16 {
+        0x030d => &[70, 77, 78, 249],
+        0x030e => &[75, 76, 175, 176, 253, 255],
+        _ => &[74, 75, 181, 182, 252, 254],
+    }
+}
+
+fn gil(table: &Table, version: u64) -> GilLayout {
+    let inside = |field| {
+        let begin = table.near("interpreter", "gil_runtime_state");
+        // What lies before its beginning is no offset, and too far away to be taken for one.
+        table.near("interpreter", field).wrapping_sub(begin)
+    };
+    let collector = table.far("interpreter", "gc");
+    GilLayout {
+        place: GilPlace::Interpreter(table.far("interpreter", "ceval_gil")),
+        holder: inside("gil_runtime_state_holder"),
+        locked: inside("gil_runtime_state_locked"),
+        bytes: GIL_BYTES,
+        collecting: collector.saturating_add(table.far("gc", "collecting")),
+        requested: (version >> 16 == 0x030f).then(|| table.near("thread", "gil_requested")),
+    }
+}
+
 fn layout(table: &Table, version: u64) -> Layout {
     let instructions = table.near("code", "co_code_adaptive");
     let ascii_data = table.near("str", "asciiobject_size");
@@ -335,6 +376,8 @@ fn layout(table: &Table, version: u64) -> Layout {
             first_traceable: instructions.wrapping_sub(2 * WORD),
             instructions,
         },
+        gil: gil(table, version),
+        loops: loops(version),
         object_type: table.near("object", "ob_type"),
         text: TextLayout {
             length: table.near("str", "length"),
@@ -380,10 +423,10 @@ mod tests {
     #[test]
     fn fields_are_taken_from_where_each_version_has_them() {
         // Counted by hand in the headers.
-        for (version, current_frame, owner, instructions, ascii_data) in [
-            (0x030d_00f0, 23, 33, 43, 70),
-            (0x030e_0af0, 26, 36, 48, 80),
-            (0x030f_02f0, 26, 44, 56, 92),
+        for (version, current_frame, owner, instructions, ascii_data, gil, collecting) in [
+            (0x030d_00f0, 23, 33, 43, 70, 14, 10 + 72),
+            (0x030e_0af0, 26, 36, 48, 80, 15, 11 + 82),
+            (0x030f_02f0, 26, 44, 56, 92, 15, 11 + 95),
         ] {
             let layout = read(&state(version), 0, version).expect("a known version");
             assert_eq!(layout.interpreters_head, 5);
@@ -393,6 +436,9 @@ mod tests {
             assert_eq!(layout.frame.owner, owner);
             assert_eq!(layout.code.instructions, instructions);
             assert_eq!(layout.text.ascii_data, ascii_data);
+            assert_eq!(layout.gil.place, GilPlace::Interpreter(gil));
+            assert_eq!((layout.gil.locked, layout.gil.holder), (2, 3));
+            assert_eq!(layout.gil.collecting, collecting);
         }
     }
 

@@ -1,0 +1,157 @@
+//! What a slice that goes on is doing: the cause and the stack, found by a thread that is never
+//! attached.
+//!
+//! A cause needs two sights of the thread. The first one is taken at the watchdog's usual looks,
+//! long before the slice becomes a stall, so that the second one tells of a long time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use offloop_core::event_loop::Stalled;
+use offloop_core::watch::{Cause, Entry, Quality, Stack, cause};
+use offloop_sys::activity::ThreadFiles;
+use offloop_sys::clock::monotonic_ns;
+use offloop_sys::interpreter::memory::OwnMemory;
+use offloop_sys::interpreter::{self, Codes, Interpreter, Reading, StackEntry};
+use offloop_sys::running::Seen;
+
+use super::pulse::Pulse;
+use super::watched::Slice;
+use crate::causes::{Sight, evidence};
+
+/// Two sights that are closer together say little: the clocks of threads tick every few
+/// milliseconds.
+const APART_NS: u64 = 4_000_000;
+
+/// What one loop's thread was seen to do.
+#[derive(Debug, Default)]
+pub(super) struct Examiner {
+    files: Option<ThreadFiles>,
+    /// The slice that went on, its thread then, and when.
+    before: Option<(Slice, Sight, u64)>,
+    codes: Codes,
+}
+
+impl Examiner {
+    /// A look at a slice that may become a stall.
+    pub(super) fn glance(&mut self, slice: Slice, seen: &Seen, reader: &Interpreter<OwnMemory>) {
+        if self.before.as_ref().is_some_and(|(of, ..)| *of == slice) {
+            return;
+        }
+        self.before = self
+            .sight(seen, reader)
+            .map(|sight| (slice, sight, monotonic_ns()));
+    }
+
+    fn sight(&mut self, seen: &Seen, reader: &Interpreter<OwnMemory>) -> Option<Sight> {
+        let native_id = u64::from(seen.thread);
+        if self.files.as_ref().map(ThreadFiles::native_id) != Some(native_id) {
+            self.files = ThreadFiles::open(native_id).ok();
+        }
+        let thread = reader.find(native_id).ok()?;
+        Sight::of(self.files.as_ref()?, reader, thread).ok()
+    }
+
+    /// Whether the thread keeps the GIL in what it does: then the interpreter gives no answer.
+    pub(super) fn keeps_gil(&self, cause: &Cause) -> bool {
+        let has_gil = self
+            .before
+            .as_ref()
+            .is_some_and(|(_, sight, _)| sight.has_gil());
+        has_gil && !matches!(cause, Cause::Python | Cause::Callbacks | Cause::Unknown)
+    }
+
+    /// Why a slice goes on, after the watchdog has looked so much too late.
+    pub(super) fn cause(
+        &mut self,
+        slice: Slice,
+        seen: &Seen,
+        late: Duration,
+        reader: &Interpreter<OwnMemory>,
+    ) -> Cause {
+        let cause = self.cause_of_thread(slice, seen, late, reader);
+        match (slice.stalled, seen.work, cause) {
+            (
+                Stalled::Round,
+                Some(_),
+                Cause::Python | Cause::Native { .. } | Cause::Collection | Cause::Unknown,
+            ) => Cause::Callbacks,
+            (_, _, cause) => cause,
+        }
+    }
+
+    /// What runs, in the thread that is to blame; `None` if the slice is over meanwhile.
+    pub(super) fn stack(
+        &mut self,
+        slice: Slice,
+        seen: &Seen,
+        (pulse, cause): (&Pulse, &Cause),
+        reader: &Interpreter<OwnMemory>,
+    ) -> Option<Stack> {
+        let still = || slice.goes_on(pulse).unwrap_or(true);
+        let (native_id, is_own) = match *cause {
+            Cause::OtherThread { native_id } => (native_id, false),
+            _ => (u64::from(seen.thread), true),
+        };
+        let reading = match reader.find(native_id) {
+            Ok(thread) => reader.read(thread, &mut self.codes, still),
+            Err(reason) => Reading::Unreadable(reason),
+        };
+        let stack = match reading {
+            Reading::Exact(stack) => kept(stack, Quality::Exact),
+            Reading::Moving(stack) => kept(stack, Quality::Moving),
+            Reading::Over => return None,
+            Reading::Unreadable(reason) => missing(reason.to_string().into()),
+        };
+        Some(if is_own { stack.of_callback() } else { stack })
+    }
+
+    fn cause_of_thread(
+        &mut self,
+        slice: Slice,
+        seen: &Seen,
+        late: Duration,
+        reader: &Interpreter<OwnMemory>,
+    ) -> Cause {
+        self.glance(slice, seen, reader);
+        let (Some((_, first, at)), Ok(thread)) =
+            (self.before.clone(), reader.find(u64::from(seen.thread)))
+        else {
+            return Cause::Unknown;
+        };
+        let motion = first.motion(reader, thread);
+        let left = APART_NS.saturating_sub(monotonic_ns().saturating_sub(at));
+        if left > 0 {
+            std::thread::sleep(Duration::from_nanos(left));
+        }
+        let Some(second) = self.sight(seen, reader) else {
+            return Cause::Unknown;
+        };
+        // The next examination of this slice tells of the time since this one.
+        self.before = Some((slice, second.clone(), monotonic_ns()));
+        cause(&evidence(&[first, second], motion, late))
+    }
+}
+
+pub(super) fn missing(reason: Arc<str>) -> Stack {
+    Stack {
+        entries: Vec::new(),
+        cut: 0,
+        hidden: 0,
+        quality: Quality::Missing(reason),
+    }
+}
+
+fn kept(stack: interpreter::Stack, quality: Quality) -> Stack {
+    let entry = |entry: StackEntry| Entry {
+        filename: entry.filename,
+        function: entry.function,
+        line: entry.position.line,
+    };
+    Stack {
+        entries: stack.entries.into_iter().map(entry).collect(),
+        cut: stack.cut,
+        hidden: stack.hidden,
+        quality,
+    }
+}
