@@ -126,6 +126,8 @@ class Row:
     rounds: tuple[int, int] = (1, 1)
     #: The time of one turn.
     bound_s: float = 60.0
+    #: Whether a turn lasts as long as the command line says, with ``bound_s`` besides.
+    lasts: bool = False
     #: What is added to the environment of the measuring process.
     environment: Mapping[str, str] = field(default_factory=dict)
     #: Packages that the row uses itself, beside those of the contenders.

@@ -122,7 +122,7 @@ class Turn:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._log = self._log_path.open("wb")
         self._token = uuid.uuid4().hex
-        self._deadline = time.monotonic() + row.bound_s + minutes * 60
+        self._deadline = time.monotonic() + row.bound_s + minutes * 60 * row.lasts
         self._started: list[Process] = []
 
     def __enter__(self) -> Turn:

@@ -11,7 +11,7 @@ from bench.harness.goals import Against
 from bench.harness.rows import Row
 from bench.harness.turns import Turn
 from bench.loop import asking
-from bench.watch.contenders import CONTENDERS
+from bench.watch.contenders import CONTENDERS, NOTHING
 from bench.watch.rows import ROWS
 from bench.watch.rows.base import WatchRow
 
@@ -46,9 +46,9 @@ BENCHMARK = Benchmark(
     lasting="how long the healthy service runs, for each tool",
     quick_minutes=6,
     output=_HERE.parent / "out" / "watch",
-    standard=Against("debug mode", ("asyncio-debug",)),
-    about_standard="The debug mode is asyncio's.",
-    base_title="asyncio's debug mode",
+    standard=Against(NOTHING, (NOTHING,)),
+    about_standard=f"`{NOTHING}` is a program that no tool watches.",
+    base_title="a program that no tool watches",
     alternates=True,
     build=_build,
     absence=_absence,

@@ -9,13 +9,13 @@ import sys
 import time
 
 from bench.harness.goals import beside, exactly
-from bench.harness.rows import Case, Metric
+from bench.harness.rows import Case, Metric, Statistic
 from bench.loop.rows.running import say
 from bench.watch.reports import blamed
 from bench.watch.rows.base import SETTLE_S, Ticker, WatchRow, run_on_its_loop, watcher_of
 from bench.watch.watchers.base import Watcher
 
-BLAMED = Metric("blamed", "stalls for which code was blamed", "")
+BLAMED = Metric("blamed", "stalls for which code was blamed", "", statistic=Statistic.WORST)
 PAUSES = Metric("pauses", "pauses of the loop beyond the threshold", "")
 
 #: Processes on each core that compute and never wait.
