@@ -286,9 +286,9 @@ def test_row_of_a_stall_tells_when_a_tool_speaks_and_of_which_line(tmp_path):
         assert case["cells"]["found"]["samples"] == [100, 100]
     assert debug["cells"]["line"]["samples"] == [0, 0]
     assert dump["cells"]["line"]["samples"] == [100, 100]
-    # The debug mode speaks when the stall is over, the dump comes while the GIL is held.
-    late, early = (case["cells"]["late_ms"]["samples"] for case in (debug, dump))
-    assert min(late) > max(early)
+    # The debug mode speaks when the stall is over, 300 ms after it began.
+    assert min(debug["cells"]["late_ms"]["samples"]) >= 250
+    assert len(dump["cells"]["late_ms"]["samples"]) == 2
     assert debug["cells"]["error_ms"]["note"] is None
     assert dump["cells"]["error_ms"]["note"] == "not told"
     for name in tools:
@@ -299,7 +299,7 @@ def test_row_of_a_stall_tells_when_a_tool_speaks_and_of_which_line(tmp_path):
 def test_service_under_load_serves_as_long_as_the_command_line_says(tmp_path):
     chosen = ("--only", "healthy", "--tools", "asyncio-debug", "--minutes", "0.01")
     cells = bench("watch", tmp_path, *chosen)["rows"]["healthy"]["asyncio-debug"]["cells"]
-    assert round(cells["seconds"]["samples"][0], 1) == 0.6
+    assert 0.6 <= cells["seconds"]["samples"][0] < 3, "the quick form has 3 s"
     assert {key: len(cell["samples"]) for key, cell in cells.items()} == dict.fromkeys(
         ("false", "pauses", "seconds"), 1
     )
