@@ -128,6 +128,10 @@ bench: $(VENV)/.bench ## Measure the pools beside their peers, as ratios, into b
 bench-loop: $(VENV)/.bench ## Measure the event loop beside its peers and a floor in C
 	$(BIN)/python -m bench.loop $(BENCH_ARGS)
 
+.PHONY: bench-watch
+bench-watch: $(VENV)/.bench ## Measure the watch beside other tools that find stalls
+	$(BIN)/python -m bench.watch $(BENCH_ARGS)
+
 # Other people's suites, from the package index: minutes to half an hour, and not part of CI.
 # SUITES="anyio uvloop" chooses some; SUITES_ARGS=--write writes docs/suites.md.
 .PHONY: suites

@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("benchmark")
     parser.add_argument("row")
     parser.add_argument("contender")
+    parser.add_argument("words", nargs="*")
     parser.add_argument("--samples", type=Path, default=None)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
@@ -50,7 +51,8 @@ def measure(arguments: argparse.Namespace) -> None:
     benchmark = f"bench.{arguments.benchmark}"
     row = importlib.import_module(f"{benchmark}.rows").ROWS[arguments.row]
     contender = importlib.import_module(f"{benchmark}.contenders").CONTENDERS[arguments.contender]
-    rest = row.run(Case(contender, arguments.quick, arguments.samples))
+    words = tuple(arguments.words)
+    rest = row.run(Case(contender, arguments.quick, arguments.samples, words))
     if rest is not None:
         asyncio.run(rest)
 

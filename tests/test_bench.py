@@ -1,8 +1,9 @@
-"""The benchmarks: how turns are taken and judged, and the short form of both on cheap rows."""
+"""The benchmarks: how turns are taken and judged, and the short form of each on cheap rows."""
 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from bench.harness.accounts import is_alive  # noqa: E402
 from bench.harness.command import batches  # noqa: E402
 from bench.harness.goals import BEST_PEER, Against, Limit, limit, ratio  # noqa: E402
 from bench.harness.results import CaseResult, RowResults, take  # noqa: E402
-from bench.harness.rows import Contender, Metric, Role, Row  # noqa: E402
+from bench.harness.rows import Contender, Metric, Role, Row, Statistic  # noqa: E402
 from bench.harness.turns import Failure, Turn  # noqa: E402
 
 SECONDS_MAX = 170
@@ -109,6 +110,18 @@ def test_best_peer_is_neither_ours_nor_a_variant_nor_the_floor():
     )
     assert BEST_PEER.best(shown, MS) == ("quick", 4.0)
     assert shown.others() == ["floor", "offloop-option", "slow", "quick"]
+
+
+@pytest.mark.parametrize(
+    ("statistic", "ms", "rate"),
+    [(Statistic.MEDIAN, 2, 30), (Statistic.MEAN, 4, 40), (Statistic.WORST, 9, 20)],
+)
+def test_number_stands_for_its_samples_as_its_metric_says(statistic, ms, rate):
+    shown = results(
+        row(), quick=[{"ms": 1, "rate": 70}, {"ms": 2, "rate": 20}, {"ms": 9, "rate": 30}]
+    )
+    assert shown.value("quick", replace(MS, statistic=statistic)) == ms
+    assert shown.value("quick", replace(RATE, statistic=statistic)) == rate
 
 
 @pytest.mark.parametrize(
@@ -262,7 +275,37 @@ def test_rows_of_pools_have_samples_of_each_entrance_and_peer(tmp_path):
     assert judged["offloop-pool"]["reached"] is None, "an entrance that was not asked"
 
 
-@pytest.mark.parametrize("name", ["loop", "pools"])
+def test_row_of_a_stall_tells_when_a_tool_speaks_and_of_which_line(tmp_path):
+    tools = ["asyncio-debug", "faulthandler"]
+    chosen = ("--only", "stall-native,causes,idle", "--tools", ",".join(tools), "--rounds", "2")
+    run = bench("watch", tmp_path, *chosen)
+    assert list(run["rows"]) == ["stall-native", "idle"], "these tools name no causes"
+    debug, dump = (run["rows"]["stall-native"][name] for name in tools)
+    assert [(case["status"], case["error"]) for case in (debug, dump)] == [("ok", "")] * 2
+    for case in (debug, dump):
+        assert case["cells"]["found"]["samples"] == [100, 100]
+    assert debug["cells"]["line"]["samples"] == [0, 0]
+    assert dump["cells"]["line"]["samples"] == [100, 100]
+    # The debug mode speaks when the stall is over, 300 ms after it began.
+    assert min(debug["cells"]["late_ms"]["samples"]) >= 250
+    assert len(dump["cells"]["late_ms"]["samples"]) == 2
+    assert debug["cells"]["error_ms"]["note"] is None
+    assert dump["cells"]["error_ms"]["note"] == "not told"
+    for name in tools:
+        assert len(run["rows"]["idle"][name]["cells"]["wake_ups"]["samples"]) == 2
+    assert {verdict["reached"] for verdict in run["verdicts"]} == {None}, "ours was not asked"
+
+
+def test_service_under_load_serves_as_long_as_the_command_line_says(tmp_path):
+    chosen = ("--only", "healthy", "--tools", "asyncio-debug", "--minutes", "0.01")
+    cells = bench("watch", tmp_path, *chosen)["rows"]["healthy"]["asyncio-debug"]["cells"]
+    assert 0.6 <= cells["seconds"]["samples"][0] < 3, "the quick form has 3 s"
+    assert {key: len(cell["samples"]) for key, cell in cells.items()} == dict.fromkeys(
+        ("false", "pauses", "seconds"), 1
+    )
+
+
+@pytest.mark.parametrize("name", ["loop", "pools", "watch"])
 def test_unknown_row_is_refused_with_its_name(name):
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{name}", "--only", "nonsense"],

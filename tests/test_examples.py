@@ -125,6 +125,20 @@ def test_loop_statistics_show_the_block():
     assert 0 < after["loop_utilisation"] <= 1
 
 
+def test_every_page_with_hidden_blocking_stops_the_loop():
+    lines = run_example("hidden_blocking.py").splitlines()
+    said = [
+        re.fullmatch(r"(/\w+) +stopped the loop for ([\d.]+) s: it (\w+)\b.+", line)
+        for line in lines
+    ]
+    stops = {one[1]: (float(one[2]), one[3]) for one in said if one}
+    assert len(stops) == len(lines) == 11
+    for page, (seconds, verb) in stops.items():
+        # What waits does so for 0.2 s, or as long as a thread keeps the GIL.
+        is_timed = verb in ("waits", "sleeps") and page != "/invoice"
+        assert seconds >= (0.19 if is_timed else 0.02), page
+
+
 def test_blocking_waits_end_before_the_computation_beside_them():
     lines = run_example("blocking_beside_cpu.py", "--scale", "0.1").splitlines()
     ends = [re.fullmatch(r"(.+) ended after ([\d.]+) s", line) for line in lines[:3]]

@@ -1,1 +1,1 @@
-"""What both benchmarks share: rows, goals, the runner, the report, the picture."""
+"""What the benchmarks share: rows, goals, the runner, the report, the picture."""

@@ -25,6 +25,8 @@ class Benchmark:
     contenders: Mapping[str, Contender]
     #: The option that chooses contenders.
     option: str
+    #: What ``--minutes`` is for, in a benchmark with rows that last.
+    lasting: str | None = None
     #: How long the quick form takes.
     quick_minutes: int
     output: Path

@@ -1,6 +1,6 @@
 """The command of a benchmark: measures what the command line asks for, and writes it down.
 
-Each turn has fresh processes inside a time bound, and a number is the median of its samples.
+Each turn has fresh processes inside a time bound, and a number stands for its samples.
 The files are written whenever numbers are complete, so that a run that is interrupted keeps them.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import fnmatch
+import math
 import os
 import shlex
 import shutil
@@ -96,6 +97,8 @@ def _parse(benchmark: Benchmark) -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=_positive, default=None, help="how many turns each contender has"
     )
+    if benchmark.lasting is not None:
+        parser.add_argument("--minutes", type=_minutes, default=0.0, help=benchmark.lasting)
     parser.add_argument(
         "--output", type=Path, default=benchmark.output, help="where the results go"
     )
@@ -124,6 +127,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("at least one")
+    return number
+
+
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError("more than none")
     return number
 
 
@@ -234,8 +244,15 @@ class _Session:
         if case.status != "ok":
             return
         began = time.monotonic()
-        contender, quick = self._benchmark.contenders[name], self._arguments.quick
-        with Turn(self._benchmark.name, row, contender, self._output, quick=quick) as turn:
+        turn = Turn(
+            self._benchmark.name,
+            row,
+            self._benchmark.contenders[name],
+            self._output,
+            quick=self._arguments.quick,
+            minutes=getattr(self._arguments, "minutes", 0.0),
+        )
+        with turn:
             try:
                 self._ask(turn)
             except Failure as failure:

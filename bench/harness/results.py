@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bench.harness.rows import Contender, Metric, Role, Row
+from bench.harness.rows import Contender, Metric, Role, Row, Statistic
 
 
 @dataclass
@@ -16,12 +16,17 @@ class Cell:
     samples: list[float] = field(default_factory=list)
     note: str | None = None
 
-    @property
-    def median(self) -> float | None:
-        """The median of the samples; None where a note stands instead."""
+    def value(self, metric: Metric) -> float | None:
+        """Return what stands for the samples; None where a note stands instead."""
         if self.note is not None or not self.samples:
             return None
-        return statistics.median(self.samples)
+        match metric.statistic:
+            case Statistic.MEDIAN:
+                return statistics.median(self.samples)
+            case Statistic.MEAN:
+                return statistics.mean(self.samples)
+            case Statistic.WORST:
+                return (min if metric.higher_is_better else max)(self.samples)
 
 
 Cells = dict[str, Cell]
@@ -69,9 +74,9 @@ class RowResults:
         self._contenders = contenders
 
     def value(self, name: str, metric: Metric) -> float | None:
-        """Return the median of one contender, or None where there is no number."""
+        """Return the number of one contender, or None where there is none."""
         cell = self._cell(name, metric)
-        return cell.median if cell else None
+        return cell.value(metric) if cell else None
 
     def word(self, name: str, metric: Metric) -> str | None:
         """Return the word that stands in place of a number, if one does."""
@@ -79,7 +84,7 @@ class RowResults:
         return cell.note if cell else None
 
     def best(self, metric: Metric, among: Iterable[str]) -> tuple[str, float] | None:
-        """Return which of these contenders did best, and its median."""
+        """Return which of these contenders did best, and its number."""
         measured = [(name, self.value(name, metric)) for name in among]
         numbers = [(name, value) for name, value in measured if value is not None]
         if not numbers:

@@ -22,7 +22,7 @@ class Role(enum.Enum):
 
     #: One of offloop's entrances: its numbers are judged.
     OURS = enum.auto()
-    #: offloop with an option: it has a column, and is compared with nothing.
+    #: offloop with an option, or nothing at all: it has a column, and is compared with nothing.
     VARIANT = enum.auto()
     #: A program without Python, which shows what the machine takes at least.
     FLOOR = enum.auto()
@@ -61,14 +61,25 @@ class Contender:
         return None
 
 
+class Statistic(enum.Enum):
+    """What stands for all samples of a number."""
+
+    MEDIAN = enum.auto()
+    #: Of shares: how often something was so.
+    MEAN = enum.auto()
+    #: What may never be passed.
+    WORST = enum.auto()
+
+
 @dataclass(frozen=True)
 class Metric:
-    """One measured quantity of a row."""
+    """One measured quantity of a row. Two metrics of one key are two views of its samples."""
 
     key: str
     title: str
     unit: str
     higher_is_better: bool = False
+    statistic: Statistic = Statistic.MEDIAN
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,8 @@ class Case:
     quick: bool
     #: Where samples go, if not to standard output.
     samples: Path | None = None
+    #: What this process is to do, where a row has several for one contender.
+    words: tuple[str, ...] = ()
 
     def pick(self, full: int, quick: int) -> int:
         """Return how often to repeat in this form of the run."""
@@ -113,6 +126,8 @@ class Row:
     rounds: tuple[int, int] = (1, 1)
     #: The time of one turn.
     bound_s: float = 60.0
+    #: Whether a turn lasts as long as the command line says, with ``bound_s`` besides.
+    lasts: bool = False
     #: What is added to the environment of the measuring process.
     environment: Mapping[str, str] = field(default_factory=dict)
     #: Packages that the row uses itself, beside those of the contenders.

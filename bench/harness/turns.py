@@ -99,11 +99,20 @@ class Turn:
     """The processes of one turn, and what they have shown."""
 
     def __init__(
-        self, benchmark: str, row: Row, contender: Contender, output: Path, *, quick: bool
+        self,
+        benchmark: str,
+        row: Row,
+        contender: Contender,
+        output: Path,
+        *,
+        quick: bool,
+        minutes: float = 0.0,
     ) -> None:
         self.row = row
         self.contender = contender
         self.quick = quick
+        #: How long a row that lasts is to be measured, if the command line says it.
+        self.minutes = minutes
         self.cells: Cells = {}
         self._benchmark = benchmark
         name = f"{row.name}-{contender.name}"
@@ -113,7 +122,7 @@ class Turn:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._log = self._log_path.open("wb")
         self._token = uuid.uuid4().hex
-        self._deadline = time.monotonic() + row.bound_s
+        self._deadline = time.monotonic() + row.bound_s + minutes * 60 * row.lasts
         self._started: list[Process] = []
 
     def __enter__(self) -> Turn:
@@ -121,9 +130,13 @@ class Turn:
 
     def __exit__(self, *_error: object) -> None:
         """Leave no process behind."""
-        for process in reversed(self._started):
-            process.end(self._token)
+        self.end_processes()
         self._log.close()
+
+    def end_processes(self) -> None:
+        """End everything that was started so far."""
+        while self._started:
+            self._started.pop().end(self._token)
 
     def child(self, *more: str) -> list[str]:
         """Return the command that puts the row to the contender."""

@@ -18,7 +18,8 @@ CONNECTIONS = 32
 GREETING = "Hello, world!"
 
 
-async def _serve_uvicorn() -> None:
+async def serve_uvicorn() -> None:
+    """Serve with uvicorn and Starlette, for ever."""
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -41,7 +42,8 @@ async def _serve_uvicorn() -> None:
     await server.serve(sockets=[listener])
 
 
-async def _serve_aiohttp() -> None:
+async def serve_aiohttp() -> None:
+    """Serve with aiohttp, for ever."""
     from aiohttp import web
 
     async def greet(_request: web.Request) -> web.Response:
@@ -81,8 +83,8 @@ def _row(name: str, title: str, serve: Serve, heap: str, packages: tuple[str, ..
     )
 
 
-_UVICORN = ("uvicorn", "uvicorn and Starlette", _serve_uvicorn)
-_AIOHTTP = ("aiohttp", "aiohttp", _serve_aiohttp)
+_UVICORN = ("uvicorn", "uvicorn and Starlette", serve_uvicorn)
+_AIOHTTP = ("aiohttp", "aiohttp", serve_aiohttp)
 
 ROWS = (
     *(_row(*_UVICORN, heap, ("uvicorn", "starlette", "httptools")) for heap in ("warm", "cold")),

@@ -19,7 +19,7 @@ Repetition = Callable[[int], Coroutine[Any, Any, None]]
 _PASSES = 5
 
 
-def say(**numbers: float | int) -> None:
+def say(**numbers: float | str) -> None:
     """Print what the parent is waiting for."""
     print(json.dumps(numbers), flush=True)
 

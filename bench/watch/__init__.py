@@ -1,0 +1,1 @@
+"""The benchmark of the watch, which finds what blocks the loop: see ``bench/README.md``."""

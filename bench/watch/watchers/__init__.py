@@ -1,0 +1,1 @@
+"""The tools that are measured, each started as its documentation says."""
