@@ -11,8 +11,8 @@ from bench.watch.reports import THRESHOLD_S, Report
 from bench.watch.watchers.base import Watcher
 from bench.watch.watchers.stamps import Stamps
 
-#: The cause that blames no code.
-_STARVED = "starved"
+#: The causes that blame no code.
+_NO_CODE = ("starved", "stopped")
 
 
 def absence() -> str | None:
@@ -76,5 +76,5 @@ def _report(stall: Any, seen: list[float]) -> Report:
         stall.duration,
         cause,
         frozenset({cause}),
-        blames=cause != _STARVED,
+        blames=cause not in _NO_CODE,
     )

@@ -5,6 +5,7 @@ from offloop._watch.records import (
     Culprit,
     StackEntry,
     Stall,
+    StallCause,
     StalledTask,
     WatchStatistics,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Culprit",
     "StackEntry",
     "Stall",
+    "StallCause",
     "StalledTask",
     "Watch",
     "WatchStatistics",

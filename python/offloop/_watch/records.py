@@ -3,9 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-__all__ = ["Blocked", "Culprit", "StackEntry", "Stall", "StalledTask", "WatchStatistics"]
+__all__ = [
+    "Blocked",
+    "Culprit",
+    "StackEntry",
+    "Stall",
+    "StallCause",
+    "StalledTask",
+    "WatchStatistics",
+]
+
+
+class StallCause(StrEnum):
+    """Why an event loop did not go on.
+
+    Members:
+        PYTHON: Python code computed.
+        NATIVE: a C call computed, and kept the GIL.
+        NATIVE_WITHOUT_GIL: a C call computed, without the GIL.
+        SLEEP: the thread slept.
+        SOCKET, FILE, DESCRIPTOR: it waited for one; ``Stall.detail`` has its address or path.
+        LOCK: it waited for a lock, a condition, or a thread's end.
+        CHILD: it waited for a child process.
+        OTHER_THREAD: another thread had the GIL; ``Stall.stack`` is that thread's.
+        COLLECTION: the interpreter collected garbage.
+        MEMORY: it waited for pages to be read from a disk.
+        STARVED: the system did not let it run. No code is to blame.
+        STOPPED: a debugger or a signal had stopped it. No code is to blame.
+        CALLBACKS: many callbacks of one round added up.
+        UNKNOWN: none of these.
+    """
+
+    PYTHON = "python"
+    NATIVE = "native"
+    NATIVE_WITHOUT_GIL = "native-without-gil"
+    SLEEP = "sleep"
+    SOCKET = "socket"
+    FILE = "file"
+    DESCRIPTOR = "descriptor"
+    LOCK = "lock"
+    CHILD = "child"
+    OTHER_THREAD = "other-thread"
+    COLLECTION = "collection"
+    MEMORY = "memory"
+    STARVED = "starved"
+    STOPPED = "stopped"
+    CALLBACKS = "callbacks"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +94,7 @@ class Stall:
         duration: how long it was, exactly; None while it lasts.
         thread: the name of the loop's thread.
         is_round: many callbacks of one round took long together, and no single one.
-        cause: why, in one word: ``python``, ``native`` and ``native-without-gil`` (a C call
-            computes), ``sleep``, ``socket``, ``file``, ``descriptor``, ``lock``, ``child``,
-            ``other-thread`` (it has the GIL), ``collection``, ``memory``, ``starved`` (the system
-            did not let the thread run), ``stopped`` (a debugger or a signal did that),
-            ``callbacks`` (many add up), ``unknown``.
+        cause: why.
         detail: what was waited for: an address, a path, a process id.
         stack: the functions that were running, innermost first.
         stack_quality: ``exact``, ``moving`` (each entry was there at some moment), ``fallback``, or
@@ -70,7 +113,7 @@ class Stall:
     duration: float | None
     thread: str
     is_round: bool
-    cause: str
+    cause: StallCause
     detail: str | None
     stack: tuple[StackEntry, ...]
     stack_quality: str
@@ -91,7 +134,8 @@ class Stall:
         culprit = fields.pop("culprit")
         if culprit is not None:
             culprit = StackEntry(**culprit)
-        return cls(stack=stack, task=task, culprit=culprit, **fields)
+        cause = StallCause(fields.pop("cause"))
+        return cls(stack=stack, task=task, culprit=culprit, cause=cause, **fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +160,13 @@ class Culprit:
     Attributes:
         entry: the line that is to blame; None if no code is.
         function: the function's name, or the callback's.
-        cause: why, as of its first stall; see `Stall`.
+        cause: why, as of its first stall.
         blocked: how often, and for how long.
     """
 
     entry: StackEntry | None
     function: str | None
-    cause: str
+    cause: StallCause
     blocked: Blocked
 
 

@@ -15,7 +15,14 @@ import _offloop_worker
 from _offloop_worker import _offloop
 from offloop._watch.foreign import Announcements
 from offloop._watch.hearing import Hearing
-from offloop._watch.records import Blocked, Culprit, StackEntry, Stall, WatchStatistics
+from offloop._watch.records import (
+    Blocked,
+    Culprit,
+    StackEntry,
+    Stall,
+    StallCause,
+    WatchStatistics,
+)
 
 __all__ = ["Watch", "watch"]
 
@@ -137,7 +144,8 @@ def _check(threshold: object, on_stall: object, stalls_per_minute: object) -> No
 def _culprit(fields: dict[str, Any]) -> Culprit:
     entry = fields.pop("culprit")
     blocked = Blocked(**fields.pop("blocked"))
-    return Culprit(entry=entry and StackEntry(**entry), blocked=blocked, **fields)
+    cause = StallCause(fields.pop("cause"))
+    return Culprit(entry=entry and StackEntry(**entry), blocked=blocked, cause=cause, **fields)
 
 
 def _style() -> tuple[bool, bool]:
