@@ -38,6 +38,23 @@ class Heard:
         self.wait_for(lambda _: len(self.over()) >= count)
         return self.over()[count - 1]
 
+    def all_of(self, function: str) -> list[offloop.Stall]:
+        """Wait until the stall of a function is over; all that was told of it.
+
+        On a busy machine further callbacks may take as long as a stall.
+        """
+
+        def told() -> list[offloop.Stall]:
+            numbers = {
+                stall.number
+                for stall in self.stalls
+                if function in [entry.function for entry in stall.stack]
+            }
+            return [stall for stall in self.stalls if stall.number in numbers]
+
+        self.wait_for(lambda _: [stall for stall in told() if stall.duration is not None])
+        return told()
+
     def found(self) -> list[offloop.Stall]:
         """Stalls that lasted when they were told."""
         return [stall for stall in self.stalls if stall.duration is None]

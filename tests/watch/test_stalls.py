@@ -59,9 +59,9 @@ def run_blocked(loop, block):
 def test_stall_is_told_while_it_lasts_and_when_it_is_over(any_loop, heard, way):
     block = getattr(Blocking(heard), way)
     main = run_blocked(any_loop, block)
-    over = heard.wait_over()
-    [found] = heard.found()
-    for stall in (found, over):
+    told = heard.all_of(block.__qualname__)
+    [found, over] = told
+    for stall in told:
         entries = [(entry.function, entry.lineno) for entry in stall.stack]
         names = [name for name, _ in entries]
         assert (main.__qualname__, line_of(main, "block()")) in entries
@@ -92,7 +92,7 @@ def test_lines_of_a_stall_are_of_the_blocking_call(our_loop, heard):
     our_loop.call_soon(our_loop.stop)
     our_loop.run_forever()
     thread.join()
-    entry = heard.wait_found().stack[0]
+    entry = heard.all_of(block.__qualname__)[0].stack[0]
     line = line_of(block, "lock.acquire()")
     assert entry == offloop.StackEntry(__file__, line, block.__qualname__)
 
@@ -109,7 +109,8 @@ def test_many_short_callbacks_of_one_round_are_told_together(our_loop, heard):
     our_loop.run_forever()
     over = heard.wait_over()
     if over.is_round:
-        assert over.cause == "callbacks"
+        # On a busy machine the system may be the one that is to blame.
+        assert over.cause in ("callbacks", "starved")
     else:
         # One of them was kept from its core for as long as a stall.
         assert over.duration >= THRESHOLD_SECONDS

@@ -11,8 +11,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from offloop import watch
 from offloop._main import costs, main_module
 from offloop._run import calls, loop_block
+from offloop._run.callsite import CallSite
 from offloop._run.lag import TICK_SECONDS
 from offloop._state import EventCounts, Events, Snapshot, events_after, snapshot
 
@@ -172,12 +174,34 @@ def _print_remarks(console: Console, session: Session) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold red", no_wrap=True)
     grid.add_column()
+    _add_blocked(grid)
     _add_freezes(grid, session)
     _add_crashes(grid, session)
     _add_kept(grid, session)
     _add_sent(grid, session)
     if grid.row_count:
         console.print(Padding(grid, (0, 0, 0, 2)))
+
+
+def _add_blocked(grid: Table) -> None:
+    """What the watch has told, the longest time in all first."""
+    seen = watch.statistics()
+    for culprit in seen.culprits[:LINES_SHOWN]:
+        blocked = culprit.blocked
+        line = Text()
+        if culprit.entry is not None:
+            place = CallSite(culprit.entry.filename, culprit.entry.lineno or 0, "")
+            line.append(str(place), "bold").append(f" in `{culprit.entry.function}`", "")
+        else:
+            line.append(culprit.function or "no code", "bold")
+        line.append(f" ({culprit.cause}): ", "")
+        line.append(duration(blocked.total_seconds), "red")
+        if blocked.count > 1:
+            longest = duration(blocked.longest_seconds)
+            line.append(f" in {blocked.count:,} times, at most {longest}", "")
+        grid.add_row("blocked", line)
+    if len(seen.culprits) > LINES_SHOWN:
+        grid.add_row("", Text(f"and {len(seen.culprits) - LINES_SHOWN} more", style="dim"))
 
 
 def _add_freezes(grid: Table, session: Session) -> None:

@@ -127,7 +127,7 @@ class Watch:
             atexit.register(_offloop.watch_off)
 
 
-def _check(threshold: object, on_stall: object, stalls_per_minute: object) -> None:
+def _check(threshold: Any, on_stall: Any, stalls_per_minute: Any) -> None:
     if isinstance(threshold, bool) or not isinstance(threshold, int | float):
         raise TypeError(f"threshold must be a number of seconds, not {threshold!r}")
     if not THRESHOLD_SECONDS_MIN <= threshold <= THRESHOLD_SECONDS_MAX or math.isnan(threshold):

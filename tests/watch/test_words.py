@@ -1,0 +1,156 @@
+"""What a person reads of a stall: while it lasts, once in full, and in the report."""
+
+import os
+
+import pytest
+
+from gates import PATIENCE_SECONDS, is_readable, run_program, start_program
+
+STRICT_STATUS = 3
+
+
+def read_until(descriptor, wanted):
+    """Read a pipe until a text was in it."""
+    text = ""
+    while wanted not in text:
+        assert is_readable(descriptor, PATIENCE_SECONDS), f"{wanted!r} is not in {text!r}"
+        piece = os.read(descriptor, 65_536).decode()
+        assert piece, f"{wanted!r} is not in {text!r}"
+        text += piece
+    return text
+
+
+def test_call_of_c_that_keeps_the_gil_is_told_while_it_lasts(tmp_path):
+    """It reads a pipe that the test writes to when it has read the block."""
+    program = """
+        import asyncio, ctypes, os, sys
+        import offloop
+
+        libc = ctypes.PyDLL(None)
+        go_on = int(sys.argv[1])
+
+        async def main():
+            buffer = ctypes.create_string_buffer(1)
+            libc.read(go_on, buffer, 1)
+
+        offloop.watch(0.02)
+        offloop.run(main())
+    """
+    reads, writes = os.pipe()
+    with start_program(tmp_path, program, str(reads), pass_fds=[reads]) as process:
+        os.close(reads)
+        errors = process.stderr.fileno()
+        block = read_until(errors, "╰")
+        assert "program.py:9 in main" in block
+        assert "libc.read(go_on, buffer, 1)" in block
+        assert "and still is" in block
+        os.write(writes, b"x")
+        os.close(writes)
+        read_until(errors, "it was ")
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_stderr_that_is_not_read_holds_up_no_loop(tmp_path):
+    program = """
+        import asyncio, os, sys, time
+        import offloop
+
+        os.set_blocking(2, False)
+        while True:
+            try:
+                os.write(2, b"x" * 4096)
+            except BlockingIOError:
+                break
+        os.set_blocking(2, True)
+        told = []
+        offloop.watch(0.02, told.append)
+
+        async def main():
+            for number in range(3):
+                while len([stall for stall in told if stall.duration]) < number:
+                    await asyncio.sleep(0)
+                time.sleep(0.03)
+
+        offloop.run(main())
+        offloop.watch.stop()
+        print(sum(stall.duration is not None for stall in told))
+    """
+    with start_program(tmp_path, program) as process:
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert int(process.stdout.read()) >= 3
+
+
+def test_signal_for_a_broken_pipe_does_not_come_from_the_watch(tmp_path):
+    program = """
+        import asyncio, os, signal, time
+        import offloop
+
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        reads, writes = os.pipe()
+        os.close(reads)
+        os.dup2(writes, 2)
+        told = []
+        offloop.watch(0.02, told.append)
+
+        async def main():
+            time.sleep(0.03)
+
+        offloop.run(main())
+        offloop.watch.stop()
+        print(len(told))
+    """
+    result = run_program(tmp_path, program)
+    assert result.returncode == 0
+    assert int(result.stdout) >= 1
+
+
+SHARED = """
+    import asyncio, time
+
+    def helper():
+        time.sleep(0.03)
+
+    async def main():
+        helper()
+        await asyncio.sleep(0)
+        helper()
+
+    asyncio.run(main())
+"""
+EXITS = """
+    import sys
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "status"), [(["--strict"], STRICT_STATUS), ([], 0), (["--no-watch"], 0)]
+)
+def test_program_as_it_is_is_told_its_line_and_ends_as_asked(run_source, options, status):
+    ended = run_source(SHARED, options=("--threshold", "0.02", *options))
+    assert ended.returncode == status
+    if "--no-watch" in options:
+        assert "blocked" not in ended.stderr
+        return
+    assert "time.sleep(0.03)" in ended.stderr
+    assert "await offloop.to_thread(helper)" in ended.stderr
+    assert ended.stderr.count("╭─") == 1, "the second time is a line"
+    assert "in `helper` (sleep): " in " ".join(ended.stderr.split())
+
+
+def test_line_that_is_allowed_to_block_is_not_told_and_is_no_failure(run_source):
+    allowed = SHARED.replace("sleep(0.03)", "sleep(0.03)  # offloop: allow it starts up")
+    ended = run_source(allowed, options=("--strict", "--threshold", "0.02"))
+    assert ended.returncode == 0, ended.stderr
+    assert "time.sleep" not in ended.stderr
+
+
+def test_strict_run_keeps_the_status_of_a_program_that_fails(run_source):
+    ended = run_source(SHARED + EXITS, options=("--strict", "--threshold", "0.02"))
+    assert ended.returncode == 7
+
+
+def test_strict_run_needs_the_watch(run_source):
+    ended = run_source("pass", options=("--strict", "--no-watch"))
+    assert ended.returncode == 2
+    assert "--strict needs the watch" in ended.stderr
