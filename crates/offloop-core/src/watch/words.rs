@@ -21,9 +21,10 @@ mod harmless;
 mod layout;
 mod phrases;
 
-use super::advice::{Advice, Diagnosis};
+use super::advice::Advice;
 use super::cause::Cause;
 use super::culprit::Blame;
+use super::diagnosis::Diagnosis;
 use super::places::Places;
 use super::record::{Entry, Quality, Stall, TaskFacts};
 use crate::event_loop::{Moment, Stalled};
