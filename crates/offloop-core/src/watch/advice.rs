@@ -9,7 +9,7 @@
 //!             2. Names and arguments are those of the source line; what is not known is `...`.
 
 use super::calls::Call;
-use super::catalogue::{Cure, Function, Kind, Remedy};
+use super::catalogue::{Catalogue, Cure, Function, Kind, Remedy};
 use super::cause::Cause;
 use super::culprit::Culprit;
 use super::places::{Owner, Places};
@@ -20,6 +20,9 @@ use super::text::Sources;
 mod rewritten;
 
 use rewritten::{in_statement, moved, rendered};
+
+/// Where there is no function that could be moved.
+const APART: &str = "put what blocks into a function of its own";
 
 /// What to do about a stall.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +46,7 @@ pub(super) struct Found<'a> {
     pub(super) function: Option<(&'a Function, String)>,
     pub(super) remedy: Option<&'a Remedy>,
     pub(super) places: &'a Places,
+    pub(super) catalogue: &'a Catalogue,
 }
 
 impl Found<'_> {
@@ -55,6 +59,7 @@ impl Found<'_> {
         let name = self.function.as_ref().map(|(_, name)| name.clone());
         let advice = match outer {
             _ if matches!(self.stall.cause, Cause::OtherThread { .. }) => self.elsewhere(None)?,
+            Some((outer, index)) if let Some(advice) = self.imported(outer, *index) => advice,
             Some((outer, index)) => {
                 let mut advice = self.elsewhere(Some((outer, *index)))?;
                 advice.instead.splice(0..0, self.made_async(site, call));
@@ -65,6 +70,20 @@ impl Found<'_> {
         Some(Advice {
             function: name,
             ..advice
+        })
+    }
+
+    /// What to do about a module that a coroutine imports, and whose own lines block.
+    fn imported(&self, outer: &Site, index: usize) -> Option<Advice> {
+        let between = &self.stall.stack.entries[self.culprit.index..index];
+        let (function, _) = self.catalogue.on_stack(between, self.places)?;
+        let statement = outer.statement.as_ref()?;
+        (function.kind == Kind::Import).then(|| Advice {
+            cure: Some(statement.text.trim().to_owned()),
+            at: Some(outer.entry.clone()),
+            because: function.remedy.because.clone(),
+            instead: function.remedy.instead.clone(),
+            ..Advice::default()
         })
     }
 
@@ -140,11 +159,17 @@ impl Found<'_> {
             ),
             _ => rewritten::moved_by_name(callable(&called.function), to_process),
         };
+        let is_part = called.function.ends_with('>');
+        let because = if is_part {
+            format!("{APART}; {}", self.reason())
+        } else {
+            self.reason()
+        };
         Some(Advice {
             function: None,
             cure: Some(cure),
             at: site.map(|site| site.entry.clone()),
-            because: self.reason(),
+            because,
             instead: Vec::new(),
         })
     }
@@ -174,10 +199,11 @@ impl Found<'_> {
             (Cure::Line(line), _) if function.kind == Kind::Import && call.is_none() => {
                 text.map_or_else(|| rendered(line, None, name), |text| text.trim().to_owned())
             }
-            (Cure::Line(line), Some(call)) => {
+            // A cure that takes nothing from the call does not stand in its place.
+            (Cure::Line(line), Some(call)) if line.contains('{') => {
                 in_statement(text, call, &rendered(line, Some(call), name))
             }
-            (Cure::Line(line), None) => rendered(line, None, name),
+            (Cure::Line(line), call) => rendered(line, call, name),
             (cure, Some(call)) => in_statement(text, call, &moved(call, *cure == Cure::Process)),
             (cure, None) => rewritten::moved_by_name(name, *cure == Cure::Process),
         };

@@ -13,7 +13,7 @@ use super::catalogue::{Catalogue, Cure, Function, Kind, Remedy};
 use super::cause::Cause;
 use super::culprit::{Blame, Culprit};
 use super::places::Places;
-use super::record::Stall;
+use super::record::{Entry, Stall};
 use super::site::{Site, callable};
 use super::text::Sources;
 
@@ -67,6 +67,7 @@ impl Diagnosis {
             function,
             remedy,
             places,
+            catalogue,
         };
         let outer = found.outer(sources);
         let is_plain = outer.is_none() && found.is_plain(sources);
@@ -130,6 +131,22 @@ impl Diagnosis {
     }
 }
 
+/// Builtins that do little, whatever they are given.
+const SMALL: [&str; 12] = [
+    "bool",
+    "float",
+    "getattr",
+    "hasattr",
+    "id",
+    "int",
+    "isinstance",
+    "iter",
+    "len",
+    "range",
+    "repr",
+    "type",
+];
+
 /// Which function blocks, and which call in the culprit's line is the one.
 fn blamed<'catalogue>(
     catalogue: &'catalogue Catalogue,
@@ -150,12 +167,17 @@ fn blamed<'catalogue>(
         return (function, Some(lock));
     }
     let call = site.call_of(inner.last());
-    if let Some(function) = catalogue.on_stack(inner, places) {
-        let name = shown_name(function, call);
+    if let Some((function, entry)) = catalogue.on_stack(inner, places) {
+        let name = shown_name(function, entry, call);
         return (Some((function, name)), call.cloned());
     }
     if !inner.is_empty() {
         return (None, call.cloned());
+    }
+    // Python code that computes by itself is in no call, but for the parts of one: a key function,
+    // or the generator that `sum` is given.
+    if stall.cause == Cause::Python && !culprit.entry.function.ends_with('>') {
+        return (None, None);
     }
     let on_line = |call: &Call| catalogue.on_line(&call.path, &stall.cause);
     let known = site
@@ -165,13 +187,13 @@ fn blamed<'catalogue>(
     // Of equals the one further in, which comes later, runs first.
     let best = known.max_by_key(|((fit, ..), _)| *fit);
     if let Some(((_, function, name), call)) = best {
-        // Any call may compute: an unknown one on the same line is as likely. One without arguments
-        // on the result of the known one is taken for a small step, as in `sha256(data).digest()`.
+        // Any call may compute: an unknown one on the same line is as likely. A small one is not:
+        // one without arguments on the result of the known one or inside it, as in
+        // `sha256(text.encode()).digest()`.
         let is_step = |other: &Call| {
-            let has_none = |call: &Call| matches!(&call.arguments, Some(all) if all.all.is_empty());
-            other.range.start == call.range.start
-                && other.range.end > call.range.end
-                && has_none(other)
+            let has_none = matches!(&other.arguments, Some(all) if all.all.is_empty());
+            let is_inside = call.range.contains(&other.range.start);
+            (has_none && is_inside) || SMALL.contains(&&*other.path)
         };
         let is_sure = function.kind != Kind::Computation
             || site
@@ -183,14 +205,12 @@ fn blamed<'catalogue>(
         }
         return (None, None);
     }
-    // Python code that computes by itself is in no call.
-    let computes = stall.cause == Cause::Python;
-    (None, site.only_call().filter(|_| !computes).cloned())
+    (None, site.only_call().cloned())
 }
 
-/// The name of the catalogue that a call has, or the first one: of a method, if the cure is for
-/// methods.
-fn shown_name(function: &Function, call: Option<&Call>) -> String {
+/// The name of the catalogue that a stack entry or a call has, or the first one: of a method, if the
+/// cure is for methods.
+fn shown_name(function: &Function, entry: &Entry, call: Option<&Call>) -> String {
     let is_for_methods =
         matches!(&function.remedy.cure, Some(Cure::Line(line)) if line.contains("{receiver}"));
     let (first, second) = if is_for_methods {
@@ -199,9 +219,14 @@ fn shown_name(function: &Function, call: Option<&Call>) -> String {
         (&function.names, &function.methods)
     };
     let mut names = first.iter().chain(second);
+    let shown = names.clone().find(|name| {
+        let before = name.strip_suffix(&*entry.function);
+        before.is_some_and(|before| before.ends_with('.'))
+    });
     let same = call.and_then(|call| {
         let mut names = names.clone();
         names.find(|name| name.rsplit('.').next() == Some(call.name()))
     });
-    same.or_else(|| names.next()).cloned().unwrap_or_default()
+    let name = shown.or(same).or_else(|| names.next());
+    name.cloned().unwrap_or_default()
 }

@@ -197,6 +197,20 @@ fn a_line_is_cut_in_its_path_and_function_before_its_numbers() {
 }
 
 #[test]
+fn a_narrow_line_has_the_place_rather_than_the_count() {
+    let mut teller = teller();
+    said(&mut teller, 1, Moment::Over { was_found: false }, 60);
+    teller.set_style(Style {
+        columns: 62,
+        ..STYLE
+    });
+    assert_eq!(
+        said(&mut teller, 2, Moment::Over { was_found: false }, 60),
+        "offloop: blocked again for 60 ms at views.py:41 in thumbnail"
+    );
+}
+
+#[test]
 fn no_culprit_gets_two_blocks_and_memory_is_bounded() {
     for seed in 1..=20 {
         let mut random = random_below(seed);
