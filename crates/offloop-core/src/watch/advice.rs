@@ -24,6 +24,10 @@ use rewritten::{in_statement, moved, rendered};
 /// Where there is no function that could be moved.
 const APART: &str = "put what blocks into a function of its own";
 
+/// Where a library's coroutine blocks, which is awaited as it should be.
+const AWAITED: &str =
+    "it is awaited already, and blocks in the library's own code: give it less at once";
+
 /// What to do about a stall.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
@@ -227,10 +231,8 @@ impl Found<'_> {
         let to_process = self.to_process();
         let called = self.stall.stack.entries[..self.culprit.index].last();
         if site.awaits(called) {
-            let because = "it is awaited already, and blocks in the library's own code: give it less \
-                           at once";
             return Some(Advice {
-                because: because.to_owned(),
+                because: AWAITED.to_owned(),
                 ..Advice::default()
             });
         }

@@ -1,8 +1,8 @@
 //! All that is found out about a stall from its record and the program's text.
 //!
 //! Invariants: 1. No code is named where none is to blame: the host starves the program.
-//!             2. A function of the catalogue is named only if the stack shows it, or if it is called
-//!                in the line and can have the cause.
+//!             2. A function of the catalogue is named only if the stack shows it, or if it is
+//!                called in the line and can have the cause.
 
 use std::ops::Range;
 
@@ -208,8 +208,8 @@ fn blamed<'catalogue>(
     (None, site.only_call().cloned())
 }
 
-/// The name of the catalogue that a stack entry or a call has, or the first one: of a method, if the
-/// cure is for methods.
+/// The name of the catalogue that a stack entry or a call has, or the first one: of a method, if
+/// the cure is for methods.
 fn shown_name(function: &Function, entry: &Entry, call: Option<&Call>) -> String {
     let is_for_methods =
         matches!(&function.remedy.cure, Some(Cure::Line(line)) if line.contains("{receiver}"));

@@ -1,7 +1,7 @@
 //! A stack as it is read: the user's entries by themselves, runs of library code as one line each.
 //!
-//! The outermost entry comes first, as in a traceback. What runs the loop is left out, and so is what
-//! has started it: a callback begins inside.
+//! The outermost entry comes first, as in a traceback. What runs the loop is left out, and so is
+//! what has started it: a callback begins inside.
 
 use super::super::cause::Cause;
 use super::super::places::Owner;
