@@ -187,15 +187,16 @@ fn blamed<'catalogue>(
     // Of equals the one further in, which comes later, runs first.
     let best = known.max_by_key(|((fit, ..), _)| *fit);
     if let Some(((_, function, name), call)) = best {
-        // Any call may compute: an unknown one on the same line is as likely. A small one is not:
-        // one without arguments on the result of the known one or inside it, as in
-        // `sha256(text.encode()).digest()`.
+        // Any call may compute, or do what is not known: another one on the same line is as likely.
+        // A small one is not: one without arguments on the result of the known one or inside it,
+        // as in `sha256(text.encode()).digest()`.
         let is_step = |other: &Call| {
             let has_none = matches!(&other.arguments, Some(all) if all.all.is_empty());
             let is_inside = call.range.contains(&other.range.start);
             (has_none && is_inside) || SMALL.contains(&&*other.path)
         };
-        let is_sure = function.kind != Kind::Computation
+        let may_be_any = function.kind == Kind::Computation || stall.cause == Cause::Unknown;
+        let is_sure = !may_be_any
             || site
                 .calls
                 .iter()

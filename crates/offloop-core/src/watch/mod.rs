@@ -14,7 +14,8 @@
 //! `places` says where the standard library and offloop are installed, `sources` gives the text of
 //! files ([`Sources`]; a closure will do). [`Diagnosis::advice`] is what a program's callback gets.
 //! What a comment allows is neither told nor counted; [`Diagnosis::is_allowed`] says so to the
-//! callback. All reports of a stall go to both, also those without a stack.
+//! callback. All reports of a stall go to both, also those without a stack. The catalogue is read
+//! at its first use, which takes a millisecond: a watch does that as it starts.
 //!
 //! Shape:      `record.rs` what is known of a stall · `cause.rs` why a thread does not go on ·
 //!             `places.rs`, `culprit.rs` whose code is to blame · `culprits.rs` the ranking ·

@@ -140,6 +140,16 @@ fn small_steps_on_the_line_leave_no_doubt() {
             "packed = zlib.compress(render(rows))",
             "await offloop.to_thread(function, ...)",
         ),
+        (
+            Cause::Unknown,
+            "size = len(os.listdir(folder))",
+            "size = len(await offloop.to_thread(os.listdir, folder))",
+        ),
+        (
+            Cause::Unknown,
+            "size = weigh(os.listdir(folder))",
+            "await offloop.to_thread(function, ...)",
+        ),
     ]);
 }
 
