@@ -37,7 +37,7 @@ def test_call_of_c_that_keeps_the_gil_is_told_while_it_lasts(tmp_path):
         offloop.run(main())
     """
     reads, writes = os.pipe()
-    with start_program(tmp_path, program, str(reads), pass_fds=[reads]) as process:
+    with start_program(tmp_path, program, str(reads), pass_fds=[reads], cwd=tmp_path) as process:
         os.close(reads)
         errors = process.stderr.fileno()
         block = read_until(errors, "╰")
@@ -69,7 +69,7 @@ def test_stderr_that_is_not_read_holds_up_no_loop(tmp_path):
             for number in range(3):
                 while len([stall for stall in told if stall.duration]) < number:
                     await asyncio.sleep(0)
-                time.sleep(0.03)
+                time.sleep(0.3)
 
         offloop.run(main())
         offloop.watch.stop()
@@ -93,7 +93,7 @@ def test_signal_for_a_broken_pipe_does_not_come_from_the_watch(tmp_path):
         offloop.watch(0.02, told.append)
 
         async def main():
-            time.sleep(0.03)
+            time.sleep(0.3)
 
         offloop.run(main())
         offloop.watch.stop()
@@ -108,7 +108,7 @@ SHARED = """
     import asyncio, time
 
     def helper():
-        time.sleep(0.03)
+        time.sleep(0.3)
 
     async def main():
         helper()
@@ -132,14 +132,14 @@ def test_program_as_it_is_is_told_its_line_and_ends_as_asked(run_source, options
     if "--no-watch" in options:
         assert "blocked" not in ended.stderr
         return
-    assert "time.sleep(0.03)" in ended.stderr
+    assert "time.sleep(0.3)" in ended.stderr
     assert "await offloop.to_thread(helper)" in ended.stderr
     assert ended.stderr.count("╭─") == 1, "the second time is a line"
     assert "in `helper` (sleep): " in " ".join(ended.stderr.split())
 
 
 def test_line_that_is_allowed_to_block_is_not_told_and_is_no_failure(run_source):
-    allowed = SHARED.replace("sleep(0.03)", "sleep(0.03)  # offloop: allow it starts up")
+    allowed = SHARED.replace("sleep(0.3)", "sleep(0.3)  # offloop: allow it starts up")
     ended = run_source(allowed, options=("--strict", "--threshold", "0.02"))
     assert ended.returncode == 0, ended.stderr
     assert "time.sleep" not in ended.stderr

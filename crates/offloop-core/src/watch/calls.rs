@@ -201,6 +201,14 @@ fn arguments(text: &str, tokens: &[Token]) -> Arguments {
     let is_unpacked = matches!(first.first(), Some(token) if token.sort == Sort::Sign('*'));
     let has_first = !first.is_empty() && !is_named && !is_unpacked;
     let rest = tokens.get(first_end + 1..).unwrap_or(&[]);
+    if is_generator(text, tokens) {
+        let all = format!("({})", flat(text, tokens));
+        return Arguments {
+            first: Some(all.clone()),
+            all,
+            rest: String::new(),
+        };
+    }
     Arguments {
         all: flat(text, tokens),
         first: has_first.then(|| flat(text, first)),
@@ -210,6 +218,19 @@ fn arguments(text: &str, tokens: &[Token]) -> Arguments {
             flat(text, tokens)
         },
     }
+}
+
+/// Whether the only argument is a generator, which needs brackets of its own beside another one.
+fn is_generator(text: &str, tokens: &[Token]) -> bool {
+    let mut depth = 0_i32;
+    tokens.iter().any(|token| {
+        match token.sort {
+            Sort::Sign('(' | '[' | '{') => depth += 1,
+            Sort::Sign(')' | ']' | '}') => depth -= 1,
+            _ => {}
+        }
+        depth == 0 && &text[token.range.clone()] == "for"
+    })
 }
 
 /// The places of the commas that stand in no further bracket.
@@ -320,6 +341,8 @@ mod tests {
         assert_eq!(of("f(a == 1)").first.as_deref(), Some("a == 1"));
         assert_eq!(of("f(*a)").first, None);
         assert_eq!(of("f(g(1, 2), 3)").first.as_deref(), Some("g(1, 2)"));
+        assert_eq!(of("f(x for x in y)").all, "(x for x in y)");
+        assert_eq!(of("f([x for x in y], 2)").rest, "2");
         assert_eq!(of("f()"), Arguments::default());
         assert_eq!(calls("f(a,").remove(0).arguments, None);
     }

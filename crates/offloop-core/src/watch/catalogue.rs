@@ -155,16 +155,21 @@ impl Catalogue {
         &self.functions
     }
 
-    /// The first function that a stack shows, from the user's code inward. The entries inside the
-    /// user's innermost one are given, innermost first.
+    /// The first function that a stack shows, from the user's code inward, with its entry. The
+    /// entries inside the user's innermost one are given, innermost first.
     #[must_use]
-    pub fn on_stack(&self, entries: &[Entry], places: &Places) -> Option<&Function> {
+    pub fn on_stack<'entry>(
+        &self,
+        entries: &'entry [Entry],
+        places: &Places,
+    ) -> Option<(&Function, &'entry Entry)> {
         entries.iter().rev().find_map(|entry| {
             let file = places.shown(&entry.filename).replace('\\', "/");
-            self.functions.iter().find(|function| {
+            let found = self.functions.iter().find(|function| {
                 let mut patterns = function.entries.iter();
                 patterns.any(|pattern| shows(pattern, &file, &entry.function))
-            })
+            });
+            found.map(|function| (function, entry))
         })
     }
 

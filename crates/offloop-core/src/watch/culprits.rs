@@ -5,7 +5,7 @@
 //! so that many small culprits at the start of a program cannot hide a large one later.
 //!
 //! Invariants: 1. The times of all culprits and of what was left out add up to those of all stalls
-//!                that were handled.
+//!                that were handled and that no comment allows.
 //!             2. At most `KEYS_MAX` culprits and `OPEN_MAX` stalls under way are kept.
 
 use core::time::Duration;
@@ -13,6 +13,7 @@ use std::collections::HashMap;
 
 use super::cause::Cause;
 use super::culprit::{Culprit, Key};
+use super::diagnosis::Diagnosis;
 use super::record::Stall;
 use crate::event_loop::Moment;
 
@@ -70,6 +71,8 @@ struct Open {
     culprit: Option<Culprit>,
     cause: Cause,
     lasted: Duration,
+    /// A comment allows it: it does not count.
+    is_allowed: bool,
 }
 
 /// The table.
@@ -100,8 +103,10 @@ impl Culprits {
         }
     }
 
-    /// A stall was told: it was found, goes on, or is over. The culprit that is given first counts.
-    pub fn handle(&mut self, stall: &Stall, culprit: Option<&Culprit>) {
+    /// A stall was told: it was found, goes on, or is over. The first culprit of a stall counts,
+    /// or the first one that is not allowed.
+    pub fn handle(&mut self, stall: &Stall, diagnosis: &Diagnosis) {
+        let culprit = diagnosis.culprit.as_ref();
         let place = self.open.iter().position(|open| {
             (open.loop_thread, open.number) == (stall.thread.native_id, stall.number)
         });
@@ -113,9 +118,11 @@ impl Culprits {
             culprit: culprit.cloned(),
             cause: stall.cause.clone(),
             lasted: Duration::ZERO,
+            is_allowed: diagnosis.is_allowed(),
         });
         open.lasted = stall.lasted;
-        if open.culprit.is_none() && culprit.is_some() {
+        if culprit.is_some() && (open.culprit.is_none() || open.is_allowed) {
+            open.is_allowed = diagnosis.is_allowed();
             open.key = Key::of(stall, culprit);
             open.culprit = culprit.cloned();
             open.cause = stall.cause.clone();
@@ -132,6 +139,9 @@ impl Culprits {
     }
 
     fn settle(&mut self, open: Open) {
+        if open.is_allowed {
+            return;
+        }
         let ranked = self.settled.entry(open.key.clone()).or_insert(Ranked {
             key: open.key,
             culprit: open.culprit,
@@ -157,7 +167,7 @@ impl Culprits {
     #[must_use]
     pub fn rank(&self) -> Vec<Ranked> {
         let mut all = self.settled.clone();
-        for open in &self.open {
+        for open in self.open.iter().filter(|open| !open.is_allowed) {
             all.entry(open.key.clone())
                 .or_insert_with(|| Ranked {
                     key: open.key.clone(),
@@ -190,14 +200,21 @@ impl Culprits {
 
 #[cfg(test)]
 mod tests {
+    use super::super::allow::Allowance;
     use super::super::samples::{FOUND, OVER, at_line, sleeping, user_places};
     use super::*;
 
     fn told(culprits: &mut Culprits, number: u64, line: i32, moment: Moment, ms: u64) {
         let mut stall = sleeping(number, moment, ms);
         stall.stack = at_line(line);
-        let culprit = Culprit::of(&stall.stack, &user_places());
-        culprits.handle(&stall, culprit.as_ref());
+        culprits.handle(&stall, &diagnosis(&stall));
+    }
+
+    fn diagnosis(stall: &Stall) -> Diagnosis {
+        Diagnosis {
+            culprit: Culprit::of(&stall.stack, &user_places()),
+            ..Diagnosis::default()
+        }
     }
 
     fn lines(culprits: &Culprits) -> Vec<(i32, u64, u128, u128)> {
@@ -237,9 +254,33 @@ mod tests {
     #[test]
     fn a_culprit_that_is_found_later_is_put_in_the_place_of_none() {
         let mut culprits = Culprits::default();
-        culprits.handle(&sleeping(1, FOUND, 50), None);
+        culprits.handle(&sleeping(1, FOUND, 50), &Diagnosis::default());
         told(&mut culprits, 1, 11, OVER, 100);
         assert_eq!(lines(&culprits), [(11, 1, 100, 100)]);
+    }
+
+    #[test]
+    fn what_a_comment_allows_does_not_count() {
+        let mut culprits = Culprits::default();
+        let found = sleeping(1, FOUND, 50);
+        let allowed = Diagnosis {
+            allowance: Some(Allowance {
+                entry: found.stack.entries[0].clone(),
+                reason: Some("at the start".into()),
+            }),
+            ..diagnosis(&found)
+        };
+        culprits.handle(&found, &allowed);
+        assert_eq!(lines(&culprits), []);
+        // Its end comes without a stack.
+        culprits.handle(&sleeping(1, OVER, 80), &Diagnosis::default());
+        assert_eq!(lines(&culprits), []);
+        // What goes on at another line counts by that one.
+        let other = sleeping(2, FOUND, 50);
+        culprits.handle(&other, &allowed);
+        told(&mut culprits, 2, 77, Moment::GoesOn { doubled: 1 }, 100);
+        culprits.handle(&sleeping(2, OVER, 120), &Diagnosis::default());
+        assert_eq!(lines(&culprits), [(77, 1, 120, 120)]);
     }
 
     #[test]

@@ -7,19 +7,21 @@
 //!
 //! ```text
 //! let diagnosis = Diagnosis::of(&stall, Catalogue::shipped(), &places, &mut sources);
-//! if !diagnosis.is_allowed() {                      // by a comment in the source
-//!     culprits.handle(&stall, diagnosis.culprit.as_ref());
-//! }
+//! culprits.handle(&stall, &diagnosis);
 //! if let Some(words) = teller.tell(&stall, &diagnosis) { write(words) }
 //! ```
 //!
 //! `places` says where the standard library and offloop are installed, `sources` gives the text of
 //! files ([`Sources`]; a closure will do). [`Diagnosis::advice`] is what a program's callback gets.
+//! What a comment allows is neither told nor counted; [`Diagnosis::is_allowed`] says so to the
+//! callback. All reports of a stall go to both, also those without a stack. The catalogue is read
+//! at its first use, which takes a millisecond: a watch does that as it starts.
 //!
 //! Shape:      `record.rs` what is known of a stall · `evidence.rs` what is known of a thread ·
-//!             `cause.rs` why it does not go on · `places.rs`, `culprit.rs` whose code is to blame · `culprits.rs` the ranking ·
-//!             `text.rs`, `tokens.rs`, `calls.rs` the source line · `allow.rs` the comment that
-//!             silences · `catalogue.toml`, `catalogue.rs`, `advice.rs` the cure · `words.rs` a
+//!             `cause.rs` why it does not go on · `places.rs`, `culprit.rs` whose code is to blame
+//!             · `culprits.rs` the ranking · `text.rs`, `tokens.rs`, `calls.rs`, `site.rs` the
+//!             source line · `allow.rs` the comment that silences · `catalogue.toml`,
+//!             `catalogue.rs`, `advice.rs` the cure · `diagnosis.rs` all of that · `words.rs` a
 //!             block and a line · `teller.rs` which of them is said.
 
 mod advice;
@@ -29,22 +31,25 @@ mod catalogue;
 mod cause;
 mod culprit;
 mod culprits;
+mod diagnosis;
 mod evidence;
 mod places;
 mod record;
 #[cfg(test)]
 mod samples;
+mod site;
 mod teller;
 mod text;
 mod tokens;
 mod words;
 
-pub use advice::{Advice, Diagnosis};
+pub use advice::Advice;
 pub use allow::{Allow, Allowance, allow};
 pub use catalogue::{Blocks, Catalogue, CatalogueError, Cure, Fit, Function, Kind, Remedy};
 pub use cause::{Cause, cause};
 pub use culprit::{Blame, Culprit, Key};
 pub use culprits::{Blocked, Culprits, Ranked};
+pub use diagnosis::Diagnosis;
 pub use evidence::{Evidence, GilHolder, Motion, Seen, ThreadState, Wait};
 pub use places::{Owner, Places};
 pub use record::{Entry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts, Told};

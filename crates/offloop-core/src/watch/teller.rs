@@ -21,8 +21,8 @@ use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::advice::Diagnosis;
 use super::culprit::Key;
+use super::diagnosis::Diagnosis;
 use super::places::Places;
 use super::record::Stall;
 use super::words::{At, Style, Writer, duration, line_of, suppressed};
@@ -57,6 +57,8 @@ struct Open {
     at: At,
     /// Whether anything was said of it.
     is_told: bool,
+    /// A comment allows it: nothing is said of it.
+    is_allowed: bool,
 }
 
 /// Decides what is said, for all loops of a program.
@@ -101,17 +103,18 @@ impl Teller {
             (open.loop_thread, open.number) == (stall.thread.native_id, stall.number)
         });
         let before = place.map(|place| self.open.remove(place));
-        let is_known = before.as_ref().is_some_and(|open| open.has_culprit);
-        if diagnosis.is_allowed() && !is_known {
-            return None;
-        }
+        // What was allowed, and has gone on at a line that is not, is a new stall.
+        let before = before.filter(|open| !open.is_allowed || diagnosis.culprit.is_none());
         let is_over = matches!(stall.moment, Moment::Over { .. });
         let (open, text) = match before {
+            Some(open) if open.is_allowed => (open, None),
             Some(open) => self.tell_again(open, stall, diagnosis),
             None => self.tell_first(stall, diagnosis),
         };
         if is_over {
-            if let Some(told) = self.told.get_mut(&open.key) {
+            if !open.is_allowed
+                && let Some(told) = self.told.get_mut(&open.key)
+            {
                 told.count += 1;
                 told.total = told.total.saturating_add(stall.lasted);
             }
@@ -150,7 +153,11 @@ impl Teller {
             has_culprit: diagnosis.culprit.is_some(),
             at: self.writer(stall, diagnosis).at(),
             is_told: false,
+            is_allowed: diagnosis.is_allowed(),
         };
+        if open.is_allowed {
+            return (open, None);
+        }
         if self.is_new(&open.key) {
             let text = self.block(&mut open, stall, diagnosis);
             return (open, Some(text));
@@ -174,6 +181,10 @@ impl Teller {
             open.key = Key::of(stall, diagnosis.culprit.as_ref());
             open.has_culprit = true;
             open.at = self.writer(stall, diagnosis).at();
+            open.is_allowed = diagnosis.is_allowed() && !open.is_told;
+            if open.is_allowed {
+                return (open, None);
+            }
             if self.is_new(&open.key) {
                 let text = self.block(&mut open, stall, diagnosis);
                 return (open, Some(text));

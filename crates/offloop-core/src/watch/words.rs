@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! offloop: event loop has been blocked for 100 ms and still is
-//!     ╭─ shop/views.py:41 in thumbnail
-//!  41 │     small = resize(img)
-//!     │             ^^^^^^^^^^^
-//!     │ cause    C code computes, without the GIL
-//!     │ cure     small = await offloop.to_thread(resize, img)
-//!     │          it computes without the GIL, so a thread is enough
+//!     ╭─ shop/images.py:10 in resize
+//!  10 │     total += blend(row)
+//!     │ cause    Python code computes
+//!     │ cure     small = await offloop.to_process(resize, image, size=(128, 128))
+//!     │          at shop/views.py:3 in thumbnail: in another process it runs beside
+//!     │          the loop; what goes in and out is pickled
 //!     │ request  GET /thumbnails/{name}
-//!     ╰ stack    ... 7 entries of starlette, 3 of uvicorn
+//!     │ stack    … 1 entry of uvicorn, 2 of starlette
+//!     │          shop/views.py:3 in thumbnail
+//!     ╰          shop/images.py:10 in resize
 //! ```
 //!
 //! Invariants: 1. A block has at most `LINES_MAX` lines.
@@ -21,9 +23,10 @@ mod harmless;
 mod layout;
 mod phrases;
 
-use super::advice::{Advice, Diagnosis};
+use super::advice::Advice;
 use super::cause::Cause;
 use super::culprit::Blame;
+use super::diagnosis::Diagnosis;
 use super::places::Places;
 use super::record::{Entry, Quality, Stall, TaskFacts};
 use crate::event_loop::{Moment, Stalled};
@@ -39,6 +42,9 @@ pub const COLUMNS_MIN: usize = 40;
 
 /// Columns of the names of the parts: `request` and two blanks.
 const LABEL: usize = 9;
+
+/// Columns that a line leaves for its place before it leaves out what is said behind it.
+const PLACE: usize = 32;
 
 /// Tasks of a chain that are named.
 const CHAIN_MAX: usize = 5;
@@ -123,9 +129,12 @@ impl At {
 pub(super) fn line_of(style: Style, what: &str, at: &At, behind: &str) -> String {
     const OFFLOOP: &str = "offloop: ";
     let room = style.columns() - OFFLOOP.len();
-    let room = room
-        .saturating_sub(columns_of(what) + columns_of(behind))
-        .max(12);
+    let room = room.saturating_sub(columns_of(what)).max(12);
+    let wanted = columns_of(&at.rendered(PLACE, style)).min(PLACE);
+    let (behind, room) = match room.checked_sub(columns_of(behind)) {
+        Some(room) if room >= wanted => (behind, room),
+        _ => ("", room),
+    };
     Line::of(Paint::Faint, OFFLOOP)
         .and(Paint::Plain, what)
         .and(Paint::Plain, at.rendered(room, style))

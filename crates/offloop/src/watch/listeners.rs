@@ -128,13 +128,10 @@ impl Audience for Listeners {
         let catalogue = Catalogue::shipped();
         let diagnosis = Diagnosis::of(stall, catalogue, &self.places, &mut self.sources);
         self.say(stall, &diagnosis);
-        if diagnosis.is_allowed() {
-            return;
-        }
         let mut ranking = self.ranking.lock().unwrap_or_else(PoisonError::into_inner);
-        ranking.handle(stall, diagnosis.culprit.as_ref());
+        ranking.handle(stall, &diagnosis);
         drop(ranking);
-        if matches!(stall.moment, Moment::GoesOn { .. }) {
+        if diagnosis.is_allowed() || matches!(stall.moment, Moment::GoesOn { .. }) {
             return;
         }
         let told = Arc::new(Told {

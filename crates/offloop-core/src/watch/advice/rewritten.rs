@@ -95,7 +95,10 @@ fn value_of(placeholder: &str, call: Option<&Call>, name: &str) -> String {
             Some(format!("{function}({arguments})"))
         }
         "arguments" => argument(|arguments| Some(&arguments.all)),
-        "first" => argument(|arguments| arguments.first.as_deref()),
+        "first" => argument(|arguments| {
+            let has_none = arguments.all.is_empty();
+            arguments.first.as_deref().or(has_none.then_some(""))
+        }),
         "rest" => argument(|arguments| Some(&arguments.rest)),
         "name" => Some(call.name().to_owned()),
         "receiver" => call.receiver.clone().or_else(|| Some(receiver_of(name))),

@@ -1,8 +1,9 @@
 //! Cures for one stall each, with the lines of the program as it stands in a file.
 
+use super::super::calls::calls;
 use super::super::samples::{FOUND, files, sleeping, stack, user_places};
 use super::*;
-use crate::watch::Stack;
+use crate::watch::{Catalogue, Diagnosis, Stack};
 
 const RUN: (&str, &str, i32) = ("/lib/python3.13/asyncio/events.py", "Handle._run", 89);
 
@@ -122,6 +123,32 @@ fn what_computes_in_c_is_cured_in_its_own_line() {
             Cause::Descriptor { name: None },
             "name = input('? ')",
             "name = await offloop.to_thread(input, '? ')",
+        ),
+    ]);
+}
+
+#[test]
+fn small_steps_on_the_line_leave_no_doubt() {
+    assert_cures(&[
+        (
+            NATIVE,
+            "packed = zlib.compress(text.encode(), len(rows))",
+            "packed = await offloop.to_thread(zlib.compress, text.encode(), len(rows))",
+        ),
+        (
+            NATIVE,
+            "packed = zlib.compress(render(rows))",
+            "await offloop.to_thread(function, ...)",
+        ),
+        (
+            Cause::Unknown,
+            "size = len(os.listdir(folder))",
+            "size = len(await offloop.to_thread(os.listdir, folder))",
+        ),
+        (
+            Cause::Unknown,
+            "size = weigh(os.listdir(folder))",
+            "await offloop.to_thread(function, ...)",
         ),
     ]);
 }
@@ -266,7 +293,7 @@ fn without_sources_the_names_of_the_stack_are_all_that_is_said() {
     let join = ("/lib/python3.13/threading.py", "Event.wait", 655);
     assert_eq!(
         by_stack(Cause::Lock, &[join, ("/app/views.py", "view", 8)]).1,
-        "await condition.wait(...)"
+        "await event.wait()"
     );
 }
 
@@ -288,6 +315,15 @@ fn a_loop_in_a_coroutine_is_cut_into_parts_or_moved() {
         advice.instead,
         ["await asyncio.sleep(0) once in a while, to let the loop run"]
     );
+}
+
+#[test]
+fn a_small_call_in_a_loop_that_computes_is_not_blamed() {
+    let program = "async def view():\n    for row in rows:\n        total += sum(row)\n";
+    let stall = stall(Cause::Python, &[("/app/views.py", "view", 3)]);
+    let diagnosis = diagnosis(&stall, program);
+    assert_eq!(diagnosis.call, None);
+    assert_eq!(diagnosis.advice.expect("advice").function, None);
 }
 
 #[test]
@@ -320,6 +356,25 @@ fn an_import_is_to_stand_at_the_top() {
 }
 
 #[test]
+fn a_module_that_blocks_as_it_is_imported_is_to_be_imported_earlier() {
+    let import = ("<frozen importlib._bootstrap>", "_find_and_load", 1360);
+    let entries = [
+        ("/app/slow.py", "<module>", 1),
+        import,
+        ("/app/views.py", "view", 2),
+    ];
+    let program = "async def view():\n    import slow\n";
+    let mut sources = files(&[("/app/views.py", program), ("/app/slow.py", "sleep(1)\n")]);
+    let stall = stall(Cause::Sleep, &entries);
+    let diagnosis = Diagnosis::of(&stall, Catalogue::shipped(), &user_places(), &mut sources);
+    assert_eq!(diagnosis.source.as_deref(), Some("sleep(1)"));
+    let advice = diagnosis.advice.expect("advice");
+    assert_eq!(advice.function.as_deref(), Some("time.sleep"));
+    assert_eq!(advice.cure.as_deref(), Some("import slow"));
+    assert_eq!(advice.at.expect("another line").line, Some(2));
+}
+
+#[test]
 fn where_no_code_is_to_blame_none_is_named() {
     let line = [("/app/views.py", "resize", 8)];
     let starved = diagnosis(&stall(Cause::Starved, &line), PROGRAM);
@@ -342,6 +397,98 @@ fn where_no_code_is_to_blame_none_is_named() {
         ),
         Diagnosis::default()
     );
+}
+
+#[test]
+fn a_lock_that_is_entered_is_marked_and_cured() {
+    let program = "async def view():\n    with self.lock:\n        pass\n";
+    let diagnosis = diagnosis(
+        &stall(Cause::Lock, &[("/app/views.py", "view", 2)]),
+        program,
+    );
+    assert_eq!(diagnosis.call, Some(9..18));
+    let advice = diagnosis.advice.expect("advice");
+    assert_eq!(advice.cure.as_deref(), Some("async with self.lock:"));
+    assert!(advice.because.starts_with("self.lock is an asyncio.Lock()"));
+}
+
+#[test]
+fn the_end_of_a_with_block_is_no_call_in_its_line() {
+    let program = "async def view():\n    with ThreadPoolExecutor() as pool:\n        pass\n";
+    let exit = (
+        "/lib/python3.13/concurrent/futures/_base.py",
+        "Executor.__exit__",
+        647,
+    );
+    let stall = stall(Cause::Lock, &[exit, ("/app/views.py", "view", 2)]);
+    let diagnosis = diagnosis(&stall, program);
+    assert_eq!(diagnosis.call, None);
+    let cure = diagnosis.advice.expect("advice").cure;
+    assert_eq!(cure.as_deref(), Some("executor.shutdown(wait=False)"));
+}
+
+#[test]
+fn what_is_awaited_already_is_not_to_be_moved() {
+    let program = "async def view():\n    answer = await client.get(url)\n";
+    let get = ("/v/site-packages/httpx/_client.py", "AsyncClient.get", 1768);
+    let stall = stall(Cause::Python, &[get, ("/app/views.py", "view", 2)]);
+    let advice = diagnosis(&stall, program).advice.expect("advice");
+    assert_eq!((advice.function, advice.cure), (None, None));
+    assert!(advice.because.starts_with("it is awaited already"));
+}
+
+#[test]
+fn a_plain_callback_is_told_that_it_cannot_await() {
+    let program = "def tick():\n    time.sleep(1)\n";
+    let tick = stall(Cause::Sleep, &[("/app/views.py", "tick", 2)]);
+    let advice = diagnosis(&tick, program).advice.expect("advice");
+    assert_eq!(advice.cure.as_deref(), Some("await asyncio.sleep(1)"));
+    assert_eq!(
+        advice.because,
+        "`tick` is a plain function: make it a coroutine, or start one with asyncio.create_task; \
+         other tasks run while this one sleeps"
+    );
+}
+
+#[test]
+fn a_line_of_a_library_is_not_the_place_of_a_cure() {
+    let library = "/v/site-packages/starlette/routing.py";
+    let program = "def handler():\n    time.sleep(1)\n";
+    let source = "async def app():\n    handler()\n";
+    let entries = [("/app/views.py", "handler", 2), (library, "app", 2)];
+    let mut sources = files(&[("/app/views.py", program), (library, source)]);
+    let stall = stall(Cause::Sleep, &entries);
+    let advice = Diagnosis::of(&stall, Catalogue::shipped(), &user_places(), &mut sources)
+        .advice
+        .expect("advice");
+    assert_eq!(advice.at, None);
+    assert!(advice.because.starts_with("`handler` is a plain function"));
+}
+
+#[test]
+fn a_part_of_a_line_is_not_moved_as_a_call() {
+    let program = "async def view():\n    total = sum(f(x) for x in rows)\n";
+    let part = ("/app/views.py", "view.<locals>.<genexpr>", 2);
+    let stall = stall(Cause::Python, &[part, ("/app/views.py", "view", 2)]);
+    let advice = diagnosis(&stall, program).advice.expect("advice");
+    assert_eq!(
+        advice.cure.as_deref(),
+        Some("await offloop.to_process(function, ...)")
+    );
+    assert!(
+        advice
+            .because
+            .starts_with("put what blocks into a function of its own")
+    );
+}
+
+#[test]
+fn a_cure_that_takes_nothing_from_the_call_does_not_stand_in_its_place() {
+    let program = "async def view():\n    return copy.deepcopy(rows)\n";
+    let copy = ("/lib/python3.13/copy.py", "deepcopy", 118);
+    let stall = stall(Cause::Python, &[copy, ("/app/views.py", "view", 2)]);
+    let advice = diagnosis(&stall, program).advice.expect("advice");
+    assert_eq!(advice.cure.as_deref(), Some("await asyncio.sleep(0)"));
 }
 
 #[test]

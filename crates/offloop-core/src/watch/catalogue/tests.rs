@@ -113,7 +113,7 @@ fn a_library_is_found_on_the_stack_nearest_the_users_code() {
     let found = |entries: &[(&str, &str, i32)]| {
         let entries = stack(entries).entries;
         let found = Catalogue::shipped().on_stack(&entries, &user_places());
-        found.map(|function| function.names.first().or(function.methods.first()).cloned())
+        found.map(|(function, _)| function.names.first().or(function.methods.first()).cloned())
     };
     let name = |name: &str| Some(Some(name.to_owned()));
     let packages = "/venv/lib/python3.13/site-packages";

@@ -197,6 +197,20 @@ fn a_line_is_cut_in_its_path_and_function_before_its_numbers() {
 }
 
 #[test]
+fn a_narrow_line_has_the_place_rather_than_the_count() {
+    let mut teller = teller();
+    said(&mut teller, 1, Moment::Over { was_found: false }, 60);
+    teller.set_style(Style {
+        columns: 62,
+        ..STYLE
+    });
+    assert_eq!(
+        said(&mut teller, 2, Moment::Over { was_found: false }, 60),
+        "offloop: blocked again for 60 ms at views.py:41 in thumbnail"
+    );
+}
+
+#[test]
 fn no_culprit_gets_two_blocks_and_memory_is_bounded() {
     for seed in 1..=20 {
         let mut random = random_below(seed);
@@ -248,17 +262,39 @@ fn a_comment_silences_a_stall_if_it_has_a_reason() {
     assert_eq!(tell_with(3, "# offloop: allow"), None);
 }
 
+/// A diagnosis for line 41, which a comment allows.
+fn allowed() -> Diagnosis {
+    let stack = at_line(41);
+    Diagnosis {
+        culprit: crate::watch::Culprit::of(&stack, &user_places()),
+        allowance: Some(crate::watch::Allowance {
+            entry: stack.entries[0].clone(),
+            reason: Some("at the start only".into()),
+        }),
+        ..Diagnosis::default()
+    }
+}
+
+#[test]
+fn an_allowed_stall_is_silent_to_its_end_unless_it_goes_on_elsewhere() {
+    let mut teller = teller();
+    assert_eq!(teller.tell(&sleeping(1, FOUND, 50), &allowed()), None);
+    assert_eq!(
+        teller.tell(&sleeping(1, OVER, 90), &Diagnosis::default()),
+        None
+    );
+    assert_eq!(teller.tell(&sleeping(2, FOUND, 50), &allowed()), None);
+    let mut further = sleeping(2, goes_on(1), 100);
+    further.stack = at_line(77);
+    let block = tell(&mut teller, &further).expect("a block");
+    assert!(block.contains("views.py:77 in thumbnail\n"), "{block}");
+}
+
 #[test]
 fn a_stall_that_was_told_is_told_to_its_end() {
     let mut teller = teller();
     said(&mut teller, 1, FOUND, 50);
-    let allowed = Diagnosis {
-        allowance: Some(crate::watch::Allowance {
-            entry: at_line(41).entries.remove(0),
-            reason: Some("it moved".into()),
-        }),
-        ..Diagnosis::default()
-    };
+    let allowed = allowed();
     let over = teller.tell(&sleeping(1, OVER, 80), &allowed);
     assert_eq!(
         over.as_deref(),

@@ -1,6 +1,7 @@
 //! A stack as it is read: the user's entries by themselves, runs of library code as one line each.
 //!
-//! The outermost entry comes first, as in a traceback.
+//! The outermost entry comes first, as in a traceback. What runs the loop is left out, and so is
+//! what has started it: a callback begins inside.
 
 use super::super::places::Owner;
 use super::super::record::Entry;
@@ -23,11 +24,13 @@ impl Writer<'_> {
     /// The stack in at most so many lines; none if it says no more than the place does.
     pub(super) fn stack(&self, room: usize, lines_max: usize) -> Vec<Line> {
         let stack = &self.stall.stack;
-        if self.stall.cause.blames_no_code() || stack.entries.is_empty() || lines_max == 0 {
+        let outside = stack.entries.iter().position(|entry| self.runs_loop(entry));
+        let inside = &stack.entries[..outside.unwrap_or(stack.entries.len())];
+        if self.stall.cause.blames_no_code() || inside.is_empty() || lines_max == 0 {
             return Vec::new();
         }
         let culprit = self.diagnosis.culprit.as_ref().map(|culprit| culprit.index);
-        let folds = self.folds();
+        let folds = self.folds(inside);
         let own = folds.iter().filter(|fold| matches!(fold, Fold::Own(_)));
         let says_more = own.count() > 1 || culprit.is_none_or(|index| index > 0);
         if !says_more {
@@ -35,7 +38,7 @@ impl Writer<'_> {
         }
         let dots = self.style.dots();
         let mut lines = Vec::new();
-        if stack.cut > 0 {
+        if stack.cut > 0 && outside.is_none() {
             let further = counted(u64::from(stack.cut), "entry", "entries");
             lines.push(format!("{dots} {further} further out"));
         }
@@ -80,9 +83,22 @@ impl Writer<'_> {
             .collect()
     }
 
-    fn folds(&self) -> Vec<Fold> {
+    /// Whether an entry is the loop itself.
+    fn runs_loop(&self, entry: &Entry) -> bool {
+        match self.places.owner(&entry.filename) {
+            Owner::User => false,
+            Owner::Library(package) if &*package == "asyncio" => {
+                let file = self.places.shown(&entry.filename);
+                let file = file.rsplit(['/', '\\']).next().unwrap_or_default();
+                matches!(file, "events.py" | "base_events.py" | "runners.py")
+            }
+            Owner::Library(package) => matches!(&*package, "uvloop" | "offloop"),
+        }
+    }
+
+    fn folds(&self, inside: &[Entry]) -> Vec<Fold> {
         let mut folds: Vec<Fold> = Vec::new();
-        let entries = self.stall.stack.entries.iter().enumerate().rev();
+        let entries = inside.iter().enumerate().rev();
         for (index, entry) in entries {
             match self.owner(index, entry) {
                 Owner::User => folds.push(Fold::Own(index)),

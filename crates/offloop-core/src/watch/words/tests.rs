@@ -97,7 +97,7 @@ offloop: event loop has been blocked for 100 ms and still is
     │ task     Task-17 in run_asgi, made at main.py:12, awaited by Task-3 at
     │          main.py:20, by Task-1 at main.py:4
     │ request  GET /thumbnails/{name}
-    │ stack    … 1 entry of asyncio, 1 of uvicorn, 2 of starlette
+    │ stack    … 1 entry of uvicorn, 2 of starlette
     │          views.py:3 in thumbnail
     ╰          views.py:10 in resize";
     assert_eq!(block(&stall), expected);
@@ -179,8 +179,7 @@ offloop: event loop in thread worker-2 has been blocked for 100 ms and still is
     │ note     the code went on while it was looked at: each entry of the stack
     │          was there at some moment; 12 stalls before this one were not
     │          told: there were too many
-    │ stack    … 1 entry further out
-    │          … 1 entry of asyncio, 1 of uvicorn, 2 of starlette
+    │ stack    … 1 entry of uvicorn, 2 of starlette
     │          views.py:6 in thumbnail
     │          … 3 entries of json
     ╰          … 2 entries that came and went";
@@ -256,8 +255,7 @@ offloop: event loop has been blocked for 100 ms and still is
     │ note     no code of yours is on the stack: this entry is nearest the
     │          callback; a fall-back stack: the interpreter was asked, and
     │          answered when it had the time
-    │ stack    … 1 entry of asyncio
-    │          uvicorn/protocols/http/h11_impl.py:8 in RequestResponseCycle.run…
+    │ stack    uvicorn/protocols/http/h11_impl.py:8 in RequestResponseCycle.run…
     ╰          … 2 entries of starlette";
     assert_eq!(block(&stall), expected);
 }

@@ -1,0 +1,233 @@
+//! All that is found out about a stall from its record and the program's text.
+//!
+//! Invariants: 1. No code is named where none is to blame: the host starves the program.
+//!             2. A function of the catalogue is named only if the stack shows it, or if it is
+//!                called in the line and can have the cause.
+
+use std::ops::Range;
+
+use super::advice::{Advice, Found};
+use super::allow::Allowance;
+use super::calls::Call;
+use super::catalogue::{Catalogue, Cure, Function, Kind, Remedy};
+use super::cause::Cause;
+use super::culprit::{Blame, Culprit};
+use super::places::Places;
+use super::record::{Entry, Stall};
+use super::site::{Site, callable};
+use super::text::Sources;
+
+/// The culprit of a stall, its line, the advice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The entry that is to blame; none without a stack, or where no code is to blame.
+    pub culprit: Option<Culprit>,
+    /// The culprit's line.
+    pub source: Option<String>,
+    /// The call in that line that does not come back.
+    pub call: Option<Range<usize>>,
+    /// What to do.
+    pub advice: Option<Advice>,
+    /// The comment `# offloop: allow REASON` at the culprit's line, or where the nearest coroutine
+    /// calls what leads to it.
+    pub allowance: Option<Allowance>,
+}
+
+impl Diagnosis {
+    /// Whether a comment with a reason silences it: then nothing is to be told or counted.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        let allowance = self.allowance.as_ref();
+        allowance.is_some_and(|allowance| allowance.reason.is_some())
+    }
+
+    /// What can be found out about a stall. Where no code is to blame, none is named.
+    #[must_use]
+    pub fn of(
+        stall: &Stall,
+        catalogue: &Catalogue,
+        places: &Places,
+        sources: &mut dyn Sources,
+    ) -> Self {
+        let remedy = catalogue.remedy(&stall.cause);
+        if matches!(
+            stall.cause,
+            Cause::Starved | Cause::Stopped | Cause::Memory | Cause::Callbacks | Cause::Collection
+        ) {
+            return Self::without_function(stall, remedy, places, sources);
+        }
+        let Some(culprit) = Culprit::of(&stall.stack, places) else {
+            return Self::default();
+        };
+        let site = Site::of(&culprit.entry, sources);
+        let (function, call) = blamed(catalogue, stall, (&culprit, &site), places);
+        let found = Found {
+            stall,
+            culprit: &culprit,
+            function,
+            remedy,
+            places,
+            catalogue,
+        };
+        let outer = found.outer(sources);
+        let is_plain = outer.is_none() && found.is_plain(sources);
+        let mut advice = found.advice(&site, call.as_ref(), outer.as_ref());
+        if let Some(advice) = &mut advice
+            && is_plain
+            && advice
+                .cure
+                .as_ref()
+                .is_some_and(|cure| cure.contains("await "))
+        {
+            let name = callable(&culprit.entry.function);
+            advice.because = format!(
+                "`{name}` is a plain function: make it a coroutine, or start one with \
+                 asyncio.create_task; {}",
+                advice.because
+            );
+        }
+        let outer = outer.map(|(outer, _)| outer);
+        let allowance = [Some(&site), outer.as_ref()].into_iter().flatten();
+        let allowance = allowance
+            .filter_map(Site::allowance)
+            .max_by_key(|allowance| allowance.reason.is_some());
+        let (source, call) = site.first_line(call.as_ref());
+        Self {
+            culprit: Some(culprit),
+            source,
+            call,
+            advice,
+            allowance,
+        }
+    }
+
+    fn without_function(
+        stall: &Stall,
+        remedy: Option<&Remedy>,
+        places: &Places,
+        sources: &mut dyn Sources,
+    ) -> Self {
+        let culprit = Culprit::of(&stall.stack, places)
+            .filter(|culprit| !stall.cause.blames_no_code() && culprit.blame == Blame::Own);
+        let site = culprit
+            .as_ref()
+            .map(|culprit| Site::of(&culprit.entry, sources));
+        let advice = remedy.map(|remedy| Advice {
+            cure: match &remedy.cure {
+                Some(Cure::Line(line)) => Some(line.clone()),
+                _ => None,
+            },
+            because: remedy.because.clone(),
+            instead: remedy.instead.clone(),
+            ..Advice::default()
+        });
+        Self {
+            allowance: site.as_ref().and_then(Site::allowance),
+            source: site.and_then(|site| site.first_line(None).0),
+            culprit,
+            call: None,
+            advice,
+        }
+    }
+}
+
+/// Builtins that do little, whatever they are given.
+const SMALL: [&str; 12] = [
+    "bool",
+    "float",
+    "getattr",
+    "hasattr",
+    "id",
+    "int",
+    "isinstance",
+    "iter",
+    "len",
+    "range",
+    "repr",
+    "type",
+];
+
+/// Which function blocks, and which call in the culprit's line is the one.
+fn blamed<'catalogue>(
+    catalogue: &'catalogue Catalogue,
+    stall: &Stall,
+    (culprit, site): (&Culprit, &Site),
+    places: &Places,
+) -> (Option<(&'catalogue Function, String)>, Option<Call>) {
+    let inner = &stall.stack.entries[..culprit.index];
+    if site.awaits(inner.last()) {
+        return (None, None);
+    }
+    if inner.is_empty()
+        && stall.cause == Cause::Lock
+        && let Some(lock) = site.entered()
+    {
+        let known = catalogue.on_line(&lock.path, &stall.cause);
+        let function = known.map(|(_, function, name)| (function, name.to_owned()));
+        return (function, Some(lock));
+    }
+    let call = site.call_of(inner.last());
+    if let Some((function, entry)) = catalogue.on_stack(inner, places) {
+        let name = shown_name(function, entry, call);
+        return (Some((function, name)), call.cloned());
+    }
+    if !inner.is_empty() {
+        return (None, call.cloned());
+    }
+    // Python code that computes by itself is in no call, but for the parts of one: a key function,
+    // or the generator that `sum` is given.
+    if stall.cause == Cause::Python && !culprit.entry.function.ends_with('>') {
+        return (None, None);
+    }
+    let on_line = |call: &Call| catalogue.on_line(&call.path, &stall.cause);
+    let known = site
+        .calls
+        .iter()
+        .filter_map(|call| Some((on_line(call)?, call)));
+    // Of equals the one further in, which comes later, runs first.
+    let best = known.max_by_key(|((fit, ..), _)| *fit);
+    if let Some(((_, function, name), call)) = best {
+        // Any call may compute, or do what is not known: another one on the same line is as likely.
+        // A small one is not: one without arguments on the result of the known one or inside it,
+        // as in `sha256(text.encode()).digest()`.
+        let is_step = |other: &Call| {
+            let has_none = matches!(&other.arguments, Some(all) if all.all.is_empty());
+            let is_inside = call.range.contains(&other.range.start);
+            (has_none && is_inside) || SMALL.contains(&&*other.path)
+        };
+        let may_be_any = function.kind == Kind::Computation || stall.cause == Cause::Unknown;
+        let is_sure = !may_be_any
+            || site
+                .calls
+                .iter()
+                .all(|call| on_line(call).is_some() || is_step(call));
+        if is_sure {
+            return (Some((function, name.to_owned())), Some(call.clone()));
+        }
+        return (None, None);
+    }
+    (None, site.only_call().cloned())
+}
+
+/// The name of the catalogue that a stack entry or a call has, or the first one: of a method, if
+/// the cure is for methods.
+fn shown_name(function: &Function, entry: &Entry, call: Option<&Call>) -> String {
+    let is_for_methods =
+        matches!(&function.remedy.cure, Some(Cure::Line(line)) if line.contains("{receiver}"));
+    let (first, second) = if is_for_methods {
+        (&function.methods, &function.names)
+    } else {
+        (&function.names, &function.methods)
+    };
+    let mut names = first.iter().chain(second);
+    let shown = names.clone().find(|name| {
+        let before = name.strip_suffix(&*entry.function);
+        before.is_some_and(|before| before.ends_with('.'))
+    });
+    let same = call.and_then(|call| {
+        let mut names = names.clone();
+        names.find(|name| name.rsplit('.').next() == Some(call.name()))
+    });
+    let name = shown.or(same).or_else(|| names.next());
+    name.cloned().unwrap_or_default()
+}

@@ -1,0 +1,133 @@
+//! A line of a stack with what its text says: its statement, and the calls in it.
+//!
+//! Invariants: 1. A call is named only if the stack says which one it is, or if it is the only one.
+//!             2. A call that is awaited is none that blocks by itself.
+
+use std::ops::Range;
+
+use super::allow::{Allow, Allowance, allow};
+use super::calls::{Call, calls};
+use super::record::Entry;
+use super::text::{Sources, Statement};
+
+/// A line of the stack with what its text says.
+pub(super) struct Site {
+    pub(super) entry: Entry,
+    pub(super) statement: Option<Statement>,
+    /// Its calls, but for those that are awaited.
+    pub(super) calls: Vec<Call>,
+    awaited: Vec<Call>,
+}
+
+impl Site {
+    pub(super) fn of(entry: &Entry, sources: &mut dyn Sources) -> Self {
+        let line = entry.line.and_then(|line| u32::try_from(line).ok());
+        let statement = line.and_then(|line| sources.text(&entry.filename)?.statement(line));
+        let text = statement.as_ref().map(|statement| &*statement.text);
+        let all = text.map(calls).unwrap_or_default();
+        let (awaited, calls) = all.into_iter().partition(|call| call.is_awaited);
+        Self {
+            entry: entry.clone(),
+            statement,
+            calls,
+            awaited,
+        }
+    }
+
+    /// What a comment allows here.
+    pub(super) fn allowance(&self) -> Option<Allowance> {
+        let reason = match allow(&self.statement.as_ref()?.text)? {
+            Allow::Because(reason) => Some(reason.to_owned()),
+            Allow::NoReason => None,
+        };
+        Some(Allowance {
+            entry: self.entry.clone(),
+            reason,
+        })
+    }
+
+    /// The first line of the statement, and the part of a call that is in it.
+    pub(super) fn first_line(&self, call: Option<&Call>) -> (Option<String>, Option<Range<usize>>) {
+        let Some(statement) = &self.statement else {
+            return (None, None);
+        };
+        let line = statement.text.split('\n').next().unwrap_or_default();
+        let call = call
+            .filter(|call| call.range.start < line.len())
+            .map(|call| call.range.start..call.range.end.min(line.len()));
+        (Some(line.to_owned()), call)
+    }
+
+    /// Whether the statement awaits what has led to the entry further in.
+    pub(super) fn awaits(&self, called: Option<&Entry>) -> bool {
+        let names = called.map(|entry| names_of(&entry.function));
+        let mut names = names.iter().flatten();
+        names.any(|name| self.awaited.iter().any(|call| call.name() == *name))
+    }
+
+    /// The call that has led to the entry further in; or the only call.
+    pub(super) fn call_of(&self, called: Option<&Entry>) -> Option<&Call> {
+        if called.is_some_and(|entry| is_without_call(&entry.function)) {
+            return None;
+        }
+        let names = called.map(|entry| names_of(&entry.function));
+        let named = names.iter().flatten().find_map(|name| {
+            let mut calls = self.calls.iter().filter(|call| call.name() == *name);
+            // Two calls of one name cannot be told apart.
+            calls.next().filter(|_| calls.next().is_none())
+        });
+        named.or_else(|| self.only_call())
+    }
+
+    /// The lock that `with lock:` takes, as the call of `acquire` that this is.
+    pub(super) fn entered(&self) -> Option<Call> {
+        let text = &self.statement.as_ref()?.text;
+        let start = text.len() - text.trim_start().len() + "with ".len();
+        let rest = text.trim_start().strip_prefix("with ")?;
+        let lock = &rest[..rest.find(':')?];
+        let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '.');
+        if !lock.chars().all(is_plain) {
+            return None;
+        }
+        let mut call = calls(&format!("{lock}.acquire()")).pop()?;
+        call.range = start..start + lock.len();
+        Some(call)
+    }
+
+    /// The call, if the statement has no other one.
+    pub(super) fn only_call(&self) -> Option<&Call> {
+        let [call] = &*self.calls else {
+            return None;
+        };
+        Some(call)
+    }
+}
+
+/// The names under which a function is called: its own, or its class's.
+fn names_of(qualified: &str) -> Vec<&str> {
+    let mut parts = qualified.rsplit('.');
+    let name = parts.next().unwrap_or(qualified);
+    if !name.starts_with("__") {
+        return vec![name];
+    }
+    let class = parts.next().filter(|part| !part.starts_with('<'));
+    class.into_iter().collect()
+}
+
+/// Whether a function runs without a call in the line that leads to it: by a `with` or an operator,
+/// or as a part of the line.
+fn is_without_call(qualified: &str) -> bool {
+    let name = qualified.rsplit('.').next().unwrap_or(qualified);
+    let by_call = ["__init__", "__call__", "__new__", "__post_init__"];
+    name.starts_with('<') || (name.starts_with("__") && !by_call.contains(&name))
+}
+
+/// What a plain name can say of a function on the stack, for a call of it.
+pub(super) fn callable(qualified: &str) -> &str {
+    let name = qualified.rsplit('.').next().unwrap_or(qualified);
+    if name.starts_with('<') {
+        "function"
+    } else {
+        name
+    }
+}
