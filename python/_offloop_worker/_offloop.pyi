@@ -7,6 +7,7 @@ from contextvars import Context
 from socket import socket
 from ssl import MemoryBIO, SSLContext, SSLObject
 from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, final
+from weakref import ReferenceType
 
 from _typeshed import StrOrBytesPath, WriteableBuffer
 from typing_extensions import Buffer, disjoint_base
@@ -23,6 +24,7 @@ __all__ = [
     "WorkerProcess",
     "Bell",
     "LagRecorder",
+    "Overheard",
     "LoopCore",
     "Stream",
     "Stage",
@@ -47,6 +49,7 @@ __all__ = [
     "name_functions_by",
     "forget_functions",
     "open_tracker_line",
+    "are_held",
     "stack_of",
     "sample_stacks",
     "code_positions",
@@ -338,6 +341,12 @@ class LoopCore:
     def _process_events(self, event_list: Iterable[tuple[Any, int]]) -> None: ...
     def _arm_watch(self, armed: bool = True) -> None: ...
     def _running_callback(self) -> tuple[int, float, object] | None: ...
+    def _watch_tasks(
+        self,
+        step: type | None = None,
+        ended: Callable[[Task[Any]], object] | None = None,
+        idle: Callable[[Any], object] | None = None,
+    ) -> None: ...
     def _add_callback(self, handle: Handle) -> None: ...
     def _write_to_self(self) -> None: ...
     def _add_reader(
@@ -401,6 +410,17 @@ class Stream:
     def postpone_loss(self, loss: BaseException | None) -> bool: ...
     def enter_registry(self) -> None: ...
     def keep_names(self, peername: object, sockname: object) -> None: ...
+
+@final
+class Overheard:
+    """A call that a program makes, heard by a listener first."""
+
+    @property
+    def function(self) -> Callable[..., Any]: ...
+    def __new__(
+        cls, listener: Callable[..., object], function: Callable[..., Any]
+    ) -> Overheard: ...
+    def __call__(self, *args: Any) -> Any: ...
 
 MISSING: object
 
@@ -510,6 +530,9 @@ class _StackReading(TypedDict):
     settled: int
     reason: str | None
 
+def are_held(
+    references: list[ReferenceType[Any]], outside: list[Any]
+) -> list[bool]: ...
 def stack_of(native_thread_id: int) -> _StackReading: ...
 def sample_stacks(native_thread_id: int, count: int) -> list[tuple[_StackReading, int]]: ...
 def code_positions(

@@ -17,7 +17,7 @@ use super::super::handle::memory::trim;
 use super::super::port::{Kernel, LoopPort, State, table};
 use super::clock::{clock, clock_as, wait_of};
 use super::loop_core::LoopCore;
-use super::overrides;
+use super::{idle, overrides};
 
 /// Timers due this soon are due: the resolution of the clock, as in the standard loop.
 const RESOLUTION_S: f64 = 1e-9;
@@ -38,7 +38,10 @@ pub(super) fn poll_and_release(
     });
     drop(dropped);
     if !busy {
-        let limit = next.map(|when| until(event_loop, when)).transpose()?;
+        let limit = match next {
+            Some(when) => Some(until(event_loop, when)?),
+            None => idle::look(event_loop),
+        };
         let (found, answered) = poll(event_loop, limit, now, false)?;
         pace.waited(answered, found);
     } else if due {
