@@ -19,7 +19,7 @@ use std::ffi::{c_int, c_void};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyWeakrefMethods as _, PyWeakrefReference};
+use pyo3::types::{PyWeakrefReference};
 
 /// Objects that are looked at, at most: about a millisecond of work.
 const OBJECTS_MAX: usize = 10_000;

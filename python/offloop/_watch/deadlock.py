@@ -4,7 +4,7 @@ A task is stuck if all that could wake it are tasks that are stuck as well. What
 followed where asyncio says so: a task, ``gather``, ``shield``, ``wait``, the end of a task group.
 Any other future may be set by any code, and a task that waits for one is not stuck. So is one that
 waits for such a task among others, since its failure would wake it. What remains is a deadlock for
-certain, unless a task is cancelled from outside.
+certain, unless a task is cancelled from outside. A task inside ``asyncio.timeout`` will be.
 
 Source:     asyncio/tasks.py, asyncio/taskgroups.py.
 Invariants: those of `reading.py`.
@@ -13,20 +13,28 @@ Invariants: those of `reading.py`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import math
 import types
 from asyncio import tasks as asyncio_tasks
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from offloop._watch import tasks
 from offloop._watch.losses import Waiting
-from offloop._watch.reading import attribute, local_variables
+from offloop._watch.reading import attribute, local_variables, module_of, qualified_name_of
 
 __all__ = ["circle_in_words", "circles"]
 
 NESTED_MAX = 20
 """Futures of asyncio between a task and the tasks that it waits for."""
 
+_TIME_LIMITS = {
+    ("anyio._backends._asyncio", "CancelScope"),
+    ("async_timeout", "Timeout"),
+}
+_MANAGERS = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
 _GATHERING = asyncio_tasks._GatheringFuture  # type: ignore[attr-defined]
 _SHIELD = tasks.inner_code(asyncio_tasks.shield, "_outer_done_callback")
 _WAIT = asyncio_tasks._wait.__code__  # type: ignore[attr-defined]
@@ -65,10 +73,39 @@ def _all_behind(futures: Iterable[Any], depth: int) -> list[Any] | None:
     return found or None
 
 
+def _has_time_limit(task: Any) -> bool:
+    """Whether a task is inside a block that ends after a while."""
+    return any(
+        _is_time_limit(block)
+        for coroutine in tasks.coroutines_of(tasks.coroutine_of(task))
+        for block in _blocks(coroutine)
+    )
+
+
+def _blocks(coroutine: Any, depth: int = 0) -> Iterator[Any]:
+    """What a function works with; blocks that it is inside of are among that."""
+    for value in gc.get_referents(coroutine):
+        # Before Python 3.14 it has only the method with which the block is left.
+        block = value.__self__ if type(value) is types.MethodType else value
+        yield block
+        if type(block) in _MANAGERS and depth < NESTED_MAX:
+            generator = attribute(block, "gen")
+            if type(generator) in (types.GeneratorType, types.AsyncGeneratorType):
+                yield from _blocks(generator, depth + 1)
+
+
+def _is_time_limit(value: object) -> bool:
+    """Whether this is the block of asyncio's, or of a library, that is left after a while."""
+    if type(value) is asyncio.Timeout:
+        return attribute(value, "_when") is not None
+    where = module_of(type(value)), qualified_name_of(type(value))
+    return where in _TIME_LIMITS and attribute(value, "_deadline") not in (None, math.inf)
+
+
 def _awaited(task: Any) -> list[Any] | None:
     """The tasks whose ends alone can wake a task; ``None`` if other things can."""
     future = tasks.waiter_of(task)
-    if future is None or tasks.is_done(future):
+    if future is None or tasks.is_done(future) or _has_time_limit(task):
         return None
     behind = _tasks_behind(future)
     if behind is not None:

@@ -22,6 +22,7 @@ __all__ = [
     "entries_of",
     "is_a",
     "local_variables",
+    "module_of",
     "native",
     "qualified_name_of",
     "text_of",
@@ -55,6 +56,11 @@ def qualified_name_of(kind: type) -> str:
     return text_of(_type_qualified_name(kind)) or "?"
 
 
+def module_of(kind: type) -> str | None:
+    """The name of the module of a class."""
+    return text_of(_type_module(kind))
+
+
 def attribute(value: object, name: str) -> Any:
     """An attribute that is a plain value or a slot; ``None`` for any other and for none."""
     kept = _of_class(type(value), name)
@@ -73,7 +79,7 @@ def native(value: object, name: str, modules: tuple[str, ...]) -> Any:
     """What a property gives that is written in C, of a class of one of these modules."""
     kind = type(value)
     kept = _of_class(kind, name)
-    if type(kept) is types.GetSetDescriptorType and _type_module(kind) in modules:
+    if type(kept) is types.GetSetDescriptorType and module_of(kind) in modules:
         return kept.__get__(value)
     return None
 

@@ -29,6 +29,7 @@ __all__ = [
     "context_of",
     "coroutine_name",
     "coroutine_of",
+    "coroutines_of",
     "frames_of",
     "inner_code",
     "is_future",
@@ -203,22 +204,32 @@ _WRAPPERS = _wrapper_types()
 _AWAITED = (types.CoroutineType, types.AsyncGeneratorType, types.GeneratorType)
 
 
-def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
-    """The functions in which a coroutine waits, the outermost first."""
+def coroutines_of(coroutine: Any) -> Iterator[Any]:
+    """A coroutine, what it awaits, and so on: coroutines and generators, the outermost first."""
     for _ in range(DEPTH_MAX):
-        kind = type(coroutine)
-        if kind is types.CoroutineType:
-            frame, coroutine = coroutine.cr_frame, coroutine.cr_await
-        elif kind is types.GeneratorType:
-            frame, coroutine = coroutine.gi_frame, coroutine.gi_yieldfrom
-        elif kind is types.AsyncGeneratorType:
-            frame, coroutine = coroutine.ag_frame, coroutine.ag_await
-        elif kind in _WRAPPERS:
-            frame = None
+        if type(coroutine) in _WRAPPERS:
             referents = gc.get_referents(coroutine)
             coroutine = next((each for each in referents if type(each) in _AWAITED), None)
-        else:
+        if type(coroutine) not in _AWAITED:
             return
+        yield coroutine
+        if type(coroutine) is types.CoroutineType:
+            coroutine = coroutine.cr_await
+        elif type(coroutine) is types.GeneratorType:
+            coroutine = coroutine.gi_yieldfrom
+        else:
+            coroutine = coroutine.ag_await
+
+
+def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
+    """The functions in which a coroutine waits, the outermost first."""
+    for each in coroutines_of(coroutine):
+        if type(each) is types.CoroutineType:
+            frame = each.cr_frame
+        elif type(each) is types.GeneratorType:
+            frame = each.gi_frame
+        else:
+            frame = each.ag_frame
         if frame is not None:
             yield frame
 

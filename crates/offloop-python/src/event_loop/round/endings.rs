@@ -124,9 +124,20 @@ impl Endings {
     /// A task, if it has ended with an exception that no code has asked for.
     #[inline]
     pub(super) fn has_failed(&self, task: &Bound<'_, PyAny>) -> bool {
-        // SAFETY: *attached*; `task_of` has looked at the class.
+        // SAFETY: *attached*; `task_of` or `look_at_new` has looked at the class.
         let unseen = unsafe { self.log_traceback.of(task.py(), task.as_ptr()) };
         unseen.is_some_and(|unseen| unseen.is(PyBool::new(task.py(), true)))
+    }
+
+    /// Tells of a task that has failed before it was given to the program: an eager one.
+    #[cold]
+    pub(super) fn look_at_new(&self, task: &Bound<'_, PyAny>) {
+        let class = self.task.as_ptr().cast();
+        // SAFETY: *attached*, and both are alive. Unlike `isinstance`, this asks no object.
+        let is_task = unsafe { ffi::PyObject_TypeCheck(task.as_ptr(), class) != 0 };
+        if is_task && self.has_failed(task) {
+            self.tell(task);
+        }
     }
 
     /// Tells of a task that has failed.

@@ -112,15 +112,26 @@ pub(super) fn create_task(
     call: &Arguments<'_, '_>,
 ) -> PyResult<Py<PyAny>> {
     let rounds = &event_loop.get().state;
-    let no_factory = rounds.with(py, |state| state.task_factory.is_none());
+    let (no_factory, endings) = rounds.with(py, |state| {
+        (state.task_factory.is_none(), state.endings.clone())
+    });
     let port = event_loop.as_super().get();
     let plain = port
         .state
         .with(py, |state| no_factory && !state.closed && !state.debug);
-    if plain && let Some(task) = plain_task(event_loop, call)? {
-        return Ok(task);
+    let plain = if plain {
+        plain_task(event_loop, call)?
+    } else {
+        None
+    };
+    let task = match plain {
+        Some(task) => task,
+        None => standard_task(event_loop, call)?,
+    };
+    if let Some(endings) = endings {
+        endings.look_at_new(task.bind(py));
     }
-    standard_task(event_loop, call)
+    Ok(task)
 }
 
 /// Makes a task of the C class; `None` when it is to be made in another way.
