@@ -5,6 +5,7 @@ end.
 """
 
 import asyncio
+import gc
 import threading
 import warnings
 from collections.abc import Callable
@@ -73,3 +74,11 @@ def ask() -> Callable[..., Facts]:
         return asked[0]
 
     return ask
+
+
+@pytest.fixture
+def no_collection():
+    """Circles stay until the end of the test."""
+    gc.disable()
+    yield
+    gc.enable()

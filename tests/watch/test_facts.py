@@ -59,6 +59,19 @@ def test_anything_else_is_no_step(other):
     assert tasks.task_of(given[other]) is None
 
 
+@pytest.mark.parametrize(
+    ("function", "name", "variable"),
+    [
+        (asyncio.tasks.gather, "_done_callback", "outer"),
+        (asyncio.tasks._wait, "_on_completion", "waiter"),
+        (asyncio.tasks.shield, "_inner_done_callback", "outer"),
+        (asyncio.tasks.shield, "_outer_done_callback", "inner"),
+    ],
+)
+def test_functions_inside_asyncio_are_where_we_look(function, name, variable):
+    assert variable in tasks.inner_code(function, name).co_freevars
+
+
 def test_python_tasks_are_tasks(loop):
     async def main(future):
         task = asyncio.tasks._PyTask(forever(future), loop=loop, name="of Python")

@@ -132,7 +132,7 @@ def dangle(loop):
     loop.create_task(wait_for(loop.create_future()), name="dangling")
 
 
-def test_task_that_nothing_refers_to_is_found(make_loop):
+def test_task_that_nothing_refers_to_is_found(make_loop, no_collection):
     loop = make_loop()
     loop.set_exception_handler(lambda *_: None)
     with watching(loop) as watch:

@@ -19,14 +19,14 @@ use std::ffi::{c_int, c_void};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyWeakrefReference};
+use pyo3::types::PyWeakrefReference;
 
 /// Objects that are looked at, at most: about a millisecond of work.
 const OBJECTS_MAX: usize = 10_000;
 
 type Pointer = *mut ffi::PyObject;
 
-/// What was reached, and who refers to whom, by index.
+/// What was reached, and which of it refers to which, by index.
 #[derive(Default)]
 struct Reached {
     objects: Vec<Pointer>,
@@ -182,8 +182,8 @@ pub(crate) fn are_held(
     }
     let starts: Vec<_> = kept.iter().map(Bound::as_ptr).collect();
     let outside: Vec<_> = outside.iter().map(Bound::as_ptr).collect();
-    // SAFETY: attached, by the tokens of the references. `kept` has one reference to each object. No Python code runs
-    // from here on, so nothing that is reached can go.
+    // SAFETY: attached, by the tokens of the references. `kept` has one reference to each object.
+    // No Python code runs from here on, so nothing that is reached can go.
     let held = unsafe { Reached::from(&starts, &outside).held(starts.len()) };
     let is_held = |place: Option<usize>| place.is_some_and(|place| held[place]);
     place_of.into_iter().map(is_held).collect()

@@ -3,7 +3,7 @@
 A task is stuck if all that could wake it are tasks that are stuck as well. What a task waits for is
 followed where asyncio says so: a task, ``gather``, ``shield``, ``wait``, the end of a task group.
 Any other future may be set by any code, and a task that waits for one is not stuck. So is one that
-waits for such a task among others, since its failure would wake it. What remains is a deadlock for
+waits for such a task and for more, since its failure would wake it. What remains is a deadlock for
 certain, unless a task is cancelled from outside. A task inside ``asyncio.timeout`` will be.
 
 Source:     asyncio/tasks.py, asyncio/taskgroups.py.

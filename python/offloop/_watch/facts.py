@@ -211,10 +211,10 @@ def _shown(
         return ()
     chosen = [variable for variable in variables if type(variable) is ContextVar]
     values = [(variable.name, context.get(variable, _UNSET)) for variable in chosen]
-    return tuple((name, _value(value)) for name, value in values if value is not _UNSET)
+    return tuple((name, _in_words(value)) for name, value in values if value is not _UNSET)
 
 
-def _value(value: object) -> str:
+def _in_words(value: object) -> str:
     """A value in words, if that runs no code but the interpreter's."""
     if type(value) is str:
         return text_of(value) or ""

@@ -1,7 +1,7 @@
 """Standing in front of methods and functions, and stepping aside again.
 
 What stands in front calls what was there, so other tools may come before or after. What another
-tool has covered by then stays where it is, and only calls on.
+tool has covered by then stays where it is and only calls on, until that tool has gone.
 """
 
 from __future__ import annotations
@@ -15,23 +15,35 @@ __all__ = ["Front", "stand_in_front"]
 Around = Callable[..., Any]
 
 
+_LEAVING: list[Front] = []
+"""What is to go as soon as nothing covers it."""
+
+
 class Front:
     """Something of ours in the place of an attribute."""
 
     def __init__(self, owner: Any, name: str, replacement: Any) -> None:
-        self._owner, self._name, self._replacement = owner, name, replacement
+        self._place, self._name, self._replacement = owner, name, replacement
         self._had_one = name in vars(owner)
         self._before = vars(owner).get(name)
         setattr(owner, name, replacement)
 
     def step_aside(self) -> None:
-        """Put back what was there, if ours is still the foremost."""
-        if vars(self._owner).get(self._name) is not self._replacement:
-            return
+        """Put back what was there, once ours is the foremost."""
+        _LEAVING.append(self)
+        while foremost := [front for front in _LEAVING if front._is_foremost()]:
+            for front in foremost:
+                _LEAVING.remove(front)
+                front._restore()
+
+    def _is_foremost(self) -> bool:
+        return vars(self._place).get(self._name) is self._replacement
+
+    def _restore(self) -> None:
         if self._had_one:
-            setattr(self._owner, self._name, self._before)
+            setattr(self._place, self._name, self._before)
         else:
-            delattr(self._owner, self._name)
+            delattr(self._place, self._name)
 
 
 def stand_in_front(kind: type, name: str, around: Around) -> Front:

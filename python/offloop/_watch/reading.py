@@ -66,7 +66,7 @@ def attribute(value: object, name: str) -> Any:
     kept = _of_class(type(value), name)
     if type(kept) is types.MemberDescriptorType:
         return _slot(kept, value)
-    if kept is not None and _is_descriptor(type(kept)):
+    if kept is not None and _is_computed(type(kept)):
         return None
     try:
         # Not a call of the class's own method: what has no attribute of this name raises.
@@ -109,7 +109,7 @@ def defines(kind: type, name: str, before: type) -> bool:
     return False
 
 
-def _is_descriptor(kind: type) -> bool:
+def _is_computed(kind: type) -> bool:
     return any(_of_class(kind, name) is not None for name in ("__get__", "__set__", "__delete__"))
 
 

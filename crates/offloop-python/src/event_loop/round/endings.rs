@@ -1,9 +1,9 @@
 //! Tasks that end with an exception, noticed when they end.
 //!
 //! A watched loop looks after each step of a task whether the task holds an exception that no code
-//! has asked for. That is so of each task that fails, for a moment: a task that awaits it asks in the
-//! next round. What follows is decided in Python (`offloop/_watch/lost.py`); here is the look alone,
-//! which costs each step a few nanoseconds. It calls the same C functions as an attribute does.
+//! has asked for. That is so of each task that fails, for a moment: a task that awaits it asks in
+//! the next round. What follows is decided in Python (`offloop/_watch/lost.py`). Here is the look
+//! alone, which costs each step a few nanoseconds. It calls the C functions that an attribute does.
 //!
 //! Errors:     those of the listener are unraisable.
 
