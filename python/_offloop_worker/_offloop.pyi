@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from contextvars import Context
 from socket import socket
 from ssl import MemoryBIO, SSLContext, SSLObject
+from types import CodeType
 from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, final
 from weakref import ReferenceType
 
@@ -34,6 +35,9 @@ __all__ = [
     "learn_mount",
     "add_stream_methods",
     "learn_standard_loop",
+    "remember_makers",
+    "note_maker",
+    "maker_of",
     "Child",
     "add_pipe_methods",
     "Tls",
@@ -530,6 +534,9 @@ class _StackReading(TypedDict):
     settled: int
     reason: str | None
 
+def remember_makers(passed: list[CodeType] | None = None) -> None: ...
+def note_maker(task: Task[Any], coroutine: object) -> None: ...
+def maker_of(task: Task[Any], coroutine: object) -> tuple[CodeType, int] | None: ...
 def are_held(references: list[ReferenceType[Any]], outside: list[Any]) -> list[bool]: ...
 def stack_of(native_thread_id: int) -> _StackReading: ...
 def sample_stacks(native_thread_id: int, count: int) -> list[tuple[_StackReading, int]]: ...

@@ -32,7 +32,7 @@ async def rounds(count=3):
 
 def test_task_that_nothing_refers_to_is_told_of_when_it_ends(make_loop):
     async def scenario(seen):
-        asyncio.create_task(fail(), name="alone")
+        asyncio.create_task(fail(), name="alone")  # makes the one that is alone
         await rounds()
         seen.append("went on")
 
@@ -40,7 +40,9 @@ def test_task_that_nothing_refers_to_is_told_of_when_it_ends(make_loop):
     assert brief([loss]) == [("exception", "collected", "alone")]
     assert (loss.what, loss.is_certain, loss.number) == ("ValueError: the reason", True, 1)
     assert (loss.where.filename, loss.where.line) == (__file__, line_of(__file__, "raises"))
-    assert (loss.task.coroutine, loss.task.made) == ("fail", None)
+    assert loss.task.coroutine == "fail"
+    made = line_of(__file__, "makes the one that is alone")
+    assert (loss.task.made.filename, loss.task.made.line) == (__file__, made)
 
 
 def test_task_that_only_its_own_circle_refers_to_is_told_of_when_it_ends(make_loop):

@@ -42,7 +42,7 @@ type Reader = Interpreter<OwnMemory>;
 static READER: PyOnceLock<Result<Arc<Reader>, String>> = PyOnceLock::new();
 
 /// The reader of this process, once it has been tried.
-fn reader(py: Python<'_>) -> Result<&'static Reader, &'static str> {
+pub(crate) fn reader(py: Python<'_>) -> Result<&'static Arc<Reader>, &'static str> {
     let found = READER.get_or_init(py, || {
         let memory = OwnMemory::open().map_err(|error| error.to_string())?;
         let reader = Interpreter::of_this_process(memory).map_err(|error| error.to_string())?;
@@ -52,7 +52,7 @@ fn reader(py: Python<'_>) -> Result<&'static Reader, &'static str> {
             Err(error) => Err(format!("the reader of stacks fails its trial: {error}")),
         }
     });
-    found.as_deref().map_err(String::as_str)
+    found.as_ref().map_err(String::as_str)
 }
 
 /// Runs the probe, which fails where its stack is read wrongly.

@@ -25,6 +25,7 @@ mod code;
 mod layout;
 mod lines;
 pub mod memory;
+mod own;
 mod processor;
 mod stack;
 mod text;
@@ -36,6 +37,7 @@ use thiserror::Error;
 
 pub use code::Codes;
 pub use lines::{Entries, Position, position_of};
+pub use own::OwnCaller;
 pub use processor::own_native_id;
 pub use stack::{Reading, Stack, StackEntry};
 pub use threads::Thread;

@@ -29,9 +29,9 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import Overheard
+from _offloop_worker._offloop import Overheard, note_maker
 from offloop._loop.event_loop import EventLoop
-from offloop._watch import tasks
+from offloop._watch import makers, tasks
 from offloop._watch.facts import Place, facts_of_task
 from offloop._watch.hooks import Front, stand_in_front
 from offloop._watch.loop_losses import LoopLosses
@@ -70,6 +70,8 @@ class LossWatch:
         self.losses: list[Loss] = []
         self.left_out = 0
         """Losses that are not in the list because it is full."""
+        self.no_makers: str | None = None
+        """Why it is not known where tasks are made, if so: the stack cannot be read here."""
         self.grace_seconds = grace_seconds
         self._told = None if told is None else Overheard(told, _nothing)
         self._numbers = itertools.count(1)
@@ -101,6 +103,7 @@ class LossWatch:
             overheard = Overheard(self._died, warn)
             self._fronts.append(Front(warnings, "_warn_unawaited_coroutine", overheard))
             atexit.register(self._exit)
+            self.no_makers = makers.remember()
             uvloop = sys.modules.get("uvloop")
             if uvloop is not None:
                 # It has asyncio's function for announcements already.
@@ -115,6 +118,8 @@ class LossWatch:
             return
         self._installed = False
         atexit.unregister(self._exit)
+        if self.no_makers is None:
+            makers.forget()
         for front in reversed(self._fronts):
             front.step_aside()
         self._fronts.clear()
@@ -163,6 +168,7 @@ class LossWatch:
         losses = self._loops.get(loop)
         if losses is not None and tasks.is_task(task):
             tasks.forget_last_entries(task, _OWN_FILES)
+            note_maker(task, tasks.coroutine_of(task))
             losses.listen(task)
         return task
 

@@ -10,6 +10,7 @@ import _asyncio
 import asyncio
 import functools
 import gc
+import itertools
 import os
 import sys
 import traceback
@@ -20,6 +21,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
+from _offloop_worker._offloop import maker_of
 from offloop._watch.reading import attribute, defines, is_a, qualified_name_of, text_of
 
 __all__ = [
@@ -156,10 +158,10 @@ def coroutine_name(task: Any) -> str:
 
 
 def made_at(future: Any) -> Place | None:
-    """Where a future or a task was made, if the debug mode was on then."""
+    """Where a future or a task was made, if the debug mode or a watch was on then."""
     stack = _read(future, "_source_traceback")
     if not is_a(stack, list):
-        return None
+        return _noted_maker(future)
     entries = [entry for entry in list.copy(stack) if is_a(entry, traceback.FrameSummary)]
     own = [entry for entry in entries if not _is_asyncio(attribute(entry, "filename"))]
     for entry in reversed(own or entries):
@@ -167,6 +169,17 @@ def made_at(future: Any) -> Place | None:
         if type(filename) is str and type(line) is int:
             return Place(filename, line, text_of(attribute(entry, "name")))
     return None
+
+
+def _noted_maker(task: Any) -> Place | None:
+    """The line that a watch has noted as a task was made."""
+    noted = maker_of(task, coroutine_of(task)) if is_task(task) else None
+    if noted is None:
+        return None
+    code, unit = noted
+    positions = next(itertools.islice(code.co_positions(), unit, None), (None,))
+    line = positions[0] or code.co_firstlineno
+    return Place(code.co_filename, line, text_of(code.co_qualname))
 
 
 def forget_last_entries(task: Any, filenames: tuple[str | None, ...]) -> None:

@@ -8,8 +8,8 @@
 //!             `clock.rs` the loop's time · `calls.rs`, `tasks.rs` methods called too often for
 //!             anything but C's calling convention · `lending.rs`, `lent.rs` the queues that
 //!             programs use · `overrides.rs`, `found.rs` the methods that they replace · `whose.rs`
-//!             whether a round is ours · `endings.rs`, `idle.rs` what a watch
-//!             hears of tasks · `statistics.rs` what the loop has counted. The methods
+//!             whether a round is ours · `endings.rs`, `idle.rs`, `makers.rs`
+//!             what a watch hears of tasks · `statistics.rs` what the loop has counted. The methods
 //!             that Python calls are here.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
@@ -22,6 +22,7 @@ mod idle;
 mod lending;
 pub(crate) mod lent;
 mod loop_core;
+pub(crate) mod makers;
 pub(crate) mod overrides;
 mod poll;
 mod run;

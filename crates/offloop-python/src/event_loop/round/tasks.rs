@@ -16,6 +16,7 @@ use pyo3::{ffi, intern};
 use super::super::ground::arguments::{Arguments, is_named};
 use super::super::port::futures::{future, keywords};
 use super::loop_core::LoopCore;
+use super::makers;
 
 /// The names among which the standard loop looks the class up at each call, and the C class.
 struct Classes {
@@ -129,6 +130,9 @@ pub(super) fn create_task(
         None => standard_task(event_loop, call)?,
     };
     if let Some(endings) = endings {
+        if let [coroutine, ..] = call.positional {
+            makers::note(task.bind(py), coroutine);
+        }
         endings.look_at_new(task.bind(py));
     }
     Ok(task)
