@@ -23,8 +23,8 @@ Scenario = Callable[[list], Coroutine[Any, Any, None]]
 def watching(*loops: asyncio.AbstractEventLoop, **options: Any) -> Iterator[LossWatch]:
     """A watch for as long as this lasts."""
     watch = LossWatch(**options)
-    watch.install(*loops)
     try:
+        watch.install(*loops)
         yield watch
     finally:
         watch.remove()

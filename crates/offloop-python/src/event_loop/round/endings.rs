@@ -30,19 +30,24 @@ unsafe impl Send for Property {}
 unsafe impl Sync for Property {}
 
 impl Property {
-    /// The property of a class that is written in C.
+    /// The property of a class, or of one that it derives from, that is written in C.
     fn find(class: &Bound<'_, PyType>, name: &CStr) -> PyResult<Self> {
-        // SAFETY: *attached*: the class is alive, and its table ends with an entry without a name.
+        // SAFETY: *attached*: the class and its bases are alive, and a table ends with an entry
+        // without a name.
         unsafe {
-            let mut entry = (*class.as_type_ptr()).tp_getset;
-            while !entry.is_null() && !(*entry).name.is_null() {
-                if CStr::from_ptr((*entry).name) == name
-                    && let Some(get) = (*entry).get
-                {
-                    let closure = (*entry).closure;
-                    return Ok(Self { get, closure });
+            let mut base = class.as_type_ptr();
+            while !base.is_null() {
+                let mut entry = (*base).tp_getset;
+                while !entry.is_null() && !(*entry).name.is_null() {
+                    if CStr::from_ptr((*entry).name) == name
+                        && let Some(get) = (*entry).get
+                    {
+                        let closure = (*entry).closure;
+                        return Ok(Self { get, closure });
+                    }
+                    entry = entry.add(1);
                 }
-                entry = entry.add(1);
+                base = (*base).tp_base;
             }
         }
         let text = format!("{class} has no {name:?} that is written in C");
