@@ -214,7 +214,7 @@ def _wrapper_types() -> tuple[type, ...]:
 
 _WRAPPERS = _wrapper_types()
 """What stands between a coroutine and what it awaits, and says nothing of it."""
-_AWAITED = (types.CoroutineType, types.AsyncGeneratorType, types.GeneratorType)
+_AWAITED: tuple[type, ...] = (types.CoroutineType, types.AsyncGeneratorType, types.GeneratorType)
 
 
 def coroutines_of(coroutine: Any) -> Iterator[Any]:
@@ -260,24 +260,29 @@ def waits_at(task: Any) -> Place | None:
 # What a loop calls, and which task it is for.
 
 
+class _Catching:
+    """What a task needs of a loop; keeps what the task has it call."""
+
+    def __init__(self) -> None:
+        self.called: list[Any] = []
+
+    def call_soon(self, callback: Any, *_: Any, context: Any = None) -> None:
+        self.called.append(callback)
+
+    def get_debug(self) -> bool:
+        return False
+
+
 def _learn_step() -> type:
     """The class of what a loop calls for the next step of a task."""
-    called: list[Any] = []
-
-    class Loop:
-        def call_soon(self, callback: Any, *_: Any, context: Any = None) -> None:
-            called.append(callback)
-
-        def get_debug(self) -> bool:
-            return False
 
     async def nothing() -> None: ...
 
-    coroutine = nothing()
-    task: Any = _TASK(coroutine, loop=Loop())  # type: ignore[arg-type]
+    coroutine, catching = nothing(), _Catching()
+    task: Any = _TASK(coroutine, loop=catching)  # type: ignore[arg-type]
     task._log_destroy_pending = False
     coroutine.close()
-    return type(called[0])
+    return type(catching.called[0])
 
 
 STEP = _learn_step()
