@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from offloop._watch.request import _READERS
+from peers import is_installed
 
 SECRET = "a-secret"
 
@@ -252,11 +253,61 @@ def test_aiohttp_routes(loop, asked, ask):
     assert asked == [request for request in served for _ in range(2)] + ["GET"]
 
 
+@pytest.mark.needs("litestar")
+def test_litestar_routes(loop, asked, ask):
+    import litestar
+
+    @litestar.get("/items/{name:str}", media_type="text/plain")
+    async def handle() -> str:
+        asked.append(ask(asyncio.current_task()).request)
+        return "done"
+
+    router = litestar.Router("/v1", route_handlers=[handle])
+    application = litestar.Litestar([router], openapi_config=None)
+    assert get(loop, application, f"/v1/items/{SECRET}") == [200]
+    assert asked == ["GET /v1/items/{name}"]
+
+
+@pytest.mark.needs("quart")
+def test_quart_routes(loop, asked, ask):
+    import quart
+
+    application = quart.Quart(__name__)
+
+    @application.post("/items/<name>")
+    async def handle(name):
+        asked.append(ask(asyncio.current_task()).request)
+        return name
+
+    assert get(loop, application, f"/items/{SECRET}", method="POST") == [200]
+    assert asked == ["POST /items/<name>"]
+
+
+@pytest.mark.needs("django")
+def test_django_routes(loop, asked, ask):
+    from django.conf import settings
+    from django.core.asgi import get_asgi_application
+    from django.http import HttpResponse
+    from django.urls import include, path
+
+    async def handle(request, name):
+        asked.append(ask(asyncio.current_task()).request)
+        return HttpResponse(name)
+
+    routes = [path("v1/", include([path("items/<slug:name>/", handle)]))]
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=routes, SECRET_KEY="of the test")
+    settings.ROOT_URLCONF = tuple(routes)
+    assert get(loop, get_asgi_application(), f"/v1/items/{SECRET}/") == [200]
+    assert asked == ["GET /v1/items/<slug:name>/"]
+
+
 def test_functions_of_frameworks_are_where_we_look():
     for name, places in _READERS.items():
         for module_name, _ in places:
-            if module_name == "uvicorn.protocols.http.httptools_impl":
-                # Needs a package that the tests are run without.
+            package = module_name.partition(".")[0]
+            needed = "httptools" if module_name.endswith("httptools_impl") else package
+            if not is_installed(needed):
                 continue
             __import__(module_name)
             module = found = sys.modules[module_name]

@@ -9,7 +9,8 @@ A function counts as a framework's if its qualified name and its file are those 
 loaded module has.
 
 Source:     starlette/routing.py, fastapi/routing.py, aiohttp/web_app.py, aiohttp/web_protocol.py,
-            uvicorn/protocols/http, as of the versions in requirements/lock.txt.
+            uvicorn/protocols/http, as of the versions in requirements/lock.txt; litestar 2.25,
+            quart 0.20, django 6.1.
 Invariants: those of `reading.py`.
 """
 
@@ -94,6 +95,26 @@ def _aiohttp(frame: types.FrameType, found: _Found) -> None:
             return
 
 
+def _litestar_route(frame: types.FrameType, found: _Found) -> None:
+    route, scope = local_variables(frame, "self", "scope")
+    found.see_scope(scope)
+    found.route = text_of(attribute(route, "path_format")) or found.route
+
+
+def _quart(frame: types.FrameType, found: _Found) -> None:
+    (request,) = local_variables(frame, "request")
+    found.method = text_of(attribute(request, "method")) or found.method
+    found.route = text_of(attribute(attribute(request, "url_rule"), "rule")) or found.route
+
+
+def _django(frame: types.FrameType, found: _Found) -> None:
+    (request,) = local_variables(frame, "request")
+    found.method = text_of(attribute(request, "method")) or found.method
+    route = text_of(attribute(attribute(request, "resolver_match"), "route"))
+    if route is not None:
+        found.route = f"/{route}"
+
+
 _Reader = Callable[[types.FrameType, _Found], None]
 
 _STARLETTE = "starlette.routing"
@@ -101,9 +122,12 @@ _STARLETTE = "starlette.routing"
 _READERS: dict[str, list[tuple[str, _Reader]]] = {
     "APIRoute.handle": [("fastapi.routing", _fastapi_route)],
     "Application._handle": [("aiohttp.web_app", _aiohttp)],
+    "BaseHandler._get_response_async": [("django.core.handlers.base", _django)],
     "BaseHTTPMiddleware.__call__": [("starlette.middleware.base", _application)],
     "FastAPI.__call__": [("fastapi.applications", _application)],
+    "HTTPRoute.handle": [("litestar.routes.http", _litestar_route)],
     "Mount.handle": [(_STARLETTE, _mount)],
+    "Quart.handle_request": [("quart.app", _quart)],
     "RequestHandler._handle_request": [("aiohttp.web_protocol", _aiohttp)],
     "RequestResponseCycle.run_asgi": [
         ("uvicorn.protocols.http.h11_impl", _cycle),
@@ -112,7 +136,10 @@ _READERS: dict[str, list[tuple[str, _Reader]]] = {
     "Route.handle": [(_STARLETTE, _route)],
     "Router.__call__": [(_STARLETTE, _application)],
     "Starlette.__call__": [("starlette.applications", _application)],
-    "WebSocketRoute.handle": [(_STARLETTE, _route)],
+    "WebSocketRoute.handle": [
+        (_STARLETTE, _route),
+        ("litestar.routes.websocket", _litestar_route),
+    ],
 }
 """Qualified names of functions, with the modules that define them."""
 
