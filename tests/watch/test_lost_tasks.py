@@ -13,6 +13,7 @@ import pytest
 
 import offloop
 from losing import brief, losses_of, watching
+from offloop._watch import loop_losses
 from watch_programs import line_of
 
 KEPT: list = []
@@ -364,6 +365,22 @@ def test_idle_loop_of_ours_finds_a_circle_by_itself():
     with watching(loop, told=told) as watch:
         others += make_circle(loop, "await")
         loop.run_forever()
+        assert [loss.kind for loss in watch.losses] == ["deadlock"]
+        break_circle(loop, others)
+        watch.remove()
+        loop.close()
+
+
+@pytest.mark.parametrize("limit", [2, 1])
+def test_many_tasks_are_looked_through_only_if_that_is_asked_for(make_loop, limit, monkeypatch):
+    monkeypatch.setattr(loop_losses, "IDLE_TASKS_MAX", limit)
+    loop = make_loop()
+    with watching(loop) as watch:
+        others = make_circle(loop, "await")
+        loop.run_until_complete(rounds())
+        watch._loops[loop].idle(loop)
+        assert [loss.kind for loss in watch.losses] == ["deadlock"] * (limit == 2)
+        watch.look(loop)
         assert [loss.kind for loss in watch.losses] == ["deadlock"]
         break_circle(loop, others)
         watch.remove()

@@ -105,7 +105,7 @@ def _is_time_limit(value: object) -> bool:
 def _awaited(task: Any) -> list[Any] | None:
     """The tasks whose ends alone can wake a task; ``None`` if other things can."""
     future = tasks.waiter_of(task)
-    if future is None or tasks.is_done(future) or _has_time_limit(task):
+    if future is None or tasks.is_done(future):
         return None
     behind = _tasks_behind(future)
     if behind is not None:
@@ -135,6 +135,12 @@ def circles(pending: Iterable[Any]) -> list[list[Any]]:
             by_id[id(task)] = task
             awaited[id(task)] = [id(each) for each in behind]
     _leave_stuck(awaited)
+    # Few are left that have to be looked through for this.
+    limited = [each for each in awaited if _has_time_limit(by_id[each])]
+    for each in limited:
+        del awaited[each]
+    if limited:
+        _leave_stuck(awaited)
     found = []
     seen: set[int] = set()
     for start in awaited:

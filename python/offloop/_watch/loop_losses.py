@@ -28,6 +28,9 @@ DESTROYED = "Task was destroyed but it is pending!"
 GONE_MAX = 1_000
 """Tasks that were told of and are being collected: asyncio may be about to tell of them, too."""
 
+IDLE_TASKS_MAX = 2_000
+"""More tasks are not looked through of our own accord: it takes some 15 us for each."""
+
 Reference = weakref.ref[Any]
 Tell = Callable[..., None]
 
@@ -164,7 +167,12 @@ class LoopLosses:
     # Tasks that wait.
 
     def idle(self, loop: Any) -> None:
-        """The loop has nothing to do: look for tasks that can never go on."""
+        """The loop has nothing to do: look, unless that would take long."""
+        if len(asyncio.all_tasks(loop)) <= IDLE_TASKS_MAX:
+            self.look(loop)
+
+    def look(self, loop: Any) -> None:
+        """Look for tasks that can never go on."""
         if self._tell is None:
             return
         stuck = self._tell_deadlocks(asyncio.all_tasks(loop))

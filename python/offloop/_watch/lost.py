@@ -236,12 +236,12 @@ class LossWatch:
     def look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look for deadlocks and dangling tasks of a loop now.
 
-        A loop of ours does so whenever it has nothing else to do. Other loops have no such moment
-        that can be heard of.
+        A loop of ours does so whenever it has nothing else to do, and not too many tasks. Other
+        loops have no such moment that can be heard of.
         """
         losses = self._loops.get(loop)
         if losses is not None:
-            losses.idle(loop)
+            losses.look(loop)
 
 
 def names_of(code: types.CodeType) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ loaded module has.
 
 Source:     starlette/routing.py, fastapi/routing.py, aiohttp/web_app.py, aiohttp/web_protocol.py,
             uvicorn/protocols/http, as of the versions in requirements/lock.txt; litestar 2.25,
-            quart 0.20, django 6.1.
+            quart 0.23, django 6.1.
 Invariants: those of `reading.py`.
 """
 

@@ -16,7 +16,7 @@ import sys
 import traceback
 import types
 from asyncio import tasks
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
@@ -78,12 +78,20 @@ class Place:
         return f"{self.filename}:{self.line}"
 
 
+@functools.cache
+def _getter(of_task: bool, name: str) -> Callable[[Any], Any]:
+    """What reads an attribute of a task or a future, whatever its own class has under the name."""
+    kinds = (_TASK, _FUTURE) if of_task else (_FUTURE,)
+    getter: Callable[[Any], Any] = next(
+        vars(kind)[name].__get__ for kind in kinds if name in vars(kind)
+    )
+    return getter
+
+
 def _read(future: Any, name: str) -> Any:
     """What a future or a task of the standard library has under a name; ``None`` of any other."""
     if is_a(future, _FUTURE):
-        kind = _TASK if is_a(future, _TASK) else _FUTURE
-        descriptor = vars(kind).get(name) or vars(_FUTURE)[name]
-        return descriptor.__get__(future)
+        return _getter(is_a(future, _TASK), name)(future)
     return getattr(future, name) if type(future) is _PYTHON_TASK else None
 
 
