@@ -6,7 +6,9 @@ from concurrent.futures import Future
 from contextvars import Context
 from socket import socket
 from ssl import MemoryBIO, SSLContext, SSLObject
+from types import CodeType
 from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, final
+from weakref import ReferenceType
 
 from _typeshed import StrOrBytesPath, WriteableBuffer
 from typing_extensions import Buffer, disjoint_base
@@ -24,6 +26,7 @@ __all__ = [
     "Bell",
     "LagRecorder",
     "Heartbeat",
+    "Overheard",
     "LoopCore",
     "Stream",
     "Stage",
@@ -33,6 +36,9 @@ __all__ = [
     "learn_mount",
     "add_stream_methods",
     "learn_standard_loop",
+    "remember_makers",
+    "note_maker",
+    "maker_of",
     "Child",
     "add_pipe_methods",
     "Tls",
@@ -49,9 +55,11 @@ __all__ = [
     "forget_functions",
     "watch_on",
     "watch_off",
+    "watch_say",
     "watch_ranking",
     "watch_after_fork",
     "open_tracker_line",
+    "are_held",
     "stack_of",
     "sample_stacks",
     "code_positions",
@@ -347,6 +355,12 @@ class LoopCore:
     def _running_callback(self) -> tuple[int, float, object] | None: ...
     def _callback_of(self, number: int) -> tuple[object, object] | None: ...
     def _forget_callbacks(self) -> None: ...
+    def _watch_tasks(
+        self,
+        step: type | None = None,
+        ended: Callable[[Task[Any]], object] | None = None,
+        idle: Callable[[Any], object] | None = None,
+    ) -> None: ...
     def _add_callback(self, handle: Handle) -> None: ...
     def _write_to_self(self) -> None: ...
     def _add_reader(
@@ -410,6 +424,17 @@ class Stream:
     def postpone_loss(self, loss: BaseException | None) -> bool: ...
     def enter_registry(self) -> None: ...
     def keep_names(self, peername: object, sockname: object) -> None: ...
+
+@final
+class Overheard:
+    """A call that a program makes, heard by a listener first."""
+
+    @property
+    def function(self) -> Callable[..., Any]: ...
+    def __new__(
+        cls, listener: Callable[..., object], function: Callable[..., Any]
+    ) -> Overheard: ...
+    def __call__(self, *args: Any) -> Any: ...
 
 MISSING: object
 
@@ -528,9 +553,14 @@ class Heartbeat:
     def beats(self) -> None: ...
 
 def watch_on(settings: dict[str, Any], hearing: object) -> None: ...
+def watch_say(text: str) -> None: ...
 def watch_ranking() -> tuple[list[dict[str, Any]], dict[str, Any]]: ...
 def watch_off() -> None: ...
 def watch_after_fork() -> None: ...
+def remember_makers(passed: list[CodeType] | None = None) -> None: ...
+def note_maker(task: Task[Any], coroutine: object) -> None: ...
+def maker_of(task: Task[Any], coroutine: object) -> tuple[CodeType, int] | None: ...
+def are_held(references: list[ReferenceType[Any]], outside: list[Any]) -> list[bool]: ...
 def stack_of(native_thread_id: int) -> _StackReading: ...
 def sample_stacks(native_thread_id: int, count: int) -> list[tuple[_StackReading, int]]: ...
 def code_positions(

@@ -437,7 +437,51 @@ POOLS: dict[str, dict[str, What]] = {
 }
 """Pools, and what their workers take over from the program."""
 
-TABLE: dict[str, dict[str, What]] = {**LOOP, **CONNECTIONS, **CHILDREN, **POOLS}
+WATCH: dict[str, dict[str, What]] = {
+    "asyncio.taskgroups.TaskGroup": {
+        "_aexit": {"3.11": "absent", "3.14": "async (self, et, exc)"},
+        "_on_completed_fut": ALWAYS,
+        "_on_task_done": {"3.11": "(self, task)"},
+        "_tasks": ALWAYS,
+    },
+    "asyncio.tasks": {
+        "_GatheringFuture": A_CLASS,
+        "_PyTask": A_CLASS,
+        "_current_tasks": ALWAYS,
+        "_release_waiter": {"3.11": "(waiter, *args)"},
+        "_wait": {"3.11": "async (fs, timeout, return_when, loop)"},
+    },
+    "asyncio.tasks.Task": {
+        "_asyncio_awaited_by": {"3.11": "absent", "3.14": "attribute"},
+        "_callbacks": ALWAYS,
+        "_coro": ALWAYS,
+        "_exception": ALWAYS,
+        "_fut_waiter": ALWAYS,
+        "_log_destroy_pending": ALWAYS,
+        "_log_traceback": ALWAYS,
+        "_source_traceback": ALWAYS,
+        "_state": ALWAYS,
+    },
+    "asyncio.tasks._GatheringFuture": {
+        "_children": ALWAYS,
+    },
+    "asyncio.tasks._PyTask": {
+        "_name": ALWAYS,
+    },
+    "asyncio.timeouts.Timeout": {
+        "_when": ALWAYS,
+    },
+    "contextlib": {
+        "_AsyncGeneratorContextManager": A_CLASS,
+        "_GeneratorContextManager": A_CLASS,
+    },
+    "warnings": {
+        "_warn_unawaited_coroutine": {"3.11": "(coro)"},
+    },
+}
+"""Tasks as the watch sees them."""
+
+TABLE: dict[str, dict[str, What]] = {**LOOP, **CONNECTIONS, **CHILDREN, **POOLS, **WATCH}
 
 MODULES = ("_asyncio", "_pickle", "_posixsubprocess", "_socket", "_ssl", "concurrent.futures._base")
 """Private modules that we import; a name of the table may stand in them."""
@@ -449,18 +493,22 @@ COINCIDENCES = {
     "_call": "of the demo",
     "_close": "a method of our pool, whose base is abstract",
     "_count": "of a class of ours; and a function of `_thread`",
+    "_done_callback": "inside a function of asyncio's, where tests/watch looks for it",
     "_encoding": "of a class of ours",
     "_enter": "of a class of ours",
     "_get_extra_info": "a name of ours for a method of `BaseTransport`",
     "_handle": "of a class of ours",
     "_index": "of a class of ours",
+    "_inner_done_callback": "as `_done_callback`",
     "_key": "of a class of ours",
     "_launch": "a module of ours",
     "_lock": "of a class of ours",
     "_main": "a package of ours",
-    "_name": "a local name",
+    "_method": "of a request of aiohttp's",
     "_name_": "documented: what a member of an enumeration has",
     "_names": "a table of ours",
+    "_on_completion": "as `_done_callback`",
+    "_outer_done_callback": "as `_done_callback`",
     "_pool": "of classes of ours",
     "_read": "of a class of ours",
     "_result_or_cancel": "a function of ours",

@@ -41,7 +41,7 @@ def test_call_of_c_that_keeps_the_gil_is_told_while_it_lasts(tmp_path):
         os.close(reads)
         errors = process.stderr.fileno()
         block = read_until(errors, "╰")
-        assert "program.py:9 in main" in block
+        assert "program.py:10 in main" in block
         assert "libc.read(go_on, buffer, 1)" in block
         assert "and still is" in block
         os.write(writes, b"x")

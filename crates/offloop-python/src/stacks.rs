@@ -43,7 +43,7 @@ pub(crate) type Reader = Interpreter<OwnMemory>;
 static READER: PyOnceLock<Result<Arc<Reader>, String>> = PyOnceLock::new();
 
 /// The reader of this process, once it has been tried.
-pub(crate) fn reader(py: Python<'_>) -> Result<&'static Reader, &'static str> {
+pub(crate) fn reader(py: Python<'_>) -> Result<&'static Arc<Reader>, &'static str> {
     let found = READER.get_or_init(py, || {
         let memory = OwnMemory::open().map_err(|error| error.to_string())?;
         let reader = Interpreter::of_this_process(memory).map_err(|error| error.to_string())?;
@@ -56,7 +56,7 @@ pub(crate) fn reader(py: Python<'_>) -> Result<&'static Reader, &'static str> {
             Err(error) => Err(format!("the reader of stacks fails its trial: {error}")),
         }
     });
-    found.as_deref().map_err(String::as_str)
+    found.as_ref().map_err(String::as_str)
 }
 
 /// The same, for a thread that never attaches.

@@ -1,5 +1,6 @@
 """The watch: stalls of event loops found while they last, and what is said of them."""
 
+from offloop._watch.losses import Loss, LossKind, LossMoment, Waiting
 from offloop._watch.records import (
     Blocked,
     Culprit,
@@ -21,10 +22,14 @@ __all__ = [
     "THRESHOLD_SECONDS_MIN",
     "Blocked",
     "Culprit",
+    "Loss",
+    "LossKind",
+    "LossMoment",
     "StackEntry",
     "Stall",
     "StallCause",
     "StalledTask",
+    "Waiting",
     "Watch",
     "WatchStatistics",
     "watch",

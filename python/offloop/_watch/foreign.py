@@ -13,14 +13,14 @@ Source:     the standard loop and uvloop both call that function; so must any lo
 from __future__ import annotations
 
 import asyncio
-import functools
 import selectors
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import Heartbeat
+from _offloop_worker._offloop import Heartbeat, Overheard
 from offloop._loop.event_loop import EventLoop
+from offloop._watch.hooks import Front, stand_in_front
 
 __all__ = ["Announcements"]
 
@@ -77,62 +77,47 @@ class Announcements:
     def __init__(self, threshold: float) -> None:
         self._seconds = threshold / BEATS_PER_THRESHOLD
         self._watched: dict[int, _Rounds | _Beats] = {}
-        self._is_on = False
-        self._set_running_loop: Callable[[Any], None] = asyncio.events._set_running_loop
-        self._uvloop: Any = None
-        self._wrapper: Any = None
+        self._fronts: list[Front] = []
 
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""
-        self._is_on = True
-        self._set_running_loop = asyncio.events._set_running_loop
-        asyncio.events._set_running_loop = self._announce
-        asyncio._set_running_loop = self._announce
-        self._wrap_uvloop()
+        announce = Overheard(self._announced, asyncio.events._set_running_loop)
+        self._fronts += [
+            Front(owner, "_set_running_loop", announce) for owner in (asyncio.events, asyncio)
+        ]
+        uvloop = sys.modules.get("uvloop")
+        if uvloop is not None:
+            # It keeps the function that it found when it was imported.
+            self._fronts.append(stand_in_front(uvloop.Loop, "run_forever", self._run))
         running = asyncio._get_running_loop()
         if running is not None:
             self._begin(running)
 
     def remove(self) -> None:
-        """Leave the loops alone; those that run are let go when they end."""
-        self._is_on = False
-        for module in (asyncio.events, asyncio):
-            if module._set_running_loop == self._announce:
-                module._set_running_loop = self._set_running_loop  # type: ignore[attr-defined]
-        if self._uvloop is not None and self._uvloop.__dict__.get("run_forever") == self._wrapper:
-            del self._uvloop.run_forever
+        """Leave the loops alone; those that run elsewhere are let go when they end."""
+        fronts, self._fronts = self._fronts, []
+        for front in reversed(fronts):
+            front.step_aside()
         running = asyncio._get_running_loop()
         if running is not None:
             self._end(running)
 
-    def _wrap_uvloop(self) -> None:
-        """A uvloop that was imported before this keeps the function that it found then."""
-        uvloop = sys.modules.get("uvloop")
-        if uvloop is None:
-            return
-        run_forever = uvloop.Loop.run_forever
+    def _run(self, run_forever: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        self._begin(loop)
+        try:
+            run_forever()
+        finally:
+            self._end(loop)
 
-        @functools.wraps(run_forever)
-        def announced(loop: Any) -> None:
-            self._begin(loop)
-            try:
-                run_forever(loop)
-            finally:
-                self._end(loop)
-
-        self._uvloop, self._wrapper = uvloop.Loop, announced
-        uvloop.Loop.run_forever = announced
-
-    def _announce(self, loop: asyncio.AbstractEventLoop | None) -> None:
+    def _announced(self, loop: asyncio.AbstractEventLoop | None) -> None:
         leaving = asyncio._get_running_loop()
-        self._set_running_loop(loop)
         if leaving is not None and leaving is not loop:
             self._end(leaving)
         if loop is not None:
             self._begin(loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._is_on or isinstance(loop, EventLoop) or id(loop) in self._watched:
+        if not self._fronts or isinstance(loop, EventLoop) or id(loop) in self._watched:
             return
         selector = getattr(loop, "_selector", None)
         if isinstance(selector, selectors.BaseSelector) and hasattr(selector, "__dict__"):

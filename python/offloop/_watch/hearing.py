@@ -6,9 +6,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import Context, ContextVar
 from typing import Any
 
 from offloop._loop.event_loop import EventLoop
+from offloop._watch.facts import facts_of
 from offloop._watch.records import Stall
 
 _LOGGER = logging.getLogger("offloop.watch")
@@ -17,13 +19,40 @@ _LOGGER = logging.getLogger("offloop.watch")
 class Hearing:
     """Hears of the stalls of one watch, on the witness's thread."""
 
-    def __init__(self, on_stall: Callable[[Stall], object] | None, log: bool) -> None:
+    def __init__(
+        self,
+        on_stall: Callable[[Stall], object] | None = None,
+        *,
+        log: bool = False,
+        variables: tuple[ContextVar[Any], ...] = (),
+    ) -> None:
         self._on_stall = on_stall
         self._log = log
+        self._variables = variables
 
-    def facts(self, loop: asyncio.AbstractEventLoop, number: int | None) -> dict[str, Any]:
-        """What is known of the callback of this number, while it runs or just after."""
-        return {"callback": None, "task": None, "request": None}
+    def facts(
+        self, loop: asyncio.AbstractEventLoop, number: int | None, native_id: int | None
+    ) -> dict[str, Any]:
+        """What is known of the callback of this number, while it runs or just after.
+
+        A loop that is not ours has no numbers: then of what its thread does now.
+        """
+        called: object = None
+        context: Context | None = None
+        if number is not None and isinstance(loop, EventLoop):
+            found = loop._callback_of(number)
+            if found is None:
+                return {"callback": None, "task": None, "request": None}
+            called, context = found
+        ident = self.ident_of(native_id) or 0
+        facts = facts_of(called, context, ident, self._variables)
+        request = [] if facts.request is None else [facts.request]
+        request += [f"{name}={value}" for name, value in facts.variables]
+        return {
+            "callback": facts.callback,
+            "task": facts.task,
+            "request": " ".join(request) or None,
+        }
 
     def ident_of(self, native_id: int | None) -> int | None:
         """What Python calls the thread that the kernel has under this id."""

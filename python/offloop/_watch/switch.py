@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,9 @@ import _offloop_worker
 from _offloop_worker import _offloop
 from offloop._watch.foreign import Announcements
 from offloop._watch.hearing import Hearing
+from offloop._watch.loss_words import LossTelling
+from offloop._watch.losses import Loss
+from offloop._watch.lost import LossWatch
 from offloop._watch.records import (
     Blocked,
     Culprit,
@@ -45,14 +48,19 @@ class Watch:
     def __init__(self) -> None:
         self._is_hooked = False
         self._announcements: Announcements | None = None
+        self._telling = LossTelling()
+        self._losses = LossWatch(self._telling)
 
     def __call__(
         self,
         threshold: float = 0.05,
         on_stall: Callable[[Stall], object] | None = None,
         *,
+        on_loss: Callable[[Loss], object] | None = None,
         words: bool = True,
         log: bool = False,
+        losses: bool = True,
+        variables: Sequence[ContextVar[Any]] = (),
         stalls_per_minute: int = 30,
     ) -> Watch:
         """Watch the event loops of this process; called again, with other settings.
@@ -61,8 +69,12 @@ class Watch:
             threshold: seconds. A callback, or a round of callbacks, that lasts longer is a stall.
             on_stall: called with a `Stall` when one is found and when it is over, on a thread of
                 offloop's. What it raises goes to ``sys.unraisablehook``.
-            words: whether stalls are told on standard error.
-            log: whether they are told to the logger ``offloop.watch``.
+            on_loss: called with a `Loss` when one is found, in the thread that finds it, mostly
+                the loop's.
+            words: whether all that is told on standard error.
+            log: whether stalls are told to the logger ``offloop.watch``.
+            losses: whether lost errors, tasks and coroutines are looked for.
+            variables: context variables whose values are told with a stall.
             stalls_per_minute: how many are told; those beyond are counted.
 
         Raises:
@@ -73,9 +85,12 @@ class Watch:
         >>> with offloop.watch(threshold=0.1, words=False):
         ...     pass
         """
-        _check(threshold, on_stall, stalls_per_minute)
+        _check_threshold(threshold)
+        _check_calls(on_stall=on_stall, on_loss=on_loss)
+        _check_count(stalls_per_minute)
+        _check_variables(variables)
         self._hook()
-        hearing = Hearing(on_stall, log)
+        hearing = Hearing(on_stall, log=log, variables=tuple(variables))
         settings = {
             "threshold_seconds": float(threshold),
             "stalls_per_minute": stalls_per_minute,
@@ -89,14 +104,32 @@ class Watch:
             self._announcements.remove()
         self._announcements = Announcements(threshold)
         self._announcements.install()
+        self._look_for_losses(losses, on_loss, words)
         return self
+
+    def _look_for_losses(
+        self, losses: bool, on_loss: Callable[[Loss], object] | None, words: bool
+    ) -> None:
+        self._losses.remove()
+        if losses:
+            self._telling.begin(on_loss, words=words)
+            self._losses.install()
 
     def stop(self) -> None:
         """Watch no longer. What is being told is told to its end, or left after a second."""
         if self._announcements is not None:
             self._announcements.remove()
             self._announcements = None
+        self._losses.remove()
         _offloop.watch_off()
+
+    def losses(self) -> tuple[Loss, ...]:
+        """What was lost since the watch was first turned on, in order; at most 1,000 records.
+
+        >>> watch.losses()
+        ()
+        """
+        return tuple(self._losses.losses)
 
     def statistics(self) -> WatchStatistics:
         """What blocked the loops of this process, the longest time first.
@@ -127,18 +160,31 @@ class Watch:
             atexit.register(_offloop.watch_off)
 
 
-def _check(threshold: Any, on_stall: Any, stalls_per_minute: Any) -> None:
+def _check_threshold(threshold: Any) -> None:
     if isinstance(threshold, bool) or not isinstance(threshold, int | float):
         raise TypeError(f"threshold must be a number of seconds, not {threshold!r}")
-    if not THRESHOLD_SECONDS_MIN <= threshold <= THRESHOLD_SECONDS_MAX or math.isnan(threshold):
+    if not THRESHOLD_SECONDS_MIN <= threshold <= THRESHOLD_SECONDS_MAX:
         limits = f"from {THRESHOLD_SECONDS_MIN} to {THRESHOLD_SECONDS_MAX:.0f}"
         raise ValueError(f"threshold must be {limits} seconds, not {threshold!r}")
-    if on_stall is not None and not callable(on_stall):
-        raise TypeError(f"on_stall must be callable or None, not {on_stall!r}")
+
+
+def _check_calls(**calls: Any) -> None:
+    for name, call in calls.items():
+        if call is not None and not callable(call):
+            raise TypeError(f"{name} must be callable or None, not {call!r}")
+
+
+def _check_count(stalls_per_minute: Any) -> None:
     if isinstance(stalls_per_minute, bool) or not isinstance(stalls_per_minute, int):
         raise TypeError(f"stalls_per_minute must be an integer, not {stalls_per_minute!r}")
     if stalls_per_minute < 1:
         raise ValueError(f"stalls_per_minute must be at least 1, not {stalls_per_minute!r}")
+
+
+def _check_variables(variables: Any) -> None:
+    for variable in variables:
+        if not isinstance(variable, ContextVar):
+            raise TypeError(f"variables must hold context variables, not {variable!r}")
 
 
 def _culprit(fields: dict[str, Any]) -> Culprit:

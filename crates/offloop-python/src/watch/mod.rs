@@ -170,6 +170,14 @@ fn end(py: Python<'_>, watch: Option<Watch>) {
     }
 }
 
+/// Says something on standard error while the watch is on, and does not wait.
+#[pyfunction]
+pub(crate) fn watch_say(text: &str) {
+    if let Some(watch) = watch().as_ref() {
+        watch.running.say(text);
+    }
+}
+
 /// What blocked loops, the longest time in all first; and what there was no room for.
 #[pyfunction]
 pub(crate) fn watch_ranking() -> (Vec<RankedFields>, BlockedFields) {

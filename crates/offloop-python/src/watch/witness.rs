@@ -63,9 +63,17 @@ struct TaskAnswer {
     #[pyo3(attribute)]
     coroutine: String,
     #[pyo3(attribute)]
-    made: Option<(String, i32)>,
+    made: Option<PlaceAnswer>,
     #[pyo3(attribute)]
     awaited_by: Vec<String>,
+}
+
+#[derive(FromPyObject)]
+struct PlaceAnswer {
+    #[pyo3(attribute)]
+    filename: String,
+    #[pyo3(attribute)]
+    line: i32,
 }
 
 fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> PyResult<Facts> {
@@ -74,7 +82,11 @@ fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> Py
         return Ok(Facts::default());
     };
     let number = (slice.stalled == Stalled::Callback).then_some(slice.number);
-    let answer = hearing.call_method1("facts", (event_loop, number))?;
+    if number.is_none() && !question.still_holds() {
+        return Ok(Facts::default());
+    }
+    let native_id = question.pulse.running.read().map(|seen| seen.thread);
+    let answer = hearing.call_method1("facts", (event_loop, number, native_id))?;
     let Answer {
         callback,
         task,
@@ -86,9 +98,9 @@ fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> Py
         task: task.map(|task| TaskFacts {
             name: task.name.into(),
             coroutine: task.coroutine.into(),
-            made: task.made.map(|(filename, line)| Origin {
-                filename: filename.into(),
-                line,
+            made: task.made.map(|made| Origin {
+                filename: made.filename.into(),
+                line: made.line,
             }),
             awaited_by: task.awaited_by.into_iter().map(Arc::from).collect(),
         }),

@@ -68,14 +68,8 @@ impl Listeners {
         }
     }
 
-    fn say(&mut self, stall: &Stall, diagnosis: &Diagnosis) {
-        let text = self
-            .teller
-            .as_mut()
-            .and_then(|teller| teller.tell(stall, diagnosis));
-        let Some(mut text) = text else {
-            return;
-        };
+    fn write(&mut self, text: &str) {
+        let mut text = text.to_owned();
         if self.unsaid > 0 {
             text.push_str(&format!(
                 "\noffloop: standard error took nothing for a while: {} reports are missing",
@@ -124,10 +118,17 @@ impl Audience for Listeners {
         }
     }
 
+    fn say(&mut self, text: &str) {
+        self.write(text);
+    }
+
     fn tell(&mut self, slice: Slice, stall: &Stall) {
         let catalogue = Catalogue::shipped();
         let diagnosis = Diagnosis::of(stall, catalogue, &self.places, &mut self.sources);
-        self.say(stall, &diagnosis);
+        let teller = self.teller.as_mut();
+        if let Some(text) = teller.and_then(|teller| teller.tell(stall, &diagnosis)) {
+            self.write(&text);
+        }
         let mut ranking = self.ranking.lock().unwrap_or_else(PoisonError::into_inner);
         ranking.handle(stall, &diagnosis);
         drop(ranking);

@@ -95,6 +95,16 @@ impl Watch {
         self.watchdog.watch(pulse, subject)
     }
 
+    /// Says something on standard error, soon; control characters in it are made harmless.
+    pub fn say(&self, text: &str) {
+        let harmless = |letter: char| match letter {
+            '\n' => '\n',
+            letter if letter.is_control() => char::REPLACEMENT_CHARACTER,
+            letter => letter,
+        };
+        self.watchdog.say(text.chars().map(harmless).collect());
+    }
+
     /// Ends the threads. What is being told is told to its end, or left after a second.
     pub fn stop(self) {
         let until = Instant::now() + END_BOUND;

@@ -11,7 +11,7 @@
 //!
 //! Invariants: 1. A stall is told as over only after it was told as found, or else once.
 //!             2. The watchdog waits for nothing but its own time and the audience.
-//! Source:     docs/design/016-the-watch.md; `offloop_core::event_loop::StallPolicy`.
+//! Source:     docs/design/017-the-watch.md; `offloop_core::event_loop::StallPolicy`.
 
 use std::io;
 use std::sync::Arc;
@@ -74,6 +74,9 @@ pub trait Audience: Send {
     /// What it has answered, if it does so before the time given; or at a later question.
     fn answer(&mut self, slice: Slice, until: Instant) -> Option<Facts>;
 
+    /// Something else is to be said on standard error.
+    fn say(&mut self, text: &str);
+
     /// A stall was found, goes on, or is over.
     fn tell(&mut self, slice: Slice, stall: &Stall);
 }
@@ -83,6 +86,7 @@ pub type Reader = Result<Arc<Interpreter<OwnMemory>>, Arc<str>>;
 
 enum Command {
     Watch(Box<Watched>),
+    Say(String),
     Stop,
 }
 
@@ -128,6 +132,11 @@ impl Watchdog {
         let watched = Watched::new(subject, Arc::clone(pulse), ended);
         self.command(Command::Watch(Box::new(watched)));
         line
+    }
+
+    /// Says something on standard error, soon.
+    pub fn say(&self, text: String) {
+        self.command(Command::Say(text));
     }
 
     /// Asks the thread to end, and hands it out: it ends after the report that it is at.
@@ -196,6 +205,7 @@ impl Rounds {
                     watched.set_limits(self.limits);
                     self.watched.push(*watched);
                 }
+                Ok(Command::Say(text)) => self.telling.audience.say(&text),
                 Err(TryRecvError::Empty) => return true,
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
             }
@@ -251,6 +261,8 @@ mod tests {
 
     impl Audience for Hears {
         fn ask(&mut self, _question: Question) {}
+
+        fn say(&mut self, _text: &str) {}
 
         fn answer(&mut self, slice: Slice, _until: Instant) -> Option<Facts> {
             Some(Facts {

@@ -1,12 +1,16 @@
 //! What rounds know of a loop, and the class that has it.
 
+use std::sync::Arc;
+
 use offloop_sys::readiness::Found;
 use pyo3::prelude::*;
 
 use super::super::ground::cell::GilCell;
 use super::super::port::LoopPort;
 use super::super::streams::stream::Stream;
+use super::endings::Endings;
 use super::found::Overrides;
+use super::idle::Idle;
 use super::lent::Lent;
 use super::turnstile::Turnstile;
 
@@ -19,6 +23,10 @@ pub(super) struct State {
     pub(super) lent: Option<Lent>,
     pub(super) slow_callback_s: f64,
     pub(super) task_factory: Option<Py<PyAny>>,
+    /// While failed tasks are told of.
+    pub(super) endings: Option<Arc<Endings>>,
+    /// While the loop is looked at before it waits for ever.
+    pub(super) idle: Option<Idle>,
 }
 
 /// The native half of `offloop.EventLoop`.

@@ -8,17 +8,21 @@
 //!             `clock.rs` the loop's time · `calls.rs`, `tasks.rs` methods called too often for
 //!             anything but C's calling convention · `lending.rs`, `lent.rs` the queues that
 //!             programs use · `overrides.rs`, `found.rs` the methods that they replace · `whose.rs`
-//!             whether a round is ours · `statistics.rs` what the loop has counted. The methods
+//!             whether a round is ours · `endings.rs`, `idle.rs`, `makers.rs`
+//!             what a watch hears of tasks · `statistics.rs` what the loop has counted. The methods
 //!             that Python calls are here.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 pub(crate) mod calls;
 mod clock;
+mod endings;
 mod entry;
 mod found;
+mod idle;
 mod lending;
 pub(crate) mod lent;
 mod loop_core;
+pub(crate) mod makers;
 pub(crate) mod overrides;
 mod poll;
 mod run;
@@ -31,14 +35,16 @@ mod whose;
 use offloop_sys::readiness::Found;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 use super::ground::cell::GilCell;
 use super::port::LoopPort;
 use super::port::marks::{Armed, Called};
 use super::port::schedule::Entry;
 use super::streams::stream::Stream;
+use endings::Endings;
 use found::Overrides;
+use idle::Idle;
 use loop_core::{State, all_streams};
 use turnstile::Turnstile;
 
@@ -60,6 +66,8 @@ impl LoopCore {
                 lent: None,
                 slow_callback_s: 0.1,
                 task_factory: None,
+                endings: None,
+                idle: None,
             }),
             turnstile: Turnstile::default(),
         };
@@ -72,6 +80,8 @@ impl LoopCore {
         let py = unsafe { Python::assume_attached() };
         self.state.with(py, |state| {
             visit.call(&state.task_factory)?;
+            visit.call(state.endings.as_ref().map(|endings| endings.told()))?;
+            visit.call(state.idle.as_ref().map(|idle| &idle.told))?;
             match &state.lent {
                 Some(lent) => lent.traverse(&visit),
                 None => Ok(()),
@@ -80,9 +90,10 @@ impl LoopCore {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        let held = self
-            .state
-            .with(py, |state| (state.task_factory.take(), state.lent.take()));
+        let held = self.state.with(py, |state| {
+            let watch = (state.endings.take(), state.idle.take());
+            (state.task_factory.take(), state.lent.take(), watch)
+        });
         drop(held);
     }
 
@@ -138,6 +149,30 @@ impl LoopCore {
     /// Lets go of what `_callback_of` has kept.
     fn _forget_callbacks(slf: &Bound<'_, Self>) {
         slf.as_super().get().marks.forget(slf.py());
+    }
+
+    /// Has `ended` hear of each task that ends with an exception, when it ends, and `idle` of each
+    /// time that the loop begins to wait for what only another thread can do. `step` is the class
+    /// of what a loop calls for the next step of a task.
+    #[pyo3(signature = (step=None, ended=None, idle=None))]
+    fn _watch_tasks(
+        &self,
+        step: Option<&Bound<'_, PyType>>,
+        ended: Option<Bound<'_, PyAny>>,
+        idle: Option<Py<PyAny>>,
+        py: Python<'_>,
+    ) -> PyResult<()> {
+        let endings = match (step, ended) {
+            (Some(step), Some(ended)) => Some(Endings::new(step, ended)?),
+            _ => None,
+        };
+        let idle = idle.map(Idle::new);
+        let old = self.state.with(py, |state| {
+            let old = std::mem::replace(&mut state.endings, endings);
+            (old, std::mem::replace(&mut state.idle, idle))
+        });
+        drop(old);
+        Ok(())
     }
 
     fn _add_callback(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use offloop_core::event_loop::PollPace;
-use offloop_sys::clock::ticks;
+use offloop_sys::clock::{monotonic_ns, ticks};
 use offloop_sys::readiness::{Found, Interest};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -16,6 +16,7 @@ use super::super::ground::errors::os_error;
 use super::super::handle::memory::trim;
 use super::super::port::{Kernel, LoopPort, State, table};
 use super::clock::{clock, clock_as, wait_of};
+use super::idle::OWN_DESCRIPTORS;
 use super::loop_core::LoopCore;
 use super::overrides;
 
@@ -38,7 +39,10 @@ pub(super) fn poll_and_release(
     });
     drop(dropped);
     if !busy {
-        let limit = next.map(|when| until(event_loop, when)).transpose()?;
+        let limit = match next {
+            Some(when) => Some(until(event_loop, when)?),
+            None => look_when_idle(event_loop),
+        };
         let (found, answered) = poll(event_loop, limit, now, false)?;
         pace.waited(answered, found);
     } else if due {
@@ -57,6 +61,46 @@ pub(super) fn poll_and_release(
         });
     }
     Ok(())
+}
+
+/// The loop is about to wait without a limit. If it is watched and has no descriptor but its own,
+/// the listener looks for tasks that never go on. Returns the limit of the wait, if it is too early
+/// for a look.
+#[inline]
+fn look_when_idle(event_loop: &Bound<'_, LoopCore>) -> Option<Duration> {
+    let rounds = &event_loop.get().state;
+    if rounds.with(event_loop.py(), |state| state.idle.is_none()) {
+        return None;
+    }
+    look_now(event_loop)
+}
+
+#[cold]
+fn look_now(event_loop: &Bound<'_, LoopCore>) -> Option<Duration> {
+    let py = event_loop.py();
+    let port = event_loop.as_super().get();
+    if port.state.with(py, |state| state.watches.len()) > OWN_DESCRIPTORS {
+        return None;
+    }
+    let rounds = &event_loop.get().state;
+    let begin = monotonic_ns();
+    let (told, too_early) = rounds.with(py, |state| {
+        let idle = state.idle.as_ref()?;
+        Some((idle.told.clone_ref(py), idle.too_early(begin)))
+    })?;
+    if too_early.is_some() {
+        return too_early;
+    }
+    if let Err(error) = told.call1(py, (event_loop,)) {
+        error.write_unraisable(py, Some(told.bind(py)));
+    }
+    let end = monotonic_ns();
+    rounds.with(py, |state| {
+        if let Some(idle) = &mut state.idle {
+            idle.looked(begin, end);
+        }
+    });
+    None
 }
 
 /// How long until `when`, by the loop's clock.

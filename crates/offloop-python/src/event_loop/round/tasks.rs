@@ -16,6 +16,7 @@ use pyo3::{ffi, intern};
 use super::super::ground::arguments::{Arguments, is_named};
 use super::super::port::futures::{future, keywords};
 use super::loop_core::LoopCore;
+use super::makers;
 
 /// The names among which the standard loop looks the class up at each call, and the C class.
 struct Classes {
@@ -112,15 +113,29 @@ pub(super) fn create_task(
     call: &Arguments<'_, '_>,
 ) -> PyResult<Py<PyAny>> {
     let rounds = &event_loop.get().state;
-    let no_factory = rounds.with(py, |state| state.task_factory.is_none());
+    let (no_factory, endings) = rounds.with(py, |state| {
+        (state.task_factory.is_none(), state.endings.clone())
+    });
     let port = event_loop.as_super().get();
     let plain = port
         .state
         .with(py, |state| no_factory && !state.closed && !state.debug);
-    if plain && let Some(task) = plain_task(event_loop, call)? {
-        return Ok(task);
+    let plain = if plain {
+        plain_task(event_loop, call)?
+    } else {
+        None
+    };
+    let task = match plain {
+        Some(task) => task,
+        None => standard_task(event_loop, call)?,
+    };
+    if let Some(endings) = endings {
+        if let [coroutine, ..] = call.positional {
+            makers::note(task.bind(py), coroutine);
+        }
+        endings.look_at_new(task.bind(py));
     }
-    standard_task(event_loop, call)
+    Ok(task)
 }
 
 /// Makes a task of the C class; `None` when it is to be made in another way.

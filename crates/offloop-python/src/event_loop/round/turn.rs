@@ -22,16 +22,15 @@ use super::super::port::{LoopPort, State};
 use super::super::sock;
 use super::super::streams::flushing;
 use super::clock::clock;
+use super::endings::Endings;
 use super::entry::run_entry;
+use super::idle::OWN_DESCRIPTORS;
 use super::loop_core::LoopCore;
 use super::overrides::seen_of;
 use super::poll::poll_and_release;
 use super::run::Run;
 use super::whose;
 use crate::names::function;
-
-/// What the loop watches for itself: the socket that signals are written to.
-const OWN_DESCRIPTORS: usize = 1;
 
 /// Runs rounds until the loop is told to stop, or the next round is the program's.
 pub(crate) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
@@ -174,6 +173,8 @@ fn next(state: &mut State, number: RunNumber) -> Next {
 fn run_ready(run: &mut Run<'_, '_>) -> PyResult<bool> {
     let (py, port) = (run.py(), run.port());
     let armed = port.marks.are_armed(py);
+    let rounds = &run.event_loop().get().state;
+    let endings = rounds.with(py, |state| state.endings.clone());
     let debug = loop {
         let begun = port.state.with(py, |state| {
             let ready = state.schedule.ready_len();
@@ -200,7 +201,9 @@ fn run_ready(run: &mut Run<'_, '_>) -> PyResult<bool> {
                 continue;
             }
         };
-        if armed || debug {
+        if let Some(endings) = &endings {
+            run_told(run, entry, (armed, debug), endings)?;
+        } else if armed || debug {
             run_watched(run, entry, (armed, debug))?;
         } else {
             run_entry(port, py, entry, &run.entered)?;
@@ -218,6 +221,29 @@ fn mark<'a, 'py>(py: Python<'py>, port: &'a LoopPort, entry: &Entry) -> Mark<'a,
     };
     // SAFETY: alive: the entry has it.
     unsafe { Mark::begin(py, &port.marks, called) }
+}
+
+/// As `run_watched`, and tells of a task that has failed in this step.
+#[cold]
+fn run_told(
+    run: &Run<'_, '_>,
+    entry: Entry,
+    watch: (bool, bool),
+    endings: &Endings,
+) -> PyResult<()> {
+    let task = endings.task_of(run.py(), &entry);
+    let result = if watch == (false, false) {
+        run_entry(run.port(), run.py(), entry, &run.entered)
+    } else {
+        run_watched(run, entry, watch)
+    };
+    if let Some(task) = task.filter(|task| endings.has_failed(task)) {
+        // The listener runs in no callback's context.
+        let left = run.leave();
+        endings.tell(&task);
+        return result.and(left);
+    }
+    result
 }
 
 /// As `run_entry`, with a mark on an armed loop, and as the debug mode wants it.

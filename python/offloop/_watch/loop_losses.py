@@ -1,0 +1,224 @@
+"""What is lost on one loop.
+
+Invariants: those of `lost.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextvars import Context
+from typing import Any
+
+from _offloop_worker._offloop import are_held
+from offloop._watch import tasks
+from offloop._watch.deadlock import circle_in_words, circles
+from offloop._watch.facts import facts_of_task
+from offloop._watch.losses import LossKind, LossMoment, describe_exception, raised_at
+
+__all__ = ["LoopLosses"]
+
+NEVER_RETRIEVED = "exception was never retrieved"
+DESTROYED = "Task was destroyed but it is pending!"
+"""How asyncio begins or ends what it tells an exception handler."""
+
+GONE_MAX = 1_000
+"""Tasks that were told of and are being collected: asyncio may be about to tell of them, too."""
+
+IDLE_TASKS_MAX = 2_000
+"""More tasks are not looked through of our own accord: it takes some 15 us for each."""
+
+Reference = weakref.ref[Any]
+Tell = Callable[..., None]
+
+
+class _Told:
+    """Which tasks were told of, without keeping them.
+
+    A number may be that of another task later. The name tells them apart.
+    """
+
+    def __init__(self) -> None:
+        self._alive: dict[tuple[LossKind, int], tuple[Reference, str]] = {}
+        self._gone: OrderedDict[tuple[LossKind, int], str] = OrderedDict()
+
+    def add(self, kind: LossKind, future: Any) -> bool:
+        """Note a future; false if it was noted before."""
+        key, name = (kind, id(future)), _name(future)
+        known = self._alive.get(key)
+        if known is not None and known[0]() is future:
+            return False
+        # In a circle that is collected, references are cleared before asyncio reports.
+        if self._gone.pop(key, None) == name:
+            return False
+
+        def gone(_reference: Reference) -> None:
+            if self._alive.pop(key, None) is not None:
+                self._gone[key] = name
+                while len(self._gone) > GONE_MAX:
+                    self._gone.popitem(last=False)
+
+        self._alive[key] = weakref.ref(future, gone), name
+        return True
+
+
+def _name(future: Any) -> str:
+    return tasks.name_of(future) if tasks.is_task(future) else ""
+
+
+class LoopLosses:
+    """Finds what is lost on a loop; ``tell`` is called for each loss."""
+
+    def __init__(self, loop: Any, tell: Tell, grace_seconds: float) -> None:
+        self._loop = weakref.ref(loop)
+        self._tell: Tell | None = tell
+        self._grace_seconds = grace_seconds
+        self._told = _Told()
+        self._failed: list[Reference] = []
+        """Tasks that have failed in this round of the loop."""
+        self._waiting: deque[tuple[float, Reference]] = deque()
+        """Tasks that have failed and have a grace until then."""
+
+    def stop(self) -> None:
+        """Find nothing any more."""
+        self._tell = None
+        self._failed.clear()
+        self._waiting.clear()
+
+    def tell(self, kind: LossKind, moment: LossMoment, future: Any, **about: Any) -> None:
+        """Tell of a future or a task, unless that was done before."""
+        if self._tell is not None and self._told.add(kind, future):
+            self._tell(kind, moment, future=future, **about)
+
+    # Tasks that fail.
+
+    def listen(self, task: Any) -> None:
+        """Hear of the end of a task of a loop that is not ours."""
+        if tasks.is_done(task):
+            self.ended(task)
+        else:
+            task.add_done_callback(self.ended, context=Context())
+
+    def ended(self, task: Any) -> None:
+        """A task has ended, and has an exception if it is ours that tells."""
+        loop = self._loop()
+        if self._tell is None or loop is None or not tasks.is_unseen(task):
+            return
+        if not self._failed:
+            # What awaits the task has been scheduled by now.
+            loop.call_soon(self._look, context=Context())
+        self._failed.append(weakref.ref(task))
+
+    def _look(self) -> None:
+        """What awaits the tasks that have failed has asked for their exceptions by now."""
+        failed, self._failed = self._failed, []
+        failed = [reference for reference in failed if _is_unseen(reference)]
+        loop = self._loop()
+        if self._tell is None or loop is None or not failed:
+            return
+        until = loop.time() + self._grace_seconds
+        held = are_held(failed, [loop])
+        for reference, is_held in zip(failed, held, strict=True):
+            if not is_held:
+                self._tell_exception(reference, LossMoment.ENDED)
+                continue
+            self._waiting.append((until, reference))
+            if len(self._waiting) == 1:
+                loop.call_at(until, self._end_grace, context=Context())
+
+    def _end_grace(self) -> None:
+        loop = self._loop()
+        if self._tell is None or loop is None:
+            return
+        now = loop.time()
+        while self._waiting:
+            until, reference = self._waiting[0]
+            if until > now and _is_unseen(reference):
+                loop.call_at(until, self._end_grace, context=Context())
+                return
+            self._waiting.popleft()
+            self._tell_exception(reference, LossMoment.GRACE)
+
+    def _tell_exception(self, reference: Reference, moment: LossMoment) -> None:
+        future = reference()
+        if future is not None and tasks.is_unseen(future):
+            exception = tasks.exception_of(future)
+            what, where = describe_exception(exception), raised_at(exception)
+            self.tell(LossKind.EXCEPTION, moment, future, what=what, where=where)
+
+    # What asyncio reports.
+
+    def reported(self, context: dict[Any, Any]) -> None:
+        """The loop's exception handler is about to be called."""
+        message = context.get("message")
+        if type(message) is not str:
+            return
+        future, task = context.get("future"), context.get("task")
+        if message.endswith(NEVER_RETRIEVED) and tasks.is_future(future):
+            exception = context.get("exception")
+            what, where = describe_exception(exception), raised_at(exception)
+            self.tell(LossKind.EXCEPTION, LossMoment.COLLECTED, future, what=what, where=where)
+        elif message == DESTROYED and tasks.is_task(task):
+            self.tell(LossKind.DANGLING, LossMoment.COLLECTED, task, where=tasks.waits_at(task))
+
+    # Tasks that wait.
+
+    def idle(self, loop: Any) -> None:
+        """The loop has nothing to do: look, unless that would take long."""
+        if len(asyncio.all_tasks(loop)) <= IDLE_TASKS_MAX:
+            self.look(loop)
+
+    def look(self, loop: Any) -> None:
+        """Look for tasks that can never go on."""
+        if self._tell is None:
+            return
+        stuck = self._tell_deadlocks(asyncio.all_tasks(loop))
+        # No variable of ours refers to a task while it is asked what does.
+        references = [
+            weakref.ref(task) for task in asyncio.all_tasks(loop) if id(task) not in stuck
+        ]
+        for reference, is_held in zip(references, are_held(references, [loop]), strict=True):
+            if not is_held:
+                self._tell_dangling(reference)
+
+    def _tell_deadlocks(self, pending: set[asyncio.Task[Any]]) -> set[int]:
+        """Tell of deadlocks, and return the numbers of their tasks."""
+        stuck: set[int] = set()
+        for circle in circles(pending):
+            stuck.update(map(id, circle))
+            is_new = [self._told.add(LossKind.DEADLOCK, task) for task in circle]
+            if any(is_new) and self._tell is not None:
+                self._tell(LossKind.DEADLOCK, LossMoment.IDLE, circle=circle_in_words(circle))
+        return stuck
+
+    def _tell_dangling(self, reference: Reference) -> None:
+        task = reference()
+        if task is not None and not tasks.is_done(task):
+            self.tell(LossKind.DANGLING, LossMoment.IDLE, task, where=tasks.waits_at(task))
+
+    @contextlib.contextmanager
+    def closing(self, moment: LossMoment) -> Iterator[None]:
+        """Tell of what is pending before this, and of what has failed, when it is over."""
+        loop = self._loop()
+        pending = [
+            (facts_of_task(task), tasks.waits_at(task))
+            for task in sorted(asyncio.all_tasks(loop), key=tasks.order_of)
+            if self._told.add(LossKind.DANGLING, task)
+        ]
+        yield
+        tell = self._tell
+        if tell is not None:
+            for task, where in pending:
+                tell(LossKind.FORGOTTEN, moment, task=task, where=where)
+            for reference in [*self._failed, *(reference for _, reference in self._waiting)]:
+                self._tell_exception(reference, moment)
+            self._failed.clear()
+            self._waiting.clear()
+
+
+def _is_unseen(reference: Reference) -> bool:
+    future = reference()
+    return future is not None and tasks.is_unseen(future)
