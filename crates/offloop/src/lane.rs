@@ -147,6 +147,7 @@ impl Lane {
             retries: options.retries,
             bytes,
             grace: options.grace,
+            streams: false,
         };
         let owner = task.owner;
         let result = fleet.pool.submit(desk.now, place.lane, options, task);
