@@ -1,7 +1,7 @@
 //! What the consumer of a stream finds: items in order, then the end; and when it wants no more.
 //!
 //! ```text
-//!          items, end                next() has given the end
+//!          items, end                take() has given the end
 //! Open ───────────────► Open ──────────────────────────────────► Over
 //!  │ close()                                                       ▲
 //!  └──────────────► Closing ──── end: nothing more is given ───────┘
@@ -94,7 +94,7 @@ impl<I, E> Inbox<I, E> {
     }
 
     /// Takes what comes next.
-    pub fn next(&mut self) -> Next<I, E> {
+    pub fn take(&mut self) -> Next<I, E> {
         if let Some((item, cost)) = self.items.pop_front() {
             let told = self.portions.handle_taken(cost, !self.items.is_empty());
             return Next::Item(item, told);
@@ -113,7 +113,7 @@ impl<I, E> Inbox<I, E> {
         }
     }
 
-    /// Whether `next` would wait.
+    /// Whether `take` would wait.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.items.is_empty() && matches!(self.phase, Phase::Open)
@@ -156,10 +156,10 @@ mod tests {
     fn items_come_in_order_and_the_end_after_them_once() {
         let mut inbox = inbox(&[1, 2]);
         assert_eq!(inbox.handle_end("end"), None);
-        assert_eq!(inbox.next(), Next::Item(1, None));
-        assert_eq!(inbox.next(), Next::Item(2, Some(2)));
-        assert_eq!(inbox.next(), Next::End("end"));
-        assert_eq!(inbox.next(), Next::Over);
+        assert_eq!(inbox.take(), Next::Item(1, None));
+        assert_eq!(inbox.take(), Next::Item(2, Some(2)));
+        assert_eq!(inbox.take(), Next::End("end"));
+        assert_eq!(inbox.take(), Next::Over);
         assert_eq!(inbox.handle_end("again"), Some("again"));
     }
 
@@ -167,11 +167,11 @@ mod tests {
     fn an_empty_inbox_waits_until_something_comes() {
         let mut inbox = inbox(&[]);
         assert!(inbox.waits());
-        assert_eq!(inbox.next(), Next::Wait);
+        assert_eq!(inbox.take(), Next::Wait);
         inbox.handle_item(1, 1);
         assert!(!inbox.waits());
-        assert_eq!(inbox.next(), Next::Item(1, Some(1)));
-        assert_eq!(inbox.next(), Next::Wait);
+        assert_eq!(inbox.take(), Next::Item(1, Some(1)));
+        assert_eq!(inbox.take(), Next::Wait);
         inbox.handle_end("end");
         assert!(!inbox.waits() && inbox.has_ended());
     }
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(inbox.close(), (vec![1, 2], None, Stop::Call));
         assert_eq!(inbox.close(), (vec![], None, Stop::UnderWay));
         assert_eq!(inbox.handle_item(3, 1), Some(3));
-        assert_eq!(inbox.next(), Next::Over);
+        assert_eq!(inbox.take(), Next::Over);
         assert!(!inbox.has_ended());
         assert_eq!(inbox.handle_end("end"), Some("end"));
         assert!(inbox.has_ended());
@@ -194,6 +194,6 @@ mod tests {
         let mut inbox = inbox(&[1]);
         inbox.handle_end("end");
         assert_eq!(inbox.close(), (vec![1], Some("end"), Stop::Nothing));
-        assert_eq!(inbox.next(), Next::Over);
+        assert_eq!(inbox.take(), Next::Over);
     }
 }

@@ -128,6 +128,7 @@ pub(crate) fn resolve(py: Python<'_>, notice: Notice, outside: Option<&Owner>) -
             let _resolving = Resolving::begin(None);
             call_back(future, unresolved.as_deref())
         }
+        (_, News::Arrived(_)) => unreachable!("no call streams"),
         (Waiter::Callbacks, News::Ended(_)) => unreachable!("no call has such a token"),
     }
 }

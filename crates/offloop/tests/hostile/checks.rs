@@ -18,14 +18,11 @@ pub fn frame(bytes: &[u8]) {
     let Ok(decoded) = frame::decode(bytes) else {
         return;
     };
-    let head = Head::new(decoded.header, decoded.run_ns, &decoded.blocks);
+    let head = Head::new(decoded.header, decoded.word, &decoded.blocks);
     let again = [head.parts()[0], head.parts()[1], decoded.payload].concat();
     assert_eq!(again.len(), bytes.len());
     let second = frame::decode(&again).expect("an encoded frame decodes");
-    assert_eq!(
-        (second.header, second.run_ns),
-        (decoded.header, decoded.run_ns)
-    );
+    assert_eq!((second.header, second.word), (decoded.header, decoded.word));
     assert_eq!(
         (second.blocks, second.payload),
         (decoded.blocks, decoded.payload)
