@@ -15,8 +15,8 @@
 //! nudge         worker: a completion    nudge_armed = 1 supervisor: = 0        completion ring
 //! ```
 //!
-//! Invariants: 1. What is in a ring is seen by its consumer before it sleeps, or it is woken. So are
-//!                the words that a worker waits for in the middle of a stream.
+//! Invariants: 1. What is in a ring is seen by its consumer before it sleeps, or it is woken. So
+//!                are the words that a worker waits for in the middle of a stream.
 //!             2. A worker that sleeps while tasks wait in the parent has told the supervisor, or
 //!                the parent finds its completions in its own look.
 //! Threads:    each word has its sides in two processes; see `segment`.

@@ -227,9 +227,9 @@ impl Lane {
         self.shared.after(state);
     }
 
-    /// Takes no more calls; what is queued runs or is cancelled, as `how` says. Streams are stopped:
-    /// a consumer may never come for what is left, and whatever waits for the lane would wait for
-    /// that.
+    /// Takes no more calls; what is queued runs or is cancelled, as `how` says. Streams are
+    /// stopped: a consumer may never come for what is left, and whatever waits for the lane would
+    /// wait for that.
     pub fn close(&self, how: Close) {
         self.in_each_place(|lane, fleet, desk| {
             fleet.pool.close_lane(desk.now, lane, how);

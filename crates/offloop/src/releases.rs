@@ -3,8 +3,8 @@
 //! A result's blocks lie in the worker's arena. The holder of the result holds a lease on them.
 //! When the lease drops, on any thread, the release is noted in a list; the next thread that drains
 //! tells the worker. A call's blocks lie in the parent's arena; a worker that still uses them after
-//! the call releases them later. The items of a stream are like results, each with its own lease. Either side pushes a release as a frame into its ring, and owes it
-//! while the ring is full.
+//! the call releases them later. The items of a stream are like results, each with its own lease.
+//! Either side pushes a release as a frame into its ring, and owes it while the ring is full.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

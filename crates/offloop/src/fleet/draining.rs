@@ -132,7 +132,7 @@ impl Fleet {
         }
     }
 
-    /// Channels with a completion or an item for `owner`, or with any completion when `owner` is `None`.
+    /// Channels with a completion or an item for `owner`, or for any when `owner` is `None`.
     pub(crate) fn with_completions(
         &self,
         owner: Option<u8>,

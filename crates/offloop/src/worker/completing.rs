@@ -114,8 +114,8 @@ impl WorkerChannel {
         Ok(())
     }
 
-    /// Pushes a completion or an item; when the parent is that far behind, wakes its supervisor and waits
-    /// for room (the parent's end of file ends the wait).
+    /// Pushes a completion or an item; when the parent is that far behind, wakes its supervisor and
+    /// waits for room (the parent's end of file ends the wait).
     pub(super) fn push_waiting(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         while self.completions.try_push(parts).is_err() {
             self.supervisor.signal()?;
