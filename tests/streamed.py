@@ -160,9 +160,12 @@ async def then_compute(items: int, gate: Gate, closed: str) -> AsyncIterator[int
 def deaf(gate: Gate) -> Iterator[int]:
     """Yield an item and stop for nothing but a kill."""
     yield 0
-    gate.report()
+    reported = False
     while True:
         with contextlib.suppress(BaseException):
+            if not reported:
+                reported = True
+                gate.report()
             while True:
                 time.sleep(0.01)
 

@@ -32,7 +32,7 @@ from offloop._loop import (
 )
 from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
-from offloop._stream import Stream
+from offloop._streams import Stream
 from offloop._thread_pool import ThreadPool
 from offloop.exceptions import (
     BypassedWarning,

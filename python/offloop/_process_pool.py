@@ -21,7 +21,7 @@ from offloop import _launch
 from offloop._arguments import BYTES_MAX, COUNT_MAX, check_seconds, count, names, values
 from offloop._future import Future
 from offloop._statistics import PoolStatistics
-from offloop._stream import Stream, stopped
+from offloop._streams import Stream, stopped
 from offloop._waiting import waiting
 
 __all__ = ["ProcessPool", "PoolView"]

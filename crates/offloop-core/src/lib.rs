@@ -43,7 +43,7 @@ pub use estimate::RunEstimate;
 pub use idle_pages::IdlePages;
 pub use ids::{LaneId, TaskId, WorkerId};
 pub use inbox::{Inbox, Next, Stop};
-pub use item_flow::{Announce, ITEMS_MAX, Inflow, ItemError, Outflow, item_cost};
+pub use item_flow::{Announce, ITEMS_MAX, Inflow, ItemError, Outflow, WINDOW, item_cost};
 pub use lane::{Close, LaneConfig, LaneStatistics, QueuePolicy};
 pub use pool::{FleetStatistics, Pool, PoolConfig};
 pub use ranges::{FreeError, PAGE_BYTES, RangeAllocator};

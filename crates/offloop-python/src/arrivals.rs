@@ -21,7 +21,8 @@ pub(crate) struct Arrivals {
     incoming: Arc<Incoming>,
     lane: Arc<offloop::Lane>,
     runtime: Runtime,
-    owner: Py<LoopOwner>,
+    /// Number of the loop's owner. Once that is another loop's, the call is long over.
+    owner: u8,
     token: u64,
 }
 
@@ -32,14 +33,14 @@ impl Arrivals {
         if !self.incoming.waits() {
             return Ok(None);
         }
-        self.check_loop(py)?;
+        let owner = self.loop_owner(py)?;
         if let Some(other) = self.incoming.arrival(py)
             && !is_done(other.bind(py))?
         {
             let text = "another task waits for the next item of this stream";
             return Err(PyRuntimeError::new_err(text));
         }
-        let future = self.future(py)?;
+        let future = future(py, &owner)?;
         let waits = self.incoming.await_arrival(future.clone().unbind());
         Ok(waits.then_some(future))
     }
@@ -60,11 +61,11 @@ impl Arrivals {
         if self.runtime.is_forked() {
             return Ok(None);
         }
-        self.check_loop(py)?;
+        let owner = self.loop_owner(py)?;
         if let Some(arrival) = self.close() {
             set_done(arrival.bind(py))?;
         }
-        let future = self.future(py)?;
+        let future = future(py, &owner)?;
         let waits = self.incoming.await_end(future.clone().unbind());
         Ok(waits.then_some(future))
     }
@@ -75,7 +76,7 @@ impl Arrivals {
         incoming: Arc<Incoming>,
         lane: Arc<offloop::Lane>,
         runtime: Runtime,
-        owner: Py<LoopOwner>,
+        owner: u8,
         token: u64,
     ) -> Self {
         Self {
@@ -116,22 +117,19 @@ impl Arrivals {
         arrival
     }
 
-    fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let event_loop = self.owner.get().event_loop(py);
-        event_loop.call_method0(pyo3::intern!(py, "create_future"))
-    }
-
-    fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
+    /// The owner of the running loop, which must be the stream's. It is not kept here, since it
+    /// keeps its loop alive.
+    fn loop_owner(&self, py: Python<'_>) -> PyResult<Py<LoopOwner>> {
         if self.runtime.is_forked() {
             let text = "this stream belongs to the process that this one was forked from";
             return Err(PyRuntimeError::new_err(text));
         }
         let running = owner::current(py, &self.runtime)?;
-        if running.is_none_or(|running| !running.is(&self.owner)) {
+        let same = running.filter(|running| running.get().index() == self.owner);
+        same.ok_or_else(|| {
             let text = "this stream belongs to another event loop, on which it was begun";
-            return Err(PyRuntimeError::new_err(text));
-        }
-        Ok(())
+            PyRuntimeError::new_err(text)
+        })
     }
 }
 
@@ -142,6 +140,11 @@ impl Drop for Arrivals {
             drop(self.close());
         }
     }
+}
+
+fn future<'py>(py: Python<'py>, owner: &Py<LoopOwner>) -> PyResult<Bound<'py, PyAny>> {
+    let event_loop = owner.get().event_loop(py);
+    event_loop.call_method0(pyo3::intern!(py, "create_future"))
 }
 
 /// What the end of a call is to its consumer.

@@ -251,6 +251,7 @@ impl Lane {
         }
         let lane = Arc::clone(&self.lane);
         let runtime = self.home.runtime.clone();
+        let owner = owner.get().index();
         Ok(Arrivals::new(incoming, lane, runtime, owner, token))
     }
 

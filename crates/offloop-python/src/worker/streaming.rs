@@ -81,6 +81,8 @@ impl Worker {
             if self.channel.may_send(call) {
                 return Ok(true);
             }
+            // What earlier calls held until now goes back, too.
+            self.release();
             let channel = &mut self.channel;
             match py.detach(|| channel.wait_in_stream(call)) {
                 Ok(Wake::Ring) => {}

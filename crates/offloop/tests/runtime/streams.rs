@@ -19,7 +19,9 @@ fn text(item: &Item) -> String {
         bytes.resize(block.len(), 0);
         block.read(0, &mut bytes);
     }
-    String::from_utf8(bytes).unwrap().trim_end().to_owned()
+    let blank = bytes.iter().position(|byte| *byte == b' ');
+    bytes.truncate(blank.unwrap_or(bytes.len()));
+    String::from_utf8(bytes).unwrap()
 }
 
 /// Takes the next item as a consumer does, and lets go of it.
