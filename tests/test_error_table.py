@@ -71,6 +71,8 @@ TABLE = {
     "Violation::Frame": (offloop.WorkerCrashed, "frame of unknown kind 99"),
     "Violation::NotHeld": (offloop.WorkerCrashed, "released call 5, not held"),
     "Violation::NotRunning": (offloop.WorkerCrashed, "call 5 is not the one it runs"),
+    "Violation::NoStream": (offloop.WorkerCrashed, "an item of call 5, which is no stream"),
+    "Violation::Item": (offloop.WorkerCrashed, "item 9 came where item 2 was due"),
     "Violation::Status": (offloop.WorkerCrashed, "(broke the protocol: unknown status 9)"),
     "Violation::NoChunk": (offloop.WorkerCrashed, "chunk 1 was never passed"),
     "Violation::NoBlock": (offloop.WorkerCrashed, "in its arena"),

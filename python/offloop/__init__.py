@@ -32,6 +32,7 @@ from offloop._loop import (
 )
 from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
+from offloop._streams import Stream
 from offloop._thread_pool import ThreadPool
 from offloop._watch import (
     Blocked,
@@ -81,6 +82,7 @@ __all__ = [
     "LagHistogram",
     "ProcessPool",
     "PoolView",
+    "Stream",
     "ThreadPool",
     "Future",
     "PoolStatistics",

@@ -11,7 +11,7 @@ import multiprocessing.context
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -21,6 +21,7 @@ from offloop import _launch
 from offloop._arguments import BYTES_MAX, COUNT_MAX, check_seconds, count, names, values
 from offloop._future import Future
 from offloop._statistics import PoolStatistics
+from offloop._streams import Stream, stopped
 from offloop._waiting import waiting
 
 __all__ = ["ProcessPool", "PoolView"]
@@ -90,8 +91,40 @@ class _Executor(concurrent.futures.Executor):
         try:
             return await future  # type: ignore[no-any-return]
         except asyncio.CancelledError:
-            await _stopped(lane.stop(token))
+            await stopped(lane.stop(token))
             raise
+
+    def stream(
+        self,
+        fn: Callable[P, Iterable[T] | AsyncIterable[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Stream[T]:
+        """Run ``fn(*args, **kwargs)`` on a worker, and iterate over its items while it goes on.
+
+        >>> async def main():
+        ...     async with ProcessPool(1) as pool:
+        ...         return [item async for item in pool.stream(range, 3)]
+        >>> asyncio.run(main())
+        [0, 1, 2]
+
+        ``fn`` is a generator function, an asynchronous generator function, or returns an iterator.
+        It starts when the stream is first iterated, and holds a worker until it ends. The worker
+        runs ahead of the loop by at most 256 items or 4 MiB, and then waits. Items come in order;
+        after them comes what ``fn`` raised, if it did, or what ended its call, as for ``run``.
+        Limits of time count for the whole stream. A call that has delivered an item is not retried.
+
+        A ``break`` stops the worker's side, and ``aclose()`` waits for that: use
+        ``contextlib.aclosing``. So does cancelling the task that waits for an item. A generator is
+        closed in its worker, which goes on with the next call; if it does not end, it is killed
+        after the grace period. Shutting the pool down stops its streams, too. To be iterated on
+        the thread of a running event loop.
+        """
+        if not callable(fn):
+            raise TypeError(f"fn must be callable, not {fn!r}")
+        limits = (self._timeout, self._run_timeout, self._retries)
+        return Stream(self._lane, self._waits, (fn, args, kwargs, *limits))
 
     def map(
         self,
@@ -136,6 +169,7 @@ class ProcessPool(_Executor):
 
     - A call that runs can be cancelled: ``Future.cancel``, or cancelling the awaiting task.
     - A worker that crashes fails only its own call, with ``WorkerCrashed``.
+    - ``stream`` iterates over the items of a generator that runs in a worker.
     - ``timeout`` and ``run_timeout`` stop a call; ``retries`` repeat one whose worker crashed.
     - The queue can be bounded. No program needs an ``if __name__ == "__main__"`` guard.
 
@@ -321,9 +355,10 @@ class ProcessPool(_Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; queued ones run, or are cancelled with ``cancel_futures``.
 
-        Calls that run are never stopped by this. With ``wait``, returns when all are over and their
-        callbacks have run, which would stop an event loop for as long: in a coroutine leave an
-        ``async with`` block instead. In a callback it waits for all results, and for no callback.
+        Calls that run are never stopped by this; streams are, since nothing may come to take what
+        is left of them. With ``wait``, returns when all are over and their callbacks have run,
+        which would stop an event loop for as long: in a coroutine leave an ``async with`` block
+        instead. In a callback it waits for all results, and for no callback.
         Afterwards no initializer runs. May be called again, and from any thread; a later
         ``cancel_futures`` still counts.
         """
@@ -419,17 +454,6 @@ def _check_call_limits(timeout: float | None, run_timeout: float | None, retries
 
 def _is_interrupt(kind: type[BaseException] | None) -> bool:
     return kind is not None and issubclass(kind, KeyboardInterrupt)
-
-
-async def _stopped(stopping: asyncio.Future[Any] | None) -> None:
-    """Wait until a call has stopped; a second cancellation does not cut that short."""
-    while stopping is not None and not stopping.done():
-        try:
-            await asyncio.wait([stopping])
-        except asyncio.CancelledError:
-            continue
-    if stopping is not None and not stopping.cancelled():
-        stopping.exception()
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

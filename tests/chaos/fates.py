@@ -1,5 +1,6 @@
 """What can become of a task of the chaos tests. Light to import: killed workers start often."""
 
+import asyncio
 import ctypes
 import os
 import time
@@ -69,6 +70,25 @@ def refuse(path, number):
                 pass
         except BaseException:
             continue
+
+
+def stream(path, number, items, width, end):
+    """Yield numbered items of some width, and end as `end` says."""
+    log_start(path, number)
+    for index in range(items):
+        yield number, index, bytes(width)
+    if end is not None:
+        end(os.devnull, number)
+
+
+async def stream_later(path, number, items, width, end):
+    """Do the same, with waits between."""
+    log_start(path, number)
+    for index in range(items):
+        await asyncio.sleep(0)
+        yield number, index, bytes(width)
+    if end is not None:
+        end(os.devnull, number)
 
 
 def work_a_little(number):

@@ -17,7 +17,10 @@ RUNTIME_FLOORS = (
     ("arena", "releases"),
     # Tasks and mailboxes: calls, how they end or fail, and which owner is told.
     # What happened, and what is: records of both. What workers write, while it can be passed on.
-    ("call", "fault", "outcome", "task", "notice", "mailboxes", "journal", "snapshot", "stderr"),
+    (
+        *("call", "fault", "outcome", "item", "task", "notice"),
+        *("mailboxes", "journal", "snapshot", "stderr"),
+    ),
     # One worker, from both sides; the process that forks it.
     ("channel", "worker", "zygote"),
     # Workers that were started alike.

@@ -5,6 +5,7 @@ Each function stands for a way to use offloop, with the types that a user may re
 
 import asyncio
 import concurrent.futures
+from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 import offloop
@@ -37,6 +38,29 @@ async def coroutines_keep_the_type(pool: offloop.ProcessPool) -> None:
     assert_type(await offloop.to_process(multiply, 2, right=3.0), float)
     assert_type(await offloop.to_thread(multiply, 2, 3.0), float)
     await offloop.to_process(multiply, "2", 3.0)  # type: ignore[arg-type]
+
+
+def count(end: int) -> Iterator[int]:
+    """A generator function."""
+    yield from range(end)
+
+
+async def count_later(end: int) -> AsyncIterator[str]:
+    """An asynchronous generator function."""
+    yield str(end)
+
+
+async def streams_keep_the_type_of_their_items(pool: offloop.ProcessPool) -> None:
+    """Whatever the function returns, its items are what is iterated over."""
+    stream = pool.stream(count, 3)
+    assert_type(stream, offloop.Stream[int])
+    async for number in stream:
+        assert_type(number, int)
+    await stream.aclose()
+    assert_type(await anext(pool.options(timeout=1.0).stream(count_later, end=3)), str)
+    assert_type([item async for item in pool.stream(sorted, "abc")], list[str])
+    pool.stream(count, "3")  # type: ignore[arg-type]
+    pool.stream(multiply, 2, 3.0)  # type: ignore[arg-type]
 
 
 async def pools_are_context_managers_of_both_kinds() -> None:

@@ -91,11 +91,11 @@ pub struct FleetStatistics {
 /// The state machine of one fleet. `P` is what the driver keeps with a task, `V` what it says
 /// of a completion, `C` of a crash; the last two come back with the outcomes that they lead to.
 ///
-/// - Commands: `open_lane`, `close_lane`, `break_lane`, `forget_lane`, `submit`, `cancel`,
-///   `retire_idle`, `expect_exit`, `abandon`.
+/// - Commands: `open_lane`, `close_lane`, `stop_streams`, `break_lane`, `forget_lane`, `submit`,
+///   `cancel`, `retire_idle`, `expect_exit`, `abandon`.
 /// - Events: `handle_worker_forked`, `handle_worker_ready`, `handle_spawn_failed`,
-///   `handle_worker_exit`, `handle_assign_refused`, `handle_completion`, `handle_revoked`,
-///   `handle_started`, `handle_timeout`.
+///   `handle_worker_exit`, `handle_assign_refused`, `handle_item`, `handle_completion`,
+///   `handle_revoked`, `handle_started`, `handle_timeout`.
 /// - Polls: `poll_action`, to be drained after each of the above, and `poll_timeout`.
 ///
 /// Events about finished tasks and ended workers have no effect. Time never runs backwards: an

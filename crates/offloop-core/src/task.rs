@@ -31,6 +31,8 @@ pub struct TaskOptions {
     pub bytes: u64,
     /// Time between interrupting the call and killing its worker; the lane's if not set.
     pub grace: Option<Duration>,
+    /// Its items are wanted one by one, so it may wait for its consumer in the middle of the call.
+    pub streams: bool,
 }
 
 /// Where a task is.

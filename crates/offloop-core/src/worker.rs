@@ -35,6 +35,8 @@ pub(crate) struct Worker {
     pub(crate) prefetched: u32,
     /// How many of them are being stopped.
     pub(crate) stopping: u32,
+    /// How many of them are streams: what stood behind one would wait for its consumer.
+    pub(crate) streams: u32,
     /// Tasks given to it in its life, less those taken back.
     pub(crate) assigned_total: u32,
     /// It refused a task and gets none before it completes one.
@@ -58,6 +60,7 @@ impl Worker {
             tasks: TaskList::new(),
             prefetched: 0,
             stopping: 0,
+            streams: 0,
             assigned_total: 0,
             full: false,
             refusals: 0,
@@ -71,7 +74,7 @@ impl Worker {
     /// How many more tasks it may be given when `depth` is what it may hold at once.
     pub(crate) fn room(&self, depth: u32, tasks_max: Option<u32>) -> u32 {
         let serves = matches!(self.state, WorkerState::Idle | WorkerState::Busy);
-        if !serves || self.full || self.stopping > 0 {
+        if !serves || self.full || self.stopping > 0 || self.streams > 0 {
             return 0;
         }
         let ring = depth.saturating_sub(self.tasks.len());
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_full_stopping_or_not_ready_has_no_room() {
+    fn a_worker_that_is_full_stopping_streaming_or_not_ready_has_no_room() {
         assert_eq!(
             Worker {
                 full: true,
@@ -119,6 +122,14 @@ mod tests {
         assert_eq!(
             Worker {
                 stopping: 1,
+                ..idle()
+            }
+            .room(5, None),
+            0
+        );
+        assert_eq!(
+            Worker {
+                streams: 1,
                 ..idle()
             }
             .room(5, None),

@@ -96,6 +96,7 @@ fn random_options(random: &mut Random, sim: &Sim) -> TaskOptions {
             0
         },
         grace: random.percent(10).then(|| ms(random.below(30))),
+        streams: random.percent(10),
     }
 }
 
@@ -139,6 +140,7 @@ fn random_step(random: &mut Random, sim: &mut Sim, lanes: &[LaneId], fast: bool)
             }
         }
         91 => sim.retire_idle(),
+        92 => sim.stop_streams(lanes[random.below(lanes.len() as u64) as usize]),
         _ => sim.run_for(us(random.below(30_000))),
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn encode(
         owner: 0,
         token: 0,
         any_thread: false,
+        streams: false,
         function,
         needs,
         payload,

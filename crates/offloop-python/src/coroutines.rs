@@ -16,18 +16,34 @@ const LAYERS_MAX: usize = 8;
 static PARTIAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static METHOD: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-/// Raises `TypeError` if a call of `callable` would make a coroutine or an asynchronous generator.
-pub(crate) fn refuse(callable: &Bound<'_, PyAny>) -> PyResult<()> {
+/// What is wanted of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// What it returns.
+    Value,
+    /// The items of what it returns, which may be an asynchronous generator.
+    Items,
+}
+
+/// Whether `callable` is an asynchronous generator function itself.
+pub(crate) fn is_async_generator(callable: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let flags = flags(callable)?;
+    Ok(flags.is_some_and(|flags| flags & ffi::CO_ASYNC_GENERATOR != 0))
+}
+
+/// Raises `TypeError` if a call of `callable` would make a coroutine, or an asynchronous generator
+/// where a value is wanted.
+pub(crate) fn refuse(callable: &Bound<'_, PyAny>, wanted: Wanted) -> PyResult<()> {
     match flags(callable)? {
-        Some(flags) => refuse_flags(callable, flags),
+        Some(flags) => refuse_flags(callable, flags, wanted),
         // Calls of C functions and of classes make no coroutine.
         None if is_builtin(callable) || callable.is_instance_of::<PyType>() => Ok(()),
-        None => refuse_wrapped(callable),
+        None => refuse_wrapped(callable, wanted),
     }
 }
 
 /// A method, a partial, or an instance that can be called: the function that it calls counts.
-fn refuse_wrapped(callable: &Bound<'_, PyAny>) -> PyResult<()> {
+fn refuse_wrapped(callable: &Bound<'_, PyAny>, wanted: Wanted) -> PyResult<()> {
     let py = callable.py();
     let partial = PARTIAL.import(py, "functools", "partial")?;
     let method = METHOD.import(py, "types", "MethodType")?;
@@ -42,13 +58,13 @@ fn refuse_wrapped(callable: &Bound<'_, PyAny>) -> PyResult<()> {
         };
     }
     if let Some(flags) = flags(&inner)? {
-        return refuse_flags(&inner, flags);
+        return refuse_flags(&inner, flags, wanted);
     }
     if is_builtin(&inner) || inner.is_instance_of::<PyType>() {
         return Ok(());
     }
     match inner.get_type().getattr(intern!(py, "__call__")) {
-        Ok(call) => flags(&call)?.map_or(Ok(()), |flags| refuse_flags(&call, flags)),
+        Ok(call) => flags(&call)?.map_or(Ok(()), |flags| refuse_flags(&call, flags, wanted)),
         // What cannot be called says so when it is.
         Err(_) => Ok(()),
     }
@@ -72,12 +88,12 @@ fn flags(object: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {
     code.getattr(intern!(py, "co_flags"))?.extract().map(Some)
 }
 
-fn refuse_flags(function: &Bound<'_, PyAny>, flags: i32) -> PyResult<()> {
+fn refuse_flags(function: &Bound<'_, PyAny>, flags: i32, wanted: Wanted) -> PyResult<()> {
     let (kind, advice) = if flags & ffi::CO_COROUTINE != 0 {
         let advice = "await it here, or call it with asyncio.run inside a plain function";
         ("a coroutine function", advice)
-    } else if flags & ffi::CO_ASYNC_GENERATOR != 0 {
-        let advice = "iterate over it here, or return a list of its items from a plain function";
+    } else if flags & ffi::CO_ASYNC_GENERATOR != 0 && wanted == Wanted::Value {
+        let advice = "iterate over it here, or over pool.stream, which runs it in a worker";
         ("an asynchronous generator function", advice)
     } else {
         return Ok(());

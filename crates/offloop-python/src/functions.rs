@@ -21,6 +21,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyCFunction, PyTuple, PyWeakrefReference};
 
 use crate::blocks::Allocate;
+use crate::coroutines;
 use crate::definitions;
 use crate::error::exit;
 use crate::names::{self, call_with_keywords};
@@ -74,6 +75,8 @@ impl FunctionStatistics {
 pub(crate) struct KnownFunction {
     pub(crate) function: Arc<Definition>,
     pub(crate) statistics: Arc<FunctionStatistics>,
+    /// It is an asynchronous generator function, of which no value can be had.
+    pub(crate) only_streams: bool,
 }
 
 /// A dictionary, a class or a cell, a name, and the very object that must stand there; none for the
@@ -269,6 +272,7 @@ pub(crate) fn describe(
     let known = KnownFunction {
         function,
         statistics: statistics_of(name),
+        only_streams: coroutines::is_async_generator(callable)?,
     };
     let entry = Entry {
         reference,

@@ -13,12 +13,14 @@ use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::arrivals::Arrivals;
 use crate::calls::{self, EncodedCall};
-use crate::coroutines;
+use crate::coroutines::{self, Wanted};
 use crate::definitions;
 use crate::error::{not_opened, not_submitted};
 use crate::functions::{self, KnownFunction};
 use crate::home::{Home, home};
+use crate::incoming::Incoming;
 use crate::names::function;
 use crate::owner;
 use crate::pending::{self, Pending, Waiter};
@@ -37,7 +39,7 @@ const FORK_BOUND: Duration = Duration::from_secs(10);
 /// One queue of calls and its share of the workers.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct Lane {
-    lane: offloop::Lane,
+    lane: Arc<offloop::Lane>,
     start: Start,
     /// Which of the program's identities its workers have; 0 before its first call.
     identity: AtomicU32,
@@ -94,7 +96,7 @@ impl Lane {
             .open_lane(start.fleet(py, &home)?, config)
             .map_err(|error| not_opened(&error))?;
         Ok(Self {
-            lane,
+            lane: Arc::new(lane),
             start,
             identity: AtomicU32::new(0),
             home,
@@ -124,7 +126,7 @@ impl Lane {
     ) -> PyResult<Submitted> {
         self.check_process()?;
         check_not_importing()?;
-        let known = look_up(py, callable)?;
+        let known = look_up(py, callable, Wanted::Value)?;
         let options = calls::options(timeout, run_timeout, retries)?;
         let surroundings = self.look_around(py)?;
         let encoded = match calls::encode(py, &self.home, callable, known, arguments, keywords) {
@@ -139,8 +141,7 @@ impl Lane {
         let owner = owner::current(py, &self.home.runtime)?;
         resolver::ensure(&self.home.runtime)?;
         let token = pending::insert(Pending {
-            future,
-            waiter: Waiter::Concurrent,
+            waiter: Waiter::Concurrent(future),
             statistics,
             unresolved: Some(Arc::clone(&self.unresolved)),
             task: TaskAddress::default(),
@@ -176,7 +177,7 @@ impl Lane {
     ) -> PyResult<(Bound<'py, PyAny>, u64)> {
         self.check_process()?;
         check_not_importing()?;
-        let known = look_up(py, callable)?;
+        let known = look_up(py, callable, Wanted::Value)?;
         let owner = owner::current(py, &self.home.runtime)?
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let options = calls::options(timeout, run_timeout, retries)?;
@@ -188,8 +189,7 @@ impl Lane {
         let event_loop = owner.get().event_loop(py);
         let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
         let token = pending::insert(Pending {
-            future: future.clone().unbind(),
-            waiter: Waiter::Asyncio,
+            waiter: Waiter::Asyncio(future.clone().unbind()),
             statistics,
             unresolved: None,
             task: TaskAddress::default(),
@@ -202,6 +202,57 @@ impl Lane {
             return Err(error);
         }
         Ok((future, token))
+    }
+
+    /// Submits a call from a coroutine, whose items are wanted one by one.
+    #[pyo3(signature = (callable, arguments, keywords, timeout, run_timeout, retries))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "positional, from one caller in Python"
+    )]
+    fn stream(
+        &self,
+        py: Python<'_>,
+        callable: &Bound<'_, PyAny>,
+        arguments: &Bound<'_, PyTuple>,
+        keywords: Option<&Bound<'_, PyDict>>,
+        timeout: Option<f64>,
+        run_timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<Arrivals> {
+        self.check_process()?;
+        check_not_importing()?;
+        let known = look_up(py, callable, Wanted::Items)?;
+        let owner = owner::current(py, &self.home.runtime)?.ok_or_else(|| {
+            PyRuntimeError::new_err(
+                "no running event loop: a stream is iterated in a coroutine, with `async for`",
+            )
+        })?;
+        let options = calls::options(timeout, run_timeout, retries)?;
+        let surroundings = self.look_around(py)?;
+        let EncodedCall {
+            mut call,
+            statistics,
+        } = calls::encode(py, &self.home, callable, known, arguments, keywords)?;
+        let incoming = Arc::new(Incoming::default());
+        let token = pending::insert(Pending {
+            waiter: Waiter::Stream(Arc::clone(&incoming)),
+            statistics,
+            unresolved: None,
+            task: TaskAddress::default(),
+        });
+        call.token = token;
+        call.streams = true;
+        call.surroundings = surroundings;
+        call.owner = owner.get().index();
+        if let Err(error) = self.submit_call(py, call, options, false, None) {
+            drop(pending::take(token));
+            return Err(error);
+        }
+        let lane = Arc::clone(&self.lane);
+        let runtime = self.home.runtime.clone();
+        let owner = owner.get().index();
+        Ok(Arrivals::new(incoming, lane, runtime, owner, token))
     }
 
     /// Why no worker can be started; None while they can.
@@ -222,8 +273,7 @@ impl Lane {
         let event_loop = owner.get().event_loop(py);
         let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
         let token = pending::insert(Pending {
-            future: future.clone().unbind(),
-            waiter: Waiter::Asyncio,
+            waiter: Waiter::Asyncio(future.clone().unbind()),
             statistics: None,
             unresolved: None,
             task: TaskAddress::default(),
@@ -243,11 +293,11 @@ impl Lane {
         let replacement = stopped.clone().unbind();
         let replaced = pending::update(token, |pending| {
             (
-                std::mem::replace(&mut pending.future, replacement),
+                std::mem::replace(&mut pending.waiter, Waiter::Asyncio(replacement)),
                 pending.task,
             )
         });
-        let Some((_future, task)) = replaced else {
+        let Some((_replaced, task)) = replaced else {
             return Ok(None);
         };
         self.lane.cancel(task);
@@ -360,10 +410,14 @@ fn policy(name: &Bound<'_, PyAny>) -> PyResult<QueuePolicy> {
 
 /// What workers know a callable as. A callable that they do not know is refused if they cannot run
 /// it.
-fn look_up(py: Python<'_>, callable: &Bound<'_, PyAny>) -> PyResult<Option<KnownFunction>> {
+fn look_up(
+    py: Python<'_>,
+    callable: &Bound<'_, PyAny>,
+    wanted: Wanted,
+) -> PyResult<Option<KnownFunction>> {
     let known = functions::known(py, callable)?;
-    if known.is_none() {
-        coroutines::refuse(callable)?;
+    if known.as_ref().is_none_or(|known| known.only_streams) {
+        coroutines::refuse(callable, wanted)?;
     }
     Ok(known)
 }

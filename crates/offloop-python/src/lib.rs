@@ -7,6 +7,7 @@
 //! Python code runs only while no lock of the runtime is held, and panics never cross the border:
 //! PyO3 turns them into exceptions.
 
+mod arrivals;
 mod blocks;
 mod buffer;
 mod calls;
@@ -21,6 +22,7 @@ mod forsaking;
 mod functions;
 mod holders;
 mod home;
+mod incoming;
 mod lag;
 mod lane;
 mod lifted;
@@ -49,6 +51,7 @@ use pyo3::prelude::*;
 fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_class::<lane::Lane>()?;
+    module.add_class::<arrivals::Arrivals>()?;
     module.add_class::<owner::LoopOwner>()?;
     module.add_class::<definitions::Definition>()?;
     module.add("MISSING", definitions::missing(module.py())?)?;
@@ -87,5 +90,6 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(worker::lifeline, module)?)?;
     module.add_function(wrap_pyfunction!(worker::on_interrupt, module)?)?;
     module.add_function(wrap_pyfunction!(worker::set_importing, module)?)?;
+    module.add_function(wrap_pyfunction!(worker::set_stopper, module)?)?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What became of a call, in Python's terms: its value, or the exception that it is.
 
-use offloop::{Outcome, Returned, Status};
+use offloop::{Item, Outcome, Returned, ReturnedBlocks, Status};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -26,33 +26,47 @@ fn decode(py: Python<'_>, returned: Returned) -> PyResult<Bound<'_, PyAny>> {
         blocks,
         ..
     } = returned;
-    if status == Status::Value && payload.is_empty() && blocks.is_none() {
+    let value = decode_payload(py, &payload, blocks)?;
+    match status {
+        Status::Value => Ok(value),
+        Status::Raised | Status::Interrupted => Err(build("raised", value)),
+        Status::Undecodable | Status::Unencodable => Err(build("undecodable_call", value)),
+    }
+}
+
+/// The value of an item.
+pub(crate) fn translate_item(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyAny>> {
+    decode_payload(py, &item.payload, item.blocks)
+}
+
+fn decode_payload<'py>(
+    py: Python<'py>,
+    payload: &[u8],
+    blocks: Option<(ReturnedBlocks, bool)>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if payload.is_empty() && blocks.is_none() {
         return Ok(py.None().into_bound(py));
     }
     let lease = blocks.as_ref().map(|(blocks, _)| blocks.lease());
     let received = codec::Received {
-        inline: &payload,
+        inline: payload,
         blocks: blocks.as_ref().map_or(&[], |(blocks, _)| blocks.blocks()),
         in_block: blocks.as_ref().is_some_and(|(_, in_block)| *in_block),
         copy: false,
     };
-    let decoded = codec::decode(py, &received, lease.as_ref(), &mut refuse_needs)
-        .and_then(Decoded::into_value);
-    let build = |name: &str, value: Bound<'_, PyAny>| {
-        let built = names::function(py, "offloop._outcomes", name).and_then(|f| f.call1((value,)));
-        built.map_or_else(|error| error, PyErr::from_value)
-    };
-    match (status, decoded) {
-        (Status::Value, Ok(value)) => Ok(value),
-        (Status::Raised | Status::Interrupted, Ok(value)) => Err(build("raised", value)),
-        (Status::Undecodable | Status::Unencodable, Ok(value)) => {
-            Err(build("undecodable_call", value))
-        }
-        (_, Err(error)) => Err(build(
-            "undecodable_result",
-            error.into_value(py).into_bound(py).into_any(),
-        )),
-    }
+    codec::decode(py, &received, lease.as_ref(), &mut refuse_needs)
+        .and_then(Decoded::into_value)
+        .map_err(|error| {
+            let error = error.into_value(py).into_bound(py).into_any();
+            build("undecodable_result", error)
+        })
+}
+
+/// The exception that a function of `offloop._outcomes` makes of a value.
+fn build(name: &str, value: Bound<'_, PyAny>) -> PyErr {
+    let function = names::function(value.py(), "offloop._outcomes", name);
+    let built = function.and_then(|function| function.call1((value,)));
+    built.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// A worker defines nothing in its program.

@@ -1,6 +1,6 @@
-//! Futures that wait for an outcome, each under the token that its call carries.
+//! Futures and streams that wait for an outcome, each under the token that its call carries.
 //!
-//! Invariants: 1. A token names one future for one call; it is taken out exactly once.
+//! Invariants: 1. A token names one of them for one call; it is taken out exactly once.
 //!             2. No Python code runs while the table is locked.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,21 +9,22 @@ use offloop::{TaskAddress, Unresolved};
 use pyo3::prelude::*;
 
 use crate::functions::FunctionStatistics;
+use crate::incoming::Incoming;
 
-/// What kind of future waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What waits for news.
 pub(crate) enum Waiter {
     /// An `asyncio.Future`, resolved only on its loop's thread.
-    Asyncio,
+    Asyncio(Py<PyAny>),
     /// A `concurrent.futures.Future`, resolved on any thread.
-    Concurrent,
+    Concurrent(Py<PyAny>),
     /// A future that is resolved, and whose callbacks are to be run.
-    Callbacks,
+    Callbacks(Py<PyAny>),
+    /// The items of a stream, taken only on its loop's thread.
+    Stream(Arc<Incoming>),
 }
 
-/// One waiting future.
+/// One waiting future, or stream.
 pub(crate) struct Pending {
-    pub(crate) future: Py<PyAny>,
     pub(crate) waiter: Waiter,
     pub(crate) statistics: Option<Arc<FunctionStatistics>>,
     pub(crate) unresolved: Option<Arc<Unresolved>>,
@@ -84,11 +85,20 @@ pub(crate) fn update<T>(token: u64, change: impl FnOnce(&mut Pending) -> T) -> O
     slot.1.as_mut().map(change)
 }
 
+/// The stream that waits under `token`.
+pub(crate) fn stream(token: u64) -> Option<Arc<Incoming>> {
+    update(token, |pending| match &pending.waiter {
+        Waiter::Stream(incoming) => Some(Arc::clone(incoming)),
+        _ => None,
+    })
+    .flatten()
+}
+
 /// Whether a future waits under `token` that `unresolved` counts, and that is to be set.
 pub(crate) fn is_counted_by(token: u64, unresolved: &Arc<Unresolved>) -> bool {
     update(token, |pending| {
         let counts = pending.unresolved.as_ref();
-        pending.waiter == Waiter::Concurrent
+        matches!(pending.waiter, Waiter::Concurrent(_))
             && counts.is_some_and(|counts| Arc::ptr_eq(counts, unresolved))
     })
     .unwrap_or(false)

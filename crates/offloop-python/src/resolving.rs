@@ -23,6 +23,7 @@ use pyo3::prelude::*;
 
 use crate::forsaking;
 use crate::home::existing_home;
+use crate::incoming::{is_done, set_done};
 use crate::outcomes::translate;
 use crate::pending::{self, Pending, Waiter};
 
@@ -86,26 +87,36 @@ impl Drop for Resolving {
 /// crew's gives an owner in `outside`, which passes callbacks that may take long to the crew.
 pub(crate) fn resolve(py: Python<'_>, notice: Notice, outside: Option<&Owner>) -> PyResult<()> {
     let Notice { token, news, .. } = notice;
+    let news = match news {
+        News::Arrived(item) => {
+            // Its call goes on, and so does what waits for that.
+            return pending::stream(token).map_or(Ok(()), |stream| stream.arrive(py, item));
+        }
+        news => news,
+    };
     let Some(pending) = pending::take(token) else {
         return Ok(());
     };
     let Pending {
-        future,
         waiter,
         statistics,
         unresolved,
         task: _,
     } = pending;
-    let future = future.bind(py);
     if let (News::Ended(outcome), Some(statistics)) = (&news, &statistics) {
         statistics.record(outcome);
     }
     match (waiter, news) {
-        (Waiter::Asyncio, News::Ended(outcome)) => {
+        (Waiter::Asyncio(future), News::Ended(outcome)) => {
             let _resolving = Resolving::begin(None);
-            resolve_asyncio(py, future, outcome)
+            resolve_asyncio(py, future.bind(py), outcome)
         }
-        (Waiter::Concurrent, News::Ended(outcome)) => {
+        (Waiter::Stream(stream), News::Ended(outcome)) => {
+            let _resolving = Resolving::begin(None);
+            stream.end(py, outcome)
+        }
+        (Waiter::Concurrent(future), News::Ended(outcome)) => {
+            let future = future.bind(py);
             let mut resolving = Resolving::begin(unresolved);
             let (calls_back, result) = set(py, future, outcome);
             let unresolved = resolving.set(calls_back);
@@ -120,15 +131,17 @@ pub(crate) fn resolve(py: Python<'_>, notice: Notice, outside: Option<&Owner>) -
                 }
             })
         }
-        (_, News::Room) => {
+        (Waiter::Asyncio(future), News::Room) => {
             let _resolving = Resolving::begin(None);
-            set_done(py, future)
+            set_done(future.bind(py))
         }
-        (_, News::PassedOn) => {
+        (Waiter::Callbacks(future), News::PassedOn) => {
             let _resolving = Resolving::begin(None);
-            call_back(future, unresolved.as_deref())
+            call_back(future.bind(py), unresolved.as_deref())
         }
-        (Waiter::Callbacks, News::Ended(_)) => unreachable!("no call has such a token"),
+        (_, News::Room | News::PassedOn | News::Arrived(_)) | (Waiter::Callbacks(_), _) => {
+            unreachable!("a token names one thing that waits, and news of its own kind come")
+        }
     }
 }
 
@@ -138,7 +151,7 @@ pub(crate) fn resolve_quietly(py: Python<'_>, notice: Notice) -> PyResult<()> {
         return Ok(());
     };
     match (pending.waiter, notice.news) {
-        (Waiter::Concurrent, News::Ended(outcome)) => set(py, pending.future.bind(py), outcome).1,
+        (Waiter::Concurrent(future), News::Ended(outcome)) => set(py, future.bind(py), outcome).1,
         _ => Ok(()),
     }
 }
@@ -172,26 +185,12 @@ fn call_back(future: &Bound<'_, PyAny>, unresolved: Option<&Unresolved>) -> PyRe
 /// Has the crew run the callbacks of a future that is set.
 fn leave_callbacks(future: &Bound<'_, PyAny>, unresolved: Option<Arc<Unresolved>>, owner: &Owner) {
     let token = pending::insert(Pending {
-        future: future.clone().unbind(),
-        waiter: Waiter::Callbacks,
+        waiter: Waiter::Callbacks(future.clone().unbind()),
         statistics: None,
         unresolved,
         task: TaskAddress::default(),
     });
     owner.pass_on(token);
-}
-
-/// Resolves the future of a coroutine that waited for room, unless it has been cancelled.
-fn set_done(py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<()> {
-    if !is_done(py, future)? {
-        future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
-    }
-    Ok(())
-}
-
-fn is_done(py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let done = future.call_method0(pyo3::intern!(py, "done"))?;
-    done.is_truthy()
 }
 
 fn resolve_asyncio(py: Python<'_>, future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
@@ -200,7 +199,7 @@ fn resolve_asyncio(py: Python<'_>, future: &Bound<'_, PyAny>, outcome: Outcome) 
         return Ok(());
     }
     let result = translate(py, outcome);
-    if is_done(py, future)? {
+    if is_done(future)? {
         return Ok(());
     }
     match result {

@@ -4,6 +4,7 @@
 //! raises `TaskInterrupted` in the running call, if that is still the one to be stopped.
 
 mod known;
+mod streaming;
 
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -189,15 +190,41 @@ pub(crate) fn on_interrupt(py: Python<'_>, signal: i32, frame: &Bound<'_, PyAny>
         if is_inside_import(frame)? && again.set(IMPORT_PATIENCE).is_ok() {
             return Ok(());
         }
-        let text = "the call was cancelled or ran out of time";
-        return Err(names::raise(
-            py,
-            "_offloop_worker.exceptions",
-            "TaskInterrupted",
-            text,
-        ));
+        if stops_itself(py)? {
+            return Ok(());
+        }
+        return Err(interrupted(py, "the call was cancelled or ran out of time"));
     }
     Ok(())
+}
+
+/// What is raised in a call that is to stop.
+fn interrupted(py: Python<'_>, text: &str) -> PyErr {
+    names::raise(py, "_offloop_worker.exceptions", "TaskInterrupted", text)
+}
+
+/// What is called, instead of raising, when the running call is to stop; true if that does.
+static STOPPER: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
+
+/// Has an interrupt call `stopper`, or raise again.
+///
+/// An exception that is raised between two steps of an event loop would be the loop's, not the
+/// call's.
+#[pyfunction]
+#[pyo3(signature = (stopper))]
+pub(crate) fn set_stopper(stopper: Option<Py<PyAny>>) {
+    let mut current = STOPPER.lock().unwrap_or_else(PoisonError::into_inner);
+    let replaced = std::mem::replace(&mut *current, stopper);
+    drop(current);
+    drop(replaced);
+}
+
+fn stops_itself(py: Python<'_>) -> PyResult<bool> {
+    let stopper = {
+        let current = STOPPER.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(|stopper| stopper.clone_ref(py))
+    };
+    stopper.map_or(Ok(false), |stopper| stopper.bind(py).call0()?.is_truthy())
 }
 
 /// Whether one of the stack entries below belongs to the import system.
@@ -254,8 +281,8 @@ impl Worker {
     fn run(&mut self, py: Python<'_>) -> PyResult<()> {
         loop {
             match self.channel.try_next()? {
-                Some(Request::Call(call)) => {
-                    self.call(py, &call)?;
+                Some(Request::Call(mut call)) => {
+                    self.call(py, &mut call)?;
                     continue;
                 }
                 Some(Request::Define(id, inline, block)) => {
@@ -296,7 +323,7 @@ impl Worker {
         }
     }
 
-    fn call(&mut self, py: Python<'_>, call: &Call) -> PyResult<()> {
+    fn call(&mut self, py: Python<'_>, call: &mut Call) -> PyResult<()> {
         let lease = (!call.blocks.is_empty()).then(|| {
             Arc::new(CallLease {
                 sequence: call.sequence,
@@ -343,16 +370,11 @@ impl Worker {
     fn run_call<'py>(
         &mut self,
         py: Python<'py>,
-        call: &Call,
+        call: &mut Call,
         lease: Option<&Arc<CallLease>>,
     ) -> (Status, PyResult<Option<codec::Encoded<'py>>>) {
         if self.channel.is_interrupted() {
-            let error = names::raise(
-                py,
-                "_offloop_worker.exceptions",
-                "TaskInterrupted",
-                "the call was stopped as it began",
-            );
+            let error = interrupted(py, "the call was stopped as it began");
             return (
                 Status::Interrupted,
                 self.encode_failure(py, error).map(Some),
@@ -372,15 +394,13 @@ impl Worker {
         };
         let result = callable.call(&arguments, keywords.as_ref());
         drop((callable, arguments, keywords));
-        match result {
-            Ok(value) if value.is_none() => (Status::Value, Ok(None)),
-            Ok(value) => match self.encode_value(py, value) {
-                Ok(encoded) => (Status::Value, Ok(Some(encoded))),
-                Err(error) => (
-                    self.status_of(py, &error, Status::Raised),
-                    self.encode_failure(py, error).map(Some),
-                ),
-            },
+        let encoded = match result {
+            Ok(made) if call.streams => self.stream(py, call, made).map(|()| None),
+            Ok(value) => self.encode_value(py, value),
+            Err(error) => Err(error),
+        };
+        match encoded {
+            Ok(encoded) => (Status::Value, Ok(encoded)),
             Err(error) => (
                 self.status_of(py, &error, Status::Raised),
                 self.encode_failure(py, error).map(Some),
@@ -388,18 +408,23 @@ impl Worker {
         }
     }
 
+    /// None travels as nothing.
     fn encode_value<'py>(
         &self,
         py: Python<'py>,
         value: Bound<'py, PyAny>,
-    ) -> PyResult<codec::Encoded<'py>> {
-        match lifted::lift_value(py, &value, &self.allocate)? {
+    ) -> PyResult<Option<codec::Encoded<'py>>> {
+        if value.is_none() {
+            return Ok(None);
+        }
+        let encoded = match lifted::lift_value(py, &value, &self.allocate)? {
             Some(lifted) => {
                 drop(value);
                 codec::encode_lifted(py, lifted, &self.allocate, Receiver::Program)
             }
             None => codec::encode(py, &value, &self.allocate, Receiver::Program),
-        }
+        };
+        encoded.map(Some)
     }
 
     fn status_of(&self, py: Python<'_>, error: &PyErr, otherwise: Status) -> Status {

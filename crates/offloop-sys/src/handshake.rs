@@ -8,20 +8,24 @@
 //! ```text
 //! handshake     one side: publishes, fence, looks       other side: stores, fence, looks
 //! doorbell      parent: a frame         sleeping?       worker: sleeping = 1   submission ring
+//! window        parent: items taken     sleeping?       worker: sleeping = 1   items taken
+//! interrupt     parent: interrupt_for   sleeping?       worker: sleeping = 1   interrupt_for
 //! announcement  worker: a completion    pending?        owner:  pending = 0    completion ring
 //! backlog       worker: a completion    backlog?        parent: backlog = 1    completion ring
 //! nudge         worker: a completion    nudge_armed = 1 supervisor: = 0        completion ring
 //! ```
 //!
-//! Invariants: 1. What is in a ring is seen by its consumer before it sleeps, or it is woken.
+//! Invariants: 1. What is in a ring is seen by its consumer before it sleeps, or it is woken. So
+//!                are the words that a worker waits for in the middle of a stream.
 //!             2. A worker that sleeps while tasks wait in the parent has told the supervisor, or
 //!                the parent finds its completions in its own look.
 //! Threads:    each word has its sides in two processes; see `segment`.
-//! Source:     docs/design/002-ring.md; all four are model-checked in tests/models.
+//! Source:     docs/design/002-ring.md; all are model-checked in tests/models.
 
 use crate::sync::{AtomicU32, Ordering, fence};
 
-/// Called by a producer after it pushed: whether the sleeper must be woken by a system call.
+/// Called by a producer after it pushed, or after it stored a word that a worker may wait for:
+/// whether the sleeper must be woken by a system call.
 ///
 /// The flag is 1 while the consumer sleeps or is about to; its partner is [`prepare_sleep`].
 pub fn take_sleeper(sleeping: &AtomicU32) -> bool {
@@ -35,8 +39,9 @@ pub fn prepare_sleep(sleeping: &AtomicU32) {
     // A store would do: an exchange of the producer that found our last 0 comes before this in any
     // order. The model checker knows that only of exchanges, and beside a system call one is cheap.
     sleeping.swap(1, Ordering::Relaxed);
-    // For two handshakes: our store comes before our look at the ring (doorbell), and our
-    // completions come before our look at the backlog.
+    // For several handshakes: our store comes before our look at the ring and at the words that the
+    // parent stores before it rings (doorbell, window, interrupt), and our completions come before
+    // our look at the backlog.
     fence(Ordering::SeqCst);
 }
 

@@ -13,7 +13,8 @@
 //! 576    nudge armed          (both)          the completion timer runs
 //! 640    pending[64]          (both)          one word per owner: a completion waits for it
 //! 4096   states[1024]         (both)          sequence number and state of each call in flight
-//! 12288  submission ring, 256 KiB; then the completion ring, 256 KiB
+//! 12288  taken[1024]          (parent stores) what each call's consumer has taken of its items
+//! 20480  submission ring, 256 KiB; then the completion ring, 256 KiB
 //! ```
 //!
 //! Units:      sequence numbers count the calls of this segment from 1.
@@ -51,13 +52,14 @@ const SPIN_AT: usize = 516;
 const NUDGE_AT: usize = 576;
 const PENDING_AT: usize = 640;
 const STATES_AT: usize = 4096;
-const RINGS_AT: usize = STATES_AT + STATES * 8;
+const TAKEN_AT: usize = STATES_AT + STATES * 8;
+const RINGS_AT: usize = TAKEN_AT + STATES * 8;
 const _: () = assert!(RING_BYTES.is_power_of_two());
 const _: () = assert!(PENDING_AT + OWNERS_MAX * 4 <= STATES_AT);
 const _: () = assert!(RINGS_AT.is_multiple_of(4096) && SEGMENT_BYTES.is_multiple_of(4096));
 
 /// First word of a segment: `offl`, and the version of its layout.
-const MAGIC: u64 = 0x6f66_666c_0000_0001;
+const MAGIC: u64 = 0x6f66_666c_0000_0002;
 
 /// What a call in flight is doing, as its state word says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,8 +207,16 @@ impl Segment {
         self.word32(PENDING_AT + usize::from(owner) * 4)
     }
 
+    /// What the consumer of call `sequence` has taken of its items, as a sum of their costs. A word
+    /// for each call, so that nothing that is told of an earlier one is taken for this one's.
+    #[must_use]
+    pub fn taken(&self, sequence: u64) -> &AtomicU64 {
+        self.word64(TAKEN_AT + Self::index(sequence) * 8)
+    }
+
     /// Marks call `sequence` as handed over, before its frame is pushed.
     pub fn mark_fetched(&self, sequence: u64) {
+        self.taken(sequence).store(0, Ordering::Relaxed);
         // Relaxed: the release store of the ring's tail publishes it with the frame.
         self.state(sequence)
             .store(sequence << 2 | FETCHED, Ordering::Relaxed);
@@ -249,8 +259,11 @@ impl Segment {
     }
 
     fn state(&self, sequence: u64) -> &AtomicU64 {
-        let index = usize::try_from(sequence % STATES as u64).expect("below STATES");
-        self.word64(STATES_AT + index * 8)
+        self.word64(STATES_AT + Self::index(sequence) * 8)
+    }
+
+    fn index(sequence: u64) -> usize {
+        usize::try_from(sequence % STATES as u64).expect("below STATES")
     }
 
     fn word32(&self, at: usize) -> &AtomicU32 {
@@ -354,6 +367,16 @@ mod tests {
         assert_eq!(segment.call_state(1), Some(CallState::Started));
         assert_eq!(segment.call_state(2), Some(CallState::Revoked));
         assert_eq!(segment.call_state(1 + STATES as u64), None);
+    }
+
+    #[test]
+    fn a_new_call_has_no_items_that_were_taken() {
+        let segment = Segment::create().unwrap();
+        segment.taken(1).store(7, Ordering::Relaxed);
+        segment.mark_fetched(2);
+        assert_eq!(segment.taken(1).load(Ordering::Relaxed), 7);
+        segment.mark_fetched(1 + STATES as u64);
+        assert_eq!(segment.taken(1).load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub struct Call {
     pub token: u64,
     /// Whether any thread may resolve it when the owner does not come.
     pub any_thread: bool,
+    /// Whether its items are wanted one by one: [`News::Arrived`](crate::News::Arrived).
+    pub streams: bool,
     /// Its function, unless the payload holds it.
     pub function: Option<Arc<Definition>>,
     /// Definitions that its arguments need. What its function needs is in the function's own.

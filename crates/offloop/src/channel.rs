@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use offloop_core::{TaskId, WorkerId};
+use offloop_core::{Inflow, TaskId, WorkerId};
 use offloop_sys::event::{Event, Timer};
 use offloop_sys::fork::ForkGuarded;
 use offloop_sys::ring::{Consumer, Producer};
@@ -29,14 +29,15 @@ use crate::call::{Definition, Payload};
 use crate::channel::telling::Told;
 use crate::fault::WorkerFault;
 use crate::frame::{
-    BlockAddress, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind,
+    BlockAddress, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, FLAG_STREAM, Head,
+    Header, Kind,
 };
 use crate::outcome::ReturnedBlocks;
-use crate::releases::OwedReleases;
+use crate::releases::{Lent, OwedReleases};
 use crate::snapshot::WorkerState;
 use crate::stderr::Pipe;
 
-pub(crate) use self::hearing::{Completed, Said};
+pub(crate) use self::hearing::{Arrived, Completed, Heard, Said};
 pub(crate) use self::life::{Life, Process, Prospect};
 
 /// Why a call was not pushed.
@@ -52,6 +53,8 @@ pub(crate) enum PushError {
 struct Flight {
     sequence: u64,
     task: TaskId,
+    /// What has come of its items, if it streams.
+    inflow: Option<Inflow>,
 }
 
 /// The descriptors that a new worker gets.
@@ -142,7 +145,8 @@ impl Channel {
             kind: Kind::Call,
             flags: (u8::from(call.payload.in_block) * FLAG_PAYLOAD_IN_BLOCK)
                 | (u8::from(call.any_thread) * FLAG_ANY_THREAD)
-                | (u8::from(call.copy_blocks) * FLAG_COPY_BLOCKS),
+                | (u8::from(call.copy_blocks) * FLAG_COPY_BLOCKS)
+                | (u8::from(call.streams) * FLAG_STREAM),
             detail: call.owner,
             function: call.function.map_or(0, |function| function.id()),
             sequence,
@@ -156,6 +160,7 @@ impl Channel {
         self.flights.push_back(Flight {
             sequence,
             task: call.task,
+            inflow: call.streams.then(Inflow::default),
         });
         self.ring_doorbell()
     }
@@ -312,7 +317,26 @@ impl Channel {
         self.segment
             .interrupt_for()
             .store(flight.sequence, std::sync::atomic::Ordering::Release);
-        process::signal(process.pidfd.as_fd(), process::interrupt_signal())
+        process::signal(process.pidfd.as_fd(), process::interrupt_signal())?;
+        // A signal that comes before a worker sleeps in the middle of a stream would be slept over.
+        // A worker that cannot be told has ended.
+        let _ = self.ring_doorbell();
+        Ok(())
+    }
+
+    /// The consumer of call `sequence` has taken items of this cost: its worker may send more.
+    pub(crate) fn tell_taken(&mut self, sequence: u64, cost: u64) {
+        let front = self.flights.front_mut();
+        let flight = front.filter(|flight| flight.sequence == sequence);
+        let Some(inflow) = flight.and_then(|flight| flight.inflow.as_mut()) else {
+            return;
+        };
+        let taken = inflow.handle_taken(cost);
+        self.segment
+            .taken(sequence)
+            .store(taken, std::sync::atomic::Ordering::Release);
+        // A worker that cannot be told has ended.
+        let _ = self.ring_doorbell();
     }
 
     /// Ends the worker at once, with the programs that its call has started.
@@ -372,9 +396,9 @@ impl Channel {
         }
     }
 
-    /// Tells the worker that the blocks of result `sequence` are not read any more.
-    pub(crate) fn release(&mut self, sequence: u64) {
-        self.owed_releases.add(sequence);
+    /// Tells the worker that the blocks of a result, or of an item, are not read any more.
+    pub(crate) fn release(&mut self, lent: Lent) {
+        self.owed_releases.add(lent);
         self.owed_releases.push(&mut self.submissions);
     }
 
@@ -396,6 +420,7 @@ pub(crate) struct PushedCall<'call> {
     pub(crate) timer: Option<&'call Timer>,
     pub(crate) any_thread: bool,
     pub(crate) copy_blocks: bool,
+    pub(crate) streams: bool,
     pub(crate) function: Option<&'call Arc<Definition>>,
     pub(crate) needs: &'call [Arc<Definition>],
     pub(crate) payload: &'call Payload,

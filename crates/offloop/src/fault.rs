@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use offloop_core::ItemError;
 use offloop_sys::process::ExitStatus;
 use offloop_sys::ring::RingCorrupt;
 
@@ -38,6 +39,15 @@ pub enum Violation {
         /// The call's place in the order of the worker's calls.
         sequence: u64,
     },
+    /// It sent an item of a call of which only the outcome is wanted.
+    #[error("an item of call {sequence}, which is no stream")]
+    NoStream {
+        /// The call's place in the order of the worker's calls.
+        sequence: u64,
+    },
+    /// An item breaks the order or the window of its stream.
+    #[error(transparent)]
+    Item(#[from] ItemError),
     /// A completion says something unknown.
     #[error("unknown status {status}")]
     Status {

@@ -5,17 +5,21 @@
 //!             blocks × 24 bytes | inline payload
 //! define      kind u8 | flags u8 | 0 u8 | blocks u8 | function u32 | 0 u64 | blocks | definition
 //! surround.   kind u8 | flags u8 | 0 u8 | blocks u8 | 0 u32 | 0 u64 | blocks | what has changed
-//! release     kind u8 | 0 u8 | 0 u8 | 0 u8 | 0 u32 | sequence u64
+//! release     kind u8 | 0 u8 | 0 u8 | 0 u8 | 0 u32 | sequence u64 | item u64, unless the result's
 //! retire      kind u8 | ...
 //! forget      kind u8 | ... | 0 u64 | numbers u32 each
 //! completion  kind u8 | flags u8 | status u8 | blocks u8 | 0 u32 | sequence u64 | run_ns u64 |
 //!             blocks | inline payload
+//! item        kind u8 | flags u8 | 0 u8 | blocks u8 | 0 u32 | sequence u64 | number u64 | blocks |
+//!             inline payload
 //! block       chunk u32 | 0 u32 | offset u64 | length u64
 //! ```
 //!
 //! Units:      native byte order (both ends run on one machine); bytes and nanoseconds.
 //! Errors:     `FrameError` names what was wrong; a frame is input and never trusted.
 //! Source:     docs/format/frames.md.
+
+use offloop_core::item_cost;
 
 /// Largest payload that travels inside a ring; larger ones go through the arena. A ring holds 16 of
 /// them, so one large call cannot starve the other calls of room.
@@ -47,6 +51,8 @@ pub const FLAG_HOLDS_BLOCKS: u8 = 4;
 
 /// Call: it may be started again, so the worker must work on a copy of its blocks.
 pub const FLAG_COPY_BLOCKS: u8 = 8;
+/// Call: what it returns is an iterator, whose items are sent one by one.
+pub const FLAG_STREAM: u8 = 16;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +72,15 @@ pub enum Kind {
     Forget = 6,
     /// The program has changed its path or its environment: do the same.
     Surroundings = 7,
+    /// An item of a call that goes on.
+    Item = 8,
+}
+
+impl Kind {
+    /// Whether a word stands behind the header.
+    const fn has_word(self) -> bool {
+        matches!(self, Self::Completion | Self::Item)
+    }
 }
 
 /// A range of an arena's chunk.
@@ -138,8 +153,8 @@ pub enum FrameError {
 pub struct Frame<'bytes> {
     /// The fixed part.
     pub header: Header,
-    /// How long the call ran; completions only.
-    pub run_ns: u64,
+    /// How long the call of a completion ran, in nanoseconds; the number of an item; or 0.
+    pub word: u64,
     /// Blocks it names.
     pub blocks: Vec<BlockAddress>,
     /// Inline payload.
@@ -155,9 +170,9 @@ pub struct Head {
 }
 
 impl Head {
-    /// Encodes a header, the run time of a completion, and the blocks.
+    /// Encodes a header, the run time of a completion or the number of an item, and the blocks.
     #[must_use]
-    pub fn new(header: Header, run_ns: u64, blocks: &[BlockAddress]) -> Self {
+    pub fn new(header: Header, word: u64, blocks: &[BlockAddress]) -> Self {
         assert!(
             blocks.len() <= BLOCKS_MAX,
             "{} blocks, limit {BLOCKS_MAX}",
@@ -172,8 +187,8 @@ impl Head {
         head.push(&[header.kind as u8, header.flags, header.detail, count]);
         head.push(&header.function.to_ne_bytes());
         head.push(&header.sequence.to_ne_bytes());
-        if header.kind == Kind::Completion {
-            head.push(&run_ns.to_ne_bytes());
+        if header.kind.has_word() {
+            head.push(&word.to_ne_bytes());
         }
         for block in blocks {
             head.push(&block.chunk.to_ne_bytes());
@@ -201,6 +216,25 @@ impl Head {
     }
 }
 
+/// What an item costs of its stream's window, as both ends reckon it.
+#[must_use]
+pub fn cost_of_item(payload_bytes: usize, blocks: &[BlockAddress]) -> u64 {
+    let inline = payload_bytes + blocks.len() * BLOCK_BYTES;
+    let in_blocks = blocks
+        .iter()
+        .fold(0u64, |sum, block| sum.saturating_add(block.len));
+    item_cost(inline as u64, in_blocks)
+}
+
+/// What a release names: an item, or 0 for the result; `None` when it is no release.
+#[must_use]
+pub fn released_item(payload: &[u8]) -> Option<u64> {
+    match payload {
+        [] => Some(0),
+        _ => payload.try_into().ok().map(u64::from_ne_bytes),
+    }
+}
+
 /// Decodes a frame.
 ///
 /// # Errors
@@ -221,6 +255,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         5 => Kind::Completion,
         6 => Kind::Forget,
         7 => Kind::Surroundings,
+        8 => Kind::Item,
         kind => return Err(FrameError::Kind { kind }),
     };
     let header = Header {
@@ -230,12 +265,12 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         function: u32::from_ne_bytes(*head[4..].first_chunk().expect("16 bytes")),
         sequence: u64::from_ne_bytes(*head[8..].first_chunk().expect("16 bytes")),
     };
-    let mut run_ns = 0;
-    if kind == Kind::Completion {
+    let mut word = 0;
+    if kind.has_word() {
         let (number, after) = rest
             .split_first_chunk::<8>()
             .ok_or(short(HEADER_BYTES + 8))?;
-        (run_ns, rest) = (u64::from_ne_bytes(*number), after);
+        (word, rest) = (u64::from_ne_bytes(*number), after);
     }
     let mut blocks = Vec::with_capacity(usize::from(head[3]));
     for _ in 0..head[3] {
@@ -252,7 +287,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     }
     Ok(Frame {
         header,
-        run_ns,
+        word,
         blocks,
         payload: rest,
     })
@@ -274,7 +309,14 @@ mod tests {
 
     #[test]
     fn a_frame_survives_the_trip() {
-        for count in [0usize, 1, 4, 5, 255] {
+        for (kind, count) in [
+            (Kind::Completion, 0usize),
+            (Kind::Completion, 255),
+            (Kind::Item, 1),
+        ]
+        .into_iter()
+        .chain([(Kind::Item, 4), (Kind::Item, 5)])
+        {
             let blocks: Vec<_> = (0..count)
                 .map(|n| BlockAddress {
                     chunk: n as u32,
@@ -282,11 +324,11 @@ mod tests {
                     len: 5,
                 })
                 .collect();
-            let head = Head::new(header(Kind::Completion), 123, &blocks);
+            let head = Head::new(header(kind), 123, &blocks);
             let bytes = [head.parts()[0], head.parts()[1], b"payload"].concat();
             let frame = decode(&bytes).unwrap();
-            assert_eq!(frame.header, header(Kind::Completion));
-            assert_eq!((frame.run_ns, frame.payload), (123, b"payload".as_slice()));
+            assert_eq!(frame.header, header(kind));
+            assert_eq!((frame.word, frame.payload), (123, b"payload".as_slice()));
             assert_eq!(frame.blocks, blocks);
         }
     }

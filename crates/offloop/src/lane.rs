@@ -15,6 +15,7 @@ use offloop_sys::fork;
 use crate::call::{Call, CallOptions, SubmitError, TaskAddress};
 use crate::fault::Fault;
 use crate::fleet::{Desk, Fleet};
+use crate::item::Source;
 use crate::launch::FleetConfig;
 use crate::shared::{Place, Shared, State, WARM_FLEETS_MAX};
 use crate::task::{Task, refuse};
@@ -147,6 +148,7 @@ impl Lane {
             retries: options.retries,
             bytes,
             grace: options.grace,
+            streams: task.streams,
         };
         let owner = task.owner;
         let result = fleet.pool.submit(desk.now, place.lane, options, task);
@@ -209,10 +211,29 @@ impl Lane {
         })
     }
 
-    /// Takes no more calls; what is queued runs or is cancelled, as `how` says.
+    /// The consumer of a stream has taken items of this cost, so the worker may send more.
+    pub fn tell_taken(&self, source: &Source, cost: u64) {
+        if self.is_forked() {
+            return;
+        }
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        // First, what was let go: the worker can use that memory for what it sends now.
+        state.tell_releases(&self.shared);
+        let fleet = state.fleets.get_mut(&source.fleet);
+        if let Some(channel) = fleet.and_then(|fleet| fleet.channel_mut(source.worker)) {
+            channel.tell_taken(source.sequence, cost);
+        }
+        self.shared.after(state);
+    }
+
+    /// Takes no more calls; what is queued runs or is cancelled, as `how` says. Streams are
+    /// stopped: a consumer may never come for what is left, and whatever waits for the lane would
+    /// wait for that.
     pub fn close(&self, how: Close) {
         self.in_each_place(|lane, fleet, desk| {
             fleet.pool.close_lane(desk.now, lane, how);
+            fleet.pool.stop_streams(desk.now, lane);
             fleet.run_actions(desk);
             fleet.tell_room(desk, lane);
         });

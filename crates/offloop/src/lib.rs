@@ -16,7 +16,7 @@
 //! shared                              all fleets and mailboxes, under one lock
 //! fleet                               workers that were started alike
 //! channel, zygote, worker             one worker, from both sides
-//! call, task, outcome, fault, notice, mailboxes, journal, snapshot, stderr
+//! call, task, outcome, item, fault, notice, mailboxes, journal, snapshot, stderr
 //! arena, releases                     memory for large payloads
 //! causes, frame, launch, roster, …     what knows nothing else of ours
 //! ```
@@ -37,6 +37,7 @@ mod doors;
 mod fault;
 mod fleet;
 pub mod frame;
+mod item;
 mod journal;
 mod lane;
 pub mod launch;
@@ -63,6 +64,7 @@ pub use call::{
 };
 pub use crew::{After, Taken, Turn};
 pub use fault::{Crash, Fault, StderrFault, Violation, WorkerFault};
+pub use item::{Item, Source};
 pub use journal::{Entries, Entry, Event, EventCounts, JOURNAL_ENTRIES_MAX};
 pub use lane::Lane;
 pub use launch::{FleetConfig, Launch};

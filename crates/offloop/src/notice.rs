@@ -1,5 +1,6 @@
 //! What an owner finds in its mailbox.
 
+use crate::item::Item;
 use crate::outcome::Outcome;
 
 /// Something that an owner waits for has happened.
@@ -16,6 +17,8 @@ pub struct Notice {
 /// What has happened.
 #[derive(Debug)]
 pub enum News {
+    /// The call has sent an item, and goes on.
+    Arrived(Item),
     /// The call ended.
     Ended(Outcome),
     /// A queue may have room, as the owner wanted to know.

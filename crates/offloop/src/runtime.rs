@@ -195,7 +195,7 @@ impl Runtime {
         self.shared.after(&guard);
     }
 
-    /// Every lane takes no more calls; what is queued runs.
+    /// Every lane takes no more calls; what is queued runs, and streams are stopped.
     pub fn close_lanes(&self, how: Close) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
@@ -205,6 +205,7 @@ impl Runtime {
             };
             for lane in fleet.lanes.clone() {
                 fleet.pool.close_lane(desk.now, lane, how);
+                fleet.pool.stop_streams(desk.now, lane);
                 fleet.run_actions(&mut desk);
             }
         }

@@ -384,7 +384,12 @@ impl State {
                 continue;
             };
             for worker in workers {
-                more |= fleet.drain(&mut desk, worker);
+                let left = fleet.drain(&mut desk, worker);
+                more |= left;
+                if let (true, Some(owner), Some(channel)) = (left, owner, fleet.channel(worker)) {
+                    // The owner took the announcement, and comes again: it must find this worker.
+                    handshake::raise_pending(channel.segment().pending(owner));
+                }
             }
         }
         more
@@ -401,15 +406,15 @@ impl State {
         }
     }
 
-    fn tell_releases(&mut self, shared: &Shared) {
+    pub(crate) fn tell_releases(&mut self, shared: &Shared) {
         let released = shared.releases.take();
         if !released.is_empty() && self.releases_due.is_none() {
             self.releases_due = now().checked_add(RELEASE_BOUND);
         }
-        for (fleet, worker, sequence) in released {
+        for (fleet, worker, lent) in released {
             let fleet = self.fleets.get_mut(&fleet);
             if let Some(channel) = fleet.and_then(|fleet| fleet.channel_mut(worker)) {
-                channel.release(sequence);
+                channel.release(lent);
             }
         }
     }

@@ -10,14 +10,16 @@
 mod completing;
 mod interrupts;
 mod receiving;
+mod sending;
 mod serving;
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use offloop_core::Outflow;
 use offloop_sys::event::{Event, Timer};
 use offloop_sys::ring::{Consumer, Producer};
 use offloop_sys::segment::{Segment, SegmentRing};
@@ -25,7 +27,7 @@ use offloop_sys::socket::{self, Wait};
 use offloop_sys::{memory, process};
 
 use crate::arena::{Arena, Block, MappedBlock, PeerChunks};
-use crate::releases::OwedReleases;
+use crate::releases::{Lent, OwedReleases};
 use crate::worker::serving::tagged;
 
 pub use completing::CompletionFlags;
@@ -50,6 +52,9 @@ pub struct Call {
     pub payload_in_block: bool,
     /// Whether the blocks must not be changed: the call may be started again.
     pub copy_blocks: bool,
+    /// Whether what it returns is an iterator, whose items are to be sent one by one.
+    pub streams: bool,
+    outflow: Outflow,
     owner: u8,
     any_thread: bool,
     started_ns: u64,
@@ -95,6 +100,8 @@ pub struct WorkerChannel {
     segment: Segment,
     requests: Consumer<SegmentRing>,
     completions: Producer<SegmentRing>,
+    /// Frames that were taken off the ring in the middle of a stream, to be read after it.
+    ahead: VecDeque<Vec<u8>>,
     owners: HashMap<u8, Told>,
     /// An owner that will be told later of what is complete already.
     deferred: Option<u8>,
@@ -102,8 +109,8 @@ pub struct WorkerChannel {
     results: Arc<Arena>,
     /// Chunks of our arena that the parent has mapped.
     passed: Vec<u32>,
-    /// Blocks of results that the parent still reads.
-    lent: HashMap<u64, Vec<Block>>,
+    /// Blocks of results and items that the parent still reads.
+    lent: HashMap<Lent, Vec<Block>>,
     /// Releases of the parent's blocks.
     owed_releases: OwedReleases,
     nudge: Timer,
@@ -128,6 +135,7 @@ impl WorkerChannel {
             requests: segment.submission_consumer(),
             completions: segment.completion_producer(),
             segment,
+            ahead: VecDeque::new(),
             owners: HashMap::new(),
             deferred: None,
             chunks: PeerChunks::default(),

@@ -272,7 +272,7 @@ impl<P, V, C: Clone> Pool<P, V, C> {
     }
 
     /// The tasks of a lane that workers hold, newest first on each worker.
-    fn held_tasks(&self, lane: u32) -> Vec<u32> {
+    pub(super) fn held_tasks(&self, lane: u32) -> Vec<u32> {
         let workers = self.lanes[lane].workers.iter();
         workers
             .flat_map(|&worker| self.workers[worker].tasks.newest_first(&self.tasks))

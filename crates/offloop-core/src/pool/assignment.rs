@@ -43,7 +43,10 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         entry.refusals = 0;
         match stop {
             None => {
-                self.lanes[lane].estimate.record(run);
+                // How long a stream takes is its consumer's doing, too.
+                if !self.tasks[task].options.streams {
+                    self.lanes[lane].estimate.record(run);
+                }
                 self.finish(task, Outcome::Completed { value });
             }
             Some(reason) => self.finish(task, reason.outcome()),
@@ -240,11 +243,13 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         let task = &mut self.tasks[index];
         task.phase = Phase::Assigned;
         task.worker = worker;
+        let streams = u32::from(task.options.streams);
         if let Some(run_timeout) = task.options.run_timeout {
             task.run_check = Some(self.now.saturating_add(run_timeout));
             self.arm(index);
         }
         let entry = &mut self.workers[worker];
+        entry.streams += streams;
         let is_first = entry.tasks.is_empty();
         entry.tasks.push_back(&mut self.tasks, index);
         entry.assigned_total = entry.assigned_total.saturating_add(1);
@@ -263,8 +268,10 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         let worker = core::mem::replace(&mut task.worker, NONE);
         task.run_check = None;
         let stopping = u32::from(task.stop.is_some());
+        let streams = u32::from(task.options.streams);
         let entry = &mut self.workers[worker];
         entry.stopping -= stopping;
+        entry.streams -= streams;
         entry.tasks.remove(&mut self.tasks, index);
         if let Some(first) = entry.tasks.first() {
             self.set_prefetched(first, false);
@@ -313,6 +320,9 @@ impl<P, V, C: Clone> Pool<P, V, C> {
             .div_ceil(entry.workers.len().max(1) as u32);
         let room = self.workers[worker].room(entry.depth(), self.config.tasks_per_worker_max);
         for _ in 0..room.min(share) {
+            if self.workers[worker].streams > 0 {
+                break;
+            }
             let Some(task) = self.next_queued(lane) else {
                 break;
             };

@@ -122,6 +122,14 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         }
     }
 
+    /// A worker has delivered an item of a task. Its consumer has seen a part of the outcome, so
+    /// the call is not started again should its worker end.
+    pub fn handle_item(&mut self, task: TaskId) {
+        if let Some(index) = self.find_task(task) {
+            self.tasks[index].options.retries = 0;
+        }
+    }
+
     /// Decides about a task whose worker ended after starting it.
     fn lose(&mut self, index: u32, crash: &C) {
         let lane = self.tasks[index].lane;

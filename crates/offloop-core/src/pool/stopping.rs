@@ -12,7 +12,7 @@ use crate::slab::Slab;
 use crate::task::{Phase, Start, StopReason};
 use crate::timers::Timers;
 use crate::worker::WorkerState;
-use crate::{Action, Expiry, Instant, Outcome, TaskId};
+use crate::{Action, Expiry, Instant, LaneId, Outcome, TaskId};
 
 impl<P, V, C: Clone> Pool<P, V, C> {
     /// Cancels a task. A queued task finishes at once; a task that a worker holds finishes when its
@@ -24,6 +24,21 @@ impl<P, V, C: Clone> Pool<P, V, C> {
         };
         self.stop(index, StopReason::Cancelled);
         true
+    }
+
+    /// Cancels the streams of a lane, as before it is waited for: their consumers may never come.
+    pub fn stop_streams(&mut self, now: Instant, lane: LaneId) {
+        self.advance(now);
+        let Some(lane) = self.find_lane(lane) else {
+            return;
+        };
+        let mut tasks = self.lanes[lane].queue.newest_first(&self.tasks);
+        tasks.extend(self.held_tasks(lane));
+        for task in tasks {
+            if self.tasks[task].options.streams {
+                self.stop(task, StopReason::Cancelled);
+            }
+        }
     }
 
     /// The answer to [`Action::Revoke`]: whether the task was taken back before it started.

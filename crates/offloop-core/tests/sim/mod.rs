@@ -249,6 +249,21 @@ impl Sim {
         self.drive();
     }
 
+    pub fn stop_streams(&mut self, lane: LaneId) {
+        for record in &mut self.records {
+            record.asked_to_cancel |= record.lane == lane && record.options.streams;
+        }
+        self.pool.stop_streams(self.now, lane);
+        self.drive();
+    }
+
+    /// The worker of a stream has delivered an item of it.
+    pub fn deliver_item(&mut self, serial: usize) {
+        let task = self.records[serial].task.expect("the task was admitted");
+        self.pool.handle_item(task);
+        self.drive();
+    }
+
     pub fn break_lane(&mut self, lane: LaneId) {
         self.pool.break_lane(self.now, lane);
         self.drive();

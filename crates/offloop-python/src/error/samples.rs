@@ -10,6 +10,7 @@ use offloop::{
     Call, Crash, ExitStatus, Fault, LaneError, Outcome, OwnerError, Payload, SubmitError,
     Violation, WorkerFault,
 };
+use offloop_core::ItemError;
 use pyo3::prelude::*;
 
 use super::{not_allocated, not_finished, not_opened, not_owned, not_submitted};
@@ -104,6 +105,7 @@ fn call() -> Box<Call> {
         owner: 0,
         token: 0,
         any_thread: false,
+        streams: false,
         function: None,
         needs: Vec::new(),
         payload: Payload::default(),
@@ -200,11 +202,14 @@ fn worker_faults() -> Vec<WorkerFault> {
     };
     let limit = Duration::from_millis(50);
     let (said, instead) = ("hello", "after its hello");
+    let (number, expected) = (9, 2);
     let violations = [
         Violation::Ring(corrupt),
         Violation::Frame(FrameError::Kind { kind: 99 }),
         Violation::NotHeld { sequence: 5 },
         Violation::NotRunning { sequence: 5 },
+        Violation::NoStream { sequence: 5 },
+        Violation::Item(ItemError::Number { number, expected }),
         Violation::Status { status: 9 },
         Violation::NoChunk { chunk: 1 },
         Violation::NoBlock { address },

@@ -7,6 +7,7 @@
 //! ```text
 //! take_sleeper, its fence     a_worker_that_sleeps_is_woken_for_every_call
 //! prepare_sleep, its fence    the same, and tasks_that_wait_are_given_to_a_worker_that_has_time
+//! both, for a word            a_worker_that_waits_in_a_stream_is_woken_for_what_was_taken
 //! raise_pending, its fence    an_owner_that_is_told_once_fetches_every_completion
 //! take_pending, its fence     the same
 //! raise_backlog, its fence    tasks_that_wait_are_given_to_a_worker_that_has_time
@@ -20,7 +21,7 @@ use offloop_sys::handshake::{
     sees_backlog, take_pending, take_sleeper,
 };
 use offloop_sys::ring::{Consumer, Producer};
-use offloop_sys::sync::AtomicU32;
+use offloop_sys::sync::{AtomicU32, Ordering};
 
 use crate::memory::Model;
 
@@ -94,6 +95,31 @@ fn a_worker_that_sleeps_is_woken_for_every_call() {
             } else {
                 words.sleep(&requests);
             }
+        }
+        parent.join().unwrap();
+    });
+}
+
+/// As in `WorkerChannel::wait_in_stream`, which looks at the word of an interrupt likewise.
+#[test]
+fn a_worker_that_waits_in_a_stream_is_woken_for_what_was_taken() {
+    loom::model(|| {
+        let (words, taken) = (Words::new(), Arc::new(AtomicU32::new(0)));
+        let parent = thread::spawn({
+            let (words, taken) = (words.clone(), taken.clone());
+            move || {
+                for sum in 1..=2 {
+                    taken.store(sum, Ordering::Relaxed);
+                    words.ring_doorbell();
+                }
+            }
+        });
+        while taken.load(Ordering::Relaxed) < 2 {
+            prepare_sleep(&words.sleeping);
+            if taken.load(Ordering::Relaxed) < 2 {
+                words.doorbell.wait();
+            }
+            end_sleep(&words.sleeping);
         }
         parent.join().unwrap();
     });

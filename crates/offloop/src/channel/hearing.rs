@@ -1,4 +1,4 @@
-//! What a worker says: the completions and releases in its ring, the messages on its socket.
+//! What a worker says: the completions, items and releases in its ring, the messages on its socket.
 //!
 //! All of it is input. A worker that breaks the protocol here is killed by the caller.
 
@@ -54,14 +54,33 @@ pub(crate) struct Completed {
     pub(crate) holds_blocks: bool,
 }
 
+/// An item of a call that goes on.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) task: TaskId,
+    pub(crate) sequence: u64,
+    pub(crate) number: u64,
+    pub(crate) cost: u64,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) blocks: Vec<MappedBlock>,
+    pub(crate) payload_in_block: bool,
+}
+
+/// What a worker said in its ring.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Completed(Completed),
+    Arrived(Arrived),
+}
+
 impl Channel {
-    /// Whether a completion waits.
+    /// Whether a completion or an item waits.
     pub(crate) fn has_completions(&self) -> bool {
         !self.completions.is_empty()
     }
 
-    /// The next completion, if there is one.
-    pub(crate) fn try_completion(&mut self) -> Result<Option<Completed>, Violation> {
+    /// The next completion or item, if there is one.
+    pub(crate) fn try_hear(&mut self) -> Result<Option<Heard>, Violation> {
         loop {
             self.buffer.clear();
             let mut buffer = std::mem::take(&mut self.buffer);
@@ -75,12 +94,12 @@ impl Channel {
             match result? {
                 None => return Ok(None),
                 Some(None) => {}
-                Some(Some(completed)) => return Ok(Some(completed)),
+                Some(Some(heard)) => return Ok(Some(heard)),
             }
         }
     }
 
-    fn decode(&mut self, bytes: &[u8]) -> Result<Option<Completed>, Violation> {
+    fn decode(&mut self, bytes: &[u8]) -> Result<Option<Heard>, Violation> {
         let frame = frame::decode(bytes)?;
         let Header {
             kind,
@@ -94,10 +113,11 @@ impl Channel {
                 // Only held blocks can be released, so a worker cannot send releases without end.
                 let held = self.held.remove(&sequence);
                 return match held {
-                    Some(_) => Ok(None),
-                    None => Err(Violation::NotHeld { sequence }),
+                    Some(_) if frame.payload.is_empty() => Ok(None),
+                    _ => Err(Violation::NotHeld { sequence }),
                 };
             }
+            Kind::Item => return self.decode_item(&frame).map(Some),
             Kind::Completion => {}
             kind => return Err(frame::FrameError::Direction { kind }.into()),
         }
@@ -116,15 +136,43 @@ impl Channel {
         // Until here the call counts as running: it is lost with a worker that lies about it.
         self.flights.pop_front();
         self.note_read(sequence);
-        Ok(Some(Completed {
+        Ok(Some(Heard::Completed(Completed {
             task,
             sequence,
             status,
-            run_ns: frame.run_ns,
+            run_ns: frame.word,
             payload: frame.payload.to_vec(),
             blocks,
             payload_in_block: flags & FLAG_PAYLOAD_IN_BLOCK != 0,
             holds_blocks: flags & FLAG_HOLDS_BLOCKS != 0,
+        })))
+    }
+
+    /// An item must be the next one of the call that runs, and must fit into its window.
+    fn decode_item(&mut self, frame: &frame::Frame<'_>) -> Result<Heard, Violation> {
+        let (sequence, number) = (frame.header.sequence, frame.word);
+        let front = self.flights.front_mut();
+        let Some(flight) = front.filter(|flight| flight.sequence == sequence) else {
+            return Err(Violation::NotRunning { sequence });
+        };
+        let Some(inflow) = &mut flight.inflow else {
+            return Err(Violation::NoStream { sequence });
+        };
+        let task = flight.task;
+        let cost = frame::cost_of_item(frame.payload.len(), &frame.blocks);
+        inflow.handle_item(number, cost)?;
+        let mut blocks = Vec::with_capacity(frame.blocks.len());
+        for address in &frame.blocks {
+            blocks.push(self.result_block(*address)?);
+        }
+        Ok(Heard::Arrived(Arrived {
+            task,
+            sequence,
+            number,
+            cost,
+            payload: frame.payload.to_vec(),
+            blocks,
+            payload_in_block: frame.header.flags & FLAG_PAYLOAD_IN_BLOCK != 0,
         }))
     }
 

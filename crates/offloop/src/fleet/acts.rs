@@ -135,6 +135,7 @@ impl Fleet {
                         timer: timer.as_deref(),
                         any_thread: call.any_thread,
                         copy_blocks: call.copy_blocks,
+                        streams: call.streams,
                         function: call.function.as_ref(),
                         needs: &call.needs,
                         payload: &call.payload,

@@ -3,35 +3,40 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use offloop_core::{WorkerId, limits};
+use offloop_core::{ITEMS_MAX, WorkerId, limits};
 use offloop_sys::{handshake, process};
 
-use crate::channel::{Completed, Said, returned_blocks};
+use crate::arena::MappedBlock;
+use crate::channel::{Arrived, Completed, Heard, Said, returned_blocks};
 use crate::fault::{Fault, Violation, WorkerFault};
 use crate::fleet::{Desk, Fleet, Watch};
-use crate::outcome::Returned;
-use crate::releases::Lease;
+use crate::item::{Item, Source};
+use crate::notice::{News, Notice};
+use crate::outcome::{Returned, ReturnedBlocks};
+use crate::releases::{Lease, Lent};
 
-/// Completions taken from one channel before the next channel gets its turn.
-const COMPLETIONS_PER_PASS: usize = 256;
-/// A pass takes all that a worker may have completed when it begins, and what it completes later
-/// is announced anew; so an owner that took the announcement misses nothing.
-const _: () = assert!(COMPLETIONS_PER_PASS >= limits::PREFETCH_TASKS_MAX as usize);
+/// Completions and items taken from one channel before the next channel gets its turn.
+const HEARD_PER_PASS: usize = 512;
+/// A pass takes what a worker with one stream may have in its ring when it begins, and what comes
+/// later is announced anew. What several streams in a row have left is announced by the pass.
+const _: () = assert!(HEARD_PER_PASS as u64 >= limits::PREFETCH_TASKS_MAX as u64 + ITEMS_MAX);
 /// Messages taken from one worker's socket before the next worker gets its turn.
 const MESSAGES_PER_PASS: usize = 64;
 
 impl Fleet {
-    /// Takes the completions of one worker, at most a pass of them; true when some may be left.
+    /// Takes the completions and items of one worker, at most a pass of them; true when some may be
+    /// left.
     pub(crate) fn drain(&mut self, desk: &mut Desk<'_>, worker: WorkerId) -> bool {
-        for _ in 0..COMPLETIONS_PER_PASS {
+        for _ in 0..HEARD_PER_PASS {
             let Some(channel) = self.channel_mut(worker) else {
                 return false;
             };
             if channel.broke_the_protocol() {
                 return false;
             }
-            match channel.try_completion() {
-                Ok(Some(completed)) => self.complete(desk, worker, completed),
+            match channel.try_hear() {
+                Ok(Some(Heard::Completed(completed))) => self.complete(desk, worker, completed),
+                Ok(Some(Heard::Arrived(arrived))) => self.arrive(desk, worker, arrived),
                 Ok(None) => return false,
                 Err(violation) => {
                     channel.blame(violation);
@@ -53,11 +58,9 @@ impl Fleet {
             blocks,
             ..
         } = completed;
-        let blocks = (!blocks.is_empty()).then(|| {
-            let bytes = blocks.iter().map(|block| block.len() as u64).sum();
-            let lease = Lease::new(desk.releases, self.number, worker, sequence, bytes);
-            (returned_blocks(blocks, lease), completed.payload_in_block)
-        });
+        let lent = Lent::of_call(sequence);
+        let blocks = self.lease(desk, worker, lent, blocks);
+        let blocks = blocks.map(|blocks| (blocks, completed.payload_in_block));
         if completed.holds_blocks {
             let call = self.pool.payload_mut(task);
             let held = call.map(|call| std::mem::take(&mut call.payload.blocks));
@@ -77,7 +80,59 @@ impl Fleet {
         self.run_actions(desk);
     }
 
-    /// Channels with a completion for `owner`, or with any completion when `owner` is `None`.
+    fn lease(
+        &self,
+        desk: &Desk<'_>,
+        worker: WorkerId,
+        lent: Lent,
+        blocks: Vec<MappedBlock>,
+    ) -> Option<ReturnedBlocks> {
+        if blocks.is_empty() {
+            return None;
+        }
+        let bytes = blocks.iter().map(|block| block.len() as u64).sum();
+        let lease = Lease::new(desk.releases, self.number, worker, lent, bytes);
+        Some(returned_blocks(blocks, lease))
+    }
+
+    /// Posts an item to the owner of its call.
+    fn arrive(&mut self, desk: &mut Desk<'_>, worker: WorkerId, arrived: Arrived) {
+        let Arrived {
+            task,
+            sequence,
+            number,
+            cost,
+            payload,
+            blocks,
+            payload_in_block,
+        } = arrived;
+        let lent = Lent {
+            sequence,
+            item: number,
+        };
+        let blocks = self.lease(desk, worker, lent, blocks);
+        let item = Item {
+            payload,
+            blocks: blocks.map(|blocks| (blocks, payload_in_block)),
+            cost,
+            source: Source {
+                fleet: self.number,
+                worker,
+                sequence,
+            },
+        };
+        self.pool.handle_item(task);
+        if let Some(call) = self.pool.payload(task) {
+            let notice = Notice {
+                token: call.token,
+                any_thread: false,
+                news: News::Arrived(item),
+            };
+            desk.mailboxes.deliver(call.owner, notice);
+        }
+    }
+
+    /// Channels with a completion or an item for `owner`, or for any when `owner` is `None`.
     pub(crate) fn with_completions(
         &self,
         owner: Option<u8>,

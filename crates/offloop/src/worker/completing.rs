@@ -5,12 +5,14 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use offloop_core::Announce;
 use offloop_sys::socket::{self, Wait};
 use offloop_sys::{clock, handshake};
 
 use crate::arena::Block;
 use crate::frame::{FLAG_HOLDS_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Head, Header, Kind};
 use crate::outcome::Status;
+use crate::releases::Lent;
 use crate::worker::{Call, WorkerChannel, interrupts};
 
 /// How long a completed call may wait for its owner before its worker tells the supervisor.
@@ -58,11 +60,16 @@ impl WorkerChannel {
         let run_ns = clock::monotonic_ns().saturating_sub(call.started_ns);
         let head = Head::new(header, run_ns, &addresses);
         if !blocks.is_empty() {
-            self.lent.insert(call.sequence, blocks);
+            self.lent.insert(Lent::of_call(call.sequence), blocks);
         }
         let [first, more] = head.parts();
         self.push_waiting(&[first, more, payload])?;
-        self.tell(call)
+        let announce = if self.requests.is_empty() {
+            Announce::AtOnce
+        } else {
+            Announce::Together
+        };
+        self.tell(call, announce)
     }
 
     /// Marks the running call as over for the interrupt signal: from now on it is too late.
@@ -72,7 +79,7 @@ impl WorkerChannel {
 
     /// Gives back the blocks of an earlier call, whose last user has let go of them.
     pub fn release(&mut self, sequence: u64) {
-        self.owed_releases.add(sequence);
+        self.owed_releases.add(Lent::of_call(sequence));
         self.owed_releases.push(&mut self.completions);
     }
 
@@ -86,14 +93,15 @@ impl WorkerChannel {
         }
     }
 
-    fn tell(&mut self, call: &Call) -> io::Result<()> {
+    /// Tells the owner of `call` that there is something; `Together`: a patient one a little later.
+    pub(super) fn tell(&mut self, call: &Call, announce: Announce) -> io::Result<()> {
         if handshake::raise_pending(self.segment.pending(call.owner)) {
             while !self.owners.contains_key(&call.owner) {
                 self.receive(Wait::Yes)?;
             }
             let told = &self.owners[&call.owner];
             match &told.timer {
-                Some(timer) if !self.requests.is_empty() => {
+                Some(timer) if announce == Announce::Together => {
                     timer.arm(TELL_AFTER)?;
                     self.deferred = Some(call.owner);
                 }
@@ -106,9 +114,9 @@ impl WorkerChannel {
         Ok(())
     }
 
-    /// Pushes a completion; when the parent is that far behind, wakes its supervisor and waits
-    /// for room (the parent's end of file ends the wait).
-    fn push_waiting(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+    /// Pushes a completion or an item; when the parent is that far behind, wakes its supervisor and
+    /// waits for room (the parent's end of file ends the wait).
+    pub(super) fn push_waiting(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         while self.completions.try_push(parts).is_err() {
             self.supervisor.signal()?;
             let limit = Some(Duration::from_millis(1));
@@ -137,7 +145,7 @@ impl WorkerChannel {
         Ok(())
     }
 
-    fn pass_chunk(&mut self, number: u32) -> io::Result<()> {
+    pub(super) fn pass_chunk(&mut self, number: u32) -> io::Result<()> {
         if self.passed.contains(&number) {
             return Ok(());
         }

@@ -4,13 +4,16 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
-use offloop_core::Instant;
+use offloop_core::{Instant, Outflow};
 use offloop_sys::event::{Event, Timer};
 use offloop_sys::socket::{self, Wait};
 use offloop_sys::{clock, handshake};
 
 use crate::arena::MappedBlock;
-use crate::frame::{self, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, Header, Kind};
+use crate::frame::{
+    self, FLAG_ANY_THREAD, FLAG_COPY_BLOCKS, FLAG_PAYLOAD_IN_BLOCK, FLAG_STREAM, Header, Kind,
+};
+use crate::releases::Lent;
 use crate::worker::{Call, DESCRIPTORS_FROM, Request, Told, Wake, WorkerChannel, interrupts};
 
 /// A wait longer than this is not worth spinning for the next time.
@@ -23,22 +26,26 @@ impl WorkerChannel {
     /// `InvalidData` when the parent broke the protocol; the worker exits then.
     pub fn try_next(&mut self) -> io::Result<Option<Request>> {
         loop {
-            self.buffer.clear();
-            if !self
-                .requests
-                .try_pop(&mut self.buffer)
-                .map_err(io::Error::other)?
-            {
+            let Some(bytes) = self.next_frame()? else {
                 self.tell_deferred()?;
                 return Ok(None);
-            }
-            let bytes = std::mem::take(&mut self.buffer);
+            };
             let request = self.decode(&bytes);
             self.buffer = bytes;
             if let Some(request) = request? {
                 return Ok(Some(request));
             }
         }
+    }
+
+    fn next_frame(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if let Some(bytes) = self.ahead.pop_front() {
+            return Ok(Some(bytes));
+        }
+        self.buffer.clear();
+        let popped = self.requests.try_pop(&mut self.buffer);
+        let popped = popped.map_err(io::Error::other)?;
+        Ok(popped.then(|| std::mem::take(&mut self.buffer)))
     }
 
     /// Looks at the ring for a while when the last call came soon enough to make that worthwhile.
@@ -79,6 +86,12 @@ impl WorkerChannel {
             handshake::end_sleep(self.segment.sleeping());
             return Ok(Wake::Ring);
         }
+        self.doze()
+    }
+
+    /// Waits on the socket; the caller has looked at all that it waits for since it said that it
+    /// sleeps.
+    pub(super) fn doze(&mut self) -> io::Result<Wake> {
         let trim_at = self.results.poll_timeout();
         let now = || Instant::from_nanos(clock::monotonic_ns());
         let limit = trim_at.map(|at| at.saturating_duration_since(now()));
@@ -116,7 +129,7 @@ impl WorkerChannel {
         } = frame.header;
         match kind {
             Kind::Release => {
-                self.lent.remove(&sequence);
+                self.take_back(sequence, frame.payload)?;
                 return Ok(None);
             }
             Kind::Retire => return Ok(Some(Request::Retire)),
@@ -126,7 +139,7 @@ impl WorkerChannel {
                 return Ok(Some(Request::Forget(numbers.collect())));
             }
             Kind::Call | Kind::Define | Kind::Surroundings => {}
-            Kind::Completion => {
+            Kind::Completion | Kind::Item => {
                 return Err(io::Error::other(frame::FrameError::Direction { kind }));
             }
         }
@@ -157,10 +170,20 @@ impl WorkerChannel {
             blocks,
             payload_in_block: flags & FLAG_PAYLOAD_IN_BLOCK != 0,
             copy_blocks: flags & FLAG_COPY_BLOCKS != 0,
+            streams: flags & FLAG_STREAM != 0,
+            outflow: Outflow::default(),
             owner: detail,
             any_thread: flags & FLAG_ANY_THREAD != 0,
             started_ns,
         })))
+    }
+
+    /// The parent reads these blocks no more.
+    pub(super) fn take_back(&mut self, sequence: u64, payload: &[u8]) -> io::Result<()> {
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "a release of what?");
+        let item = frame::released_item(payload).ok_or_else(invalid)?;
+        self.lent.remove(&Lent { sequence, item });
+        Ok(())
     }
 
     fn block(&mut self, address: frame::BlockAddress) -> io::Result<MappedBlock> {

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use offloop::frame::{self, FLAG_ANY_THREAD, Head};
+use offloop::frame::{self, BlockAddress, FLAG_ANY_THREAD, Head};
+use offloop_core::{Inflow, WINDOW};
 use offloop_sys::memory::Mapping;
 use offloop_sys::ring::{Consumer, Producer, RingMemory};
 use offloop_sys::segment::{RING_BYTES, SEGMENT_BYTES, STATES, Segment};
@@ -18,19 +19,46 @@ pub fn frame(bytes: &[u8]) {
     let Ok(decoded) = frame::decode(bytes) else {
         return;
     };
-    let head = Head::new(decoded.header, decoded.run_ns, &decoded.blocks);
+    let head = Head::new(decoded.header, decoded.word, &decoded.blocks);
     let again = [head.parts()[0], head.parts()[1], decoded.payload].concat();
     assert_eq!(again.len(), bytes.len());
     let second = frame::decode(&again).expect("an encoded frame decodes");
-    assert_eq!(
-        (second.header, second.run_ns),
-        (decoded.header, decoded.run_ns)
-    );
+    assert_eq!((second.header, second.word), (decoded.header, decoded.word));
     assert_eq!(
         (second.blocks, second.payload),
         (decoded.blocks, decoded.payload)
     );
     let _ = decoded.header.flags & FLAG_ANY_THREAD;
+}
+
+/// What a worker says of its items: refused, or the next one within the window.
+pub fn items(bytes: &[u8]) {
+    let mut inflow = Inflow::default();
+    let (mut next, mut arrived, mut taken) = (1, 0u64, 0);
+    for step in bytes.chunks(3) {
+        let [number, size, takes] = [0, 1, 2].map(|at| u64::from(*step.get(at).unwrap_or(&0)));
+        // Often the truth.
+        let number = if number & 3 == 0 { number } else { next };
+        let blocks = [BlockAddress {
+            chunk: 0,
+            offset: 0,
+            len: if size == 255 { u64::MAX } else { size << 12 },
+        }];
+        let cost = frame::cost_of_item(step.len(), &blocks[..usize::from(size & 1 == 1)]);
+        let had_room = arrived - taken < WINDOW;
+        match inflow.handle_item(number, cost) {
+            Ok(()) => {
+                assert!(had_room && number == next, "{number} after {next}");
+                (next, arrived) = (next + 1, arrived.saturating_add(cost));
+            }
+            Err(error) => assert!(!had_room || number != next, "{error}"),
+        }
+        if takes & 1 == 1 {
+            taken = inflow.handle_taken(takes << 10);
+            assert!(taken <= arrived);
+        }
+    }
+    assert!(frame::released_item(bytes).is_none_or(|_| [0, 8].contains(&bytes.len())));
 }
 
 /// A ring whose memory is ordinary.

@@ -4,7 +4,7 @@
 
 mod checks;
 
-use checks::{frame, ring, segment};
+use checks::{frame, items, ring, segment};
 
 /// A small generator (splitmix64), so that every failure names its seed.
 struct Random(u64);
@@ -24,7 +24,7 @@ impl Random {
         let tame = self.next().is_multiple_of(2);
         let byte = |word: u64| {
             if tame && word & 0x300 != 0 {
-                word & 7
+                word & 15
             } else {
                 word & 0xFF
             }
@@ -47,6 +47,11 @@ fn for_seeds(count: u64, len_max: u64, check: fn(&[u8])) {
 #[test]
 fn any_bytes_are_a_frame_or_an_error() {
     for_seeds(50_000, 300, frame);
+}
+
+#[test]
+fn any_items_are_refused_or_within_the_window() {
+    for_seeds(50_000, 300, items);
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn submit(fixture: &Fixture, owner: u8, token: u64) {
         owner,
         token,
         any_thread: true,
+        streams: false,
         function: None,
         needs: Vec::new(),
         surroundings: None,

@@ -3,14 +3,14 @@
 //! A test never sleeps: it waits for outcomes on its owner's event, and for what the workers report
 //! on a socket of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use offloop::{
-    Call, CallOptions, Crash, FleetConfig, Lane, LaneConfig, Launch, News, Notice, Outcome, Owner,
-    Payload, Program, Returned, Runtime, Status, SubmitError, TaskAddress,
+    Call, CallOptions, Crash, FleetConfig, Item, Lane, LaneConfig, Launch, News, Notice, Outcome,
+    Owner, Payload, Program, Returned, Runtime, Status, SubmitError, TaskAddress,
 };
 use offloop_sys::process;
 use offloop_sys::socket::{self, Wait};
@@ -68,6 +68,7 @@ pub struct Fixture {
     started: Instant,
     tokens: u64,
     news: HashMap<u64, News>,
+    items: HashMap<u64, VecDeque<Item>>,
 }
 
 impl Fixture {
@@ -92,7 +93,7 @@ impl Fixture {
         let lane = runtime.open_lane(fleet, config).unwrap();
         let owner = runtime.add_owner().unwrap();
         let started = Instant::now();
-        let (tokens, news) = (0, HashMap::new());
+        let (tokens, news, items) = (0, HashMap::new(), HashMap::new());
         Self {
             runtime,
             lane,
@@ -103,6 +104,7 @@ impl Fixture {
             started,
             tokens,
             news,
+            items,
         }
     }
 
@@ -119,6 +121,7 @@ impl Fixture {
             owner: self.owner.index(),
             token: self.tokens,
             any_thread: false,
+            streams: false,
             function: None,
             needs: Vec::new(),
             payload: Payload {
@@ -172,6 +175,38 @@ impl Fixture {
         }
     }
 
+    /// A call whose items are wanted.
+    pub fn stream_with(&mut self, command: &str, options: CallOptions) -> Ticket {
+        let mut call = self.call(command);
+        call.streams = true;
+        self.submit_call(call, options).unwrap()
+    }
+
+    pub fn stream(&mut self, command: &str) -> Ticket {
+        self.stream_with(command, CallOptions::default())
+    }
+
+    /// The next item of a stream, or `None` at its end. Nothing is told to its worker.
+    pub fn item(&mut self, ticket: Ticket) -> Option<Item> {
+        loop {
+            let items = self.items.entry(ticket.token).or_default();
+            if let Some(item) = items.pop_front() {
+                return Some(item);
+            }
+            if self.news.contains_key(&ticket.token) {
+                return None;
+            }
+            let notices = wait_notices(&self.owner, self.left());
+            self.keep(notices);
+        }
+    }
+
+    /// What has come of a stream by now and was not taken.
+    pub fn arrived(&mut self, ticket: Ticket) -> usize {
+        self.unclaimed();
+        self.items.get(&ticket.token).map_or(0, VecDeque::len)
+    }
+
     fn news(&mut self, token: u64) -> News {
         loop {
             if let Some(news) = self.news.remove(&token) {
@@ -192,6 +227,14 @@ impl Fixture {
 
     fn keep(&mut self, notices: Vec<Notice>) {
         for Notice { token, news, .. } in notices {
+            let news = match news {
+                News::Arrived(item) => {
+                    assert!(!self.news.contains_key(&token), "an item after the end");
+                    self.items.entry(token).or_default().push_back(item);
+                    continue;
+                }
+                news => news,
+            };
             let before = self.news.insert(token, news);
             assert!(before.is_none(), "{token} was told twice");
         }

@@ -4,8 +4,8 @@ use offloop::{Outcome, Returned, Status, Violation, WorkerFault};
 
 use crate::fixture::Fixture;
 
-/// Every lie that `tests/support/worker/lies.rs` tells, but for `twice`.
-pub const LIES: [&str; 23] = [
+/// Every lie that `tests/support/worker/lies.rs` tells of a call, but for `twice`.
+pub const LIES: [&str; 27] = [
     "unknown-kind",
     "short-frame",
     "empty-frame",
@@ -16,6 +16,10 @@ pub const LIES: [&str; 23] = [
     "wrong-direction",
     "unknown-release",
     "release-flood",
+    "release-of-an-item",
+    "item",
+    "item-of-another",
+    "item-short",
     "unpassed-chunk",
     "outside-chunk",
     "overflowing-block",

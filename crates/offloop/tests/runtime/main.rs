@@ -15,6 +15,7 @@ mod owners;
 mod starting;
 mod stderr;
 mod stopping;
+mod streams;
 mod submitting;
 mod supervisor;
 mod trimming;

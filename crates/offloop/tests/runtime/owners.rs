@@ -17,6 +17,7 @@ fn call(owner: &Owner, token: u64, command: &str) -> Call {
         owner: owner.index(),
         token,
         any_thread: false,
+        streams: false,
         function: None,
         needs: Vec::new(),
         payload,

@@ -38,6 +38,7 @@ fn calls_of_several_threads_and_owners_do_not_mix() {
                         owner: owner.index(),
                         token,
                         any_thread: false,
+                        streams: false,
                         function: None,
                         needs: Vec::new(),
                         surroundings: None,

@@ -64,6 +64,21 @@ fn false_frames(sequence: u64, name: &str) -> Option<Vec<Vec<u8>>> {
         "wrong-direction" => bare(header(Kind::Call, sequence)),
         "unknown-release" => bare(header(Kind::Release, sequence)),
         "twice" => return Some(vec![bare(honest); 2]),
+        "item" => item(sequence, 1),
+        "item-skips" => item(sequence, 2),
+        "item-zero" => item(sequence, 0),
+        "item-of-another" => item(sequence + 7, 1),
+        "item-short" => item(sequence, 1)[..20].to_vec(),
+        "item-twice" => return Some(vec![item(sequence, 1); 2]),
+        "item-flood" => {
+            let numbers = 1..=2 * offloop_core::ITEMS_MAX;
+            return Some(numbers.map(|number| item(sequence, number)).collect());
+        }
+        "release-of-an-item" => [
+            bare(header(Kind::Release, sequence)),
+            1u64.to_ne_bytes().to_vec(),
+        ]
+        .concat(),
         _ => return None,
     };
     Some(vec![frame])
@@ -113,6 +128,12 @@ fn header(kind: Kind, sequence: u64) -> Header {
         function,
         sequence,
     }
+}
+
+/// An item without blocks and payload.
+fn item(sequence: u64, number: u64) -> Vec<u8> {
+    let head = Head::new(header(Kind::Item, sequence), number, &[]);
+    head.parts().concat()
 }
 
 /// A frame without blocks and payload.

@@ -6,6 +6,7 @@
 
 mod lies;
 mod parent;
+mod streaming;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -165,6 +166,7 @@ impl Worker {
                 self.value(&call, b"")
             }
             "flood" => self.flood(&call, argument),
+            "stream" => self.stream(call, argument),
             "lie" => {
                 self.report("lie")?;
                 lies::tell(&self.channel, &call, argument)

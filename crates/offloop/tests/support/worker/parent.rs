@@ -69,6 +69,7 @@ fn submit(lane: &Lane, command: &str) -> io::Result<()> {
         owner: 0,
         token: 0,
         any_thread: true,
+        streams: false,
         function: None,
         needs: Vec::new(),
         payload,
