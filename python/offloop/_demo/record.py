@@ -49,6 +49,7 @@ class ServiceRecord:
     loop_thread: int
     beats: list[float]
     spans: list[Span]
+    blamed: list[str]
 
     @classmethod
     def from_json(cls, data: dict[str, object]) -> ServiceRecord:

@@ -99,13 +99,28 @@ async def serve(way: Way) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     await warm_up(way)
+    if way is Way.LOOP:
+        offloop.watch(words=False, losses=False)
     heart = asyncio.create_task(service.beat())
     tell({"port": runner.addresses[0][1]})
     await stdin_closed()
     heart.cancel()
-    record = ServiceRecord(os.getpid(), threading.get_native_id(), service.beats, service.spans)
+    ids = os.getpid(), threading.get_native_id()
+    record = ServiceRecord(*ids, service.beats, service.spans, blamed_lines())
     tell(dataclasses.asdict(record))
     await runner.cleanup()
+
+
+def blamed_lines() -> list[str]:
+    """What the watch says of each line that blocked the loop, the longest time first."""
+    lines = []
+    for culprit in offloop.watch.statistics().culprits:
+        if culprit.entry is not None:
+            entry, blocked = culprit.entry, culprit.blocked
+            place = f"{os.path.basename(entry.filename)}:{entry.lineno} in {entry.function}"
+            times = f"{blocked.count} times, {blocked.total_seconds:.1f} s"
+            lines.append(f"{place} ({culprit.cause}): {times}")
+    return lines
 
 
 async def warm_up(way: Way) -> None:

@@ -23,6 +23,7 @@ from offloop._demo.record import ClientRecord, ServiceRecord, Way, WayRecord
 STRIP_CELLS = 26
 STRIP_GLYPHS = {"beating": "▁", "late": "▄", "stuck": "█"}
 STRIP_STYLES = {"beating": "green", "late": "yellow", "stuck": "red"}
+BLAMED_SHOWN = 3
 START_SECONDS_MAX = 60.0
 """A service that is not up by then will not come up."""
 
@@ -59,6 +60,7 @@ def run_demo(seconds: float, out: Path) -> int:
             return 1
         panels.append(make_panel(record))
         _print_way(console, number, panels[-1])
+        _print_blamed(console, record.service.blamed)
     _print_table(console, panels)
     _write_timelines(console, panels, machine, out)
     return 0
@@ -169,6 +171,12 @@ def _print_way(console: Console, number: int, panel: Panel) -> None:
     rate = panel.record.requests_per_second
     line.append(f"  {time_text(panel.record.worst_gap_seconds):>7}  {rate:5.1f} req/s")
     console.print(line)
+
+
+def _print_blamed(console: Console, lines: list[str]) -> None:
+    """The lines that the watch has named."""
+    for line in lines[:BLAMED_SHOWN]:
+        console.print(Text(f"    the watch names {line}", style="yellow"), soft_wrap=True)
 
 
 def _print_table(console: Console, panels: list[Panel]) -> None:

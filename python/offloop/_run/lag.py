@@ -1,11 +1,12 @@
 """Measures how late event loops run: every loop of the process, whenever it was made.
 
 Every loop announces itself to ``asyncio.events._set_running_loop`` when it starts and when it
-stops; `LagMeter` stands there.  While a loop runs, a callback asks to be called every tick, and the
-time by which it is called too late is the lag.
+stops; `LagMeter` stands there.  A loop of ours knows its lag.  While any other loop runs, a callback
+asks to be called every tick, and the time by which it is called too late is the lag.
 
 Units:      seconds.
-Invariants: 1. At most one callback of ours is scheduled on a loop, none on a stopped one.
+Invariants: 1. At most one callback of ours is scheduled on a loop, none on a stopped one and none
+               on a loop of ours: with nothing to do, it sleeps.
             2. Memory does not grow with the length of the run.
 Source:     the standard loop and uvloop both call that function; so must any loop for which
             ``asyncio.get_running_loop`` is to work.
@@ -19,8 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 from _offloop_worker._offloop import LagRecorder
-from offloop import LagHistogram
-from offloop._run.loops_seen import LoopsSeen
+from offloop import EventLoop, LagHistogram
+from offloop._run.loops_seen import LOOPS_KEPT, LoopsSeen
 
 TICK_SECONDS = 0.010
 """Short against what a person notices (100 ms), long against the cost of a callback (10 us)."""
@@ -63,9 +64,12 @@ class LagMeter:
         self._tickers: dict[int, LoopTicker] = {}
         self._set_running_loop: Callable[[Any], None] = asyncio.events._set_running_loop
 
-    def histogram(self) -> LagHistogram:
-        """The lags of all loops."""
-        return LagHistogram(**self._recorder.fields())
+    def histogram(self) -> tuple[LagHistogram, str]:
+        """The lags of the loops that tick, or of the loop of ours that was latest; and their unit."""
+        ticks = LagHistogram(**self._recorder.fields())
+        ours = [seen.statistics.lag for seen in self.loops.busiest(LOOPS_KEPT)]
+        latest = max(ours, key=lambda lag: lag.max, default=LagHistogram())
+        return (ticks, "ticks") if ticks.max > latest.max else (latest, "polls")
 
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""
@@ -83,4 +87,5 @@ class LagMeter:
         if loop is not None and id(loop) not in self._tickers:
             self.loops.note(loop)
             self.loop_kinds.add(type(loop).__module__.partition(".")[0])
-            self._tickers[id(loop)] = LoopTicker(loop, self._recorder)
+            if not isinstance(loop, EventLoop):
+                self._tickers[id(loop)] = LoopTicker(loop, self._recorder)

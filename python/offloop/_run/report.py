@@ -70,7 +70,7 @@ def _print_summary(console: Console, session: Session, elapsed: float) -> None:
 
 
 def _lag_line(session: Session) -> Text:
-    histogram = session.lag.histogram()
+    histogram, unit = session.lag.histogram()
     if not session.lag.loop_kinds:
         return Text("no event loop ran", style="dim")
     kinds = ", ".join(sorted(session.lag.loop_kinds))
@@ -83,7 +83,7 @@ def _lag_line(session: Session) -> Text:
         ("   worst ", histogram.max),
     ):
         line.append(label).append_text(_lag_text(value))
-    return line.append(f"   {histogram.count:,} ticks, {kinds}", style="dim")
+    return line.append(f"   {histogram.count:,} {unit}, {kinds}", style="dim")
 
 
 def _add_loops(grid: Table, session: Session, is_ascii: bool) -> None:

@@ -35,6 +35,9 @@ THRESHOLD_SECONDS_MAX = 3600.0
 
 STDERR = 2
 
+DEMO_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_demo")
+"""A program like any other."""
+
 STANDARD_FOLDERS = sorted({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 OFFLOOP_FOLDERS = [
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
@@ -97,6 +100,7 @@ class Watch:
             "style": _style() if words else None,
             "standard": STANDARD_FOLDERS,
             "offloop": OFFLOOP_FOLDERS,
+            "own": [DEMO_FOLDER],
             "shown_from": _working_directory(),
         }
         _offloop.watch_on(settings, hearing)

@@ -259,7 +259,8 @@ fn cause_of_work(evidence: &Evidence) -> Cause {
         .reduce(|first, second| first && second);
     match (evidence.motion, holds_gil) {
         (Motion::Moving, _) => Cause::Python,
-        (Motion::Still, Some(true)) if collects => Cause::Collection,
+        // The collector runs in the middle of an instruction, however long that was looked at.
+        (Motion::Still | Motion::Unknown, Some(true)) if collects => Cause::Collection,
         (Motion::Still, Some(holds_gil)) => Cause::Native { holds_gil },
         // Python code would have the GIL, or sleep until it has.
         (Motion::Unknown, Some(false)) if never_has_gil(evidence) => {

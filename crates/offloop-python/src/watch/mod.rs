@@ -89,6 +89,7 @@ pub(crate) struct Settings {
     style: Option<(bool, bool)>,
     standard: Vec<String>,
     offloop: Vec<String>,
+    own: Vec<String>,
     shown_from: Option<String>,
 }
 
@@ -110,6 +111,7 @@ impl Settings {
             places: Places {
                 standard: shared(self.standard),
                 offloop: shared(self.offloop),
+                own: shared(self.own),
                 shown_from: self.shown_from.map(Arc::from),
                 ..Places::default()
             },
