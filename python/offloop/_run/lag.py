@@ -1,8 +1,8 @@
 """Measures how late event loops run: every loop of the process, whenever it was made.
 
 Every loop announces itself to ``asyncio.events._set_running_loop`` when it starts and when it
-stops; `LagMeter` stands there.  A loop of ours knows its lag.  While any other loop runs, a callback
-asks to be called every tick, and the time by which it is called too late is the lag.
+stops; `LagMeter` stands there.  A loop of ours knows its lag.  While any other loop runs, a
+callback asks to be called every tick, and the time by which it is called too late is the lag.
 
 Units:      seconds.
 Invariants: 1. At most one callback of ours is scheduled on a loop, none on a stopped one and none
@@ -65,7 +65,7 @@ class LagMeter:
         self._set_running_loop: Callable[[Any], None] = asyncio.events._set_running_loop
 
     def histogram(self) -> tuple[LagHistogram, str]:
-        """The lags of the loops that tick, or of the loop of ours that was latest; and their unit."""
+        """The lags of the loops that tick, or of our latest loop; and what was counted."""
         ticks = LagHistogram(**self._recorder.fields())
         ours = [seen.statistics.lag for seen in self.loops.busiest(LOOPS_KEPT)]
         latest = max(ours, key=lambda lag: lag.max, default=LagHistogram())
