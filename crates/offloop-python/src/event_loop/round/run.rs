@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 
 use super::super::handle::context::Entered;
 use super::super::port::LoopPort;
+use super::endings::Endings;
 use super::loop_core::LoopCore;
 
 /// Rounds are run for as long as this is kept.
@@ -24,6 +25,8 @@ pub(super) struct Run<'a, 'py> {
     pub(super) entered: Arc<Entered>,
     /// When it polls; at once when it has the loop anew.
     pub(super) pace: PollPace,
+    /// What is looked at after each step of a task, as of the last round.
+    pub(super) endings: Option<Arc<Endings>>,
     /// The callback inside which it began, if the loop is armed.
     inside: Option<Work>,
 }
@@ -53,8 +56,23 @@ impl<'a, 'py> Run<'a, 'py> {
             number,
             entered,
             pace: PollPace::new(ticks()),
+            endings: None,
             inside: port.marks.begin_run(py),
         })
+    }
+
+    /// What is to be looked at after each step of a task in this round.
+    #[inline]
+    pub(super) fn take_endings(&mut self) -> Option<Arc<Endings>> {
+        let kept = self.endings.take();
+        let rounds = &self.event_loop.get().state;
+        rounds
+            .with(self.py(), |state| match (&kept, &state.endings) {
+                (None, None) => None,
+                (Some(ours), Some(theirs)) if Arc::ptr_eq(ours, theirs) => None,
+                (_, theirs) => Some(theirs.clone()),
+            })
+            .unwrap_or(kept)
     }
 
     pub(super) fn event_loop(&self) -> &'a Bound<'py, LoopCore> {

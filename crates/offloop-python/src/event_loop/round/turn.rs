@@ -171,10 +171,16 @@ fn next(state: &mut State, number: RunNumber) -> Next {
 
 /// Runs what is ready now, in order; false if the run is to end.
 fn run_ready(run: &mut Run<'_, '_>) -> PyResult<bool> {
+    // Kept with the run, so that a round does not count references.
+    let endings = run.take_endings();
+    let result = run_entries(run, endings.as_deref());
+    run.endings = endings;
+    result
+}
+
+fn run_entries(run: &mut Run<'_, '_>, endings: Option<&Endings>) -> PyResult<bool> {
     let (py, port) = (run.py(), run.port());
     let armed = port.marks.are_armed(py);
-    let rounds = &run.event_loop().get().state;
-    let endings = rounds.with(py, |state| state.endings.clone());
     let debug = loop {
         let begun = port.state.with(py, |state| {
             let ready = state.schedule.ready_len();
@@ -201,7 +207,7 @@ fn run_ready(run: &mut Run<'_, '_>) -> PyResult<bool> {
                 continue;
             }
         };
-        if let Some(endings) = &endings {
+        if let Some(endings) = endings {
             run_told(run, entry, (armed, debug), endings)?;
         } else if armed || debug {
             run_watched(run, entry, (armed, debug))?;
