@@ -244,10 +244,10 @@ def _fleet(lanes: list[Any], workers: list[Any], **fields: Any) -> Fleet:
 def events_after(number: int) -> Events:
     """What happened after the entry of this number; 0 for all that is kept."""
     found = _offloop.events_after(number)
-    return Events(found["missed"], tuple(_event({**event}) for event in found["events"]))
+    return Events(found["missed"], tuple(_happening({**event}) for event in found["events"]))
 
 
-def _event(fields: dict[str, Any]) -> Event:
+def _happening(fields: dict[str, Any]) -> Event:
     stall = fields.pop("stall")
     return Event(stall=None if stall is None else Stall.of(stall), **fields)
 

@@ -46,7 +46,7 @@ OFFLOOP_FOLDERS = [
 
 
 class Watch:
-    """The watch of this process. Thread-safe."""
+    """The watch of this process, for one thread at a time to turn on and off."""
 
     def __init__(self) -> None:
         self._is_hooked = False

@@ -125,12 +125,14 @@ pub(crate) fn watch_on(py: Python<'_>, settings: Settings, hearing: Py<PyAny>) -
     fork::watch();
     let options = settings.options();
     let old = watch().take();
+    next_era();
     let ranking = old.as_ref().map(|old| Arc::clone(&old.ranking));
+    // One watchdog at a time says of a loop's pulse that it sleeps.
+    end(py, old);
     let ranking = ranking.or_else(|| last_ranking().take());
     let fresh = Watch::start(py, options, hearing, ranking.unwrap_or_default())?;
     *watch() = Some(fresh);
     next_era();
-    end(py, old);
     Ok(())
 }
 
