@@ -12,7 +12,7 @@ use offloop_core::watch::{Cause, Entry, Quality, Stack, cause};
 use offloop_sys::activity::ThreadFiles;
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::interpreter::memory::OwnMemory;
-use offloop_sys::interpreter::{self, Codes, Interpreter, Reading, StackEntry};
+use offloop_sys::interpreter::{self, Codes, Interpreter, Reading, StackEntry, Unreadable};
 use offloop_sys::running::Seen;
 
 use super::pulse::Pulse;
@@ -77,6 +77,27 @@ impl Examiner {
                 Cause::Python | Cause::Native { .. } | Cause::Collection | Cause::Unknown,
             ) => Cause::Callbacks,
             (_, _, cause) => cause,
+        }
+    }
+
+    /// Why a slice took so long that was over before any look: the system did not let the thread
+    /// run, if that made up half of it. Nothing else can be known afterwards.
+    pub(super) fn cause_afterwards(
+        &mut self,
+        seen: &Seen,
+        lasted: Duration,
+        reader: &Interpreter<OwnMemory>,
+    ) -> Cause {
+        let Some((_, first, _)) = self.before.take() else {
+            return Cause::Unknown;
+        };
+        let Some(second) = self.sight(seen, reader) else {
+            return Cause::Unknown;
+        };
+        let evidence = evidence(&[first, second], Err(Unreadable::Preempted), Duration::ZERO);
+        match evidence.delayed {
+            Some(delayed) if delayed >= lasted / 2 => Cause::Starved,
+            _ => Cause::Unknown,
         }
     }
 

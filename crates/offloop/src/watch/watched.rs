@@ -327,6 +327,13 @@ impl Watched {
         if known.is_none() {
             telling.audience.ask(self.question(slice, false));
         }
+        let is_unseen = known.is_none() || is_untold;
+        if let (true, Some(seen), Ok(reader)) = (is_unseen, self.read(), &telling.reader) {
+            let found = self.examiner.cause_afterwards(&seen, report.lasted, reader);
+            if found == Cause::Starved {
+                stall.cause = found;
+            }
+        }
         let until = now().saturating_add(FACTS_WAIT);
         if let Some(facts) = telling.audience.answer(slice, until) {
             add(&mut stall, facts);
