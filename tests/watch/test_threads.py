@@ -5,10 +5,10 @@ import os
 import time
 
 import pytest
+from heard import THRESHOLD_SECONDS
 
 import offloop
 from gates import PATIENCE_SECONDS, eventually, open_descriptors
-from heard import THRESHOLD_SECONDS
 
 pytestmark = pytest.mark.quick
 
