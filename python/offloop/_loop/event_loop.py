@@ -6,7 +6,8 @@ import asyncio
 import socket
 import sys
 import threading
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from _offloop_worker._offloop import learn_standard_loop
 from offloop._loop.registry import Transports
@@ -22,6 +23,16 @@ __all__ = ["EventLoop", "new_event_loop"]
 
 REPLACEABLE = frozenset({"time", "call_at", "_run_once"})
 """What a round does differently when it is an attribute of one loop."""
+
+
+class LossListener(Protocol):
+    """What hears of a loop's reports and of its end, while it is watched."""
+
+    def reported(self, context: dict[str, Any]) -> None:
+        """The loop's exception handler is about to be called."""
+
+    def loop_closes(self) -> AbstractContextManager[None]:
+        """Entered before the loop is closed, and left afterwards."""
 
 
 class EventLoop(SocketMethods):
@@ -56,6 +67,7 @@ class EventLoop(SocketMethods):
         "_executor_shutdown_called",
         "_internal_fds",
         "_last_sockname",
+        "_losses",
         "_old_agen_hooks",
         "_selector",
         "_signal_handlers",
@@ -72,6 +84,7 @@ class EventLoop(SocketMethods):
         make_way()
         self._datagram_memory = memoryview(bytearray(0))
         self._last_sockname: object = None
+        self._losses: LossListener | None = None
         super().__init__(WatchedSelector(self))  # type: ignore[arg-type]
         self._transports = Transports(self)
         self._set_gather_writes(gather_writes)
@@ -200,8 +213,22 @@ class EventLoop(SocketMethods):
 
     def close(self) -> None:
         """Close the loop: it must not be running, and cannot be used afterwards."""
+        losses = self._losses
+        if losses is None or self.is_closed() or self.is_running():
+            self._close()
+            return
+        with losses.loop_closes():
+            self._close()
+
+    def _close(self) -> None:
         super().close()
         self._clear_schedule()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Report something that no code will handle, as the standard loop does."""
+        if self._losses is not None:
+            self._losses.reported(context)
+        super().call_exception_handler(context)
 
 
 learn_standard_loop()

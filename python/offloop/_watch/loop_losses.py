@@ -10,6 +10,7 @@ import contextlib
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Any
 
@@ -151,8 +152,10 @@ class LoopLosses:
 
     # What asyncio reports.
 
-    def reported(self, context: dict[Any, Any]) -> None:
+    def reported(self, context: Any) -> None:
         """The loop's exception handler is about to be called."""
+        if type(context) is not dict:
+            return
         message = context.get("message")
         if type(message) is not str:
             return
@@ -198,6 +201,10 @@ class LoopLosses:
         task = reference()
         if task is not None and not tasks.is_done(task):
             self.tell(LossKind.DANGLING, LossMoment.IDLE, task, where=tasks.waits_at(task))
+
+    def loop_closes(self) -> AbstractContextManager[None]:
+        """The loop is closed inside of this."""
+        return self.closing(LossMoment.CLOSED)
 
     @contextlib.contextmanager
     def closing(self, moment: LossMoment) -> Iterator[None]:

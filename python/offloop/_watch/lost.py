@@ -107,7 +107,7 @@ class LossWatch:
             uvloop = sys.modules.get("uvloop")
             if uvloop is not None:
                 # It has asyncio's function for announcements already.
-                self._stand_before(uvloop.Loop, ours=False)
+                self._stand_before(uvloop.Loop)
         running = events._get_running_loop()
         for loop in (*loops, *([] if running is None else [running])):
             self.attend(loop)
@@ -126,7 +126,8 @@ class LossWatch:
         self._classes.clear()
         for loop, losses in list(self._loops.items()):
             losses.stop()
-            if isinstance(loop, EventLoop):
+            if isinstance(loop, EventLoop) and loop._losses is losses:
+                loop._losses = None
                 loop._watch_tasks()
         self._loops.clear()
 
@@ -135,23 +136,23 @@ class LossWatch:
         if not self._installed or loop in self._loops or loop.is_closed():
             return
         losses = self._loops[loop] = LoopLosses(loop, self.tell, self.grace_seconds)
-        self._stand_before(type(loop), ours=isinstance(loop, EventLoop))
         if isinstance(loop, EventLoop):
+            loop._losses = losses
             loop._watch_tasks(tasks.STEP, losses.ended, losses.idle)
             return
+        self._stand_before(type(loop))
         for task in asyncio.all_tasks(loop):
             losses.listen(task)
 
-    def _stand_before(self, kind: type, *, ours: bool) -> None:
+    def _stand_before(self, kind: type) -> None:
         if any(issubclass(kind, known) for known in self._classes):
             return
         self._classes.append(kind)
         methods: dict[str, Callable[..., Any]] = {
             "call_exception_handler": self._reported,
             "close": self._closed,
+            "create_task": self._created,
         }
-        if not ours:
-            methods["create_task"] = self._created
         self._fronts += [stand_in_front(kind, name, method) for name, method in methods.items()]
 
     # What is heard.
@@ -177,7 +178,7 @@ class LossWatch:
     ) -> Any:
         losses = self._loops.get(loop)
         context = args[0] if args else kwargs.get("context")
-        if losses is not None and type(context) is dict:
+        if losses is not None:
             losses.reported(context)
         return call_exception_handler(*args, **kwargs)
 

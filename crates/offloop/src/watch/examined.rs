@@ -69,7 +69,11 @@ impl Examiner {
         late: Duration,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
-        let cause = self.cause_of_thread(slice, seen, late, reader);
+        let mut cause = self.cause_of_thread(slice, seen, late, reader);
+        if cause == Cause::Unknown {
+            // On a busy machine the thread may not have run while it was looked at.
+            cause = self.cause_of_thread(slice, seen, Duration::ZERO, reader);
+        }
         match (slice.stalled, seen.work, cause) {
             (
                 Stalled::Round,
