@@ -69,11 +69,7 @@ impl Examiner {
         late: Duration,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
-        let mut cause = self.cause_of_thread(slice, seen, late, reader);
-        if cause == Cause::Unknown {
-            // On a busy machine the thread may not have run while it was looked at.
-            cause = self.cause_of_thread(slice, seen, Duration::ZERO, reader);
-        }
+        let cause = self.cause_of_thread(slice, seen, late, reader);
         match (slice.stalled, seen.work, cause) {
             (
                 Stalled::Round,
