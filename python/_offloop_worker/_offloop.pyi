@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from contextvars import Context
 from socket import socket
 from ssl import MemoryBIO, SSLContext, SSLObject
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, final
 from weakref import ReferenceType
 
@@ -56,6 +56,7 @@ __all__ = [
     "forget_functions",
     "watch_on",
     "watch_off",
+    "current_frames",
     "watch_say",
     "watch_ranking",
     "watch_after_fork",
@@ -570,6 +571,7 @@ class Heartbeat:
     def beats(self) -> None: ...
 
 def watch_on(settings: dict[str, Any], hearing: object) -> None: ...
+def current_frames() -> dict[int, FrameType]: ...
 def watch_say(text: str) -> None: ...
 def watch_ranking() -> tuple[list[dict[str, Any]], dict[str, Any]]: ...
 def watch_off() -> None: ...

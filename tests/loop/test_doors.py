@@ -154,7 +154,7 @@ PROGRAM = """
 def test_program_under_offloop_run_gets_our_loop_however_it_starts(run_source, start):
     ended = run_source(PROGRAM.format(start=CHOICES[start]))
     assert (ended.returncode, ended.stdout) == (0, f"{OUR_LOOP} 5\n"), ended.stderr
-    assert "ticks, offloop" in ended.stderr or "(offloop)" in ended.stderr
+    assert "polls, offloop" in ended.stderr or "(offloop)" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ def is_quiet():
 
 
 def test_no_thread_wakes_up_while_a_loop_waits(our_loop, heard):
-    assert set(watch_threads()) == {"offloop-watchdo", "offloop-witness"}
+    # A thread takes its name when it begins to run.
+    eventually(lambda: set(watch_threads()) == {"offloop-watchdo", "offloop-witness"})
 
     async def main():
         deadline = time.monotonic() + PATIENCE_SECONDS

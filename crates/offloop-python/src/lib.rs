@@ -78,6 +78,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(stacks::code_positions, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_on, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_off, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::frames::current_frames, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_say, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_ranking, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_after_fork, module)?)?;

@@ -40,6 +40,12 @@ impl Sight {
         Ok(Self { look, wait, gil })
     }
 
+    /// Whether the thread ran, or would have.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.look.state, State::Ready)
+    }
+
     /// Whether the thread had the GIL.
     #[must_use]
     pub fn has_gil(&self) -> bool {

@@ -31,7 +31,7 @@ class LossListener(Protocol):
     def reported(self, context: dict[str, Any]) -> None:
         """The loop's exception handler is about to be called."""
 
-    def loop_closes(self) -> AbstractContextManager[None]:
+    def loop_closes(self, loop: asyncio.AbstractEventLoop) -> AbstractContextManager[None]:
         """Entered before the loop is closed, and left afterwards."""
 
 
@@ -214,10 +214,10 @@ class EventLoop(SocketMethods):
     def close(self) -> None:
         """Close the loop: it must not be running, and cannot be used afterwards."""
         losses = self._losses
-        if losses is None or self.is_closed() or self.is_running():
+        if losses is None or self.is_closed() or self.is_running() or sys.is_finalizing():
             self._close()
             return
-        with losses.loop_closes():
+        with losses.loop_closes(self):
             self._close()
 
     def _close(self) -> None:

@@ -69,7 +69,7 @@ class Session:
         return _state.snapshot().events.loop_stalls > 0
 
     def _report_from(self, pid: int) -> None:
-        if self.is_silent or os.getpid() != pid:
+        if self.is_silent or os.getpid() != pid or sys.stderr is None:
             return
         from offloop._run.report import print_report
 

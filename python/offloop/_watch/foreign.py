@@ -13,8 +13,8 @@ Source:     the standard loop and uvloop both call that function; so must any lo
 from __future__ import annotations
 
 import asyncio
-import selectors
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -33,23 +33,27 @@ class _Rounds:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, selector: Any) -> None:
         self._heartbeat = Heartbeat(loop)
-        self._selector = selector
+        self.loop = weakref.ref(loop)
         self._select = selector.select
+        self._front = Front(selector, "select", self._tell)
+        self._is_on = True
         self._heartbeat.runs_here()
-        selector.select = self._tell
 
-    def _tell(self, timeout: float | None = None) -> Any:
+    def _tell(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._is_on:
+            return self._select(*args, **kwargs)
         heartbeat = self._heartbeat
         heartbeat.waits()
         try:
-            return self._select(timeout)
+            return self._select(*args, **kwargs)
         finally:
             heartbeat.goes_on()
 
     def stop(self) -> None:
+        """Tell nothing any more. What covers this may stay: it is passed through."""
         self._heartbeat.waits()
-        if self._selector.__dict__.get("select") == self._tell:
-            del self._selector.select
+        self._is_on = False
+        self._front.step_aside()
 
 
 class _Beats:
@@ -57,14 +61,15 @@ class _Beats:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._heartbeat = Heartbeat(loop)
-        self._loop = loop
+        self.loop = weakref.ref(loop)
+        self._call_later = loop.call_later
         self._seconds = seconds
         self._heartbeat.runs_here()
         self._handle = loop.call_later(seconds, self._beat)
 
     def _beat(self) -> None:
         self._heartbeat.beats()
-        self._handle = self._loop.call_later(self._seconds, self._beat)
+        self._handle = self._call_later(self._seconds, self._beat)
 
     def stop(self) -> None:
         self._heartbeat.waits()
@@ -74,13 +79,19 @@ class _Beats:
 class Announcements:
     """Hears of the loops that begin to run, and of those that end."""
 
-    def __init__(self, threshold: float) -> None:
-        self._seconds = threshold / BEATS_PER_THRESHOLD
+    def __init__(self) -> None:
+        self._seconds = 0.0
         self._watched: dict[int, _Rounds | _Beats] = {}
         self._fronts: list[Front] = []
 
+    def set_threshold(self, threshold: float) -> None:
+        """Loops that begin to run from now on beat by this."""
+        self._seconds = threshold / BEATS_PER_THRESHOLD
+
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""
+        if self._fronts:
+            return
         announce = Overheard(self._announced, asyncio.events._set_running_loop)
         self._fronts += [
             Front(owner, "_set_running_loop", announce) for owner in (asyncio.events, asyncio)
@@ -94,7 +105,7 @@ class Announcements:
             self._begin(running)
 
     def remove(self) -> None:
-        """Leave the loops alone; those that run elsewhere are let go when they end."""
+        """Leave the loops alone. Those that run elsewhere tell on, and no watch hears it."""
         fronts, self._fronts = self._fronts, []
         for front in reversed(fronts):
             front.step_aside()
@@ -117,12 +128,15 @@ class Announcements:
             self._begin(loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._fronts or isinstance(loop, EventLoop) or id(loop) in self._watched:
+        known = self._watched.get(id(loop))
+        is_known = known is not None and known.loop() is loop
+        if not self._fronts or isinstance(loop, EventLoop) or is_known:
             return
         selector = getattr(loop, "_selector", None)
-        if isinstance(selector, selectors.BaseSelector) and hasattr(selector, "__dict__"):
+        if callable(getattr(selector, "select", None)) and hasattr(selector, "__dict__"):
             self._watched[id(loop)] = _Rounds(loop, selector)
-        else:
+        elif not isinstance(loop, asyncio.BaseEventLoop):
+            # A loop of Python's without a selector may have a time of its own.
             self._watched[id(loop)] = _Beats(loop, self._seconds)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextvars import Context, ContextVar
@@ -59,7 +60,8 @@ class Hearing:
         for thread in threading.enumerate():
             if thread.native_id == native_id:
                 return thread.ident
-        return None
+        # In a forked child some versions have the parent's id of the thread.
+        return threading.main_thread().ident if native_id == os.getpid() else None
 
     def hear(self, loop: asyncio.AbstractEventLoop | None, fields: dict[str, Any]) -> None:
         """A stall was found, or is over."""

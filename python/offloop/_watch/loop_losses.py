@@ -202,14 +202,13 @@ class LoopLosses:
         if task is not None and not tasks.is_done(task):
             self.tell(LossKind.DANGLING, LossMoment.IDLE, task, where=tasks.waits_at(task))
 
-    def loop_closes(self) -> AbstractContextManager[None]:
+    def loop_closes(self, loop: asyncio.AbstractEventLoop) -> AbstractContextManager[None]:
         """The loop is closed inside of this."""
-        return self.closing(LossMoment.CLOSED)
+        return self.closing(loop, LossMoment.CLOSED)
 
     @contextlib.contextmanager
-    def closing(self, moment: LossMoment) -> Iterator[None]:
+    def closing(self, loop: asyncio.AbstractEventLoop, moment: LossMoment) -> Iterator[None]:
         """Tell of what is pending before this, and of what has failed, when it is over."""
-        loop = self._loop()
         pending = [
             (facts_of_task(task), tasks.waits_at(task))
             for task in sorted(asyncio.all_tasks(loop), key=tasks.order_of)

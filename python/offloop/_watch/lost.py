@@ -186,14 +186,14 @@ class LossWatch:
         losses = self._loops.get(loop)
         if losses is None or loop.is_closed() or loop.is_running():
             return close()  # type: ignore[no-any-return]
-        with losses.closing(LossMoment.CLOSED):
+        with losses.closing(loop, LossMoment.CLOSED):
             close()
         return None
 
     def _exit(self) -> None:
         for loop, losses in list(self._loops.items()):
             if not loop.is_closed() and not loop.is_running():
-                with losses.closing(LossMoment.EXIT):
+                with losses.closing(loop, LossMoment.EXIT):
                     pass
 
     def _died(self, coroutine: object) -> None:

@@ -50,7 +50,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._is_hooked = False
-        self._announcements: Announcements | None = None
+        self._announcements = Announcements()
         self._telling = LossTelling()
         self._losses = LossWatch(self._telling)
 
@@ -104,9 +104,7 @@ class Watch:
             "shown_from": _working_directory(),
         }
         _offloop.watch_on(settings, hearing)
-        if self._announcements is not None:
-            self._announcements.remove()
-        self._announcements = Announcements(threshold)
+        self._announcements.set_threshold(threshold)
         self._announcements.install()
         self._look_for_losses(losses, on_loss, words)
         return self
@@ -114,17 +112,17 @@ class Watch:
     def _look_for_losses(
         self, losses: bool, on_loss: Callable[[Loss], object] | None, words: bool
     ) -> None:
-        self._losses.remove()
+        self._telling.begin(on_loss, words=words)
         if losses:
-            self._telling.begin(on_loss, words=words)
             self._losses.install()
+        else:
+            self._losses.remove()
 
     def stop(self) -> None:
         """Watch no longer. What is being told is told to its end, or left after a second."""
-        if self._announcements is not None:
-            self._announcements.remove()
-            self._announcements = None
+        # What came last stands in front.
         self._losses.remove()
+        self._announcements.remove()
         _offloop.watch_off()
 
     def losses(self) -> tuple[Loss, ...]:

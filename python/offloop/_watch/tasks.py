@@ -12,7 +12,6 @@ import functools
 import gc
 import itertools
 import os
-import sys
 import traceback
 import types
 from asyncio import tasks
@@ -21,7 +20,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
-from _offloop_worker._offloop import maker_of
+from _offloop_worker._offloop import current_frames, maker_of
 from offloop._watch.reading import attribute, defines, is_a, qualified_name_of, text_of
 
 __all__ = [
@@ -395,7 +394,7 @@ def _is_hashed_plainly(value: object) -> bool:
 
 def thread_frames(thread_ident: int) -> list[types.FrameType]:
     """The functions that a thread is in, the innermost first."""
-    frame = sys._current_frames().get(thread_ident)
+    frame = current_frames().get(thread_ident)
     frames: list[types.FrameType] = []
     while frame is not None and len(frames) < DEPTH_MAX * 10:
         frames.append(frame)

@@ -103,8 +103,8 @@ impl Culprits {
         }
     }
 
-    /// A stall was told: it was found, goes on, or is over. The first culprit of a stall counts,
-    /// or the first one that is not allowed.
+    /// A stall was told: it was found, goes on, or is over. The last culprit of a stall counts, of
+    /// those that are not allowed: each look comes when the stall has lasted twice as long.
     pub fn handle(&mut self, stall: &Stall, diagnosis: &Diagnosis) {
         let culprit = diagnosis.culprit.as_ref();
         let place = self.open.iter().position(|open| {
@@ -121,7 +121,9 @@ impl Culprits {
             is_allowed: diagnosis.is_allowed(),
         });
         open.lasted = stall.lasted;
-        if culprit.is_some() && (open.culprit.is_none() || open.is_allowed) {
+        if culprit.is_some()
+            && (open.culprit.is_none() || open.is_allowed || !diagnosis.is_allowed())
+        {
             open.is_allowed = diagnosis.is_allowed();
             open.key = Key::of(stall, culprit);
             open.culprit = culprit.cloned();
@@ -241,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_counts_once_with_its_latest_time() {
+    fn a_stall_counts_once_with_its_latest_time_and_culprit() {
         let mut culprits = Culprits::default();
         told(&mut culprits, 1, 10, FOUND, 50);
         assert_eq!(lines(&culprits), [(10, 1, 50, 50)]);
         told(&mut culprits, 1, 11, Moment::GoesOn { doubled: 1 }, 100);
-        assert_eq!(lines(&culprits), [(10, 1, 100, 100)]);
+        assert_eq!(lines(&culprits), [(11, 1, 100, 100)]);
         told(&mut culprits, 1, 12, OVER, 117);
-        assert_eq!(lines(&culprits), [(10, 1, 117, 117)]);
+        assert_eq!(lines(&culprits), [(12, 1, 117, 117)]);
     }
 
     #[test]

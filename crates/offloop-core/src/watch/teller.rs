@@ -190,6 +190,16 @@ impl Teller {
                 return (open, Some(text));
             }
         }
+        let key = Key::of(stall, diagnosis.culprit.as_ref());
+        if diagnosis.culprit.is_some() && key != open.key && !diagnosis.is_allowed() {
+            // The callback has gone on, and something else keeps it now.
+            open.key = key;
+            open.at = self.writer(stall, diagnosis).at();
+            if open.is_told && self.is_new(&open.key) {
+                let text = self.block(&mut open, stall, diagnosis);
+                return (open, Some(text));
+            }
+        }
         let text = match stall.moment {
             Moment::Over { .. } if open.is_told => {
                 let what = format!("it was {}", duration(stall.lasted));

@@ -10,6 +10,7 @@
 //! Threads:    settings under the GIL; the era is read by loops, under the GIL too.
 
 mod fields;
+pub(crate) mod frames;
 pub(crate) mod heartbeat;
 mod loops;
 mod witness;
@@ -223,7 +224,8 @@ pub(crate) fn join(
     let era = era();
     let subject = Subject {
         number: loops::number_of(event_loop)?,
-        thread_name: thread_name(event_loop.py())?,
+        // A name that cannot be had is empty: a loop must not fail for it.
+        thread_name: thread_name(event_loop.py()).unwrap_or_default(),
         tells_callbacks,
     };
     let watch = watch();

@@ -6,9 +6,9 @@ use offloop::watch::{Facts, Hearing, Question, Slice};
 use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{Entry, Origin, TaskFacts, Told};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use super::fields::StallFields;
+use super::frames::current_frames;
 use super::loops::loop_of;
 
 /// Entries of a stack, as many as the watchdog reads by itself.
@@ -120,9 +120,9 @@ fn stack(
     }
     let native_id = question.pulse.running.read().map(|seen| seen.thread);
     let ident = hearing.call_method1("ident_of", (native_id,))?;
-    let frames = py.import("sys")?.call_method0("_current_frames")?;
+    let frames = current_frames(py)?;
     let mut entries = Vec::new();
-    let mut frame = frames.cast::<PyDict>()?.get_item(ident)?;
+    let mut frame = frames.get_item(ident)?;
     while let Some(now) = frame.filter(|frame| !frame.is_none() && entries.len() < ENTRIES_MAX) {
         let code = now.getattr("f_code")?;
         entries.push(Entry {

@@ -37,8 +37,8 @@ const MOVES: usize = 3;
 const FAILURES_MAX: usize = 3;
 const ROUSED: Duration = Duration::from_millis(2);
 
-/// How long all of it may take where the thread is let run for a short time only, or the looking one
-/// is: on an idle machine it takes 1.5 ms.
+/// How long all of it may take where the thread, or the looking one, is let run for a short time
+/// only: on an idle machine it takes 1.5 ms.
 const ALTOGETHER_NS_MAX: u64 = 30_000_000;
 
 /// What the instructions of a thread do.

@@ -135,6 +135,29 @@ impl Examiner {
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
         self.glance(slice, seen, reader);
+        let cause = self.cause_since(slice, seen, late, reader);
+        let is_wait = !matches!(
+            cause,
+            Cause::Python | Cause::Native { .. } | Cause::Collection | Cause::Unknown
+        ) && !cause.blames_no_code();
+        let runs = self
+            .before
+            .as_ref()
+            .is_some_and(|(_, sight, _)| sight.is_ready());
+        if is_wait && runs {
+            // The wait is over, and the stack that is read now is of something else.
+            return self.cause_since(slice, seen, Duration::ZERO, reader);
+        }
+        cause
+    }
+
+    fn cause_since(
+        &mut self,
+        slice: Slice,
+        seen: &Seen,
+        late: Duration,
+        reader: &Interpreter<OwnMemory>,
+    ) -> Cause {
         let (Some((_, first, at)), Ok(thread)) =
             (self.before.clone(), reader.find(u64::from(seen.thread)))
         else {

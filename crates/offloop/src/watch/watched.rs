@@ -109,6 +109,8 @@ pub(super) struct Watched {
     missed: u64,
     is_over: bool,
     examiner: Examiner,
+    /// When the next look was to be.
+    wanted: Instant,
 }
 
 impl Watched {
@@ -122,6 +124,7 @@ impl Watched {
             missed: 0,
             is_over: false,
             examiner: Examiner::default(),
+            wanted: Instant::MAX,
         }
     }
 
@@ -158,6 +161,10 @@ impl Watched {
             self.examiner.glance(slice, &seen, reader);
         }
         let (report, next) = self.policy.look(Instant::from_nanos(clocks.ns), activity);
+        self.wanted = match next {
+            NextLook::At(at) => at,
+            NextLook::Parked => Instant::MAX,
+        };
         if let Some(report) = report {
             self.report(report, &seen, &clocks, telling);
         }
@@ -200,7 +207,12 @@ impl Watched {
         };
         let (cause, stack) = match &telling.reader {
             Ok(reader) => {
-                let cause = self.examiner.cause(slice, seen, late, reader);
+                let cause = if late >= report.lasted / 2 {
+                    // The watchdog itself was kept from looking: so was the whole process.
+                    Cause::Starved
+                } else {
+                    self.examiner.cause(slice, seen, late, reader)
+                };
                 if is_new {
                     // It takes its time to get the GIL, while the stack is read here.
                     telling.audience.ask(self.question(slice, false));
@@ -225,8 +237,7 @@ impl Watched {
         let open = &mut self.open[index];
         open.is_untold |= over && matches!(report.moment, Moment::Found { .. });
         let stall = &mut open.stall;
-        let says_more = !is_unread && cause != Cause::Unknown;
-        if !over && (is_new || says_more) {
+        if !over && (is_new || !is_unread) {
             (stall.stack, stall.cause) = (stack, cause);
         }
         stall.moment = report.moment;
@@ -328,7 +339,10 @@ impl Watched {
             telling.audience.ask(self.question(slice, false));
         }
         let is_unseen = known.is_none() || is_untold;
-        if let (true, Some(seen), Ok(reader)) = (is_unseen, self.read(), &telling.reader) {
+        let late = now().saturating_duration_since(self.wanted);
+        if is_unseen && late >= report.lasted / 2 {
+            stall.cause = Cause::Starved;
+        } else if let (true, Some(seen), Ok(reader)) = (is_unseen, self.read(), &telling.reader) {
             let found = self.examiner.cause_afterwards(&seen, report.lasted, reader);
             if found == Cause::Starved {
                 stall.cause = found;

@@ -59,6 +59,8 @@ impl Witness {
 }
 
 fn run(mut hearing: Box<dyn Hearing>, messages: &Receiver<Message>) {
+    // A program may block signals in its own threads, and wait for them.
+    offloop_sys::thread::block_signals();
     while let Ok(message) = messages.recv() {
         let goes_on = match message {
             Message::Stop => false,

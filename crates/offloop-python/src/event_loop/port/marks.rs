@@ -130,6 +130,8 @@ impl Marks {
     pub(crate) fn begin_era(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
         let (era, joined) = watch::join(event_loop, &self.pulse, true)?;
+        // Also where a program runs the rounds.
+        self.pulse.running.set_thread();
         let goes_on = self.pulse.running.own_round().is_some();
         let old = self.state.with(py, |state| {
             state.era = era;

@@ -1,0 +1,238 @@
+"""Programs of the field: they behave as without the watch, and are told the truth."""
+
+import asyncio
+import gc
+import os
+import selectors
+import signal
+import sys
+import threading
+import time
+
+import pytest
+from heard import THRESHOLD_SECONDS, Heard
+
+import offloop
+from gates import PATIENCE_SECONDS, run_program
+
+pytestmark = pytest.mark.quick
+
+
+def test_signals_that_a_program_waits_for_are_left_to_it(tmp_path):
+    program = """
+        import os, signal
+        import offloop
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        offloop.watch(0.02, words=False)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        print(signal.sigwait({signal.SIGUSR1}).name)
+    """
+    result = run_program(tmp_path, program)
+    assert (result.returncode, result.stdout) == (0, "SIGUSR1\n")
+
+
+def test_threads_of_the_watch_take_no_signal(heard):
+    del heard
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/status") as file:
+            status = dict(line.split(":\t", 1) for line in file.read().splitlines())
+        if status["Name"].startswith("offloop-w"):
+            blocked = int(status["SigBlk"], 16)
+            assert blocked >> (signal.SIGTERM - 1) & 1, status["Name"]
+
+
+def test_watch_that_is_changed_again_and_again_leaves_nothing_behind(make_loop):
+    before = asyncio._set_running_loop
+    try:
+        for _ in range(50):
+            offloop.watch(THRESHOLD_SECONDS, words=False)
+        inner, depth = asyncio._set_running_loop, 0
+        while hasattr(inner, "function"):
+            inner, depth = inner.function, depth + 1
+        # The switch, and what looks for losses.
+        assert (inner, depth) == (before, 2)
+        loop = make_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+    finally:
+        offloop.watch.stop()
+    assert asyncio._set_running_loop is before
+
+
+def test_callback_that_changes_the_watch_is_not_waited_for(our_loop):
+    heard, second = Heard(), Heard()
+    changed = threading.Event()
+
+    def change(stall):
+        heard(stall)
+        if stall.duration is not None:
+            offloop.watch(THRESHOLD_SECONDS, second, words=False)
+            changed.set()
+
+    with offloop.watch(THRESHOLD_SECONDS, change, words=False):
+        our_loop.call_soon(heard.wait_found)
+        our_loop.call_soon(our_loop.stop)
+        our_loop.run_forever()
+        assert changed.wait(PATIENCE_SECONDS)
+        our_loop.call_soon(second.wait_found)
+        our_loop.call_soon(our_loop.stop)
+        our_loop.run_forever()
+        second.wait_over()
+
+
+@pytest.mark.parametrize("name", ["\udc80bad", "", "plain"])
+def test_name_of_a_thread_is_no_matter_to_its_loop(make_loop, heard, name):
+    done = []
+
+    def run():
+        loop = make_loop()
+        done.append(loop.run_until_complete(asyncio.sleep(0, "done")))
+        loop.close()
+
+    thread = threading.Thread(target=run, name=name)
+    thread.start()
+    thread.join()
+    assert done == ["done"]
+
+
+def test_selector_of_a_program_is_as_it_was_afterwards(heard):
+    loop = asyncio.SelectorEventLoop()
+    selector = loop._selector
+    calls = []
+
+    def counted(timeout=None, select=selector.select):
+        calls.append(timeout)
+        return select(timeout)
+
+    selector.select = counted
+    loop.run_until_complete(asyncio.sleep(0))
+    assert vars(selector)["select"] is counted
+    assert calls
+    loop.close()
+
+
+class VirtualSelector:
+    """A selector that waits for nothing: time goes on at once."""
+
+    def __init__(self, loop_time):
+        self._selector = selectors.DefaultSelector()
+        self._time = loop_time
+        self.selects = 0
+
+    def __getattr__(self, name):
+        return getattr(self._selector, name)
+
+    def select(self, timeout=None):
+        self.selects += 1
+        self._time[0] += timeout or 0.0
+        return self._selector.select(0)
+
+
+def test_loop_with_a_time_of_its_own_gets_no_timer(heard):
+    now = [0.0]
+    selector = VirtualSelector(now)
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: now[0]
+    loop.run_until_complete(asyncio.sleep(1_000))
+    assert (now[0], selector.selects < 10) == (1_000.0, True)
+    loop.close()
+
+
+def test_stall_of_the_standard_loop_is_told_once_after_the_watch_was_turned_off_elsewhere():
+    heard = Heard()
+    loop = asyncio.SelectorEventLoop()
+
+    async def main():
+        for _ in range(3):
+            thread = threading.Thread(target=turn_off_and_on)
+            thread.start()
+            thread.join()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        heard.wait_found()
+        await asyncio.sleep(0)
+
+    def turn_off_and_on():
+        offloop.watch.stop()
+        offloop.watch(THRESHOLD_SECONDS, heard, words=False)
+
+    turn_off_and_on()
+    try:
+        loop.run_until_complete(main())
+        stalls = heard.all_of(Heard.wait_found.__qualname__)
+    finally:
+        offloop.watch.stop()
+        loop.close()
+    assert [stall.duration is None for stall in stalls] == [True, False]
+
+
+def test_loop_that_is_collected_without_close_warns_as_without_the_watch(heard):
+    loop = offloop.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    gc.disable()
+    del loop
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gc.collect()
+    gc.enable()
+
+
+def test_what_keeps_the_loop_last_is_told_and_counts(our_loop):
+    """A callback sleeps for a short time, and computes for a long one."""
+    heard = Heard()
+
+    def compute():
+        heard.wait_found()
+        while time.monotonic() < until[0]:
+            pass
+
+    def both():
+        time.sleep(2 * THRESHOLD_SECONDS)
+        until[0] = time.monotonic() + 40 * THRESHOLD_SECONDS
+        compute()
+
+    until = [0.0]
+    with offloop.watch(THRESHOLD_SECONDS, heard, words=False):
+        our_loop.call_soon(both)
+        our_loop.call_soon(our_loop.stop)
+        our_loop.run_forever()
+        over = heard.all_of(both.__qualname__)[-1]
+    assert over.stack[0].function == compute.__qualname__
+    assert over.cause in ("python", "unknown", "starved")
+
+
+@pytest.mark.parametrize("module", ["_interpreters", "_xxsubinterpreters"])
+def test_another_interpreter_is_left_alone(tmp_path, module):
+    program = f"""
+        import asyncio, threading, time
+        import offloop
+        try:
+            import {module} as interpreters
+        except ImportError:
+            print("ok")
+            raise SystemExit
+
+        told = []
+        offloop.watch(0.02, told.append, words=False)
+
+        async def main():
+            inner = interpreters.create()
+            for _ in range(3):
+                time.sleep(0.06)
+                await asyncio.sleep(0.01)
+            interpreters.destroy(inner)
+
+        offloop.run(main())
+        offloop.watch.stop()
+        assert told
+        print("ok")
+    """
+    result = run_program(tmp_path, program)
+    assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
+
+
+def test_report_is_left_out_where_there_is_no_standard_error(tmp_path):
+    (tmp_path / "app.py").write_text("print('mine')")
+    command = f"{os.path.dirname(sys.executable)}/offloop run {tmp_path}/app.py 2>&-"
+    with os.popen(command) as output:
+        assert output.read() == "mine\n"
