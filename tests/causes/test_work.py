@@ -121,9 +121,12 @@ def test_c_code_without_the_gil(work):
 
 def test_a_collection():
     def collect(subject: Subject) -> None:
+        # Making them is Python's work, with short collections in between.
+        gc.disable()
         circles = [[] for _ in range(400_000)]
         for circle in circles:
             circle.append(circle)
+        gc.enable()
         while not subject.stop:
             gc.collect()
 
