@@ -290,7 +290,7 @@ def test_limit_of_stalls_counts_what_it_leaves_out(our_loop):
 
 def test_child_that_is_forked_is_watched_and_the_parent_too(tmp_path):
     program = """
-        import asyncio, os, sys, threading
+        import asyncio, os, sys, threading, warnings
         import offloop
 
         def run(name):
@@ -312,6 +312,8 @@ def test_child_that_is_forked_is_watched_and_the_parent_too(tmp_path):
             assert told.wait(20), stalls
             print(name, [stall.duration is None for stall in stalls], flush=True)
 
+        # The watch has threads; that is known here.
+        warnings.simplefilter("ignore", DeprecationWarning)
         HEARS = []
         offloop.watch(0.02, lambda stall: HEARS[-1](stall), words=False)
         run("before")
