@@ -261,6 +261,8 @@ fn cause_of_work(evidence: &Evidence) -> Cause {
         (Motion::Moving, _) => Cause::Python,
         // The collector runs in the middle of an instruction, however long that was looked at.
         (Motion::Still | Motion::Unknown, Some(true)) if collects => Cause::Collection,
+        // A thread of Python that waits for the GIL now and then stays where it is, too.
+        (Motion::Still, Some(false)) if evidence.looks.iter().any(awaits_gil) => Cause::Unknown,
         (Motion::Still, Some(holds_gil)) => Cause::Native { holds_gil },
         // Python code would have the GIL, or sleep until it has.
         (Motion::Unknown, Some(false)) if never_has_gil(evidence) => {
@@ -268,6 +270,10 @@ fn cause_of_work(evidence: &Evidence) -> Cause {
         }
         _ => Cause::Unknown,
     }
+}
+
+fn awaits_gil(seen: &Seen) -> bool {
+    seen.wait == Wait::Gil
 }
 
 fn never_has_gil(evidence: &Evidence) -> bool {

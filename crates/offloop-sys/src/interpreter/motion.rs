@@ -39,7 +39,7 @@ const ROUSED: Duration = Duration::from_millis(2);
 
 /// How long all of it may take where the thread, or the looking one, is let run for a short time
 /// only: on an idle machine it takes 1.5 ms.
-const ALTOGETHER_NS_MAX: u64 = 30_000_000;
+const ALTOGETHER_NS_MAX: u64 = 20_000_000;
 
 /// What the instructions of a thread do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
