@@ -267,6 +267,12 @@ def test_stalls_are_in_the_journal(our_loop, heard):
         ({"stalls_per_minute": 0}, ValueError, "at least 1, not 0"),
         ({"stalls_per_minute": 1.5}, TypeError, "an integer, not 1.5"),
         ({"stalls_per_minute": True}, TypeError, "an integer, not True"),
+        ({"words": 3}, TypeError, "words must be True or False, not 3"),
+        ({"log": "x"}, TypeError, "log must be True or False, not 'x'"),
+        ({"losses": None}, TypeError, "losses must be True or False, not None"),
+        ({"on_loss": 4}, TypeError, "on_loss must be callable or None, not 4"),
+        ({"variables": 3}, TypeError, "a sequence of context variables, not 3"),
+        ({"variables": [3]}, TypeError, "variables must hold context variables, not 3"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(arguments, error, words):
@@ -274,8 +280,9 @@ def test_wrong_arguments_are_refused_by_name(arguments, error, words):
         offloop.watch(**arguments)
 
 
-def test_limit_of_stalls_counts_what_it_leaves_out(our_loop):
+def test_stalls_beyond_the_limit_are_recorded_and_not_told(our_loop):
     heard = Heard()
+    before = offloop.watch.statistics().stalls
     with offloop.watch(THRESHOLD_SECONDS, heard, words=False, stalls_per_minute=1):
         our_loop.call_soon(heard.wait_found)
         our_loop.call_soon(our_loop.stop)
@@ -286,6 +293,7 @@ def test_limit_of_stalls_counts_what_it_leaves_out(our_loop):
             our_loop.call_soon(our_loop.stop)
             our_loop.run_forever()
     assert [stall.number for stall in heard.stalls] == [1, 1]
+    assert offloop.watch.statistics().stalls >= before + 3
 
 
 def test_child_that_is_forked_is_watched_and_the_parent_too(tmp_path):

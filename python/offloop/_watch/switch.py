@@ -6,7 +6,7 @@ import atexit
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -78,7 +78,8 @@ class Watch:
             log: whether stalls are told to the logger ``offloop.watch``.
             losses: whether lost errors, tasks and coroutines are looked for.
             variables: context variables whose values are told with a stall.
-            stalls_per_minute: how many are told; those beyond are counted.
+            stalls_per_minute: how many are told, by words, log and ``on_stall``. Those beyond are in
+                the statistics all the same.
 
         Raises:
             TypeError: an argument is of another type.
@@ -91,9 +92,10 @@ class Watch:
         _check_threshold(threshold)
         _check_calls(on_stall=on_stall, on_loss=on_loss)
         _check_count(stalls_per_minute)
-        _check_variables(variables)
+        _check_switches(words=words, log=log, losses=losses)
+        variables = _check_variables(variables)
         self._hook()
-        hearing = Hearing(on_stall, log=log, variables=tuple(variables))
+        hearing = Hearing(on_stall, log=log, variables=variables)
         settings = {
             "threshold_seconds": float(threshold),
             "stalls_per_minute": stalls_per_minute,
@@ -183,10 +185,20 @@ def _check_count(stalls_per_minute: Any) -> None:
         raise ValueError(f"stalls_per_minute must be at least 1, not {stalls_per_minute!r}")
 
 
-def _check_variables(variables: Any) -> None:
-    for variable in variables:
+def _check_switches(**switches: Any) -> None:
+    for name, switch in switches.items():
+        if not isinstance(switch, bool):
+            raise TypeError(f"{name} must be True or False, not {switch!r}")
+
+
+def _check_variables(variables: Any) -> tuple[ContextVar[Any], ...]:
+    if not isinstance(variables, Iterable):
+        raise TypeError(f"variables must be a sequence of context variables, not {variables!r}")
+    found = tuple(variables)
+    for variable in found:
         if not isinstance(variable, ContextVar):
             raise TypeError(f"variables must hold context variables, not {variable!r}")
+    return found
 
 
 def _culprit(fields: dict[str, Any]) -> Culprit:

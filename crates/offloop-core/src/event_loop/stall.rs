@@ -12,7 +12,8 @@
 //! Invariants: 1. Nothing is reported that lasted less than the threshold.
 //!             2. A callback and the round around it are not both reported, unless the round was
 //!                found first: then the callback has taken less than half of it.
-//!             3. What is not reported because there is too much of it is counted.
+//!             3. What is not told because there is too much of it is counted, and its beginning and
+//!                its end are reported as such.
 //! Source:     Seastar's `cpu_stall_detector` (reports at 1, 2, 4 ... times the threshold, and a
 //!             limit per minute); asyncio's `slow_callback_duration`.
 
@@ -29,7 +30,7 @@ use crate::Instant;
 pub struct StallLimits {
     /// A slice that lasts longer is a stall.
     pub threshold: Duration,
-    /// Stalls that are reported within the period; those beyond are counted.
+    /// Stalls that are told within the period; those beyond are counted.
     pub stalls_max: usize,
     /// Length of the sliding period.
     pub period: Duration,
@@ -83,7 +84,9 @@ pub struct StallReport {
     pub lasted: Duration,
     /// What is said.
     pub moment: Moment,
-    /// Stalls that were counted and not reported, since the last one that was.
+    /// Whether it is for people: there may be too many in a while. All are recorded.
+    pub is_told: bool,
+    /// Stalls that were recorded and not told, since the last one that was told.
     pub suppressed: u64,
 }
 
@@ -142,7 +145,7 @@ pub struct StallPolicy {
     excused_round: u64,
     /// When the watchdog wanted to look.
     wanted: Option<Instant>,
-    /// When the latest stalls were reported first.
+    /// When the latest stalls were told first.
     latest: VecDeque<Instant>,
     suppressed: u64,
 }
@@ -231,9 +234,6 @@ impl StallPolicy {
             Some(found) => found.is_suppressed,
             None => !self.may_report(now),
         };
-        if is_suppressed {
-            return None;
-        }
         Some(StallReport {
             stalled,
             number,
@@ -241,7 +241,8 @@ impl StallPolicy {
             moment: Moment::Over {
                 was_found: found.is_some(),
             },
-            suppressed: std::mem::take(&mut self.suppressed),
+            is_told: !is_suppressed,
+            suppressed: self.take_suppressed(!is_suppressed),
         })
     }
 
@@ -299,7 +300,7 @@ impl StallPolicy {
                 doubled: found.reports - 1,
             }
         };
-        if found.is_suppressed {
+        if found.is_suppressed && before.is_some() {
             return None;
         }
         Some(StallReport {
@@ -307,11 +308,21 @@ impl StallPolicy {
             number: slice.number,
             lasted: now.saturating_duration_since(slice.began),
             moment,
-            suppressed: std::mem::take(&mut self.suppressed),
+            is_told: !found.is_suppressed,
+            suppressed: self.take_suppressed(!found.is_suppressed),
         })
     }
 
-    /// Whether one more stall may be reported; if not, it is counted.
+    /// What was not told until now, for a stall that is.
+    fn take_suppressed(&mut self, is_told: bool) -> u64 {
+        if is_told {
+            std::mem::take(&mut self.suppressed)
+        } else {
+            0
+        }
+    }
+
+    /// Whether one more stall may be told; if not, it is counted.
     fn may_report(&mut self, now: Instant) -> bool {
         let from = now.saturating_sub(self.limits.period);
         while self.latest.front().is_some_and(|&time| time < from) {

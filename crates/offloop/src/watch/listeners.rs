@@ -122,10 +122,10 @@ impl Audience for Listeners {
         self.write(text);
     }
 
-    fn tell(&mut self, slice: Slice, stall: &Stall) {
+    fn tell(&mut self, slice: Slice, stall: &Stall, is_told: bool) {
         let catalogue = Catalogue::shipped();
         let diagnosis = Diagnosis::of(stall, catalogue, &self.places, &mut self.sources);
-        let teller = self.teller.as_mut();
+        let teller = self.teller.as_mut().filter(|_| is_told);
         if let Some(text) = teller.and_then(|teller| teller.tell(stall, &diagnosis)) {
             self.write(&text);
         }
@@ -141,6 +141,9 @@ impl Audience for Listeners {
             advice: diagnosis.advice.as_ref().map(line_of),
         });
         self.runtime.note_stall(&told);
+        if !is_told {
+            return;
+        }
         // A witness that is too busy hears of it no more; the journal has it.
         let _ = self.witness.try_send(Message::Tell(slice, told));
     }

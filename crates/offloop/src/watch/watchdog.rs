@@ -77,8 +77,9 @@ pub trait Audience: Send {
     /// Something else is to be said on standard error.
     fn say(&mut self, text: &str);
 
-    /// A stall was found, goes on, or is over.
-    fn tell(&mut self, slice: Slice, stall: &Stall);
+    /// A stall was found, goes on, or is over. There may be too many for people: then it is only to
+    /// be recorded.
+    fn tell(&mut self, slice: Slice, stall: &Stall, is_told: bool);
 }
 
 /// The reader of stacks, or why there is none.
@@ -271,7 +272,7 @@ mod tests {
             })
         }
 
-        fn tell(&mut self, slice: Slice, stall: &Stall) {
+        fn tell(&mut self, slice: Slice, stall: &Stall, _is_told: bool) {
             self.0
                 .send((slice, stall.clone()))
                 .expect("the test listens");

@@ -213,7 +213,7 @@ impl Watched {
                 } else {
                     self.examiner.cause(slice, seen, late, reader)
                 };
-                if is_new {
+                if is_new && report.is_told {
                     // It takes its time to get the GIL, while the stack is read here.
                     telling.audience.ask(self.question(slice, false));
                 }
@@ -226,7 +226,7 @@ impl Watched {
         let over = stack.is_none();
         let stack = stack.unwrap_or_else(|| missing("it was over before it was read".into()));
         let is_unread = !over && matches!(stack.quality, Quality::Missing(_));
-        if is_unread {
+        if is_unread && report.is_told {
             telling.audience.ask(self.question(slice, true));
         }
         let keeps_gil = self.examiner.keeps_gil(&cause);
@@ -260,7 +260,7 @@ impl Watched {
         if is_new {
             stall.reported = now();
         }
-        telling.audience.tell(slice, stall);
+        telling.audience.tell(slice, stall, report.is_told);
     }
 
     /// A stall that was not known before; its place in the list.
@@ -335,7 +335,7 @@ impl Watched {
         stall.lasted = report.lasted;
         stall.suppressed = report.suppressed + std::mem::take(&mut self.missed);
         stall.moment = report.moment;
-        if known.is_none() {
+        if known.is_none() && report.is_told {
             telling.audience.ask(self.question(slice, false));
         }
         let is_unseen = known.is_none() || is_untold;
@@ -358,7 +358,7 @@ impl Watched {
         if known.is_none() || is_untold {
             stall.reported = now();
         }
-        telling.audience.tell(slice, &stall);
+        telling.audience.tell(slice, &stall, report.is_told);
     }
 }
 
