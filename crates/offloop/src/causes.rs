@@ -40,6 +40,16 @@ impl Sight {
         Ok(Self { look, wait, gil })
     }
 
+    /// The same, with what a later sight says of the GIL and the collector: times are measured from
+    /// this one, and what the thread works at now began later.
+    #[must_use]
+    pub fn with_gil_of(self, later: &Self) -> Self {
+        Self {
+            gil: later.gil,
+            ..self
+        }
+    }
+
     /// Whether the thread ran, or would have.
     #[must_use]
     pub fn is_ready(&self) -> bool {

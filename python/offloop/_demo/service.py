@@ -118,7 +118,8 @@ def blamed_lines() -> list[str]:
         if culprit.entry is not None:
             entry, blocked = culprit.entry, culprit.blocked
             place = f"{os.path.basename(entry.filename)}:{entry.lineno} in {entry.function}"
-            times = f"{blocked.count} times, {blocked.total_seconds:.1f} s"
+            count = "once" if blocked.count == 1 else f"{blocked.count} times"
+            times = f"{count}, {blocked.total_seconds:.1f} s"
             lines.append(f"{place} ({culprit.cause}): {times}")
     return lines
 

@@ -78,8 +78,8 @@ class Watch:
             log: whether stalls are told to the logger ``offloop.watch``.
             losses: whether lost errors, tasks and coroutines are looked for.
             variables: context variables whose values are told with a stall.
-            stalls_per_minute: how many are told, by words, log and ``on_stall``. Those beyond are in
-                the statistics all the same.
+            stalls_per_minute: how many are told, by words, log and ``on_stall``. Those beyond are
+                in the statistics all the same.
 
         Raises:
             TypeError: an argument is of another type.

@@ -163,6 +163,10 @@ impl Examiner {
         else {
             return Cause::Unknown;
         };
+        let first = match self.sight(seen, reader) {
+            Some(now) => first.with_gil_of(&now),
+            None => first,
+        };
         let motion = first.motion(reader, thread);
         let left = APART_NS.saturating_sub(monotonic_ns().saturating_sub(at));
         if left > 0 {
