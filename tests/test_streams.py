@@ -591,6 +591,30 @@ def test_a_stream_stays_on_its_loop(single, made, closed):
         runner.run(stream.aclose())
 
 
+def test_a_stream_whose_loop_is_closed_leaves_its_worker_to_the_next_loop(
+    run, single, made, closed
+):
+    stream = single.stream(streamed.endless, str(made), str(closed))
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(take(stream, 2)) == [0, 1]
+    loop.close()
+
+    async def main():
+        assert await single.run(pow, 2, 3) == 8
+        await counts(closed, 1)
+
+    run(main())
+
+
+def test_an_iterator_that_ends_is_closed(run, single, closed):
+    async def main():
+        stream = single.stream(streamed.Countdown, 3, str(closed))
+        assert [item async for item in stream] == [2, 1, 0]
+        assert counted(closed) == 1
+
+    run(main())
+
+
 def test_a_stream_needs_a_running_loop(single):
     step = anext(single.stream(streamed.numbers, 1))
     with pytest.raises(RuntimeError, match="a stream is iterated in a coroutine"):

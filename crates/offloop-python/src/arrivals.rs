@@ -30,10 +30,10 @@ pub(crate) struct Arrivals {
 impl Arrivals {
     /// A future that is done when something may have come; None when something is there.
     fn arrival<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let owner = self.loop_owner(py)?;
         if !self.incoming.waits() {
             return Ok(None);
         }
-        let owner = self.loop_owner(py)?;
         if let Some(other) = self.incoming.arrival(py)
             && !is_done(other.bind(py))?
         {

@@ -145,6 +145,7 @@ impl Lane {
             statistics,
             unresolved: Some(Arc::clone(&self.unresolved)),
             task: TaskAddress::default(),
+            owner: None,
         });
         call.token = token;
         call.surroundings = surroundings;
@@ -193,6 +194,7 @@ impl Lane {
             statistics,
             unresolved: None,
             task: TaskAddress::default(),
+            owner: Some(owner.get().index()),
         });
         call.token = token;
         call.surroundings = surroundings;
@@ -236,10 +238,11 @@ impl Lane {
         } = calls::encode(py, &self.home, callable, known, arguments, keywords)?;
         let incoming = Arc::new(Incoming::default());
         let token = pending::insert(Pending {
-            waiter: Waiter::Stream(Arc::clone(&incoming)),
+            waiter: Waiter::Stream(Arc::clone(&incoming), Arc::clone(&self.lane)),
             statistics,
             unresolved: None,
             task: TaskAddress::default(),
+            owner: Some(owner.get().index()),
         });
         call.token = token;
         call.streams = true;
@@ -277,6 +280,7 @@ impl Lane {
             statistics: None,
             unresolved: None,
             task: TaskAddress::default(),
+            owner: Some(owner.get().index()),
         });
         self.lane.notify_room(owner.get().index(), token);
         Ok(future)

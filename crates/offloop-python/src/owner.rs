@@ -10,12 +10,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use offloop::{Owner, Runtime};
+use offloop_core::Stop;
 use offloop_sys::clock::monotonic_ns;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::error::not_owned;
 use crate::names;
+use crate::pending::{self, Pending, Waiter};
 use crate::resolving;
 
 /// Outcomes fetched at a time.
@@ -145,6 +147,18 @@ fn add(
     Ok(owner)
 }
 
+/// Lets go of what a loop that is closed waited for, and stops its streams: no consumer will make
+/// room for their items any more.
+fn forget(waiting: Vec<Pending>) {
+    for Pending { waiter, task, .. } in waiting {
+        if let Waiter::Stream(incoming, lane) = waiter
+            && let (Stop::Call, _arrival) = incoming.close()
+        {
+            lane.cancel(task);
+        }
+    }
+}
+
 /// Frees the owners of loops that are closed.
 fn drop_closed(py: Python<'_>) -> PyResult<()> {
     let owners: Vec<(usize, Py<LoopOwner>)> = registry()
@@ -164,6 +178,7 @@ fn drop_closed(py: Python<'_>) -> PyResult<()> {
                 .as_mut()
                 .and_then(|registry| registry.by_loop.remove(&key));
             drop(removed);
+            forget(pending::take_of(owner.get().index()));
         }
     }
     Ok(())

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use offloop::{TaskAddress, Unresolved};
+use offloop::{Lane, TaskAddress, Unresolved};
 use pyo3::prelude::*;
 
 use crate::functions::FunctionStatistics;
@@ -19,8 +19,8 @@ pub(crate) enum Waiter {
     Concurrent(Py<PyAny>),
     /// A future that is resolved, and whose callbacks are to be run.
     Callbacks(Py<PyAny>),
-    /// The items of a stream, taken only on its loop's thread.
-    Stream(Arc<Incoming>),
+    /// The items of a stream of a lane, taken only on its loop's thread.
+    Stream(Arc<Incoming>, Arc<Lane>),
 }
 
 /// One waiting future, or stream.
@@ -30,6 +30,8 @@ pub(crate) struct Pending {
     pub(crate) unresolved: Option<Arc<Unresolved>>,
     /// The call, as soon as it has been admitted; nowhere before.
     pub(crate) task: TaskAddress,
+    /// The owner of the loop on whose thread alone it is resolved.
+    pub(crate) owner: Option<u8>,
 }
 
 #[derive(Default)]
@@ -74,6 +76,23 @@ pub(crate) fn take(token: u64) -> Option<Pending> {
     Some(pending)
 }
 
+/// Takes out what only the loop of this owner could resolve.
+pub(crate) fn take_of(owner: u8) -> Vec<Pending> {
+    let mut table = table();
+    let Table { slots, free } = &mut *table;
+    let mut taken = Vec::new();
+    for ((_, slot), index) in slots.iter_mut().zip(0..) {
+        if slot
+            .as_ref()
+            .is_some_and(|pending| pending.owner == Some(owner))
+        {
+            taken.extend(slot.take());
+            free.push(index);
+        }
+    }
+    taken
+}
+
 /// Changes a waiting future's entry; `None` when it is gone.
 pub(crate) fn update<T>(token: u64, change: impl FnOnce(&mut Pending) -> T) -> Option<T> {
     let mut table = table();
@@ -88,7 +107,7 @@ pub(crate) fn update<T>(token: u64, change: impl FnOnce(&mut Pending) -> T) -> O
 /// The stream that waits under `token`.
 pub(crate) fn stream(token: u64) -> Option<Arc<Incoming>> {
     update(token, |pending| match &pending.waiter {
-        Waiter::Stream(incoming) => Some(Arc::clone(incoming)),
+        Waiter::Stream(incoming, _) => Some(Arc::clone(incoming)),
         _ => None,
     })
     .flatten()

@@ -102,6 +102,7 @@ pub(crate) fn resolve(py: Python<'_>, notice: Notice, outside: Option<&Owner>) -
         statistics,
         unresolved,
         task: _,
+        owner: _,
     } = pending;
     if let (News::Ended(outcome), Some(statistics)) = (&news, &statistics) {
         statistics.record(outcome);
@@ -111,7 +112,7 @@ pub(crate) fn resolve(py: Python<'_>, notice: Notice, outside: Option<&Owner>) -
             let _resolving = Resolving::begin(None);
             resolve_asyncio(py, future.bind(py), outcome)
         }
-        (Waiter::Stream(stream), News::Ended(outcome)) => {
+        (Waiter::Stream(stream, _), News::Ended(outcome)) => {
             let _resolving = Resolving::begin(None);
             stream.end(py, outcome)
         }
@@ -189,6 +190,7 @@ fn leave_callbacks(future: &Bound<'_, PyAny>, unresolved: Option<Arc<Unresolved>
         statistics: None,
         unresolved,
         task: TaskAddress::default(),
+        owner: None,
     });
     owner.pass_on(token);
 }

@@ -32,7 +32,7 @@ impl Worker {
         let items = items.cast_into::<PyIterator>()?;
         let close = names::function(py, "_offloop_worker.streams", "close")?;
         match self.send_items(py, call, &items) {
-            Ok(Sent::All) => Ok(()),
+            Ok(Sent::All) => close.call1((items, py.None())).map(drop),
             Ok(Sent::Stopped) => {
                 // The signal may not have been handled yet: it must not cut the closing short.
                 WorkerChannel::end_call();
