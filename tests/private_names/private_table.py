@@ -438,6 +438,9 @@ POOLS: dict[str, dict[str, What]] = {
 """Pools, and what their workers take over from the program."""
 
 WATCH: dict[str, dict[str, What]] = {
+    "threading": {
+        "_shutdown": {"3.11": "()"},
+    },
     "asyncio.taskgroups.TaskGroup": {
         "_aexit": {"3.11": "absent", "3.14": "async (self, et, exc)"},
         "_on_completed_fut": ALWAYS,

@@ -154,3 +154,17 @@ def test_strict_run_needs_the_watch(run_source):
     ended = run_source("pass", options=("--strict", "--no-watch"))
     assert ended.returncode == 2
     assert "--strict needs the watch" in ended.stderr
+
+
+def test_strict_run_sees_threads_that_outlive_the_main_program(run_source):
+    source = """
+        import asyncio, threading, time
+
+        async def main():
+            threading.main_thread().join()
+            time.sleep(0.3)
+
+        threading.Thread(target=asyncio.run, args=(main(),)).start()
+    """
+    ended = run_source(source, options=("--strict", "--threshold", "0.02"))
+    assert ended.returncode == STRICT_STATUS, ended.stderr

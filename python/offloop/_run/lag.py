@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from _offloop_worker._offloop import LagRecorder
@@ -25,6 +26,35 @@ from offloop._run.loops_seen import LOOPS_KEPT, LoopsSeen
 
 TICK_SECONDS = 0.010
 """Short against what a person notices (100 ms), long against the cost of a callback (10 us)."""
+
+
+def _count(lags: Iterable[LagHistogram]) -> int:
+    return sum(lag.count for lag in lags)
+
+
+def merged(lags: Sequence[LagHistogram]) -> LagHistogram:
+    """Several histograms as one; the edges of their buckets are the same."""
+    buckets: Counter[float] = Counter()
+    for lag in lags:
+        buckets.update(dict(lag.buckets))
+    count, longest = _count(lags), max((lag.max for lag in lags), default=0.0)
+    ordered = sorted(buckets.items())
+    quantiles = {
+        name: _quantile(ordered, share * count, longest)
+        for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+    }
+    total = sum(lag.total for lag in lags)
+    return LagHistogram(count, total, max=longest, buckets=tuple(ordered), **quantiles)
+
+
+def _quantile(buckets: list[tuple[float, int]], rank: float, longest: float) -> float:
+    """The edge below which so many lie; no more than the longest."""
+    below = 0
+    for edge, count in buckets:
+        below += count
+        if below >= rank:
+            return min(edge, longest)
+    return longest
 
 
 class LoopTicker:
@@ -65,11 +95,11 @@ class LagMeter:
         self._set_running_loop: Callable[[Any], None] = asyncio.events._set_running_loop
 
     def histogram(self) -> tuple[LagHistogram, str]:
-        """The lags of the loops that tick, or of our latest loop; and what was counted."""
+        """The lags of all loops, and what was counted."""
         ticks = LagHistogram(**self._recorder.fields())
-        ours = [seen.statistics.lag for seen in self.loops.busiest(LOOPS_KEPT)]
-        latest = max(ours, key=lambda lag: lag.max, default=LagHistogram())
-        return (ticks, "ticks") if ticks.max > latest.max else (latest, "polls")
+        polls = [seen.statistics.lag for seen in self.loops.busiest(LOOPS_KEPT)]
+        counted = [name for name, lags in (("ticks", [ticks]), ("polls", polls)) if _count(lags)]
+        return merged([ticks, *polls]), " and ".join(counted) or "ticks"
 
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""

@@ -174,7 +174,7 @@ def _print_remarks(console: Console, session: Session) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold red", no_wrap=True)
     grid.add_column()
-    _add_blocked(grid)
+    _add_blocked(grid, session)
     _add_freezes(grid, session)
     _add_crashes(grid, session)
     _add_kept(grid, session)
@@ -183,10 +183,15 @@ def _print_remarks(console: Console, session: Session) -> None:
         console.print(Padding(grid, (0, 0, 0, 2)))
 
 
-def _add_blocked(grid: Table) -> None:
-    """What the watch has told, the longest time in all first."""
-    seen = watch.statistics()
-    for culprit in seen.culprits[:LINES_SHOWN]:
+def _add_blocked(grid: Table, session: Session) -> None:
+    """What the watch has found, the longest time first; waits for executors have their own."""
+    frozen = {(freeze.where.file, freeze.where.line) for freeze in session.freezes.freezes()}
+    found = [
+        culprit
+        for culprit in watch.statistics().culprits
+        if culprit.entry is None or (culprit.entry.filename, culprit.entry.lineno) not in frozen
+    ]
+    for culprit in found[:LINES_SHOWN]:
         blocked = culprit.blocked
         line = Text()
         if culprit.entry is not None:
@@ -200,8 +205,8 @@ def _add_blocked(grid: Table) -> None:
             longest = duration(blocked.longest_seconds)
             line.append(f" in {blocked.count:,} times, at most {longest}", "")
         grid.add_row("blocked", line)
-    if len(seen.culprits) > LINES_SHOWN:
-        grid.add_row("", Text(f"and {len(seen.culprits) - LINES_SHOWN} more", style="dim"))
+    if len(found) > LINES_SHOWN:
+        grid.add_row("", Text(f"and {len(found) - LINES_SHOWN} more", style="dim"))
 
 
 def _add_freezes(grid: Table, session: Session) -> None:

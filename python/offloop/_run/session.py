@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -64,7 +65,11 @@ class Session:
             offloop.watch(settings.threshold)
 
     def was_blocked(self) -> bool:
-        """Whether the watch has told a stall of an event loop; it is off from now on."""
+        """Whether an event loop was blocked, also in threads that outlive the main program.
+
+        The interpreter would wait for these next. The watch is off from now on.
+        """
+        threading._shutdown()  # type: ignore[attr-defined]
         offloop.watch.stop()
         return _state.snapshot().events.loop_stalls > 0
 
@@ -116,11 +121,15 @@ def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], progra
         # Of the program's own code: of its syntax, or of a package that it stands in.
         session.is_silent = True
         program.end_with(error)
+    if not settings.strict:
+        program.execute(found, arguments)
+        return
     try:
         program.execute(found, arguments)
     except SystemExit as ended:
-        if settings.strict and not ended.code and session.was_blocked():
-            raise SystemExit(EXIT_BLOCKED) from None
-        raise
-    if settings.strict and session.was_blocked():
-        raise SystemExit(EXIT_BLOCKED)
+        if ended.code or not session.was_blocked():
+            raise
+    else:
+        if not session.was_blocked():
+            return
+    raise SystemExit(EXIT_BLOCKED)
