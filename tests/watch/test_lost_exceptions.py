@@ -233,6 +233,21 @@ def test_future_is_told_of_when_it_is_collected(make_loop):
     assert loss.task is None
 
 
+def test_each_of_many_futures_in_one_place_of_memory_is_told_of(make_loop):
+    async def scenario(seen):
+        places = set()
+        for number in range(10):
+            future = asyncio.get_running_loop().create_future()
+            places.add(id(future))
+            future.set_exception(ValueError(number))
+            del future
+            await asyncio.sleep(0)
+        assert len(places) < 10
+
+    losses = losses_of(make_loop, scenario)
+    assert [loss.what for loss in losses] == [f"ValueError: {number}" for number in range(10)]
+
+
 def test_debug_mode_says_where_the_task_was_made(make_loop):
     async def scenario(seen):
         asyncio.get_running_loop().set_debug(True)

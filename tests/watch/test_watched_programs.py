@@ -1,6 +1,7 @@
 """Programs of the field: they behave as without the watch, and are told the truth."""
 
 import asyncio
+import ctypes
 import gc
 import os
 import selectors
@@ -236,3 +237,140 @@ def test_report_is_left_out_where_there_is_no_standard_error(tmp_path):
     command = f"{os.path.dirname(sys.executable)}/offloop run {tmp_path}/app.py 2>&-"
     with os.popen(command) as output:
         assert output.read() == "mine\n"
+
+
+@pytest.mark.parametrize("switch", ["changed", "turned on again"])
+def test_loop_that_beats_is_not_blamed_for_a_beat_of_another_threshold(any_loop, switch):
+    heard = Heard()
+
+    async def main():
+        # Its beats are due each 0.25 s.
+        offloop.watch(1.0, words=False)
+        await asyncio.sleep(0)
+        if switch == "turned on again":
+            offloop.watch.stop()
+        changed = time.monotonic()
+        offloop.watch(THRESHOLD_SECONDS, heard, words=False)
+        await asyncio.sleep(0.3)
+        heard.wait_found()
+        await asyncio.sleep(0)
+        return changed
+
+    try:
+        changed = any_loop.run_until_complete(main())
+        heard.wait_over()
+    finally:
+        offloop.watch.stop()
+    assert [stall for stall in heard.stalls if stall.started < changed] == []
+
+
+def test_threshold_that_is_lowered_counts_for_a_loop_that_runs(any_loop):
+    heard = Heard()
+
+    async def main():
+        offloop.watch(5.0, words=False)
+        await asyncio.sleep(0)
+        offloop.watch(THRESHOLD_SECONDS, heard, words=False)
+        # A beat that was set before is due at the latest by then.
+        await asyncio.sleep(5.0 / 4 + 0.1)
+        heard.wait_found()
+        await asyncio.sleep(0)
+
+    try:
+        any_loop.run_until_complete(main())
+        found = heard.wait_found()
+    finally:
+        offloop.watch.stop()
+    assert "Heard.wait_found" in {entry.function for entry in found.stack}
+
+
+def test_wait_for_the_gil_is_not_the_callbacks_that_follows(our_loop, heard):
+    c_library = ctypes.PyDLL(None)
+
+    def hold():
+        # It keeps the GIL.
+        c_library.usleep(round(5e6 * THRESHOLD_SECONDS))
+        our_loop.call_soon_threadsafe(our_loop.stop)
+
+    our_loop.call_later(2 * THRESHOLD_SECONDS, int)
+    started = threading.Event()
+    our_loop.call_soon(started.set)
+    thread = threading.Thread(target=lambda: started.wait() and (time.sleep(0.01), hold()))
+    thread.start()
+    our_loop.run_forever()
+    thread.join()
+    over = heard.wait_over()
+    assert (over.is_round, over.callback) == (True, None)
+    assert (
+        over.stack[0].function
+        == "test_wait_for_the_gil_is_not_the_callbacks_that_follows.<locals>.hold"
+    )
+
+
+def test_timer_of_the_callback_that_hears_of_a_deadlock_counts(tmp_path):
+    program = """
+        import asyncio
+        import offloop
+
+        async def waits_for(other):
+            await tasks[other]
+
+        def hear(loss):
+            if loss.kind == "deadlock":
+                loop.call_later(0, print, "called")
+                loop.call_later(0.001, loop.stop)
+
+        loop = offloop.new_event_loop()
+        tasks = [loop.create_task(waits_for(other)) for other in (1, 0)]
+        offloop.watch(on_loss=hear, words=False)
+        loop.run_forever()
+    """
+    # A timer that is not seen is a loop that waits for ever.
+    result = run_program(tmp_path, program)
+    assert (result.returncode, result.stdout) == (0, "called\n"), result.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.2, 2])
+def test_program_may_end_while_its_callback_runs(tmp_path, seconds):
+    program = f"""
+        import asyncio, sys, threading, time
+        import offloop
+
+        begun = threading.Event()
+
+        def hear(stall):
+            begun.set()
+            until = time.monotonic() + {seconds}
+            while time.monotonic() < until:
+                time.sleep(0.001)
+
+        class Slow:
+            def __del__(self):
+                until = time.monotonic() + 1
+                while time.monotonic() < until:
+                    time.sleep(0.001)
+
+        async def main():
+            begun.wait(20)
+
+        offloop.watch(0.02, hear, words=False)
+        loop = offloop.EventLoop()
+        loop.run_until_complete(main())
+        loop.close()
+        sys.modules["slow"] = Slow()
+        print("ended")
+    """
+    result = run_program(tmp_path, program)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ended\n", "")
+
+
+def test_interrupt_while_a_loop_joins_the_watch_goes_on(our_loop, monkeypatch):
+    def enumerate_threads():
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with offloop.watch(THRESHOLD_SECONDS, words=False):
+        monkeypatch.setattr(threading, "enumerate", enumerate_threads)
+        with pytest.raises(KeyboardInterrupt):
+            our_loop.run_until_complete(asyncio.sleep(0))
+        our_loop.run_until_complete(asyncio.sleep(0))

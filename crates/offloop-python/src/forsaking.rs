@@ -8,6 +8,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 unsafe extern "C-unwind" {
     /// A function that PyO3 itself does not call: its declaration, which denies the unwinding,
@@ -31,11 +32,20 @@ impl Drop for Sleeps {
 
 /// Calls without arguments. If the interpreter ends meanwhile, this does not return.
 pub(crate) fn call(callable: &Bound<'_, PyAny>) -> PyResult<()> {
+    call_with(callable, None).map(drop)
+}
+
+/// Calls with these arguments, or none. If the interpreter ends meanwhile, this does not return.
+pub(crate) fn call_with<'py>(
+    callable: &Bound<'py, PyAny>,
+    arguments: Option<&Bound<'py, PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = arguments.map_or(std::ptr::null_mut(), |arguments| arguments.as_ptr());
     let sleeps = Sleeps;
-    // SAFETY: attached, `callable` is a live object, and null stands for no arguments. The result
-    // is a new reference, or null with an error set. Unwinding ends in this function, at `sleeps`.
-    let result = unsafe { PyObject_CallObject(callable.as_ptr(), std::ptr::null_mut()) };
+    // SAFETY: attached, both are live objects, and null stands for no arguments. The result is a
+    // new reference, or null with an error set. Unwinding ends in this function, at `sleeps`.
+    let result = unsafe { PyObject_CallObject(callable.as_ptr(), arguments) };
     std::mem::forget(sleeps);
     // SAFETY: as above.
-    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }.map(|_none| ())
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }

@@ -4,8 +4,10 @@
 //! `warnings` module. That function names the line from the stack entry below its own. A function
 //! of Python's in its place would be that entry; this object leaves none.
 //!
-//! Errors:     those of the listener are unraisable; the function's are the caller's.
+//! Errors:     those of the listener are unraisable, but for `KeyboardInterrupt` and its like; the
+//!             function's are the caller's.
 
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -28,9 +30,16 @@ impl Overheard {
     #[pyo3(signature = (*args))]
     fn __call__(&self, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
         let py = args.py();
-        if let Err(error) = self.listener.call1(py, args) {
-            error.write_unraisable(py, Some(self.listener.bind(py)));
+        let heard = self.listener.call1(py, args);
+        let result = self.function.call1(py, args);
+        match heard {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                error.write_unraisable(py, Some(self.listener.bind(py)));
+                result
+            }
+            // As Ctrl-C: it is the program's.
+            Err(error) => Err(error),
+            Ok(_) => result,
         }
-        self.function.call1(py, args)
     }
 }

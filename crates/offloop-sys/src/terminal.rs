@@ -2,35 +2,70 @@
 //!
 //! Source:     poll(2), pipe(7), ioctl_tty(2).
 
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use crate::{check, check_size, retry};
 
-/// What a pipe takes at once if it takes anything (`PIPE_BUF`).
+/// What is offered at once.
 const PIECE_BYTES: usize = 4096;
 
 /// Writes all of it, unless the descriptor takes nothing for as long as `patience`.
 ///
+/// The descriptor itself is the program's, which may want it to block. So a pipe or a terminal is
+/// opened once more, not to block; a file never blocks for long. Where a pipe may not be opened, as
+/// after a change of users, a write of at most `PIPE_BUF` bytes follows a poll.
+///
 /// # Errors
 /// `TimedOut` if it takes no more; the system's otherwise. A part may have been written.
 pub fn write_within(fd: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> io::Result<()> {
+    let kind = kind_of(fd)?;
+    let own = match kind {
+        libc::S_IFIFO | libc::S_IFCHR => open_once_more(fd).ok(),
+        _ => None,
+    };
+    let to = own.as_ref().map_or(fd, File::as_fd);
     let mut left = bytes;
     while !left.is_empty() {
-        wait_for_room(fd, patience)?;
+        wait_for_room(to, patience)?;
         let piece = &left[..left.len().min(PIECE_BYTES)];
-        let written = retry(|| {
-            // SAFETY: the bytes are valid for reads of their length; the descriptor is borrowed.
-            check_size(unsafe { libc::write(fd.as_raw_fd(), piece.as_ptr().cast(), piece.len()) })
-        });
-        match written {
+        match retry(|| offer(to, kind, piece)) {
             Ok(written) => left = &left[written.min(left.len())..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+fn kind_of(fd: BorrowedFd<'_>) -> io::Result<libc::mode_t> {
+    // SAFETY: plain numbers, for which zero is a valid value.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `status` is valid for the call to fill; the descriptor is borrowed.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), &raw mut status) })?;
+    Ok(status.st_mode & libc::S_IFMT)
+}
+
+fn open_once_more(fd: BorrowedFd<'_>) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+fn offer(to: BorrowedFd<'_>, kind: libc::mode_t, piece: &[u8]) -> io::Result<usize> {
+    let (fd, start, len) = (to.as_raw_fd(), piece.as_ptr().cast(), piece.len());
+    check_size(if kind == libc::S_IFSOCK {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the bytes are valid for reads of their length; the descriptor is borrowed.
+        unsafe { libc::send(fd, start, len, flags) }
+    } else {
+        // SAFETY: the same.
+        unsafe { libc::write(fd, start, len) }
+    })
 }
 
 fn wait_for_room(fd: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
@@ -64,17 +99,11 @@ pub fn columns(fd: BorrowedFd<'_>) -> Option<u16> {
     (asked == 0 && size.ws_col > 0).then_some(size.ws_col)
 }
 
-/// Whether a terminal is behind a descriptor.
-#[must_use]
-pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
-    use std::io::IsTerminal;
-    fd.is_terminal()
-}
-
 #[cfg(all(test, not(loom), not(miri)))]
 mod tests {
     use std::io::Read;
-    use std::os::fd::AsFd;
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -95,7 +124,36 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_without_a_reader_is_an_error_and_no_terminal() {
+    fn a_socket_that_is_not_read_does_not_hold_the_writer() {
+        let (one, _other) = UnixStream::pair().expect("a pair");
+        let endless = vec![b'x'; 1 << 24];
+        let error = write_within(one.as_fd(), &endless, Duration::from_millis(1));
+        assert_eq!(
+            error.map_err(|error| error.kind()),
+            Err(io::ErrorKind::TimedOut)
+        );
+    }
+
+    #[test]
+    fn a_terminal_that_is_not_read_does_not_hold_the_writer() {
+        let (mut main, mut side) = (-1, -1);
+        let none = std::ptr::null_mut();
+        // SAFETY: both are valid for the call to fill; nothing else is asked for.
+        let made =
+            unsafe { libc::openpty(&raw mut main, &raw mut side, none, none.cast(), none.cast()) };
+        assert_eq!(made, 0);
+        // SAFETY: two new descriptors without another owner.
+        let [_main, side] = [main, side].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        let endless = vec![b'x'; 1 << 20];
+        let error = write_within(side.as_fd(), &endless, Duration::from_millis(1));
+        assert_eq!(
+            error.map_err(|error| error.kind()),
+            Err(io::ErrorKind::TimedOut)
+        );
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_is_an_error_and_has_no_columns() {
         let (read, write) = io::pipe().expect("a pipe");
         drop(read);
         let error = write_within(write.as_fd(), b"x", Duration::from_secs(20));
@@ -104,6 +162,5 @@ mod tests {
             Err(io::ErrorKind::BrokenPipe)
         );
         assert_eq!(columns(write.as_fd()), None);
-        assert!(!is_terminal(write.as_fd()));
     }
 }

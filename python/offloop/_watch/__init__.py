@@ -1,5 +1,6 @@
 """The watch: stalls of event loops found while they last, and what is said of them."""
 
+from offloop._watch.facts import Place, TaskFacts
 from offloop._watch.losses import Loss, LossKind, LossMoment, Waiting
 from offloop._watch.records import (
     Blocked,
@@ -25,10 +26,12 @@ __all__ = [
     "Loss",
     "LossKind",
     "LossMoment",
+    "Place",
     "StackEntry",
     "Stall",
     "StallCause",
     "StalledTask",
+    "TaskFacts",
     "Waiting",
     "Watch",
     "WatchStatistics",

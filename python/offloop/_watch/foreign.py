@@ -5,7 +5,8 @@ and when it ends; `Announcements` stands there while the watch is on. A loop wit
 its rounds: a method of that one selector is replaced. Any other loop has a timer that fires four
 times within the threshold.
 
-Invariants: a loop that does not run is not watched, and has nothing of ours scheduled.
+Invariants: a loop that does not run is not watched, and has nothing of ours scheduled. While the
+            watch is off a loop that runs has nothing of ours scheduled after its next beat.
 Source:     the standard loop and uvloop both call that function; so must any loop for which
             ``asyncio.get_running_loop`` is to work.
 """
@@ -57,35 +58,52 @@ class _Rounds:
 
 
 class _Beats:
-    """Has a loop without a selector beat."""
+    """Has a loop without a selector beat, as often as `seconds` says; None ends it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, seconds: Callable[[], float | None]
+    ) -> None:
         self._heartbeat = Heartbeat(loop)
-        self.loop = weakref.ref(loop)
+        self.loop: Callable[[], asyncio.AbstractEventLoop | None] = weakref.ref(loop)
         self._call_later = loop.call_later
         self._seconds = seconds
+        self._handle: asyncio.TimerHandle | None = None
         self._heartbeat.runs_here()
-        self._handle = loop.call_later(seconds, self._beat)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        seconds = self._seconds()
+        if seconds is None:
+            self.stop()
+        else:
+            self._handle = self._call_later(seconds, self._beat)
 
     def _beat(self) -> None:
         self._heartbeat.beats()
-        self._handle = self._call_later(self._seconds, self._beat)
+        self._go_on()
 
     def stop(self) -> None:
+        """Beat no more. The loop beats again when it next begins to run."""
         self._heartbeat.waits()
-        self._handle.cancel()
+        self.loop = _no_loop
+        if self._handle is not None:
+            self._handle.cancel()
+
+
+def _no_loop() -> None:
+    """Like a reference to a loop that is gone."""
 
 
 class Announcements:
     """Hears of the loops that begin to run, and of those that end."""
 
     def __init__(self) -> None:
-        self._seconds = 0.0
+        self._seconds: float | None = None
         self._watched: dict[int, _Rounds | _Beats] = {}
         self._fronts: list[Front] = []
 
     def set_threshold(self, threshold: float) -> None:
-        """Loops that begin to run from now on beat by this."""
+        """Loops beat by this, from their next beat on."""
         self._seconds = threshold / BEATS_PER_THRESHOLD
 
     def install(self) -> None:
@@ -105,7 +123,8 @@ class Announcements:
             self._begin(running)
 
     def remove(self) -> None:
-        """Leave the loops alone. Those that run elsewhere tell on, and no watch hears it."""
+        """Leave the loops alone. Those with selectors tell on, and no watch hears it."""
+        self._seconds = None
         fronts, self._fronts = self._fronts, []
         for front in reversed(fronts):
             front.step_aside()
@@ -137,7 +156,7 @@ class Announcements:
             self._watched[id(loop)] = _Rounds(loop, selector)
         elif not isinstance(loop, asyncio.BaseEventLoop):
             # A loop of Python's without a selector may have a time of its own.
-            self._watched[id(loop)] = _Beats(loop, self._seconds)
+            self._watched[id(loop)] = _Beats(loop, lambda: self._seconds)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         watched = self._watched.pop(id(loop), None)

@@ -39,22 +39,34 @@ Tell = Callable[..., None]
 class _Told:
     """Which tasks were told of, without keeping them.
 
-    A number may be that of another task later. The name tells them apart.
+    Of those that are gone it knows until the loop goes on: asyncio reports what a collection frees
+    while that is under way, and a number may be that of another task later.
     """
 
     def __init__(self) -> None:
         self._alive: dict[tuple[LossKind, int], tuple[Reference, str]] = {}
         self._gone: OrderedDict[tuple[LossKind, int], str] = OrderedDict()
 
+    def forget_gone(self) -> None:
+        """The loop goes on: no collection is under way."""
+        self._gone.clear()
+
+    def knows(self, kind: LossKind, future: Any) -> bool:
+        """Whether a future was noted that is being collected now."""
+        # In a circle that is collected, references are cleared before asyncio reports.
+        return self._is_noted(kind, future) or (
+            self._gone.pop((kind, id(future)), None) == _name(future)
+        )
+
+    def _is_noted(self, kind: LossKind, future: Any) -> bool:
+        known = self._alive.get((kind, id(future)))
+        return known is not None and known[0]() is future
+
     def add(self, kind: LossKind, future: Any) -> bool:
         """Note a future; false if it was noted before."""
+        if self._is_noted(kind, future):
+            return False
         key, name = (kind, id(future)), _name(future)
-        known = self._alive.get(key)
-        if known is not None and known[0]() is future:
-            return False
-        # In a circle that is collected, references are cleared before asyncio reports.
-        if self._gone.pop(key, None) == name:
-            return False
 
         def gone(_reference: Reference) -> None:
             if self._alive.pop(key, None) is not None:
@@ -105,6 +117,7 @@ class LoopLosses:
 
     def ended(self, task: Any) -> None:
         """A task has ended, and has an exception if it is ours that tells."""
+        self._told.forget_gone()
         loop = self._loop()
         if self._tell is None or loop is None or not tasks.is_unseen(task):
             return
@@ -163,9 +176,14 @@ class LoopLosses:
         if message.endswith(NEVER_RETRIEVED) and tasks.is_future(future):
             exception = context.get("exception")
             what, where = describe_exception(exception), raised_at(exception)
-            self.tell(LossKind.EXCEPTION, LossMoment.COLLECTED, future, what=what, where=where)
+            self._tell_dying(LossKind.EXCEPTION, future, what=what, where=where)
         elif message == DESTROYED and tasks.is_task(task):
-            self.tell(LossKind.DANGLING, LossMoment.COLLECTED, task, where=tasks.waits_at(task))
+            self._tell_dying(LossKind.DANGLING, task, where=tasks.waits_at(task))
+
+    def _tell_dying(self, kind: LossKind, future: Any, **about: Any) -> None:
+        """Tell of what is being collected, unless that was done before."""
+        if self._tell is not None and not self._told.knows(kind, future):
+            self._tell(kind, LossMoment.COLLECTED, future=future, **about)
 
     # Tasks that wait.
 

@@ -15,7 +15,7 @@ from offloop._watch.tasks import Place
 __all__ = ["LossTelling", "words_of"]
 
 TOLD_MAX = 100
-"""Different losses that are told; those beyond are in the report, and in ``watch.losses()``."""
+"""Different losses that are told; those beyond are in ``watch.losses()``."""
 
 
 class LossTelling:

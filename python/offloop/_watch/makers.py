@@ -43,7 +43,8 @@ def forget() -> None:
 def _codes() -> Iterator[types.CodeType]:
     """The code objects of all functions of the packages."""
     for name, module in list(sys.modules.items()):
-        if type(module) is types.ModuleType and name.startswith(PASSED):
+        is_passed = any(name == package or name.startswith(f"{package}.") for package in PASSED)
+        if type(module) is types.ModuleType and is_passed:
             yield from _codes_in(vars(module), name)
 
 

@@ -71,7 +71,7 @@ class StalledTask:
     Attributes:
         name: as ``Task.get_name`` has it.
         coroutine: the qualified name of its coroutine.
-        made: file and line of its making, where asyncio's debug mode has kept them.
+        made: file and line of its making, where that is known.
         awaited_by: the tasks that wait for it, and those that wait for these.
     """
 
@@ -88,7 +88,7 @@ class Stall:
     Times are seconds of ``time.monotonic``.
 
     Attributes:
-        number: the same for all that is told of one stall; from 1.
+        number: the same for all that is told of one stall, and of no other one in this process.
         started: when the callback or the round began that took long.
         reported: when the stall was told first.
         duration: how long it was, exactly; None while it lasts.

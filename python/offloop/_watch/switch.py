@@ -6,13 +6,14 @@ import atexit
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
 import _offloop_worker
 from _offloop_worker import _offloop
+from offloop._arguments import count, values
 from offloop._watch.foreign import Announcements
 from offloop._watch.hearing import Hearing
 from offloop._watch.loss_words import LossTelling
@@ -105,8 +106,9 @@ class Watch:
             "own": [DEMO_FOLDER],
             "shown_from": _working_directory(),
         }
-        _offloop.watch_on(settings, hearing)
+        # A beat that is set meanwhile belongs to the watch that ends.
         self._announcements.set_threshold(threshold)
+        _offloop.watch_on(settings, hearing)
         self._announcements.install()
         self._look_for_losses(losses, on_loss, words)
         return self
@@ -179,9 +181,9 @@ def _check_calls(**calls: Any) -> None:
 
 
 def _check_count(stalls_per_minute: Any) -> None:
-    if isinstance(stalls_per_minute, bool) or not isinstance(stalls_per_minute, int):
+    if isinstance(stalls_per_minute, bool):
         raise TypeError(f"stalls_per_minute must be an integer, not {stalls_per_minute!r}")
-    if stalls_per_minute < 1:
+    if count("stalls_per_minute", stalls_per_minute) < 1:
         raise ValueError(f"stalls_per_minute must be at least 1, not {stalls_per_minute!r}")
 
 
@@ -192,9 +194,7 @@ def _check_switches(**switches: Any) -> None:
 
 
 def _check_variables(variables: Any) -> tuple[ContextVar[Any], ...]:
-    if not isinstance(variables, Iterable):
-        raise TypeError(f"variables must be a sequence of context variables, not {variables!r}")
-    found = tuple(variables)
+    found = values("variables", variables)
     for variable in found:
         if not isinstance(variable, ContextVar):
             raise TypeError(f"variables must hold context variables, not {variable!r}")

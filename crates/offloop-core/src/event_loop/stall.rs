@@ -12,8 +12,8 @@
 //! Invariants: 1. Nothing is reported that lasted less than the threshold.
 //!             2. A callback and the round around it are not both reported, unless the round was
 //!                found first: then the callback has taken less than half of it.
-//!             3. What is not told because there is too much of it is counted, and its beginning and
-//!                its end are reported as such.
+//!             3. What is not told because there is too much of it is counted, and its beginning
+//!                and its end are reported as such.
 //! Source:     Seastar's `cpu_stall_detector` (reports at 1, 2, 4 ... times the threshold, and a
 //!             limit per minute); asyncio's `slow_callback_duration`.
 
@@ -163,12 +163,6 @@ impl StallPolicy {
             latest: VecDeque::new(),
             suppressed: 0,
         }
-    }
-
-    /// The threshold that is in force.
-    #[must_use]
-    pub const fn threshold(&self) -> Duration {
-        self.limits.threshold
     }
 
     /// Other limits are in force from now on, also for what is under way.

@@ -140,6 +140,13 @@ impl Culprits {
         }
     }
 
+    /// No more is told of the stalls that last: they count as they were told last.
+    pub fn settle_open(&mut self) {
+        for open in std::mem::take(&mut self.open) {
+            self.settle(open);
+        }
+    }
+
     fn settle(&mut self, open: Open) {
         if open.is_allowed {
             return;

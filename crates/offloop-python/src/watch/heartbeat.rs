@@ -99,7 +99,13 @@ impl Heartbeat {
 
     /// A round is over, and another one begins: for a loop that tells of itself now and then.
     fn beats(&self, py: Python<'_>) -> PyResult<()> {
-        self.waits(py)?;
+        // Relaxed: only the loop's thread looks.
+        if self.era.load(Ordering::Relaxed) == era() {
+            self.waits(py)?;
+        } else {
+            // It was set when another threshold was in force, and so may be late for this one.
+            self.pulse.running.end_round();
+        }
         self.goes_on(py)
     }
 }

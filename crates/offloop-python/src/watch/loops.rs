@@ -21,23 +21,25 @@ fn loops() -> MutexGuard<'static, Option<Loops>> {
     LOOPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number for a loop. Numbers of loops that are gone are forgotten.
+/// The number of a loop, which it keeps. Those of loops that are gone are forgotten.
 pub(super) fn number_of(event_loop: &Bound<'_, PyAny>) -> PyResult<u64> {
     let py = event_loop.py();
     let reference = PyWeakrefReference::new(event_loop)?.unbind();
     let mut loops = loops();
     let Loops { by_number, last } = loops.get_or_insert_default();
-    let gone: Vec<u64> = by_number
-        .iter()
-        .filter(|(_, reference)| reference.bind(py).upgrade().is_none())
-        .map(|(&number, _)| number)
-        .collect();
-    let dropped: Vec<_> = gone.iter().map(|number| by_number.remove(number)).collect();
-    *last += 1;
-    let number = *last;
-    by_number.insert(number, reference);
-    drop(loops);
-    drop(dropped);
+    let mut known = None;
+    by_number.retain(|&number, reference| {
+        let found = reference.bind(py).upgrade();
+        if found.as_ref().is_some_and(|found| found.is(event_loop)) {
+            known = Some(number);
+        }
+        found.is_some()
+    });
+    let number = known.unwrap_or_else(|| {
+        *last += 1;
+        by_number.insert(*last, reference);
+        *last
+    });
     Ok(number)
 }
 

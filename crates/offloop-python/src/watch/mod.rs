@@ -15,8 +15,6 @@ pub(crate) mod heartbeat;
 mod loops;
 mod witness;
 
-use std::io::stderr;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,7 +22,8 @@ use std::time::Duration;
 use offloop::watch::{Line, Pulse, Ranking, Subject, WatchOptions};
 use offloop_core::event_loop::StallLimits;
 use offloop_core::watch::{Places, Style};
-use offloop_sys::{fork, terminal};
+use offloop_sys::fork;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use crate::home::home;
@@ -33,8 +32,8 @@ pub(crate) use fields::StallFields;
 use fields::{BlockedFields, RankedFields};
 use witness::Witness;
 
-/// Columns of what is said, at most, and where standard error is no terminal.
-const COLUMNS: usize = 100;
+/// Columns of what is said, where standard error is no terminal or is wider.
+const COLUMNS_MAX: usize = 100;
 
 /// The era before the watch was turned on for the first time.
 pub(crate) const NO_ERA: u64 = 0;
@@ -76,8 +75,11 @@ pub(crate) fn era() -> u64 {
     ERA.load(Ordering::Relaxed)
 }
 
-fn next_era() {
+/// Another watch is on from now on, or none. Returns the one before.
+fn exchange(fresh: Option<Watch>) -> Option<Watch> {
+    let mut watch = watch();
     ERA.fetch_add(1, Ordering::Relaxed);
+    std::mem::replace(&mut *watch, fresh)
 }
 
 /// How the watch is to be, from Python.
@@ -96,7 +98,6 @@ pub(crate) struct Settings {
 
 impl Settings {
     fn options(self) -> WatchOptions {
-        let columns = terminal::columns(stderr().as_fd()).map_or(COLUMNS, usize::from);
         let shared = |names: Vec<String>| names.into_iter().map(Arc::from).collect();
         WatchOptions {
             limits: StallLimits {
@@ -106,7 +107,7 @@ impl Settings {
             },
             style: self.style.map(|(colours, ascii)| Style {
                 colours,
-                columns: columns.min(COLUMNS),
+                columns: COLUMNS_MAX,
                 ascii,
             }),
             places: Places {
@@ -125,53 +126,51 @@ impl Settings {
 pub(crate) fn watch_on(py: Python<'_>, settings: Settings, hearing: Py<PyAny>) -> PyResult<()> {
     fork::watch();
     let options = settings.options();
-    let old = watch().take();
-    next_era();
-    let ranking = old.as_ref().map(|old| Arc::clone(&old.ranking));
     // One watchdog at a time says of a loop's pulse that it sleeps.
-    end(py, old);
-    let ranking = ranking.or_else(|| last_ranking().take());
-    let fresh = Watch::start(py, options, hearing, ranking.unwrap_or_default())?;
-    *watch() = Some(fresh);
-    next_era();
+    end(py, exchange(None));
+    let ranking = last_ranking().clone().unwrap_or_default();
+    let fresh = Watch::start(py, options, hearing, ranking)?;
+    drop(exchange(Some(fresh)));
     Ok(())
 }
 
 /// Turns the watch off. Reports that are under way end first, or are left after a second.
 #[pyfunction]
 pub(crate) fn watch_off(py: Python<'_>) {
-    let old = watch().take();
-    next_era();
-    if let Some(old) = &old {
-        *last_ranking() = Some(Arc::clone(&old.ranking));
-    }
-    end(py, old);
+    end(py, exchange(None));
 }
 
 /// The watch goes on in a forked child, whose threads are not there.
 #[pyfunction]
 pub(crate) fn watch_after_fork(py: Python<'_>) -> PyResult<()> {
-    let old = watch().take();
     let Some(Watch {
         running,
         hearing,
         ranking,
-    }) = old
+    }) = exchange(None)
     else {
         return Ok(());
     };
     let options = running.options().clone();
     // What belongs to threads of the parent is left alone.
-    std::mem::forget((running, ranking));
+    std::mem::forget((running, ranking, last_ranking().take()));
     let fresh = Watch::start(py, options, hearing, Ranking::default())?;
-    *watch() = Some(fresh);
-    next_era();
+    drop(exchange(Some(fresh)));
     Ok(())
 }
 
 fn end(py: Python<'_>, watch: Option<Watch>) {
-    if let Some(Watch { running, .. }) = watch {
+    if let Some(Watch {
+        running, ranking, ..
+    }) = watch
+    {
         py.detach(|| running.stop());
+        // What still lasts counts as it was told last.
+        ranking
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .settle_open();
+        *last_ranking() = Some(ranking);
     }
 }
 
@@ -221,13 +220,24 @@ pub(crate) fn join(
     pulse: &Arc<Pulse>,
     tells_callbacks: bool,
 ) -> PyResult<(u64, Option<Joined>)> {
-    let era = era();
+    let is_off = |watch: &Option<Watch>| watch.is_none().then(|| (era(), None));
+    if let Some(left) = is_off(&watch()) {
+        return Ok(left);
+    }
     let subject = Subject {
         number: loops::number_of(event_loop)?,
-        // A name that cannot be had is empty: a loop must not fail for it.
-        thread_name: thread_name(event_loop.py()).unwrap_or_default(),
+        thread_name: thread_name(event_loop.py()).or_else(|error| {
+            // A name that cannot be had is empty: a loop must not fail for it. But Ctrl-C may come.
+            let is_of_name = error.is_instance_of::<PyException>(event_loop.py());
+            if is_of_name {
+                Ok("".into())
+            } else {
+                Err(error)
+            }
+        })?,
         tells_callbacks,
     };
+    // The era is that of this watch: both change under the lock.
     let watch = watch();
     let joined = watch.as_ref().map(|watch| {
         let threshold = watch.running.options().limits.threshold;
@@ -236,7 +246,7 @@ pub(crate) fn join(
             threshold_ns: u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX),
         }
     });
-    Ok((era, joined))
+    Ok((era(), joined))
 }
 
 /// The name of the thread that calls, if Python knows it.

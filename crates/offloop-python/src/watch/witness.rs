@@ -6,10 +6,12 @@ use offloop::watch::{Facts, Hearing, Question, Slice};
 use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{Entry, Origin, TaskFacts, Told};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::fields::StallFields;
 use super::frames::current_frames;
 use super::loops::loop_of;
+use crate::forsaking;
 
 /// Entries of a stack, as many as the watchdog reads by itself.
 const ENTRIES_MAX: usize = 256;
@@ -76,6 +78,15 @@ struct PlaceAnswer {
     line: i32,
 }
 
+/// Calls a method. The program may end meanwhile, and leaves this thread behind in it.
+fn call<'py>(
+    hearing: &Bound<'py, PyAny>,
+    method: &str,
+    arguments: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    forsaking::call_with(&hearing.getattr(method)?, Some(arguments))
+}
+
 fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> PyResult<Facts> {
     let slice = question.slice;
     let Some(event_loop) = loop_of(py, slice.event_loop) else {
@@ -86,7 +97,11 @@ fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> Py
         return Ok(Facts::default());
     }
     let native_id = question.pulse.running.read().map(|seen| seen.thread);
-    let answer = hearing.call_method1("facts", (event_loop, number, native_id))?;
+    let answer = call(
+        hearing,
+        "facts",
+        &(event_loop, number, native_id).into_pyobject(py)?,
+    )?;
     let Answer {
         callback,
         task,
@@ -119,7 +134,11 @@ fn stack(
         return Ok(None);
     }
     let native_id = question.pulse.running.read().map(|seen| seen.thread);
-    let ident = hearing.call_method1("ident_of", (native_id,))?;
+    let ident = call(
+        hearing,
+        "ident_of",
+        &(native_id,).into_pyobject(hearing.py())?,
+    )?;
     let frames = current_frames(py)?;
     let mut entries = Vec::new();
     let mut frame = frames.get_item(ident)?;
@@ -137,6 +156,10 @@ fn stack(
 
 fn tell(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice, told: &Told) -> PyResult<()> {
     let event_loop = loop_of(py, slice.event_loop);
-    hearing.call_method1("hear", (event_loop, StallFields::of(told)))?;
+    call(
+        hearing,
+        "hear",
+        &(event_loop, StallFields::of(told)).into_pyobject(py)?,
+    )?;
     Ok(())
 }

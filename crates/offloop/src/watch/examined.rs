@@ -47,6 +47,8 @@ impl Examiner {
         let native_id = u64::from(seen.thread);
         if self.files.as_ref().map(ThreadFiles::native_id) != Some(native_id) {
             self.files = ThreadFiles::open(native_id).ok();
+            // What was seen was another thread.
+            self.before = None;
         }
         let thread = reader.find(native_id).ok()?;
         Sight::of(self.files.as_ref()?, reader, thread).ok()
@@ -88,9 +90,14 @@ impl Examiner {
         lasted: Duration,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
-        let Some((_, first, _)) = self.before.take() else {
+        let Some((_, first, at)) = self.before.take() else {
             return Cause::Unknown;
         };
+        // A delay of long before is not this slice's.
+        let age = Duration::from_nanos(monotonic_ns().saturating_sub(at));
+        if age > lasted.saturating_mul(2) {
+            return Cause::Unknown;
+        }
         let Some(second) = self.sight(seen, reader) else {
             return Cause::Unknown;
         };

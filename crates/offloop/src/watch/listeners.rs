@@ -43,7 +43,7 @@ pub(super) struct Listeners {
     sources: SourceFiles,
     ranking: Ranking,
     /// `None` if nothing is to be said.
-    teller: Option<Teller>,
+    teller: Option<(Style, Teller)>,
     /// Reports that standard error did not take.
     unsaid: u64,
 }
@@ -60,7 +60,7 @@ impl Listeners {
             witness,
             asked: VecDeque::new(),
             runtime,
-            teller: style.map(|style| Teller::new(style, places.clone())),
+            teller: style.map(|style| (style, Teller::new(style, places.clone()))),
             places,
             sources: SourceFiles::default(),
             ranking,
@@ -77,7 +77,12 @@ impl Listeners {
             ));
         }
         text.push('\n');
-        let written = terminal::write_within(stderr().as_fd(), text.as_bytes(), STDERR_PATIENCE);
+        let patience = if self.unsaid == 0 {
+            STDERR_PATIENCE
+        } else {
+            Duration::ZERO
+        };
+        let written = terminal::write_within(stderr().as_fd(), text.as_bytes(), patience);
         match written {
             Ok(()) => self.unsaid = 0,
             // It is counted, and said when there is room again; the journal has it.
@@ -125,26 +130,39 @@ impl Audience for Listeners {
     fn tell(&mut self, slice: Slice, stall: &Stall, is_told: bool) {
         let catalogue = Catalogue::shipped();
         let diagnosis = Diagnosis::of(stall, catalogue, &self.places, &mut self.sources);
-        let teller = self.teller.as_mut().filter(|_| is_told);
-        if let Some(text) = teller.and_then(|teller| teller.tell(stall, &diagnosis)) {
-            self.write(&text);
-        }
         let mut ranking = self.ranking.lock().unwrap_or_else(PoisonError::into_inner);
         ranking.handle(stall, &diagnosis);
         drop(ranking);
-        if diagnosis.is_allowed() || matches!(stall.moment, Moment::GoesOn { .. }) {
-            return;
+        if !diagnosis.is_allowed() && !matches!(stall.moment, Moment::GoesOn { .. }) {
+            self.record(slice, stall, &diagnosis, is_told);
         }
+        // Last, for standard error may take its time.
+        let teller = self.teller.as_mut().filter(|_| is_told);
+        if let Some(text) = teller.and_then(|(style, teller)| {
+            // The terminal may have got another size.
+            let now = terminal::columns(stderr().as_fd()).map_or(usize::MAX, usize::from);
+            let columns = now.min(style.columns);
+            teller.set_style(Style { columns, ..*style });
+            teller.tell(stall, &diagnosis)
+        }) {
+            self.write(&text);
+        }
+    }
+}
+
+impl Listeners {
+    /// The journal and the witness.
+    fn record(&mut self, slice: Slice, stall: &Stall, diagnosis: &Diagnosis, is_told: bool) {
+        let culprit = diagnosis.culprit.as_ref();
         let told = Arc::new(Told {
             stall: stall.clone(),
-            culprit: diagnosis.culprit.map(|culprit| culprit.entry),
+            culprit: culprit.map(|culprit| culprit.entry.clone()),
             advice: diagnosis.advice.as_ref().map(line_of),
         });
         self.runtime.note_stall(&told);
-        if !is_told {
-            return;
+        if is_told {
+            // A witness that is too busy hears of it no more; the journal has it.
+            let _ = self.witness.try_send(Message::Tell(slice, told));
         }
-        // A witness that is too busy hears of it no more; the journal has it.
-        let _ = self.witness.try_send(Message::Tell(slice, told));
     }
 }

@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use offloop_core::event_loop::StallLimits;
-use offloop_core::watch::{Places, Style};
+use offloop_core::watch::{Catalogue, Places, Style};
 
 use crate::runtime::Runtime;
 use listeners::Listeners;
@@ -67,6 +67,8 @@ impl Watch {
         hearing: Box<dyn Hearing>,
         ranking: Ranking,
     ) -> io::Result<Self> {
+        // It is read here once: not while a loop stalls, nor by a thread that a fork leaves behind.
+        let _ready = Catalogue::shipped();
         let witness = Witness::start(hearing)?;
         let listeners = Listeners::new(
             witness.door.clone(),

@@ -16,13 +16,12 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use offloop_core::watch::{Allow, Sources, Text, allow};
+use offloop_core::watch::{Sources, Text};
 
 /// How long a watch waits for a text: a cached file takes some 50 us, and a stall is to be told
 /// within 10 ms.
@@ -36,17 +35,6 @@ const FILES_MAX: usize = 32;
 
 /// Bytes of all texts that are kept.
 const BYTES_MAX: usize = 16 << 20;
-
-/// What the comment `# offloop: allow REASON` says of some lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Allowed {
-    /// There is no such comment, or no text.
-    No,
-    /// They are allowed to block, for this reason.
-    Because(String),
-    /// The comment lacks a reason: an error, and nothing is allowed.
-    NoReason,
-}
 
 /// What tells one state of a file from another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,21 +124,9 @@ impl SourceFiles {
     }
 
     /// A line of a file, from 1.
-    pub fn line(&mut self, filename: &str, line: u32) -> Option<String> {
+    #[cfg(test)]
+    fn line(&mut self, filename: &str, line: u32) -> Option<String> {
         self.text(filename)?.line(line).map(str::to_owned)
-    }
-
-    /// What a comment on these lines allows: a line, or all lines of a statement.
-    pub fn allowed(&mut self, filename: &str, lines: RangeInclusive<u32>) -> Allowed {
-        let Some(text) = self.text(filename) else {
-            return Allowed::No;
-        };
-        let lines: Vec<&str> = lines.map_while(|line| text.line(line)).collect();
-        match allow(&lines.join("\n")) {
-            Some(Allow::Because(reason)) => Allowed::Because(reason.to_owned()),
-            Some(Allow::NoReason) => Allowed::NoReason,
-            None => Allowed::No,
-        }
     }
 
     /// Asks the reader, and waits for its answer as long as there is patience.
@@ -455,21 +431,5 @@ mod tests {
         }
         let bytes: usize = sources.kept.iter().map(|kept| kept.text.bytes()).sum();
         assert!(bytes <= BYTES_MAX);
-    }
-
-    #[test]
-    fn a_comment_is_found_on_the_lines_of_a_statement() {
-        let folder = Folder::new("allow");
-        let path = folder.write(
-            "a.py",
-            b"f(\n    x,  # offloop: allow once\n)\ng()  # offloop: allow\n",
-        );
-        let mut sources = SourceFiles::new(LONG);
-        assert_eq!(sources.allowed(&path, 1..=1), Allowed::No);
-        let once = Allowed::Because("once".to_owned());
-        assert_eq!(sources.allowed(&path, 1..=3), once);
-        assert_eq!(sources.allowed(&path, 4..=4), Allowed::NoReason);
-        assert_eq!(sources.allowed(&path, 4..=9_999_999), Allowed::NoReason);
-        assert_eq!(sources.allowed("/nowhere.py", 1..=1), Allowed::No);
     }
 }

@@ -1,6 +1,7 @@
 //! The watchdog: a thread that looks at what loops do, and says when one of them stalls.
 //!
-//! It is never attached to Python and takes no lock that a loop's thread takes. It sleeps until the
+//! It is never attached to Python, and a loop's thread never waits for it: what both lock, as the
+//! journal, is held for the length of a write. It sleeps until the
 //! next look is due, or until a loop's thread wakes it: when a slice that took long is over, and
 //! when a loop that has waited has something to do again. What it finds goes to an [`Audience`].
 //!
@@ -15,13 +16,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use offloop_core::Instant;
 use offloop_core::event_loop::{NextLook, StallLimits};
-use offloop_core::watch::{Catalogue, Entry, Stall, TaskFacts};
+use offloop_core::watch::{Entry, Stall, TaskFacts};
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::interpreter::Interpreter;
 use offloop_sys::interpreter::memory::OwnMemory;
@@ -116,7 +118,7 @@ impl Watchdog {
             telling: Telling {
                 reader,
                 audience,
-                last: 0,
+                late: Duration::ZERO,
             },
             active: Instant::ZERO,
         };
@@ -158,8 +160,16 @@ impl Watchdog {
 pub(super) struct Telling {
     pub(super) reader: Reader,
     pub(super) audience: Box<dyn Audience>,
-    /// The number of the last stall that was told.
-    pub(super) last: u64,
+    /// How much longer than it wanted to the watchdog slept last.
+    pub(super) late: Duration,
+}
+
+/// The number of the last stall of this process.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// A number for a stall.
+pub(super) fn next_number() -> u64 {
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 pub(super) fn now() -> Instant {
@@ -179,8 +189,6 @@ struct Rounds {
 impl Rounds {
     fn run(mut self) {
         offloop_sys::thread::block_signals();
-        // It is read once, and not while a loop stalls.
-        let _ready = Catalogue::shipped();
         while self.obey() {
             let next = self.look();
             self.sleep(next);
@@ -215,13 +223,14 @@ impl Rounds {
 
     fn sleep(&mut self, next: NextLook) {
         let now = now();
+        self.telling.late = Duration::ZERO;
         match next {
             NextLook::At(at) => {
                 self.active = now;
-                thread::park_timeout(at.saturating_duration_since(now));
+                self.park(at.saturating_duration_since(now));
             }
             NextLook::Parked if now.saturating_duration_since(self.active) < LINGER => {
-                thread::park_timeout(self.limits.threshold);
+                self.park(self.limits.threshold);
             }
             NextLook::Parked => {
                 if self.watched.iter().all(|watched| watched.pulse.may_sleep()) {
@@ -232,6 +241,17 @@ impl Rounds {
                     .for_each(|watched| watched.pulse.awake());
             }
         }
+    }
+}
+
+impl Rounds {
+    /// Sleeps for so long, or until it is woken.
+    fn park(&mut self, timeout: Duration) {
+        let begin = now();
+        thread::park_timeout(timeout);
+        self.telling.late = now()
+            .saturating_duration_since(begin)
+            .saturating_sub(timeout);
     }
 }
 

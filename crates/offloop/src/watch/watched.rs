@@ -14,7 +14,7 @@ use offloop_sys::running::Seen;
 
 use super::examined::{Examiner, missing};
 use super::pulse::{Ended, Pulse};
-use super::watchdog::{Facts, Question, Telling, now};
+use super::watchdog::{Facts, Question, Telling, next_number, now};
 
 /// How often the words of a pulse are read, if they change each time.
 const READS_MAX: u32 = 64;
@@ -109,8 +109,6 @@ pub(super) struct Watched {
     missed: u64,
     is_over: bool,
     examiner: Examiner,
-    /// When the next look was to be.
-    wanted: Instant,
 }
 
 impl Watched {
@@ -124,7 +122,6 @@ impl Watched {
             missed: 0,
             is_over: false,
             examiner: Examiner::default(),
-            wanted: Instant::MAX,
         }
     }
 
@@ -161,10 +158,6 @@ impl Watched {
             self.examiner.glance(slice, &seen, reader);
         }
         let (report, next) = self.policy.look(Instant::from_nanos(clocks.ns), activity);
-        self.wanted = match next {
-            NextLook::At(at) => at,
-            NextLook::Parked => Instant::MAX,
-        };
         if let Some(report) = report {
             self.report(report, &seen, &clocks, telling);
         }
@@ -201,10 +194,7 @@ impl Watched {
     fn report(&mut self, report: StallReport, seen: &Seen, clocks: &Clocks, telling: &mut Telling) {
         let slice = self.slice(report.stalled, report.number);
         let is_new = self.open.iter().all(|open| open.slice != slice);
-        let late = match report.moment {
-            Moment::Found { late_by } => late_by,
-            _ => Duration::ZERO,
-        };
+        let late = telling.late;
         let (cause, stack) = match &telling.reader {
             Ok(reader) => {
                 let cause = if late >= report.lasted / 2 {
@@ -232,7 +222,7 @@ impl Watched {
         let keeps_gil = self.examiner.keeps_gil(&cause);
         let index = match self.open.iter().position(|open| open.slice == slice) {
             Some(index) => index,
-            None => self.find(slice, report, clocks, telling),
+            None => self.find(slice, report, clocks),
         };
         let open = &mut self.open[index];
         open.is_untold |= over && matches!(report.moment, Moment::Found { .. });
@@ -264,19 +254,12 @@ impl Watched {
     }
 
     /// A stall that was not known before; its place in the list.
-    fn find(
-        &mut self,
-        slice: Slice,
-        report: StallReport,
-        clocks: &Clocks,
-        telling: &mut Telling,
-    ) -> usize {
+    fn find(&mut self, slice: Slice, report: StallReport, clocks: &Clocks) -> usize {
         // One of a kind: what was there before has ended without a word, as by a loop that is gone.
         self.open.retain(|open| open.slice.stalled != slice.stalled);
-        telling.last += 1;
         let started = Instant::from_nanos(clocks.ns).saturating_sub(report.lasted);
         let stall = Stall {
-            number: telling.last,
+            number: next_number(),
             thread: StalledThread {
                 native_id: self.read().map_or(0, |seen| u64::from(seen.thread)),
                 name: Arc::clone(&self.subject.thread_name),
@@ -325,7 +308,7 @@ impl Watched {
                 .for_each(|index| drop(self.open.swap_remove(index)));
             return;
         };
-        let index = known.unwrap_or_else(|| self.find(slice, report, &clocks, telling));
+        let index = known.unwrap_or_else(|| self.find(slice, report, &clocks));
         let Open {
             mut stall,
             is_untold,
@@ -339,8 +322,7 @@ impl Watched {
             telling.audience.ask(self.question(slice, false));
         }
         let is_unseen = known.is_none() || is_untold;
-        let late = now().saturating_duration_since(self.wanted);
-        if is_unseen && late >= report.lasted / 2 {
+        if is_unseen && telling.late >= report.lasted / 2 {
             stall.cause = Cause::Starved;
         } else if let (true, Some(seen), Ok(reader)) = (is_unseen, self.read(), &telling.reader) {
             let found = self.examiner.cause_afterwards(&seen, report.lasted, reader);

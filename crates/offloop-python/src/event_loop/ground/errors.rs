@@ -14,6 +14,20 @@ pub(crate) fn os_error(error: std::io::Error) -> PyErr {
     PyOSError::new_err((code, text))
 }
 
+/// What a listener of ours returned on the loop's thread: what it raises is the program's only if
+/// it ends the run.
+pub(crate) fn heard<T>(listener: &Bound<'_, PyAny>, result: PyResult<T>) -> PyResult<()> {
+    let py = listener.py();
+    match result {
+        Err(error) if ends_run(py, &error) => Err(error),
+        Err(error) => {
+            error.write_unraisable(py, Some(listener));
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Whether an exception ends the run, instead of going to the loop's exception handler.
 pub(crate) fn ends_run(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)

@@ -135,7 +135,9 @@ impl Marks {
         let goes_on = self.pulse.running.own_round().is_some();
         let old = self.state.with(py, |state| {
             state.era = era;
-            state.armed = joined.as_ref().map(|_| Armed::now());
+            if joined.is_some() || state.line.is_some() {
+                state.armed = joined.as_ref().map(|_| Armed::now());
+            }
             state.at = ticks();
             state.limit = joined.as_ref().map_or(u64::MAX, |joined| {
                 TickScale::measure().ticks(joined.threshold_ns)
@@ -199,10 +201,14 @@ impl Marks {
         line.iter().for_each(|line| line.begin_round(now));
     }
 
-    /// A round has begun at that time.
+    /// The first callback of the round is about to begin.
     #[inline]
-    pub(crate) fn round_began(&self, py: Python<'_>, at: u64) {
-        self.state.with(py, |state| state.at = at);
+    pub(crate) fn round_began(&self, py: Python<'_>) {
+        self.state.with(py, |state| {
+            if state.armed.is_some() {
+                state.at = ticks();
+            }
+        });
     }
 
     /// A slice is over that took long.

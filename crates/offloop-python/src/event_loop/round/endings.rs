@@ -5,7 +5,7 @@
 //! the next round. What follows is decided in Python (`offloop/_watch/lost.py`). Here is the look
 //! alone, which costs each step a few nanoseconds. It calls the C functions that an attribute does.
 //!
-//! Errors:     those of the listener are unraisable.
+//! Errors:     those of the listener are unraisable, but for those that end the run.
 
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyType};
 
+use super::super::ground::errors::heard;
 use super::super::port::schedule::Entry;
 
 /// A property of a C class: what an attribute calls.
@@ -136,20 +137,20 @@ impl Endings {
 
     /// Tells of a task that has failed before it was given to the program: an eager one.
     #[cold]
-    pub(super) fn look_at_new(&self, task: &Bound<'_, PyAny>) {
+    pub(super) fn look_at_new(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let class = self.task.as_ptr().cast();
         // SAFETY: *attached*, and both are alive. Unlike `isinstance`, this asks no object.
         let is_task = unsafe { ffi::PyObject_TypeCheck(task.as_ptr(), class) != 0 };
         if is_task && self.has_failed(task) {
-            self.tell(task);
+            self.tell(task)?;
         }
+        Ok(())
     }
 
     /// Tells of a task that has failed.
     #[cold]
-    pub(super) fn tell(&self, task: &Bound<'_, PyAny>) {
-        if let Err(error) = self.told.bind(task.py()).call1((task,)) {
-            error.write_unraisable(task.py(), Some(self.told.bind(task.py())));
-        }
+    pub(super) fn tell(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let told = self.told.bind(task.py());
+        heard(told, told.call1((task,)))
     }
 }

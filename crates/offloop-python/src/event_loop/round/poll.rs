@@ -12,7 +12,7 @@ use offloop_sys::readiness::{Found, Interest};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::super::ground::errors::os_error;
+use super::super::ground::errors::{heard, os_error};
 use super::super::handle::memory::trim;
 use super::super::port::{Kernel, LoopPort, State, table};
 use super::clock::{clock, clock_as, wait_of};
@@ -33,16 +33,22 @@ pub(super) fn poll_and_release(
     let py = event_loop.py();
     let port = event_loop.as_super().get();
     let mut dropped = Vec::new();
-    let (busy, next) = port.state.with(py, |state| {
+    let (busy, mut next) = port.state.with(py, |state| {
         let busy = state.stopping || state.schedule.ready_len() > 0;
         (busy, state.schedule.next_timer(py, &mut dropped))
     });
-    drop(dropped);
     if !busy {
-        let limit = match next {
-            Some(when) => Some(until(event_loop, when)?),
-            None => look_when_idle(event_loop),
-        };
+        let mut limit = None;
+        if next.is_none() {
+            limit = look_when_idle(event_loop)?;
+            // A listener may have set a timer.
+            next = port
+                .state
+                .with(py, |state| state.schedule.next_timer(py, &mut dropped));
+        }
+        if let Some(when) = next {
+            limit = Some(until(event_loop, when)?);
+        }
         let (found, answered) = poll(event_loop, limit, now, false)?;
         pace.waited(answered, found);
     } else if due {
@@ -60,6 +66,9 @@ pub(super) fn poll_and_release(
             meter.release_due(py, schedule, end, own_clock);
         });
     }
+    drop(dropped);
+    // The wait for the GIL and the handlers of signals belong to the round, and to no callback.
+    port.marks.round_began(py);
     Ok(())
 }
 
@@ -67,40 +76,41 @@ pub(super) fn poll_and_release(
 /// the listener looks for tasks that never go on. Returns the limit of the wait, if it is too early
 /// for a look.
 #[inline]
-fn look_when_idle(event_loop: &Bound<'_, LoopCore>) -> Option<Duration> {
+fn look_when_idle(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<Duration>> {
     let rounds = &event_loop.get().state;
     if rounds.with(event_loop.py(), |state| state.idle.is_none()) {
-        return None;
+        return Ok(None);
     }
     look_now(event_loop)
 }
 
 #[cold]
-fn look_now(event_loop: &Bound<'_, LoopCore>) -> Option<Duration> {
+fn look_now(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<Duration>> {
     let py = event_loop.py();
     let port = event_loop.as_super().get();
     if port.state.with(py, |state| state.watches.len()) > OWN_DESCRIPTORS {
-        return None;
+        return Ok(None);
     }
     let rounds = &event_loop.get().state;
     let begin = monotonic_ns();
-    let (told, too_early) = rounds.with(py, |state| {
+    let idle = rounds.with(py, |state| {
         let idle = state.idle.as_ref()?;
         Some((idle.told.clone_ref(py), idle.too_early(begin)))
-    })?;
+    });
+    let Some((told, too_early)) = idle else {
+        return Ok(None);
+    };
     if too_early.is_some() {
-        return too_early;
+        return Ok(too_early);
     }
-    if let Err(error) = told.call1(py, (event_loop,)) {
-        error.write_unraisable(py, Some(told.bind(py)));
-    }
+    heard(told.bind(py), told.call1(py, (event_loop,)))?;
     let end = monotonic_ns();
     rounds.with(py, |state| {
         if let Some(idle) = &mut state.idle {
             idle.looked(begin, end);
         }
     });
-    None
+    Ok(None)
 }
 
 /// How long until `when`, by the loop's clock.
@@ -170,7 +180,6 @@ pub(crate) fn wait(
         (result, answered)
     };
     let (result, answered) = if busy { wait() } else { py.detach(wait) };
-    port.marks.round_began(py, answered);
     let outcome = match result {
         Ok(()) => take(&kernel, &found),
         // A signal: its Python handler runs now, and may raise.

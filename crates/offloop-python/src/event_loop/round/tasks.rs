@@ -133,7 +133,7 @@ pub(super) fn create_task(
         if let [coroutine, ..] = call.positional {
             makers::note(task.bind(py), coroutine);
         }
-        endings.look_at_new(task.bind(py));
+        endings.look_at_new(task.bind(py))?;
     }
     Ok(task)
 }

@@ -246,8 +246,8 @@ fn run_told(
     if let Some(task) = task.filter(|task| endings.has_failed(task)) {
         // The listener runs in no callback's context.
         let left = run.leave();
-        endings.tell(&task);
-        return result.and(left);
+        let told = endings.tell(&task);
+        return result.and(left).and(told);
     }
     result
 }
