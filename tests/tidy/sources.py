@@ -73,7 +73,7 @@ def rust_functions(path: Path) -> Iterator[Function]:
 def rust_code(path: Path, with_tests: bool = True) -> Iterator[tuple[int, str]]:
     """Lines of a Rust file without comments and strings; optionally without its test module."""
     for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not with_tests and line.strip().startswith("#[cfg(test)]"):
+        if not with_tests and re.match(r"#\[cfg\((?:all\()?test\b", line.strip()):
             return
         yield number, re.sub(r"//.*", "", re.sub(r'"(?:[^"\\]|\\.)*"', '""', line))
 

@@ -1,51 +1,36 @@
-//! Calls the user's code on a thread that the end of the program may leave behind in it.
+//! Python code called on a thread that the end of the program may leave behind in it.
 //!
 //! Before Python 3.14, a thread that wants the interpreter back after its end is ended by
 //! `pthread_exit`, which unwinds its stack. Rust's stack entries do not allow that: the process
-//! would be aborted on its way out. So the unwinding is stopped at the call, and the thread sleeps
-//! until the process is gone, as from 3.14 on. PyO3 does the same where it takes the interpreter
-//! itself.
+//! would be aborted on its way out. So the thread sleeps instead until the process is gone, as from
+//! 3.14 on. PyO3 does the same where it takes the interpreter itself.
 
-use pyo3::ffi;
-use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-
-unsafe extern "C-unwind" {
-    /// A function that PyO3 itself does not call: its declaration, which denies the unwinding,
-    /// would hold for ours as well.
-    fn PyObject_CallObject(
-        callable: *mut ffi::PyObject,
-        arguments: *mut ffi::PyObject,
-    ) -> *mut ffi::PyObject;
+/// While this lives, the calling thread sleeps for ever where the interpreter would end it.
+pub(crate) struct Stays {
+    #[cfg(not(Py_3_14))]
+    _before_end: offloop_sys::thread::BeforeEnd,
 }
 
-/// Never ends its thread's life when it is dropped.
-struct Sleeps;
-
-impl Drop for Sleeps {
-    fn drop(&mut self) {
-        loop {
-            std::thread::park();
-        }
+/// The calling thread stays where it is if the interpreter ends.
+#[cfg_attr(Py_3_14, allow(clippy::missing_const_for_fn))]
+pub(crate) fn stay() -> Stays {
+    Stays {
+        #[cfg(not(Py_3_14))]
+        _before_end: offloop_sys::thread::BeforeEnd::call(sleep_if_finalizing),
     }
 }
 
-/// Calls without arguments. If the interpreter ends meanwhile, this does not return.
-pub(crate) fn call(callable: &Bound<'_, PyAny>) -> PyResult<()> {
-    call_with(callable, None).map(drop)
+#[cfg(not(Py_3_14))]
+fn sleep_if_finalizing() {
+    // SAFETY: it reads an atomic word, in any thread and at any time.
+    while unsafe { is_finalizing() } != 0 {
+        std::thread::park();
+    }
 }
 
-/// Calls with these arguments, or none. If the interpreter ends meanwhile, this does not return.
-pub(crate) fn call_with<'py>(
-    callable: &Bound<'py, PyAny>,
-    arguments: Option<&Bound<'py, PyTuple>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let arguments = arguments.map_or(std::ptr::null_mut(), |arguments| arguments.as_ptr());
-    let sleeps = Sleeps;
-    // SAFETY: attached, both are live objects, and null stands for no arguments. The result is a
-    // new reference, or null with an error set. Unwinding ends in this function, at `sleeps`.
-    let result = unsafe { PyObject_CallObject(callable.as_ptr(), arguments) };
-    std::mem::forget(sleeps);
-    // SAFETY: as above.
-    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+#[cfg(not(Py_3_14))]
+unsafe extern "C" {
+    #[cfg_attr(Py_3_13, link_name = "Py_IsFinalizing")]
+    #[cfg_attr(not(Py_3_13), link_name = "_Py_IsFinalizing")]
+    fn is_finalizing() -> std::ffi::c_int;
 }

@@ -11,6 +11,8 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::forsaking;
+
 /// Calls `listener`, and then `function`, with the same arguments.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct Overheard {
@@ -30,6 +32,7 @@ impl Overheard {
     #[pyo3(signature = (*args))]
     fn __call__(&self, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
         let py = args.py();
+        let _stays = forsaking::stay();
         let heard = self.listener.call1(py, args);
         let result = self.function.call1(py, args);
         match heard {

@@ -16,9 +16,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::error::not_owned;
-use crate::names;
 use crate::pending::{self, Pending, Waiter};
-use crate::resolving;
+use crate::{forsaking, names, resolving};
 
 /// Outcomes fetched at a time.
 const BATCH: usize = 64;
@@ -37,6 +36,7 @@ pub(crate) struct LoopOwner {
 impl LoopOwner {
     /// Resolves what has been completed; the loop calls it when the descriptor is readable.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        let _stays = forsaking::stay();
         let begun = monotonic_ns();
         let mut fetching = self.owner.fetch();
         let mut notices = Vec::with_capacity(BATCH);

@@ -8,7 +8,7 @@
 use offloop::{After, Runtime, Taken, Turn};
 use pyo3::prelude::*;
 
-use crate::resolving;
+use crate::{forsaking, resolving};
 
 /// Outcomes resolved before other threads may have the GIL: a millisecond or two of them. A
 /// loop that was stuck and comes back finds this thread at work, and would wait for as many.
@@ -21,6 +21,7 @@ pub(crate) fn ensure(runtime: &Runtime) -> std::io::Result<()> {
 
 /// Resolves a batch.
 fn resolve_waiting(turn: &Turn) -> After {
+    let _stays = forsaking::stay();
     Python::try_attach(|py| {
         resolving::set_turn(turn.number());
         let after = resolve_batch(py, turn);

@@ -21,7 +21,6 @@ use offloop::{News, Notice, Outcome, Owner, Runtime, TaskAddress, Unresolved};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
-use crate::forsaking;
 use crate::home::existing_home;
 use crate::incoming::{is_done, set_done};
 use crate::outcomes::translate;
@@ -159,8 +158,10 @@ pub(crate) fn resolve_quietly(py: Python<'_>, notice: Notice) -> PyResult<()> {
 
 fn call_back(future: &Bound<'_, PyAny>, unresolved: Option<&Unresolved>) -> PyResult<()> {
     let call = || {
-        let method = future.getattr(pyo3::intern!(future.py(), "_invoke_callbacks"))?;
-        forsaking::call(&method)
+        let py = future.py();
+        future
+            .call_method0(pyo3::intern!(py, "_invoke_callbacks"))
+            .map(drop)
     };
     let generation = offloop_sys::fork::generation();
     let mut called = call();

@@ -1,8 +1,13 @@
 //! The thread that calls.
+//!
+//! Source:     gettid(2), pthread_sigmask(3), signal(7), pthread_exit(3), pthread_cleanup_push(3).
+
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
+use std::ptr::null_mut;
 
 /// The kernel's number of the thread, as in `/proc/self/task`. A child that is forked has another.
-///
-/// Source: gettid(2).
 #[must_use]
 pub fn kernel_id() -> u32 {
     // SAFETY: the call takes nothing and cannot fail.
@@ -12,21 +17,152 @@ pub fn kernel_id() -> u32 {
 
 /// The calling thread gets no signals from now on: those of the process go to other threads, and a
 /// write to a pipe without a reader is an error and nothing more.
-///
-/// Source: pthread_sigmask(3), signal(7).
 pub fn block_signals() {
     // SAFETY: plain bits, which the first call fills.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `all` is valid for the calls to fill and to read; the old mask is not asked for.
     unsafe {
         libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, null_mut());
     }
 }
 
-#[cfg(all(test, not(loom)))]
+/// What the C library keeps of a function that runs when the thread is ended from within.
+#[repr(C)]
+struct Cleanup {
+    routine: Option<unsafe extern "C" fn(*mut c_void)>,
+    argument: *mut c_void,
+    cancel_type: c_int,
+    previous: *mut Cleanup,
+}
+
+unsafe extern "C" {
+    fn _pthread_cleanup_push(
+        cleanup: *mut Cleanup,
+        routine: unsafe extern "C" fn(*mut c_void),
+        argument: *mut c_void,
+    );
+    fn _pthread_cleanup_pop(cleanup: *mut Cleanup, executes: c_int);
+}
+
+/// The calling thread's one.
+struct OnEnd {
+    /// How many `BeforeEnd` there are.
+    depth: Cell<usize>,
+    handler: Cell<Option<fn()>>,
+    cleanup: Box<UnsafeCell<Cleanup>>,
+}
+
+thread_local! {
+    static ON_END: OnEnd = OnEnd {
+        depth: Cell::new(0),
+        handler: Cell::new(None),
+        cleanup: Box::new(UnsafeCell::new(Cleanup {
+            routine: None,
+            argument: null_mut(),
+            cancel_type: 0,
+            previous: null_mut(),
+        })),
+    };
+}
+
+unsafe extern "C" fn thread_ends(_none: *mut c_void) {
+    if let Some(handler) = ON_END.with(|on_end| on_end.handler.get()) {
+        handler();
+    }
+}
+
+/// While this lives, a function is called when C code ends the calling thread by pthread_exit(3),
+/// before any stack entry is left.
+///
+/// The C library leaves stack entries one by one, and calls a function when the entry that holds
+/// its record is left. It compares addresses, counted from the upper end of the stack. This record
+/// is on the heap, which is farther from there than any entry, so the function is called first.
+pub struct BeforeEnd {
+    /// It belongs to its thread.
+    _thread: PhantomData<*const ()>,
+}
+
+impl BeforeEnd {
+    /// Of several in one thread, the first one's function is called.
+    #[must_use]
+    pub fn call(handler: fn()) -> Self {
+        ON_END.with(|on_end| {
+            if on_end.depth.replace(on_end.depth.get() + 1) == 0 {
+                on_end.handler.set(Some(handler));
+                // SAFETY: the record is the thread's own, does not move and is not linked: `depth`
+                // was 0. It is freed when the thread has ended, by itself or after the handler.
+                unsafe { _pthread_cleanup_push(on_end.cleanup.get(), thread_ends, null_mut()) };
+            }
+        });
+        Self {
+            _thread: PhantomData,
+        }
+    }
+}
+
+impl Drop for BeforeEnd {
+    fn drop(&mut self) {
+        ON_END.with(|on_end| {
+            on_end.depth.set(on_end.depth.get() - 1);
+            if on_end.depth.get() == 0 {
+                // SAFETY: the record was linked when `depth` became 1, by this thread.
+                unsafe { _pthread_cleanup_pop(on_end.cleanup.get(), 0) };
+            }
+        });
+    }
+}
+
+#[cfg(all(test, not(loom), not(miri)))]
 mod tests {
-    use super::kernel_id;
+    use std::sync::OnceLock;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::{BeforeEnd, kernel_id};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    static ENDS: OnceLock<Sender<()>> = OnceLock::new();
+
+    fn stay() {
+        ENDS.get().expect("set before").send(()).expect("heard");
+        loop {
+            thread::park();
+        }
+    }
+
+    /// Rust does not let a thread leave this by pthread_exit: it would abort the process.
+    fn end_within() {
+        let _kept = Box::new(1);
+        // SAFETY: the call takes any value. It does not come back, and leaves no function.
+        unsafe { libc::pthread_exit(std::ptr::null_mut()) }
+    }
+
+    #[test]
+    fn a_thread_that_is_ended_from_within_calls_before_it_leaves_anything() {
+        let (ends, heard) = channel();
+        ENDS.set(ends).expect("once");
+        thread::spawn(|| {
+            let outer = BeforeEnd::call(stay);
+            let inner = BeforeEnd::call(|| unreachable!("the first one's function is called"));
+            // In the other order, too.
+            drop(outer);
+            let _inner = inner;
+            end_within();
+        });
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(()));
+    }
+
+    #[test]
+    fn a_thread_that_ends_by_itself_calls_nothing() {
+        let ended = thread::spawn(|| {
+            let kept = BeforeEnd::call(|| unreachable!("it ends by itself"));
+            drop(kept);
+            let _left = BeforeEnd::call(|| unreachable!("it ends by itself"));
+        });
+        ended.join().expect("it ends");
+    }
 
     #[test]
     fn the_kernel_knows_the_thread() {

@@ -6,7 +6,6 @@ use offloop::watch::{Facts, Hearing, Question, Slice};
 use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{Entry, Origin, TaskFacts, Told};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use super::fields::StallFields;
 use super::frames::current_frames;
@@ -26,6 +25,7 @@ impl Witness {
         &self,
         act: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
     ) -> Option<R> {
+        let _stays = forsaking::stay();
         Python::try_attach(|py| {
             let hearing = self.0.bind(py);
             act(hearing).unwrap_or_else(|error| {
@@ -78,15 +78,6 @@ struct PlaceAnswer {
     line: i32,
 }
 
-/// Calls a method. The program may end meanwhile, and leaves this thread behind in it.
-fn call<'py>(
-    hearing: &Bound<'py, PyAny>,
-    method: &str,
-    arguments: &Bound<'py, PyTuple>,
-) -> PyResult<Bound<'py, PyAny>> {
-    forsaking::call_with(&hearing.getattr(method)?, Some(arguments))
-}
-
 fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> PyResult<Facts> {
     let slice = question.slice;
     let Some(event_loop) = loop_of(py, slice.event_loop) else {
@@ -97,11 +88,7 @@ fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> Py
         return Ok(Facts::default());
     }
     let native_id = question.pulse.running.read().map(|seen| seen.thread);
-    let answer = call(
-        hearing,
-        "facts",
-        &(event_loop, number, native_id).into_pyobject(py)?,
-    )?;
+    let answer = hearing.call_method1("facts", (event_loop, number, native_id))?;
     let Answer {
         callback,
         task,
@@ -134,11 +121,7 @@ fn stack(
         return Ok(None);
     }
     let native_id = question.pulse.running.read().map(|seen| seen.thread);
-    let ident = call(
-        hearing,
-        "ident_of",
-        &(native_id,).into_pyobject(hearing.py())?,
-    )?;
+    let ident = hearing.call_method1("ident_of", (native_id,))?;
     let frames = current_frames(py)?;
     let mut entries = Vec::new();
     let mut frame = frames.get_item(ident)?;
@@ -156,10 +139,6 @@ fn stack(
 
 fn tell(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice, told: &Told) -> PyResult<()> {
     let event_loop = loop_of(py, slice.event_loop);
-    call(
-        hearing,
-        "hear",
-        &(event_loop, StallFields::of(told)).into_pyobject(py)?,
-    )?;
+    hearing.call_method1("hear", (event_loop, StallFields::of(told)))?;
     Ok(())
 }
