@@ -374,3 +374,34 @@ def test_interrupt_while_a_loop_joins_the_watch_goes_on(our_loop, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             our_loop.run_until_complete(asyncio.sleep(0))
         our_loop.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("leave", ["pass", "os._exit(5)"])
+def test_child_that_is_forked_by_the_callback_ends_where_the_callback_does(tmp_path, leave):
+    program = f"""
+        import asyncio, os, threading, time, warnings
+        import offloop
+
+        # 3.12 warns of a fork beside threads.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        children, forked = [], threading.Event()
+
+        def hear(stall):
+            if stall.duration is None and not children:
+                child = os.fork()
+                if child == 0:
+                    {leave}
+                else:
+                    children.append(child)
+                    forked.set()
+
+        async def main():
+            assert forked.wait(20)
+            _, status = os.waitpid(children[0], 0)
+            print(os.waitstatus_to_exitcode(status))
+
+        offloop.watch(0.02, hear, words=False)
+        offloop.run(main())
+    """
+    result = run_program(tmp_path, program)
+    assert (result.returncode, result.stdout) == (0, "5\n" if "5" in leave else "0\n")

@@ -14,7 +14,7 @@ use super::cause::Cause;
 use super::culprit::Culprit;
 use super::places::{Owner, Places};
 use super::record::{Entry, Stall};
-use super::site::{Site, callable};
+use super::site::{Site, UNNAMED, callable};
 use super::text::Sources;
 
 mod rewritten;
@@ -155,15 +155,16 @@ impl Found<'_> {
         let site = outer.map(|(site, _)| site);
         let call = site.and_then(|site| site.call_of(Some(called)));
         let to_process = self.to_process();
+        let name = callable(&called.function);
+        let is_part = call.is_none() && name == UNNAMED;
         let cure = match (site, call) {
             (Some(site), Some(call)) => in_statement(
                 site.statement.as_ref().map(|statement| &*statement.text),
                 call,
                 &moved(call, to_process),
             ),
-            _ => rewritten::moved_by_name(callable(&called.function), to_process),
+            _ => rewritten::moved_by_name(name, to_process),
         };
-        let is_part = called.function.ends_with('>');
         let because = if is_part {
             format!("{APART}; {}", self.reason())
         } else {
@@ -189,6 +190,10 @@ impl Found<'_> {
         }
         let cure = rendered(line, call, name);
         let function = callable(&site.entry.function);
+        // One that Python calls by itself, or a part of a line, cannot be a coroutine.
+        if !site.entry.function.ends_with(function) {
+            return None;
+        }
         Some(format!("make `{function}` an async def, with {cure}"))
     }
 
@@ -236,24 +241,21 @@ impl Found<'_> {
                 ..Advice::default()
             });
         }
-        let by_name = |name: &str| rewritten::moved_by_name(name, to_process);
-        let (cure, because) = match (call, called) {
-            (Some(call), _) => {
-                let cure = in_statement(text, call, &moved(call, to_process));
-                (cure, remedy.because.clone())
+        let name = match called {
+            Some(called) => callable(&called.function),
+            None if text.is_none() || self.culprit.owner != Owner::User => {
+                callable(&self.culprit.entry.function)
             }
-            (None, Some(called)) => (by_name(callable(&called.function)), remedy.because.clone()),
-            (None, None) if text.is_none() || self.culprit.owner != Owner::User => (
-                by_name(callable(&self.culprit.entry.function)),
-                remedy.because.clone(),
-            ),
-            (None, None) => {
-                let because = "put what blocks into a function of its own".to_owned();
-                (
-                    by_name("function"),
-                    format!("{because}; {}", remedy.because),
-                )
-            }
+            None => UNNAMED,
+        };
+        let cure = match call {
+            Some(call) => in_statement(text, call, &moved(call, to_process)),
+            None => rewritten::moved_by_name(name, to_process),
+        };
+        let because = if call.is_none() && name == UNNAMED {
+            format!("{APART}; {}", remedy.because)
+        } else {
+            remedy.because.clone()
         };
         let mut instead = remedy.instead.clone();
         if self.stall.cause == Cause::Python && call.is_none() && called.is_none() {

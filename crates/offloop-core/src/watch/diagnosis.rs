@@ -156,7 +156,14 @@ fn blamed<'catalogue>(
 ) -> (Option<(&'catalogue Function, String)>, Option<Call>) {
     let inner = &stall.stack.entries[..culprit.index];
     if site.awaits(inner.last()) {
-        return (None, None);
+        // It is awaited by mistake if it is a function that blocks.
+        let awaited = inner
+            .get(inner.len().saturating_sub(1)..)
+            .unwrap_or_default();
+        let blocking = catalogue.on_stack(awaited, places);
+        let function =
+            blocking.map(|(function, entry)| (function, shown_name(function, entry, None)));
+        return (function, None);
     }
     if inner.is_empty()
         && stall.cause == Cause::Lock

@@ -60,9 +60,8 @@ impl Site {
 
     /// Whether the statement awaits what has led to the entry further in.
     pub(super) fn awaits(&self, called: Option<&Entry>) -> bool {
-        let names = called.map(|entry| names_of(&entry.function));
-        let mut names = names.iter().flatten();
-        names.any(|name| self.awaited.iter().any(|call| call.name() == *name))
+        let name = called.and_then(|entry| name_of(&entry.function));
+        name.is_some_and(|name| self.awaited.iter().any(|call| call.name() == name))
     }
 
     /// The call that has led to the entry further in; or the only call.
@@ -70,9 +69,9 @@ impl Site {
         if called.is_some_and(|entry| is_without_call(&entry.function)) {
             return None;
         }
-        let names = called.map(|entry| names_of(&entry.function));
-        let named = names.iter().flatten().find_map(|name| {
-            let mut calls = self.calls.iter().filter(|call| call.name() == *name);
+        let name = called.and_then(|entry| name_of(&entry.function));
+        let named = name.and_then(|name| {
+            let mut calls = self.calls.iter().filter(|call| call.name() == name);
             // Two calls of one name cannot be told apart.
             calls.next().filter(|_| calls.next().is_none())
         });
@@ -103,31 +102,34 @@ impl Site {
     }
 }
 
-/// The names under which a function is called: its own, or its class's.
-fn names_of(qualified: &str) -> Vec<&str> {
+/// What a call of the class runs.
+const MAKING: [&str; 3] = ["__init__", "__new__", "__post_init__"];
+
+/// The name under which a function is called: its own, or its class's. One that Python calls by
+/// itself has none.
+fn name_of(qualified: &str) -> Option<&str> {
     let mut parts = qualified.rsplit('.');
     let name = parts.next().unwrap_or(qualified);
-    if !name.starts_with("__") {
-        return vec![name];
-    }
-    let class = parts.next().filter(|part| !part.starts_with('<'));
-    class.into_iter().collect()
+    let name = if MAKING.contains(&name) {
+        parts.next()?
+    } else {
+        name
+    };
+    (!name.starts_with('<') && !name.starts_with("__")).then_some(name)
 }
 
 /// Whether a function runs without a call in the line that leads to it: by a `with` or an operator,
 /// or as a part of the line.
 fn is_without_call(qualified: &str) -> bool {
     let name = qualified.rsplit('.').next().unwrap_or(qualified);
-    let by_call = ["__init__", "__call__", "__new__", "__post_init__"];
-    name.starts_with('<') || (name.starts_with("__") && !by_call.contains(&name))
+    let is_called = name == "__call__" || MAKING.contains(&name);
+    name.starts_with('<') || (name.starts_with("__") && !is_called)
 }
 
 /// What a plain name can say of a function on the stack, for a call of it.
 pub(super) fn callable(qualified: &str) -> &str {
-    let name = qualified.rsplit('.').next().unwrap_or(qualified);
-    if name.starts_with('<') {
-        "function"
-    } else {
-        name
-    }
+    name_of(qualified).unwrap_or(UNNAMED)
 }
+
+/// What is shown for a function without a name to call it by.
+pub(super) const UNNAMED: &str = "function";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use offloop::watch::{Facts, Hearing, Question, Slice};
 use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{Entry, Origin, TaskFacts, Told};
+use offloop_sys::fork;
 use pyo3::prelude::*;
 
 use super::fields::StallFields;
@@ -42,7 +43,15 @@ impl Hearing for Witness {
     }
 
     fn tell(&mut self, slice: Slice, told: &Told) -> bool {
-        let heard = self.attached(|hearing| tell(hearing.py(), hearing, slice, told));
+        let generation = fork::generation();
+        let heard = self.attached(|hearing| {
+            let told = tell(hearing.py(), hearing, slice, told);
+            if fork::generation() != generation {
+                // A child came back, and ends with this thread: its watch must not keep it.
+                super::watch_off(hearing.py());
+            }
+            told
+        });
         heard.is_some()
     }
 }

@@ -61,6 +61,7 @@ impl Witness {
 fn run(mut hearing: Box<dyn Hearing>, messages: &Receiver<Message>) {
     // A program may block signals in its own threads, and wait for them.
     offloop_sys::thread::block_signals();
+    let generation = offloop_sys::fork::generation();
     while let Ok(message) = messages.recv() {
         let goes_on = match message {
             Message::Stop => false,
@@ -74,7 +75,8 @@ fn run(mut hearing: Box<dyn Hearing>, messages: &Receiver<Message>) {
             },
             Message::Tell(slice, told) => hearing.tell(slice, &told),
         };
-        if !goes_on {
+        // What hears of a stall may have forked: its child came back, and this is its only thread.
+        if !goes_on || offloop_sys::fork::generation() != generation {
             return;
         }
     }

@@ -52,9 +52,10 @@ pub(super) fn rendered(template: &str, call: Option<&Call>, name: &str) -> Strin
 
 /// The placeholders of the catalogue.
 #[cfg(test)]
-pub(super) const PLACEHOLDERS: [&str; 8] = [
+pub(super) const PLACEHOLDERS: [&str; 9] = [
     "function",
     "arguments",
+    "elided",
     "first",
     "rest",
     "name",
@@ -95,6 +96,9 @@ fn value_of(placeholder: &str, call: Option<&Call>, name: &str) -> String {
             Some(format!("{function}({arguments})"))
         }
         "arguments" => argument(|arguments| Some(&arguments.all)),
+        "elided" if arguments.is_some_and(|arguments| arguments.all.is_empty()) => {
+            Some(String::new())
+        }
         "first" => argument(|arguments| {
             let has_none = arguments.all.is_empty();
             arguments.first.as_deref().or(has_none.then_some(""))

@@ -438,6 +438,67 @@ fn what_is_awaited_already_is_not_to_be_moved() {
 }
 
 #[test]
+fn what_blocks_and_is_awaited_by_mistake_is_named() {
+    let program = "async def view():\n    await done.wait()\n";
+    let wait = ("/lib/python3.13/threading.py", "Event.wait", 659);
+    let stall = stall(Cause::Lock, &[wait, ("/app/views.py", "view", 2)]);
+    let advice = diagnosis(&stall, program).advice.expect("advice");
+    assert_eq!(advice.function.as_deref(), Some("threading.Event.wait"));
+    assert_eq!(advice.cure.as_deref(), Some("await event.wait()"));
+    assert_eq!(
+        advice.because,
+        "event is asyncio's; a thread wakes it by call_soon_threadsafe"
+    );
+}
+
+/// The cure and the other ways for a method that sleeps, where a coroutine's line leads to it.
+fn cure_of_method(method: &str, line: &str) -> (String, Advice) {
+    let program = format!(
+        "class Slow:\n    def {method}(self):\n        time.sleep(1)\n\
+         async def view():\n    {line}\n"
+    );
+    let qualified = format!("Slow.{method}");
+    let entries = [
+        ("/app/views.py", &*qualified, 3),
+        ("/app/views.py", "view", 5),
+    ];
+    let advice = diagnosis(&stall(Cause::Sleep, &entries), &program).advice;
+    let advice = advice.expect("advice");
+    (advice.cure.clone().expect("a cure"), advice)
+}
+
+#[test]
+fn what_python_calls_by_itself_has_no_name_to_be_moved_by() {
+    for (method, line) in [
+        ("__enter__", "with Slow():"),
+        ("__getitem__", "slow[1]"),
+        ("__call__", "s = Slow(); s()"),
+        ("__iter__", "for item in slow:"),
+    ] {
+        let (cure, advice) = cure_of_method(method, line);
+        assert_eq!(cure, "await offloop.to_thread(function, ...)", "{method}");
+        assert!(advice.because.starts_with(APART), "{}", advice.because);
+        assert_eq!(advice.instead, [""; 0]);
+    }
+}
+
+#[test]
+fn what_a_call_of_a_class_or_of_an_object_runs_is_moved_by_that_call() {
+    for (method, line, moved) in [
+        (
+            "__init__",
+            "slow = Slow(1)",
+            "slow = await offloop.to_thread(Slow, 1)",
+        ),
+        ("__call__", "slow(1)", "await offloop.to_thread(slow, 1)"),
+    ] {
+        let (cure, advice) = cure_of_method(method, line);
+        assert_eq!(cure, moved);
+        assert_eq!(advice.instead, [""; 0]);
+    }
+}
+
+#[test]
 fn a_plain_callback_is_told_that_it_cannot_await() {
     let program = "def tick():\n    time.sleep(1)\n";
     let tick = stall(Cause::Sleep, &[("/app/views.py", "tick", 2)]);
