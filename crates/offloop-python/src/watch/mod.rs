@@ -201,7 +201,10 @@ impl Watch {
         hearing: Py<PyAny>,
         ranking: Ranking,
     ) -> PyResult<Self> {
-        let witness = Box::new(Witness(hearing.clone_ref(py)));
+        let witness = Box::new(Witness {
+            hearing: hearing.clone_ref(py),
+            end: watch_off,
+        });
         let reader = stacks::shared_reader(py);
         let runtime = home()?.runtime;
         let kept = Arc::clone(&ranking);

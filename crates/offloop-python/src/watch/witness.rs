@@ -16,8 +16,13 @@ use crate::forsaking;
 /// Entries of a stack, as many as the watchdog reads by itself.
 const ENTRIES_MAX: usize = 256;
 
-/// `offloop._watch.hearing.Hearing`.
-pub(super) struct Witness(pub(super) Py<PyAny>);
+/// What asks and tells.
+pub(super) struct Witness {
+    /// `offloop._watch.hearing.Hearing`.
+    pub(super) hearing: Py<PyAny>,
+    /// Ends the watch.
+    pub(super) end: fn(Python<'_>),
+}
 
 impl Witness {
     /// Attaches and does it; `None` if the interpreter ends. There is no caller to raise to:
@@ -28,7 +33,7 @@ impl Witness {
     ) -> Option<R> {
         let _stays = forsaking::stay();
         Python::try_attach(|py| {
-            let hearing = self.0.bind(py);
+            let hearing = self.hearing.bind(py);
             act(hearing).unwrap_or_else(|error| {
                 error.write_unraisable(py, Some(hearing));
                 R::default()
@@ -48,7 +53,7 @@ impl Hearing for Witness {
             let told = tell(hearing.py(), hearing, slice, told);
             if fork::generation() != generation {
                 // A child came back, and ends with this thread: its watch must not keep it.
-                super::watch_off(hearing.py());
+                (self.end)(hearing.py());
             }
             told
         });
