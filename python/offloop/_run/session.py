@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import offloop
 from _offloop_worker import _offloop
 from offloop import _state
-from offloop._run import adoption, calls, freezes, lag, loops, program
+from offloop._run import adoption, calls, children, freezes, lag, loops, program
 
 EXIT_NOT_STARTED = 2
 """The status of a command line that asks for what is not there."""
@@ -34,6 +35,8 @@ class Settings:
     watch: bool = True
     threshold: float = 0.05
     strict: bool = False
+    told_at: str | None = None
+    """Where a strict run is told of a stall."""
 
 
 class Session:
@@ -46,6 +49,16 @@ class Session:
         self.calls = calls.CallTable()
         self.freezes = freezes.FreezeWatch()
         self.adoption = adoption.Adoption()
+        self.strictness: children.Strictness | None = None
+
+    def start(self, settings: Settings) -> None:
+        """Put the instruments in place, here and in the processes that the program starts."""
+        if settings.strict:
+            self.strictness = children.Strictness()
+            atexit.register(self.strictness.close)
+            settings = dataclasses.replace(settings, told_at=self.strictness.address)
+        self.install(settings)
+        children.install(settings)
 
     def install(self, settings: Settings) -> None:
         """Put the instruments in place, and order the report for after everything else."""
@@ -61,17 +74,20 @@ class Session:
             calls.watch_threads(self.calls)
             self.freezes.install((Executor, ThreadPoolExecutor, adoption.StandardPool))
         if settings.watch:
+            told_at = settings.told_at
             # Its last words come before the report: exit handlers run in the opposite order.
-            offloop.watch(settings.threshold)
+            offloop.watch(settings.threshold, None if told_at is None else children.Teller(told_at))
 
     def was_blocked(self) -> bool:
-        """Whether an event loop was blocked, also in threads that outlive the main program.
+        """Whether an event loop was blocked in this process or one that it has started.
 
-        The interpreter would wait for these next. The watch is off from now on.
+        Threads that outlive the main program end first: the interpreter would wait for them next.
+        The watch is off from now on.
         """
         threading._shutdown()  # type: ignore[attr-defined]
         offloop.watch.stop()
-        return _state.snapshot().events.loop_stalls > 0
+        is_told = self.strictness is not None and self.strictness.was_told()
+        return is_told or _state.snapshot().events.loop_stalls > 0
 
     def _report_from(self, pid: int) -> None:
         if self.is_silent or os.getpid() != pid or sys.stderr is None:
@@ -107,7 +123,7 @@ def run_stdin(settings: Settings) -> None:
 def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], program.Program]) -> None:
     session = Session()
     try:
-        session.install(settings)
+        session.start(settings)
     except loops.LoopMissing as error:
         print(f"offloop run: {error}", file=sys.stderr)
         raise SystemExit(EXIT_NOT_STARTED) from None

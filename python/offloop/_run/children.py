@@ -1,0 +1,103 @@
+"""Processes that the program starts by ``multiprocessing`` belong to the run, too.
+
+Forked ones inherit everything. One that starts from nothing reads facts about its parent, and
+`Joining` among these. It joins as soon as it imports asyncio: a process that never does runs no
+event loop, and is left as it is. So the workers of ``uvicorn --workers`` and the program under
+``uvicorn --reload`` have the loop, the adopted pools and the watch that their parent was asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing.spawn
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from offloop._run.session import Settings
+    from offloop._watch import Stall
+
+__all__ = ["Strictness", "Teller", "begin", "install"]
+
+_JOIN = """
+try:
+    from _offloop_worker.when_imported import when_imported
+except ModuleNotFoundError:
+    pass  # The program has chosen another interpreter for it.
+else:
+    def join():
+        from offloop._run.children import begin
+        begin({settings!r})
+
+    when_imported("asyncio", join)
+"""
+
+
+class Joining:
+    """Where a process reads this, it joins the run."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = dataclasses.asdict(settings)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A name that cannot be imported would end the process before it begins.
+        return exec, (_JOIN.format(settings=self._settings), {})
+
+
+def install(settings: Settings) -> None:
+    """Have the processes join that start from now on."""
+    own = multiprocessing.spawn.get_preparation_data
+
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        return {**own(name), "offloop_run": Joining(settings)}
+
+    multiprocessing.spawn.get_preparation_data = get_preparation_data
+
+
+def begin(settings: dict[str, Any]) -> None:
+    """Put in place what the parent was asked for; its report is the parent's alone."""
+    from offloop._run.session import Session, Settings
+
+    Session().install(Settings(**{**settings, "report": False}))
+
+
+class Strictness:
+    """Where the processes of a strict run tell the first of them that a loop was blocked."""
+
+    def __init__(self) -> None:
+        self._first = os.getpid()
+        self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        # A name without a file: nothing is left behind.
+        self.address = f"\0offloop-run-{self._first}-{secrets.token_hex(8)}"
+        self._told.bind(self.address)
+
+    def was_told(self) -> bool:
+        """Whether one of them was blocked; for the first process, and only once."""
+        if os.getpid() != self._first:
+            return False
+        try:
+            return bool(self._told.recv(1))
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._told.close()
+
+
+class Teller:
+    """Tells the first process of a strict run of a stall."""
+
+    def __init__(self, address: str) -> None:
+        self._told_at = address
+
+    def __call__(self, stall: Stall) -> None:
+        del stall
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as to:
+            try:
+                to.sendto(b".", self._told_at)
+            except BlockingIOError:
+                # It was told more often than it can keep, and once is enough.
+                return

@@ -1,0 +1,120 @@
+"""Processes that a program starts by ``multiprocessing`` belong to its ``offloop run``."""
+
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.quick
+
+WAYS = ["fork", "spawn", "forkserver"]
+STRICT_STATUS = 3
+
+BLOCKS = """
+    import multiprocessing, sys
+
+    def child():
+        import asyncio, time
+
+        async def main():
+            time.sleep(0.2)
+            return type(asyncio.get_running_loop()).__module__
+
+        print(asyncio.run(main()), flush=True)
+
+    if __name__ == "__main__":
+        context = multiprocessing.get_context(sys.argv[1])
+        process = context.Process(target=child)
+        process.start()
+        process.join()
+        sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_child_has_the_loop_and_the_watch_and_fails_a_strict_run(run_source, way):
+    ended = run_source(BLOCKS, way, options=("--strict", "--threshold", "0.02"))
+    assert ended.returncode == STRICT_STATUS, ended.stderr
+    assert ended.stdout.startswith("offloop.")
+    assert "time.sleep(0.2)" in ended.stderr
+    assert ended.stderr.count("╭─") == 1
+    assert ended.stderr.count("offloop run: ") == 1, "the report is the parent's"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_child_has_what_was_asked_for(run_source, way):
+    options = ("--loop", "asyncio", "--no-watch", "--no-report")
+    ended = run_source(BLOCKS, way, options=options)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("asyncio.")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_strict_run_of_children_that_block_no_loop_succeeds(run_source, way):
+    source = BLOCKS.replace("time.sleep(0.2)", "await asyncio.sleep(0.2)")
+    ended = run_source(source, way, options=("--strict", "--threshold", "0.1"))
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_child_without_asyncio_loads_nothing_of_ours(run_source):
+    source = """
+        import multiprocessing, sys
+
+        def child():
+            loaded = [name for name in sys.modules if name.split(".")[0] in ("asyncio", "offloop")]
+            print(loaded)
+
+        if __name__ == "__main__":
+            process = multiprocessing.get_context("spawn").Process(target=child)
+            process.start()
+            process.join()
+            sys.exit(process.exitcode)
+    """
+    ended = run_source(source)
+    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr
+
+
+def test_asyncio_of_a_child_looks_as_it_would(run_source):
+    source = """
+        import multiprocessing, sys
+
+        def child():
+            import importlib.util
+            assert importlib.util.find_spec("asyncio").origin.endswith("__init__.py")
+            assert "asyncio" not in sys.modules
+            import asyncio
+            from importlib.machinery import SourceFileLoader
+            assert type(asyncio.__loader__) is type(asyncio.__spec__.loader) is SourceFileLoader
+            names = [type(finder).__module__ for finder in sys.meta_path]
+            assert not [name for name in names if "offloop" in name], names
+            print("ok")
+
+        if __name__ == "__main__":
+            process = multiprocessing.get_context("spawn").Process(target=child)
+            process.start()
+            process.join()
+            sys.exit(process.exitcode)
+    """
+    ended = run_source(source)
+    assert (ended.returncode, ended.stdout) == (0, "ok\n"), ended.stderr
+
+
+def test_child_of_an_interpreter_without_offloop_starts(run_source, tmp_path):
+    source = f"""
+        import multiprocessing, sys
+
+        def child():
+            print("started", flush=True)
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("spawn")
+            context.set_executable({str(tmp_path / "python")!r})
+            process = context.Process(target=child)
+            process.start()
+            process.join()
+            sys.exit(process.exitcode)
+    """
+    # Without the packages of its environment.
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    ended = run_source(source)
+    assert (ended.returncode, ended.stdout) == (0, "started\n"), ended.stderr
