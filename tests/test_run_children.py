@@ -35,7 +35,7 @@ def test_child_has_the_loop_and_the_watch_and_fails_a_strict_run(run_source, way
     ended = run_source(BLOCKS, way, options=("--strict", "--threshold", "0.02"))
     assert ended.returncode == STRICT_STATUS, ended.stderr
     assert ended.stdout.startswith("offloop.")
-    assert "time.sleep(0.2)" in ended.stderr
+    assert "app.py:8 in child" in ended.stderr
     assert ended.stderr.count("╭─") == 1
     assert ended.stderr.count("offloop run: ") == 1, "the report is the parent's"
 
