@@ -41,8 +41,8 @@ def main() -> None:
     "run",
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
-    options_metavar="[--loop NAME] [--threshold SECONDS] [--strict] [--gather-writes] "
-    "[--no-adopt] [--no-watch] [--no-report]",
+    options_metavar="[--loop NAME] [--threshold SECONDS] [--native] [--strict] "
+    "[--gather-writes] [--no-adopt] [--no-watch] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(
@@ -59,6 +59,11 @@ def main() -> None:
     show_default=True,
     metavar="SECONDS",
     help="An event loop that is kept for longer is blocked.",
+)
+@click.option(
+    "--native",
+    is_flag=True,
+    help="Name functions of C that block the loop; a signal interrupts them for that.",
 )
 @click.option(
     "--strict",
@@ -82,6 +87,7 @@ def run_command(
     code: str | None,
     loop: str,
     threshold: float,
+    native: bool,
     strict: bool,
     gather_writes: bool,
     no_adopt: bool,
@@ -106,6 +112,8 @@ def run_command(
         raise click.UsageError(f"--gather-writes is for offloop's loop, not for {loop}'s")
     if strict and no_watch:
         raise click.UsageError("--strict needs the watch, which --no-watch turns off")
+    if native and no_watch:
+        raise click.UsageError("--native needs the watch, which --no-watch turns off")
     settings = _run.Settings(
         adopt=not no_adopt,
         report=not no_report,
@@ -113,6 +121,7 @@ def run_command(
         gather_writes=gather_writes,
         watch=not no_watch,
         threshold=threshold,
+        native=native,
         strict=strict,
     )
     if module is not None:

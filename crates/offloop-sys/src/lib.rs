@@ -17,6 +17,8 @@ pub mod identity;
 pub mod interpreter;
 pub mod lifeline;
 pub mod memory;
+#[cfg(not(loom))]
+pub mod native_stack;
 pub mod openssl;
 pub mod poller;
 pub mod process;

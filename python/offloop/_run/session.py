@@ -34,6 +34,7 @@ class Settings:
     gather_writes: bool = False
     watch: bool = True
     threshold: float = 0.05
+    native: bool = False
     strict: bool = False
     told_at: str | None = None
     """Where a strict run is told of a stall."""
@@ -75,8 +76,9 @@ class Session:
             self.freezes.install((Executor, ThreadPoolExecutor, adoption.StandardPool))
         if settings.watch:
             told_at = settings.told_at
+            on_stall = None if told_at is None else children.Teller(told_at)
             # Its last words come before the report: exit handlers run in the opposite order.
-            offloop.watch(settings.threshold, None if told_at is None else children.Teller(told_at))
+            offloop.watch(settings.threshold, on_stall, native=settings.native)
 
     def was_blocked(self) -> bool:
         """Whether an event loop was blocked in this process or one that it has started.

@@ -5,6 +5,7 @@ from offloop._watch.losses import Loss, LossKind, LossMoment, Waiting
 from offloop._watch.records import (
     Blocked,
     Culprit,
+    NativeEntry,
     StackEntry,
     Stall,
     StallCause,
@@ -26,6 +27,7 @@ __all__ = [
     "Loss",
     "LossKind",
     "LossMoment",
+    "NativeEntry",
     "Place",
     "StackEntry",
     "Stall",

@@ -9,6 +9,7 @@ from typing import Any
 __all__ = [
     "Blocked",
     "Culprit",
+    "NativeEntry",
     "StackEntry",
     "Stall",
     "StallCause",
@@ -56,6 +57,17 @@ class StallCause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class NativeEntry:
+    """A function of C that was running: its name, and the file that holds its code.
+
+    One that has no name is called by its file and its place in it: ``libx.so+0x1f30``.
+    """
+
+    function: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
 class StackEntry:
     """A function that was running: its file, the line that it was at, its qualified name."""
 
@@ -99,6 +111,8 @@ class Stall:
         stack: the functions that were running, innermost first.
         stack_quality: ``exact``, ``moving`` (each entry was there at some moment), ``fallback``, or
             ``missing`` and why.
+        native: the functions of C that ``stack[0]`` has led to, innermost first, if the watch was
+            asked for these.
         callback: the name of what the loop had called.
         task: the task, if a task's step took long.
         request: method and route of the request.
@@ -117,6 +131,7 @@ class Stall:
     detail: str | None
     stack: tuple[StackEntry, ...]
     stack_quality: str
+    native: tuple[NativeEntry, ...]
     callback: str | None
     task: StalledTask | None
     request: str | None
@@ -128,6 +143,7 @@ class Stall:
     def of(cls, fields: dict[str, Any]) -> Stall:
         """The record of what the extension has filled in."""
         stack = tuple(StackEntry(**entry) for entry in fields.pop("stack"))
+        native = tuple(NativeEntry(**entry) for entry in fields.pop("native"))
         task = fields.pop("task")
         if task is not None:
             task = StalledTask(**{**task, "awaited_by": tuple(task["awaited_by"])})
@@ -135,7 +151,7 @@ class Stall:
         if culprit is not None:
             culprit = StackEntry(**culprit)
         cause = StallCause(fields.pop("cause"))
-        return cls(stack=stack, task=task, culprit=culprit, cause=cause, **fields)
+        return cls(stack=stack, native=native, task=task, culprit=culprit, cause=cause, **fields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class Watch:
         log: bool = False,
         losses: bool = True,
         variables: Sequence[ContextVar[Any]] = (),
+        native: bool = False,
         stalls_per_minute: int = 30,
     ) -> Watch:
         """Watch the event loops of this process; called again, with other settings.
@@ -79,12 +80,16 @@ class Watch:
             log: whether stalls are told to the logger ``offloop.watch``.
             losses: whether lost errors, tasks and coroutines are looked for.
             variables: context variables whose values are told with a stall.
+            native: whether functions of C are named. A thread that computes in one is interrupted
+                for that by a real-time signal which the program does not use. System calls that a
+                signal may end early are not: a thread that waits is left alone.
             stalls_per_minute: how many are told, by words, log and ``on_stall``. Those beyond are
                 in the statistics all the same.
 
         Raises:
             TypeError: an argument is of another type.
             ValueError: a number is out of its range.
+            OSError: functions of C are wanted, and the program handles all real-time signals.
 
         >>> import offloop
         >>> with offloop.watch(threshold=0.1, words=False):
@@ -93,7 +98,7 @@ class Watch:
         _check_threshold(threshold)
         _check_calls(on_stall=on_stall, on_loss=on_loss)
         _check_count(stalls_per_minute)
-        _check_switches(words=words, log=log, losses=losses)
+        _check_switches(words=words, log=log, losses=losses, native=native)
         variables = _check_variables(variables)
         self._hook()
         hearing = Hearing(on_stall, log=log, variables=variables)
@@ -105,6 +110,7 @@ class Watch:
             "offloop": OFFLOOP_FOLDERS,
             "own": [DEMO_FOLDER],
             "shown_from": _working_directory(),
+            "native": native,
         }
         # A beat that is set meanwhile belongs to the watch that ends.
         self._announcements.set_threshold(threshold)

@@ -52,7 +52,9 @@ pub use culprits::{Blocked, Culprits, Ranked};
 pub use diagnosis::Diagnosis;
 pub use evidence::{Evidence, GilHolder, Motion, Seen, ThreadState, Wait};
 pub use places::{Owner, Places};
-pub use record::{Entry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts, Told};
+pub use record::{
+    Entry, NativeEntry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts, Told,
+};
 pub use teller::{KEYS_MAX as TOLD_MAX, Teller};
 pub use text::{STATEMENT_LINES_MAX, Sources, Statement, Text};
 pub use words::{COLUMNS_MIN, LINES_MAX, Style};

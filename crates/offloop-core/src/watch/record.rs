@@ -18,6 +18,15 @@ pub struct Entry {
     pub line: Option<i32>,
 }
 
+/// One function of C on a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NativeEntry {
+    /// Its name; the name of its file and an address in it where there is none.
+    pub function: Arc<str>,
+    /// The file that holds its code.
+    pub file: Arc<str>,
+}
+
 /// How far a stack can be believed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Quality {
@@ -147,6 +156,9 @@ pub struct Stall {
     pub cause: Cause,
     /// What runs: of the thread that is to blame, which is another one for `OtherThread`.
     pub stack: Stack,
+    /// Functions of C that the innermost entry of the stack has led to, innermost first, where
+    /// these are wanted.
+    pub native: Vec<NativeEntry>,
     /// The callback's name, where it is known without a stack.
     pub callback: Option<Arc<str>>,
     /// The task.

@@ -68,6 +68,7 @@ pub(super) fn sleeping(number: u64, moment: Moment, ms: u64) -> Stall {
         suppressed: 0,
         cause: Cause::Sleep,
         stack: at_line(41),
+        native: Vec::new(),
         callback: None,
         task: None,
         request: None,

@@ -28,7 +28,7 @@ use super::cause::Cause;
 use super::culprit::Blame;
 use super::diagnosis::Diagnosis;
 use super::places::Places;
-use super::record::{Entry, Quality, Stall, TaskFacts};
+use super::record::{Entry, NativeEntry, Quality, Stall, TaskFacts};
 use crate::event_loop::{Moment, Stalled};
 use harmless::{Cell, cells, columns_of, harmless};
 use layout::{Line, Paint, shortened, shortened_path, wrapped};
@@ -345,6 +345,13 @@ impl Writer<'_> {
             });
         }
         let used: usize = parts.iter().map(|part| part.lines.len()).sum();
+        let left = lines_max.saturating_sub(used).min(3);
+        if !self.stall.native.is_empty() && left > 0 {
+            let lines = self.wrapped(Paint::Faint, &self.native(), room, left);
+            let label = "native";
+            parts.insert(1, Part { label, lines });
+        }
+        let used: usize = parts.iter().map(|part| part.lines.len()).sum();
         let stack = self.stack(room, lines_max.saturating_sub(used));
         parts.push(Part {
             label: "stack",
@@ -366,6 +373,27 @@ impl Writer<'_> {
             None => cause,
         };
         self.wrapped(Paint::Plain, &text, room, 2)
+    }
+
+    /// The functions of C, innermost first; a file is named where it is another one, and what calls
+    /// itself is named once.
+    fn native(&self) -> String {
+        let mut named: Vec<String> = Vec::new();
+        let mut before: Option<&NativeEntry> = None;
+        for entry in &self.stall.native {
+            if before == Some(entry) {
+                continue;
+            }
+            let file = entry.file.rsplit('/').next().unwrap_or(&entry.file);
+            let is_there = before.is_some_and(|before| before.file == entry.file);
+            named.push(if is_there || entry.function.starts_with(file) {
+                entry.function.to_string()
+            } else {
+                format!("{} in {file}", entry.function)
+            });
+            before = Some(entry);
+        }
+        named.join(", from ")
     }
 
     fn cure(&self, advice: &Advice, room: usize) -> Vec<Line> {

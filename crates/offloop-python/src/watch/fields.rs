@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use offloop_core::event_loop::{Moment, Stalled};
-use offloop_core::watch::{Blocked, Cause, Entry, Quality, Ranked, TaskFacts, Told};
+use offloop_core::watch::{Blocked, Cause, Entry, NativeEntry, Quality, Ranked, TaskFacts, Told};
 use pyo3::prelude::*;
 
 /// `Stall` of Python.
@@ -21,6 +21,7 @@ pub(crate) struct StallFields {
     detail: Option<String>,
     stack: Vec<EntryFields>,
     stack_quality: String,
+    native: Vec<NativeFields>,
     callback: Option<String>,
     task: Option<TaskFields>,
     request: Option<String>,
@@ -34,6 +35,21 @@ pub(crate) struct EntryFields {
     filename: String,
     lineno: Option<i32>,
     function: String,
+}
+
+#[derive(IntoPyObject)]
+struct NativeFields {
+    function: String,
+    filename: String,
+}
+
+impl NativeFields {
+    fn of(entry: &NativeEntry) -> Self {
+        Self {
+            function: entry.function.to_string(),
+            filename: entry.file.to_string(),
+        }
+    }
 }
 
 #[derive(IntoPyObject)]
@@ -61,6 +77,7 @@ impl StallFields {
             detail: detail(&stall.cause),
             stack: stall.stack.entries.iter().map(EntryFields::of).collect(),
             stack_quality: quality(&stall.stack.quality),
+            native: stall.native.iter().map(NativeFields::of).collect(),
             callback: stall.callback.as_ref().map(text),
             task: stall.task.as_ref().map(TaskFields::of),
             request: stall.request.as_ref().map(text),

@@ -94,6 +94,7 @@ pub(crate) struct Settings {
     offloop: Vec<String>,
     own: Vec<String>,
     shown_from: Option<String>,
+    native: bool,
 }
 
 impl Settings {
@@ -117,6 +118,7 @@ impl Settings {
                 shown_from: self.shown_from.map(Arc::from),
                 ..Places::default()
             },
+            native: self.native,
         }
     }
 }

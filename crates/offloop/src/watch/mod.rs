@@ -1,12 +1,13 @@
 //! The watch: threads that find loops which stall, and say so.
 //!
 //! Shape:      `pulse.rs` what a loop's thread writes down · `watched.rs` one loop, and its stalls
-//!             · `examined.rs` what it does then · `watchdog.rs` the thread that looks ·
-//!             `listeners.rs` what it tells · `source.rs` the text of files · `witness.rs` the
-//!             thread that asks the interpreter. The whole is here.
+//!             · `examined.rs` what it does then · `native.rs` its functions of C · `watchdog.rs`
+//!             the thread that looks · `listeners.rs` what it tells · `source.rs` the text of files
+//!             · `witness.rs` the thread that asks the interpreter. The whole is here.
 
 mod examined;
 mod listeners;
+mod native;
 mod pulse;
 mod source;
 mod watchdog;
@@ -26,6 +27,7 @@ use listeners::Listeners;
 use witness::Witness;
 
 pub use listeners::Ranking;
+pub use native::NativeReader;
 pub use pulse::{Ended, Line, Pulse};
 pub use source::SourceFiles;
 pub use watchdog::{Audience, Facts, Question, Reader, Watchdog};
@@ -45,6 +47,8 @@ pub struct WatchOptions {
     pub style: Option<Style>,
     /// Whose code is whose.
     pub places: Places,
+    /// Whether functions of C are named, for which a signal interrupts the thread that runs.
+    pub native: bool,
 }
 
 /// A watch that is on.
@@ -77,7 +81,8 @@ impl Watch {
             options.style,
             ranking,
         );
-        let watchdog = Watchdog::start(options.limits, reader, Box::new(listeners))?;
+        let native = options.native.then(NativeReader::new).transpose()?;
+        let watchdog = Watchdog::start(options.limits, reader, native, Box::new(listeners))?;
         Ok(Self {
             watchdog,
             witness,

@@ -28,6 +28,7 @@ use offloop_sys::clock::monotonic_ns;
 use offloop_sys::interpreter::Interpreter;
 use offloop_sys::interpreter::memory::OwnMemory;
 
+use super::native::NativeReader;
 use super::pulse::{Line, Pulse};
 use super::watched::{Slice, Subject, Watched};
 
@@ -108,6 +109,7 @@ impl Watchdog {
     pub fn start(
         limits: StallLimits,
         reader: Reader,
+        native: Option<NativeReader>,
         audience: Box<dyn Audience>,
     ) -> io::Result<Self> {
         let (commands, received) = channel();
@@ -117,6 +119,7 @@ impl Watchdog {
             watched: Vec::new(),
             telling: Telling {
                 reader,
+                native,
                 audience,
                 late: Duration::ZERO,
             },
@@ -159,6 +162,8 @@ impl Watchdog {
 /// What is needed to tell of a stall.
 pub(super) struct Telling {
     pub(super) reader: Reader,
+    /// Names functions of C, if that is wanted.
+    pub(super) native: Option<NativeReader>,
     pub(super) audience: Box<dyn Audience>,
     /// How much longer than it wanted to the watchdog slept last.
     pub(super) late: Duration,
@@ -313,7 +318,8 @@ mod tests {
             ..StallLimits::default()
         };
         let reader = Err("there is no interpreter".into());
-        let watchdog = Watchdog::start(limits, reader, Box::new(Hears(say))).expect("a thread");
+        let watchdog =
+            Watchdog::start(limits, reader, None, Box::new(Hears(say))).expect("a thread");
         let pulse = Arc::new(Pulse::default());
         pulse.running.set_thread();
         let subject = Subject {

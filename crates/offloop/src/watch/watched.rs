@@ -8,11 +8,12 @@ use offloop_core::Instant;
 use offloop_core::event_loop::{
     self, Activity, Moment, NextLook, StallLimits, StallPolicy, StallReport, Stalled,
 };
-use offloop_core::watch::{Cause, Quality, Stack, Stall, StalledThread};
+use offloop_core::watch::{Cause, NativeEntry, Quality, Stack, Stall, StalledThread};
 use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
 use offloop_sys::running::Seen;
 
 use super::examined::{Examiner, missing};
+use super::native::NativeReader;
 use super::pulse::{Ended, Pulse};
 use super::watchdog::{Facts, Question, Telling, next_number, now};
 
@@ -25,6 +26,17 @@ const FACTS_WAIT: Duration = Duration::from_millis(8);
 /// The same if the interpreter is to tell the stack: it gives the GIL away after 5 ms, but not
 /// during a call of C.
 const STACK_WAIT: Duration = Duration::from_millis(50);
+
+/// The functions of C that the thread to blame runs, if its cause can have any.
+fn native_entries(native: &mut NativeReader, seen: &Seen, cause: &Cause) -> Vec<NativeEntry> {
+    match *cause {
+        Cause::OtherThread { native_id } => {
+            u32::try_from(native_id).map_or_else(|_| Vec::new(), |thread| native.read(thread))
+        }
+        Cause::Native { .. } | Cause::Unknown => native.read(seen.thread),
+        _ => Vec::new(),
+    }
+}
 
 /// A piece of the time of one loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -228,6 +240,9 @@ impl Watched {
         open.is_untold |= over && matches!(report.moment, Moment::Found { .. });
         let stall = &mut open.stall;
         if !over && (is_new || !is_unread) {
+            if let Some(native) = &mut telling.native {
+                stall.native = native_entries(native, seen, &cause);
+            }
             (stall.stack, stall.cause) = (stack, cause);
         }
         stall.moment = report.moment;
@@ -276,6 +291,7 @@ impl Watched {
             suppressed: 0,
             cause: Cause::Unknown,
             stack: missing("it was over before it was looked at".into()),
+            native: Vec::new(),
             callback: None,
             task: None,
             request: None,

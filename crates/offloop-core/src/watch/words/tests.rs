@@ -122,6 +122,34 @@ offloop: event loop blocked for 312 ms
 }
 
 #[test]
+fn functions_of_c_are_named_innermost_first() {
+    let entry = |(function, file): (&str, &str)| NativeEntry {
+        function: function.into(),
+        file: file.into(),
+    };
+    let native = [
+        ("libcrypto.so.3+0x29c2dd", "/lib/libcrypto.so.3"),
+        ("SHA256_Final", "/lib/libcrypto.so.3"),
+        ("k_mul", "/lib/libpython3.13.so"),
+        ("k_mul", "/lib/libpython3.13.so"),
+        ("long_pow", "/lib/libpython3.13.so"),
+    ];
+    let stall = Stall {
+        native: native.map(entry).into(),
+        ..in_a_request(
+            Cause::Native { holds_gil: true },
+            &[(THUMBNAIL, "resize", 10)],
+        )
+    };
+    let block = block(&stall);
+    let lines = [
+        "    │ native   libcrypto.so.3+0x29c2dd, from SHA256_Final, from k_mul in",
+        "    │          libpython3.13.so, from long_pow",
+    ];
+    assert!(block.contains(&lines.join("\n")), "{block}");
+}
+
+#[test]
 fn a_terminal_may_be_narrow_and_have_ascii_only() {
     let peer = Some("10.0.0.5:5432".into());
     let stall = in_a_request(Cause::Socket { peer }, &[(THUMBNAIL, "thumbnail", 5)]);
@@ -357,8 +385,16 @@ fn any_stall(random: &mut impl FnMut(u64) -> u64) -> Stall {
         (random(2) == 0).then(|| std::sync::Arc::<str>::from(text))
     };
     let (callback, request) = (any_text(random, 200), any_text(random, 200));
+    let mut native = Vec::new();
+    for _ in 0..random(9) {
+        native.push(NativeEntry {
+            function: any_text(random, 60).into(),
+            file: any_text(random, 60).into(),
+        });
+    }
     let mut stall = Stall {
         cause,
+        native,
         suppressed: random(3),
         callback: named(random, callback),
         request: named(random, request),
