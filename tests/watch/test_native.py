@@ -88,6 +88,58 @@ def test_signals_of_the_program_are_left_to_it(our_loop):
         signal.signal(signal.SIGRTMAX, before)
 
 
+def test_signals_that_the_program_takes_later_are_left_to_it(tmp_path):
+    program = """
+        import asyncio, hashlib, signal
+        import offloop
+
+        told, heard = [], []
+
+        def block():
+            count = len(told)
+            while len(told) == count:
+                hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 300_000)
+
+        async def main():
+            block()
+            await asyncio.sleep(0)
+            for number in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):
+                signal.signal(number, lambda *about: heard.append(about))
+            block()
+            await asyncio.sleep(0)
+            signal.signal(signal.SIGRTMIN + 5, signal.SIG_DFL)
+            block()
+            await asyncio.sleep(0)
+
+        offloop.watch(0.02, told.append, words=False, native=True)
+        offloop.run(main())
+        print(heard)
+    """
+    result = run_program(tmp_path, program)
+    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
+
+
+def test_signals_that_a_thread_holds_back_do_not_come(tmp_path):
+    program = """
+        import asyncio, hashlib, os, signal
+        import offloop
+
+        told = []
+        every = set(range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
+
+        async def main():
+            signal.pthread_sigmask(signal.SIG_BLOCK, every)
+            while not told:
+                hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 300_000)
+            print(signal.sigpending() & every)
+
+        offloop.watch(0.02, told.append, words=False, native=True)
+        offloop.run(main())
+    """
+    result = run_program(tmp_path, program)
+    assert (result.returncode, result.stdout) == (0, "set()\n"), result.stderr
+
+
 def test_program_that_handles_all_signals_is_told(tmp_path):
     program = """
         import signal

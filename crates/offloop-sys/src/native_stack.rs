@@ -211,7 +211,33 @@ unsafe fn copy_stack(from: u64, to: *mut c_void) -> usize {
     usize::try_from(copied).unwrap_or(0)
 }
 
-/// A signal that no one else in the process handles, and what it does.
+fn own_handler() -> usize {
+    copy as *const () as usize
+}
+
+/// What handles a signal.
+fn handler(signal: c_int) -> io::Result<usize> {
+    // SAFETY: plain numbers and pointers, for which zero is a valid value.
+    let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: `found` is valid for the call to fill; nothing is changed.
+    check(unsafe { libc::sigaction(signal, null(), &raw mut found) })?;
+    Ok(found.sa_sigaction)
+}
+
+fn take(signal: c_int) -> io::Result<()> {
+    // SAFETY: plain numbers and pointers, for which zero is a valid value.
+    let mut wanted: libc::sigaction = unsafe { std::mem::zeroed() };
+    wanted.sa_sigaction = own_handler();
+    wanted.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the mask is valid to fill; the handler is async-signal-safe (invariant 1).
+    unsafe {
+        libc::sigfillset(&raw mut wanted.sa_mask);
+        check(libc::sigaction(signal, &raw const wanted, null_mut()))?;
+    }
+    Ok(())
+}
+
+/// A signal that nothing else in the process handles, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampler {
     signal: c_int,
@@ -224,31 +250,30 @@ impl Sampler {
     /// `Other` if all have one; the system's otherwise.
     pub fn install() -> io::Result<Self> {
         for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev() {
-            // SAFETY: plain numbers and pointers, for which zero is a valid value.
-            let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
-            // SAFETY: `found` is valid for the call to fill; nothing is changed.
-            check(unsafe { libc::sigaction(signal, null(), &raw mut found) })?;
-            let own = copy as *const () as usize;
-            if found.sa_sigaction == own {
-                return Ok(Self { signal });
+            match handler(signal)? {
+                found if found == own_handler() => return Ok(Self { signal }),
+                libc::SIG_DFL => {
+                    take(signal)?;
+                    return Ok(Self { signal });
+                }
+                _ => {}
             }
-            if found.sa_sigaction != libc::SIG_DFL {
-                continue;
-            }
-            // SAFETY: as above.
-            let mut wanted: libc::sigaction = unsafe { std::mem::zeroed() };
-            wanted.sa_sigaction = own;
-            wanted.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-            // SAFETY: the mask is valid to fill; the handler is async-signal-safe (invariant 1).
-            unsafe {
-                libc::sigfillset(&raw mut wanted.sa_mask);
-                check(libc::sigaction(signal, &raw const wanted, null_mut()))?;
-            }
-            return Ok(Self { signal });
         }
         Err(io::Error::other(
             "the program handles all real-time signals",
         ))
+    }
+
+    /// The number of the signal.
+    #[must_use]
+    pub const fn signal(&self) -> c_int {
+        self.signal
+    }
+
+    /// Whether the signal is still this sampler's: a program may handle any.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        handler(self.signal).is_ok_and(|found| found == own_handler())
     }
 
     /// What a thread is in the middle of; `None` if it does not say so for as long as `patience`:

@@ -5,7 +5,8 @@
 //!
 //! Invariants: 1. A function is named only if its symbol covers the address; otherwise the file and
 //!                the distance from its beginning are told.
-//!             2. A thread that waits in a system call is not interrupted.
+//!             2. A thread that waits in a system call is not interrupted, nor one that holds the
+//!                signal back.
 //! Source:     docs/design/014-reading-a-stack.md; proc_pid_maps(5).
 
 use std::collections::HashMap;
@@ -95,7 +96,14 @@ impl NativeReader {
     /// The functions of C that a thread runs, innermost first, up to Python code; none if it waits,
     /// or runs Python code.
     pub(super) fn read(&mut self, native_id: u32) -> Vec<NativeEntry> {
-        if !runs(native_id) {
+        if !self.sampler.is_in_place() {
+            // The program handles this signal by now.
+            let Ok(sampler) = Sampler::install() else {
+                return Vec::new();
+            };
+            self.sampler = sampler;
+        }
+        if !may_interrupt(native_id, self.sampler.signal()) {
             return Vec::new();
         }
         let Some(stack) = self.sampler.sample(native_id, PATIENCE) else {
@@ -180,14 +188,18 @@ impl NativeReader {
     }
 }
 
-/// Whether a thread runs, or is ready to.
-fn runs(native_id: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/self/task/{native_id}/stat"));
-    let state = stat.ok().and_then(|stat| {
-        let (_, behind) = stat.rsplit_once(") ")?;
-        behind.chars().next()
-    });
-    state == Some('R')
+/// Whether a thread runs, or is ready to, and takes a signal at once: one that it holds back might
+/// be waited for by its number.
+fn may_interrupt(native_id: u32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/self/task/{native_id}/status"));
+    let status = status.unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::trim_start)
+    };
+    let blocked = field("SigBlk:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    let is_blocked = blocked.is_none_or(|mask| mask >> (signal - 1) & 1 == 1);
+    field("State:").is_some_and(|state| state.starts_with('R')) && !is_blocked
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -356,7 +368,7 @@ mod tests {
             thread::park();
         });
         let native_id = told.recv().expect("told");
-        while runs(native_id) {
+        while may_interrupt(native_id, reader.sampler.signal()) {
             thread::yield_now();
         }
         assert_eq!(reader.read(native_id), []);
