@@ -132,6 +132,15 @@ def test_waiting_is_no_stall(any_loop, heard):
     assert [stall.stack for stall in heard.found() if stall.stack_quality == "exact"] == []
 
 
+def test_stack_ends_with_what_the_loop_has_called(any_loop, heard):
+    async def main():
+        heard.wait_found()
+
+    any_loop.run_until_complete(main())
+    found = heard.wait_found()
+    assert (found.stack_quality, found.stack[-1].function) == ("exact", main.__qualname__)
+
+
 def test_every_stall_has_a_number_of_its_own(our_loop, heard):
     for count in (1, 2, 3):
         our_loop.call_soon(heard.wait_found, count)

@@ -66,10 +66,7 @@ const RUNNERS: [(&str, &[&str]); 5] = [
     ),
     ("/asyncio/events.py", &["Handle._run"]),
     ("/asyncio/runners.py", &["Runner.run", "run"]),
-    (
-        "/offloop/_watch/foreign.py",
-        &["Announcements._wrap_uvloop.<locals>.announced"],
-    ),
+    ("/offloop/_watch/foreign.py", &["Announcements._run"]),
 ];
 
 fn runs_callbacks(entry: &Entry) -> bool {
