@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import sys
+import textwrap
 import threading
 import time
 
@@ -405,3 +406,60 @@ def test_child_that_is_forked_by_the_callback_ends_where_the_callback_does(tmp_p
     """
     result = run_program(tmp_path, program)
     assert (result.returncode, result.stdout) == (0, "5\n" if "5" in leave else "0\n")
+
+
+TRACERS = {
+    "settrace": """
+        seen = []
+
+        def trace(frame, event, argument):
+            seen.append((frame.f_code.co_name, event, frame.f_lineno))
+            return trace
+
+        threading.settrace(trace)
+        sys.settrace(trace)
+    """,
+    "setprofile": """
+        seen = []
+
+        def profile(frame, event, argument):
+            seen.append((frame.f_code.co_name, event, frame.f_lineno))
+
+        sys.setprofile(profile)
+    """,
+}
+
+
+@pytest.mark.parametrize("make", ["offloop.new_event_loop()", "asyncio.SelectorEventLoop()"])
+@pytest.mark.parametrize("tracer", TRACERS)
+def test_program_that_is_traced_sees_the_same_and_is_told_its_line(tmp_path, tracer, make):
+    program = f"""
+        import asyncio, sys, threading, time
+        import offloop
+
+        def block():
+            time.sleep(0.1)
+
+        async def main():
+            block()
+
+        {textwrap.indent(textwrap.dedent(TRACERS[tracer]), " " * 8).strip()}
+        told = []
+        if sys.argv[1] == "watched":
+            offloop.watch(0.02, told.append, words=False)
+        loop = {make}
+        loop.run_until_complete(main())
+        loop.close()
+        sys.settrace(None)
+        sys.setprofile(None)
+        threading.settrace(None)
+        offloop.watch.stop()
+        found = [stall for stall in told if stall.duration is not None]
+        assert {{stall.culprit.function for stall in found if stall.culprit}} <= {{"block"}}
+        assert bool(found) == (sys.argv[1] == "watched")
+        print([event for event in seen if event[0] in ("block", "main")])
+    """
+    plain, watched = (run_program(tmp_path, program, way) for way in ("plain", "watched"))
+    assert (watched.returncode, watched.stderr) == (0, "")
+    assert watched.stdout == plain.stdout
+    assert "block" in plain.stdout
