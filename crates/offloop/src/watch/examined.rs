@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use offloop_core::Instant;
 use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{Cause, Entry, Quality, Stack, cause};
 use offloop_sys::activity::ThreadFiles;
@@ -15,6 +16,7 @@ use offloop_sys::interpreter::memory::OwnMemory;
 use offloop_sys::interpreter::{self, Codes, Interpreter, Reading, StackEntry, Unreadable};
 use offloop_sys::running::Seen;
 
+use super::lateness::Lateness;
 use super::pulse::Pulse;
 use super::watched::Slice;
 use crate::causes::{Sight, evidence};
@@ -29,6 +31,8 @@ pub(super) struct Examiner {
     files: Option<ThreadFiles>,
     /// The slice that went on, its thread then, and when.
     before: Option<(Slice, Sight, u64)>,
+    /// The same for the slice before.
+    earlier: Option<(Slice, Sight, u64)>,
     codes: Codes,
 }
 
@@ -38,9 +42,9 @@ impl Examiner {
         if self.before.as_ref().is_some_and(|(of, ..)| *of == slice) {
             return;
         }
-        self.before = self
-            .sight(seen, reader)
-            .map(|sight| (slice, sight, monotonic_ns()));
+        let sight = self.sight(seen, reader);
+        self.earlier = self.before.take();
+        self.before = sight.map(|sight| (slice, sight, monotonic_ns()));
     }
 
     fn sight(&mut self, seen: &Seen, reader: &Interpreter<OwnMemory>) -> Option<Sight> {
@@ -48,7 +52,7 @@ impl Examiner {
         if self.files.as_ref().map(ThreadFiles::native_id) != Some(native_id) {
             self.files = ThreadFiles::open(native_id).ok();
             // What was seen was another thread.
-            self.before = None;
+            (self.before, self.earlier) = (None, None);
         }
         let thread = reader.find(native_id).ok()?;
         Sight::of(self.files.as_ref()?, reader, thread).ok()
@@ -63,15 +67,15 @@ impl Examiner {
         has_gil && !matches!(cause, Cause::Python | Cause::Callbacks | Cause::Unknown)
     }
 
-    /// Why a slice goes on, after the watchdog has looked so much too late.
+    /// Why a slice goes on.
     pub(super) fn cause(
         &mut self,
         slice: Slice,
         seen: &Seen,
-        late: Duration,
+        lateness: &Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
-        let cause = self.cause_of_thread(slice, seen, late, reader);
+        let cause = self.cause_of_thread(slice, seen, lateness, reader);
         match (slice.stalled, seen.work, cause) {
             (
                 Stalled::Round,
@@ -90,14 +94,14 @@ impl Examiner {
         lasted: Duration,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
-        let Some((_, first, at)) = self.before.take() else {
+        let now = monotonic_ns();
+        // A delay of long before is not this slice's; but one of its own may have been over when it
+        // was seen first.
+        let is_near = |at: u64| Duration::from_nanos(now.saturating_sub(at)) <= lasted * 2;
+        let sights = [self.earlier.take(), self.before.take()].into_iter();
+        let Some((_, first, _)) = sights.flatten().find(|&(_, _, at)| is_near(at)) else {
             return Cause::Unknown;
         };
-        // A delay of long before is not this slice's.
-        let age = Duration::from_nanos(monotonic_ns().saturating_sub(at));
-        if age > lasted.saturating_mul(2) {
-            return Cause::Unknown;
-        }
         let Some(second) = self.sight(seen, reader) else {
             return Cause::Unknown;
         };
@@ -138,11 +142,11 @@ impl Examiner {
         &mut self,
         slice: Slice,
         seen: &Seen,
-        late: Duration,
+        lateness: &Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
         self.glance(slice, seen, reader);
-        let cause = self.cause_since(slice, seen, late, reader);
+        let cause = self.cause_since(slice, seen, lateness, reader);
         let is_wait = !matches!(
             cause,
             Cause::Python | Cause::Native { .. } | Cause::Collection | Cause::Unknown
@@ -153,7 +157,7 @@ impl Examiner {
             .is_some_and(|(_, sight, _)| sight.is_ready());
         if is_wait && runs {
             // The wait is over, and the stack that is read now is of something else.
-            return self.cause_since(slice, seen, Duration::ZERO, reader);
+            return self.cause_since(slice, seen, &Lateness::default(), reader);
         }
         cause
     }
@@ -162,7 +166,7 @@ impl Examiner {
         &mut self,
         slice: Slice,
         seen: &Seen,
-        late: Duration,
+        lateness: &Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
         let (Some((_, first, at)), Ok(thread)) =
@@ -183,7 +187,9 @@ impl Examiner {
             return Cause::Unknown;
         };
         // The next examination of this slice tells of the time since this one.
-        self.before = Some((slice, second.clone(), monotonic_ns()));
+        let now = monotonic_ns();
+        self.before = Some((slice, second.clone(), now));
+        let late = lateness.within(Instant::from_nanos(at), Instant::from_nanos(now));
         cause(&evidence(&[first, second], motion, late))
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Shape:      `pulse.rs` what a loop's thread writes down · `watched.rs` one loop, and its stalls
 //!             · `examined.rs` what it does then · `native.rs` its functions of C · `watchdog.rs`
-//!             the thread that looks · `listeners.rs` what it tells · `source.rs` the text of files
-//!             · `witness.rs` the thread that asks the interpreter. The whole is here.
+//!             the thread that looks, `lateness.rs` when it could not · `listeners.rs` what it
+//!             tells · `source.rs` the text of files · `witness.rs` the thread that asks the
+//!             interpreter. The whole is here.
 
 mod examined;
+mod lateness;
 mod listeners;
 mod native;
 mod pulse;

@@ -28,6 +28,7 @@ use offloop_sys::clock::monotonic_ns;
 use offloop_sys::interpreter::Interpreter;
 use offloop_sys::interpreter::memory::OwnMemory;
 
+use super::lateness::Lateness;
 use super::native::NativeReader;
 use super::pulse::{Line, Pulse};
 use super::watched::{Slice, Subject, Watched};
@@ -121,7 +122,7 @@ impl Watchdog {
                 reader,
                 native,
                 audience,
-                late: Duration::ZERO,
+                lateness: Lateness::default(),
             },
             active: Instant::ZERO,
         };
@@ -165,8 +166,8 @@ pub(super) struct Telling {
     /// Names functions of C, if that is wanted.
     pub(super) native: Option<NativeReader>,
     pub(super) audience: Box<dyn Audience>,
-    /// How much longer than it wanted to the watchdog slept last.
-    pub(super) late: Duration,
+    /// When the watchdog slept for longer than it wanted to.
+    pub(super) lateness: Lateness,
 }
 
 /// The number of the last stall of this process.
@@ -228,7 +229,6 @@ impl Rounds {
 
     fn sleep(&mut self, next: NextLook) {
         let now = now();
-        self.telling.late = Duration::ZERO;
         match next {
             NextLook::At(at) => {
                 self.active = now;
@@ -254,9 +254,8 @@ impl Rounds {
     fn park(&mut self, timeout: Duration) {
         let begin = now();
         thread::park_timeout(timeout);
-        self.telling.late = now()
-            .saturating_duration_since(begin)
-            .saturating_sub(timeout);
+        let wanted = begin.saturating_add(timeout);
+        self.telling.lateness.note(wanted, now());
     }
 }
 

@@ -206,14 +206,18 @@ impl Watched {
     fn report(&mut self, report: StallReport, seen: &Seen, clocks: &Clocks, telling: &mut Telling) {
         let slice = self.slice(report.stalled, report.number);
         let is_new = self.open.iter().all(|open| open.slice != slice);
-        let late = telling.late;
+        let at = Instant::from_nanos(clocks.ns);
+        let late = telling
+            .lateness
+            .within(at.saturating_sub(report.lasted), now());
         let (cause, stack) = match &telling.reader {
             Ok(reader) => {
                 let cause = if late >= report.lasted / 2 {
                     // The watchdog itself was kept from looking: so was the whole process.
                     Cause::Starved
                 } else {
-                    self.examiner.cause(slice, seen, late, reader)
+                    let lateness = &telling.lateness;
+                    self.examiner.cause(slice, seen, lateness, reader)
                 };
                 if is_new && report.is_told {
                     // It takes its time to get the GIL, while the stack is read here.
@@ -338,7 +342,9 @@ impl Watched {
             telling.audience.ask(self.question(slice, false));
         }
         let is_unseen = known.is_none() || is_untold;
-        if is_unseen && telling.late >= report.lasted / 2 {
+        let over = stall.started.saturating_add(report.lasted);
+        let late = telling.lateness.within(stall.started, over);
+        if is_unseen && late >= report.lasted / 2 {
             stall.cause = Cause::Starved;
         } else if let (true, Some(seen), Ok(reader)) = (is_unseen, self.read(), &telling.reader) {
             let found = self.examiner.cause_afterwards(&seen, report.lasted, reader);
