@@ -44,6 +44,41 @@ AT = {
             transport.write(b"x")
             await asyncio.Event().wait()
     """,
+    "a task factory": """
+        def make(loop, coroutine, **options):
+            ready.set()
+            for _ in range(100):
+                pass
+            return asyncio.Task(coroutine, loop=loop, **options)
+
+        async def nothing():
+            pass
+
+        async def main():
+            asyncio.get_running_loop().set_task_factory(make)
+            while True:
+                await asyncio.create_task(nothing())
+    """,
+    "a finalizer of an argument": """
+        class Argument:
+            def __del__(self):
+                ready.set()
+                while True:
+                    pass
+
+        async def main():
+            asyncio.get_running_loop().call_soon(print, Argument()).cancel()
+            await asyncio.Event().wait()
+    """,
+    "calls in debug mode": """
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.set_debug(True)
+            while True:
+                ready.set()
+                loop.call_soon(int).cancel()
+                await asyncio.sleep(0)
+    """,
     "waiting": """
         async def main():
             ready.set()

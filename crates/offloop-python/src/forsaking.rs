@@ -5,19 +5,12 @@
 //! would be aborted on its way out. So the thread sleeps instead until the process is gone, as from
 //! 3.14 on. PyO3 does the same where it takes the interpreter itself.
 
-/// While this lives, the calling thread sleeps for ever where the interpreter would end it.
-pub(crate) struct Stays {
-    #[cfg(not(Py_3_14))]
-    _before_end: offloop_sys::thread::BeforeEnd,
-}
-
-/// The calling thread stays where it is if the interpreter ends.
+/// From now on the calling thread sleeps for ever where the interpreter would end it.
+#[inline]
 #[cfg_attr(Py_3_14, allow(clippy::missing_const_for_fn))]
-pub(crate) fn stay() -> Stays {
-    Stays {
-        #[cfg(not(Py_3_14))]
-        _before_end: offloop_sys::thread::BeforeEnd::call(sleep_if_finalizing),
-    }
+pub(crate) fn stay() {
+    #[cfg(not(Py_3_14))]
+    offloop_sys::thread::before_end(sleep_if_finalizing);
 }
 
 #[cfg(not(Py_3_14))]

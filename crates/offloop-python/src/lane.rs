@@ -18,6 +18,7 @@ use crate::calls::{self, EncodedCall};
 use crate::coroutines::{self, Wanted};
 use crate::definitions;
 use crate::error::{not_opened, not_submitted};
+use crate::forsaking;
 use crate::functions::{self, KnownFunction};
 use crate::home::{Home, home};
 use crate::incoming::Incoming;
@@ -124,6 +125,7 @@ impl Lane {
         run_timeout: Option<f64>,
         retries: u32,
     ) -> PyResult<Submitted> {
+        forsaking::stay();
         self.check_process()?;
         check_not_importing()?;
         let known = look_up(py, callable, Wanted::Value)?;

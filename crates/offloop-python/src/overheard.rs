@@ -32,7 +32,7 @@ impl Overheard {
     #[pyo3(signature = (*args))]
     fn __call__(&self, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
         let py = args.py();
-        let _stays = forsaking::stay();
+        forsaking::stay();
         let heard = self.listener.call1(py, args);
         let result = self.function.call1(py, args);
         match heard {

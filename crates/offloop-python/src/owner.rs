@@ -36,7 +36,7 @@ pub(crate) struct LoopOwner {
 impl LoopOwner {
     /// Resolves what has been completed; the loop calls it when the descriptor is readable.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        let _stays = forsaking::stay();
+        forsaking::stay();
         let begun = monotonic_ns();
         let mut fetching = self.owner.fetch();
         let mut notices = Vec::with_capacity(BATCH);

@@ -21,7 +21,7 @@ pub(crate) fn ensure(runtime: &Runtime) -> std::io::Result<()> {
 
 /// Resolves a batch.
 fn resolve_waiting(turn: &Turn) -> After {
-    let _stays = forsaking::stay();
+    forsaking::stay();
     Python::try_attach(|py| {
         resolving::set_turn(turn.number());
         let after = resolve_batch(py, turn);

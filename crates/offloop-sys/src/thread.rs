@@ -4,7 +4,6 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
-use std::marker::PhantomData;
 use std::ptr::null_mut;
 
 /// The kernel's number of the thread, as in `/proc/self/task`. A child that is forked has another.
@@ -42,20 +41,12 @@ unsafe extern "C" {
         routine: unsafe extern "C" fn(*mut c_void),
         argument: *mut c_void,
     );
-    fn _pthread_cleanup_pop(cleanup: *mut Cleanup, executes: c_int);
-}
-
-/// The calling thread's one.
-struct OnEnd {
-    /// How many `BeforeEnd` there are.
-    depth: Cell<usize>,
-    handler: Cell<Option<fn()>>,
-    cleanup: Box<UnsafeCell<Cleanup>>,
 }
 
 thread_local! {
+    static IS_LINKED: Cell<bool> = const { Cell::new(false) };
+    /// The calling thread's record, and what it calls.
     static ON_END: OnEnd = OnEnd {
-        depth: Cell::new(0),
         handler: Cell::new(None),
         cleanup: Box::new(UnsafeCell::new(Cleanup {
             routine: None,
@@ -66,51 +57,39 @@ thread_local! {
     };
 }
 
+struct OnEnd {
+    handler: Cell<Option<fn()>>,
+    cleanup: Box<UnsafeCell<Cleanup>>,
+}
+
 unsafe extern "C" fn thread_ends(_none: *mut c_void) {
     if let Some(handler) = ON_END.with(|on_end| on_end.handler.get()) {
         handler();
     }
 }
 
-/// While this lives, a function is called when C code ends the calling thread by pthread_exit(3),
-/// before any stack entry is left.
+/// From now on, a function is called when C code ends the calling thread by pthread_exit(3), before
+/// any stack entry is left. The first one of a thread stays.
 ///
 /// The C library leaves stack entries one by one, and calls a function when the entry that holds
 /// its record is left. It compares addresses, counted from the upper end of the stack. This record
 /// is on the heap, which is farther from there than any entry, so the function is called first.
-pub struct BeforeEnd {
-    /// It belongs to its thread.
-    _thread: PhantomData<*const ()>,
-}
-
-impl BeforeEnd {
-    /// Of several in one thread, the first one's function is called.
-    #[must_use]
-    pub fn call(handler: fn()) -> Self {
-        ON_END.with(|on_end| {
-            if on_end.depth.replace(on_end.depth.get() + 1) == 0 {
-                on_end.handler.set(Some(handler));
-                // SAFETY: the record is the thread's own, does not move and is not linked: `depth`
-                // was 0. It is freed when the thread has ended, by itself or after the handler.
-                unsafe { _pthread_cleanup_push(on_end.cleanup.get(), thread_ends, null_mut()) };
-            }
-        });
-        Self {
-            _thread: PhantomData,
-        }
+#[inline]
+pub fn before_end(handler: fn()) {
+    if !IS_LINKED.get() {
+        link(handler);
     }
 }
 
-impl Drop for BeforeEnd {
-    fn drop(&mut self) {
-        ON_END.with(|on_end| {
-            on_end.depth.set(on_end.depth.get() - 1);
-            if on_end.depth.get() == 0 {
-                // SAFETY: the record was linked when `depth` became 1, by this thread.
-                unsafe { _pthread_cleanup_pop(on_end.cleanup.get(), 0) };
-            }
-        });
-    }
+#[cold]
+fn link(handler: fn()) {
+    IS_LINKED.set(true);
+    ON_END.with(|on_end| {
+        on_end.handler.set(Some(handler));
+        // SAFETY: the record is the thread's own, does not move and was not linked. It is freed
+        // when the thread has come to its end, after which the C library does not look at it.
+        unsafe { _pthread_cleanup_push(on_end.cleanup.get(), thread_ends, null_mut()) };
+    });
 }
 
 #[cfg(all(test, not(loom), not(miri)))]
@@ -120,7 +99,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use super::{BeforeEnd, kernel_id};
+    use super::{before_end, kernel_id};
 
     const PATIENCE: Duration = Duration::from_secs(20);
     static ENDS: OnceLock<Sender<()>> = OnceLock::new();
@@ -144,11 +123,8 @@ mod tests {
         let (ends, heard) = channel();
         ENDS.set(ends).expect("once");
         thread::spawn(|| {
-            let outer = BeforeEnd::call(stay);
-            let inner = BeforeEnd::call(|| unreachable!("the first one's function is called"));
-            // In the other order, too.
-            drop(outer);
-            let _inner = inner;
+            before_end(stay);
+            before_end(|| unreachable!("the first one's function is called"));
             end_within();
         });
         assert_eq!(heard.recv_timeout(PATIENCE), Ok(()));
@@ -156,11 +132,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_ends_by_itself_calls_nothing() {
-        let ended = thread::spawn(|| {
-            let kept = BeforeEnd::call(|| unreachable!("it ends by itself"));
-            drop(kept);
-            let _left = BeforeEnd::call(|| unreachable!("it ends by itself"));
-        });
+        let ended = thread::spawn(|| before_end(|| unreachable!("it ends by itself")));
         ended.join().expect("it ends");
     }
 

@@ -31,7 +31,7 @@ impl Witness {
         &self,
         act: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
     ) -> Option<R> {
-        let _stays = forsaking::stay();
+        forsaking::stay();
         Python::try_attach(|py| {
             let hearing = self.hearing.bind(py);
             act(hearing).unwrap_or_else(|error| {

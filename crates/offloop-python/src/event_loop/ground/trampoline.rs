@@ -25,6 +25,7 @@ use pyo3::types::{PyBool, PyType};
 use pyo3::{IntoPyObjectExt as _, PyTypeInfo, ffi};
 
 use super::arguments::Arguments;
+use crate::forsaking;
 
 /// What C gets from a call that has failed. The exception is set before.
 pub(super) trait Failed {
@@ -51,6 +52,7 @@ impl Failed for ffi::Py_hash_t {
 pub(super) unsafe fn enter<C: Failed>(body: impl FnOnce(Python<'_>) -> PyResult<C>) -> C {
     // SAFETY: *called*: attached, until the function returns, which has the token no longer.
     let py = unsafe { Python::assume_attached() };
+    forsaking::stay();
     // A body that panics may leave wrong state in a `GilCell`, which is free again. The exception
     // says that this is a bug of offloop.
     match catch_unwind(AssertUnwindSafe(|| body(py))) {

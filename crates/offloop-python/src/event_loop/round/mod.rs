@@ -42,6 +42,7 @@ use super::port::LoopPort;
 use super::port::marks::{Armed, Called};
 use super::port::schedule::Entry;
 use super::streams::stream::Stream;
+use crate::forsaking;
 use endings::Endings;
 use found::Overrides;
 use idle::Idle;
@@ -59,6 +60,7 @@ impl LoopCore {
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        forsaking::stay();
         let core = Self {
             state: GilCell::new(State {
                 found: Some(Found::default()),
@@ -114,6 +116,7 @@ impl LoopCore {
 
     /// Whether `_run` does what `_run_once` again and again would do.
     fn _rounds_are_ours(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        forsaking::stay();
         whose::rounds_are_ours(slf)
     }
 

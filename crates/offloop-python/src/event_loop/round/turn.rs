@@ -35,7 +35,7 @@ use crate::names::function;
 
 /// Runs rounds until the loop is told to stop, or the next round is the program's.
 pub(crate) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let _stays = forsaking::stay();
+    forsaking::stay();
     let mut run = Run::begin(event_loop)?;
     let result = rounds(&mut run);
     finish(&mut run, result)
@@ -43,7 +43,7 @@ pub(crate) fn run(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
 
 /// One round that polls for certain, or the standard loop's.
 pub(crate) fn run_once(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let _stays = forsaking::stay();
+    forsaking::stay();
     let mut run = Run::begin(event_loop)?;
     let result = match whose::standard_round(event_loop) {
         Ok(false) => round(&mut run, &Outlook::of(event_loop)).map(drop),
