@@ -51,6 +51,8 @@ pub(super) struct Found<'a> {
     pub(super) remedy: Option<&'a Remedy>,
     pub(super) places: &'a Places,
     pub(super) catalogue: &'a Catalogue,
+    /// What leads to it is made by a call, and runs where its items are taken.
+    pub(super) is_generator: bool,
 }
 
 impl Found<'_> {
@@ -66,7 +68,10 @@ impl Found<'_> {
             Some((outer, index)) if let Some(advice) = self.imported(outer, *index) => advice,
             Some((outer, index)) => {
                 let mut advice = self.elsewhere(Some((outer, *index)))?;
-                advice.instead.splice(0..0, self.made_async(site, call));
+                let called = &self.stall.stack.entries[*index - 1];
+                if !outer.reads(callable(&called.function)) {
+                    advice.instead.splice(0..0, self.made_async(site, call));
+                }
                 advice
             }
             None => self.in_place(site, call)?,
@@ -153,9 +158,14 @@ impl Found<'_> {
             entries.get(index.checked_sub(1)?)
         })?;
         let site = outer.map(|(site, _)| site);
-        let call = site.and_then(|site| site.call_of(Some(called)));
+        let call = site
+            .and_then(|site| site.call_of(Some(called)))
+            .filter(|_| !self.is_generator);
         let to_process = self.to_process();
-        let name = callable(&called.function);
+        let name = match callable(&called.function) {
+            name if self.is_generator || site.is_some_and(|site| site.reads(name)) => UNNAMED,
+            name => name,
+        };
         let is_part = call.is_none() && name == UNNAMED;
         let cure = match (site, call) {
             (Some(site), Some(call)) => in_statement(
@@ -191,7 +201,7 @@ impl Found<'_> {
         let cure = rendered(line, call, name);
         let function = callable(&site.entry.function);
         // One that Python calls by itself, or a part of a line, cannot be a coroutine.
-        if !site.entry.function.ends_with(function) {
+        if !site.entry.function.ends_with(function) || self.is_generator {
             return None;
         }
         Some(format!("make `{function}` an async def, with {cure}"))

@@ -61,15 +61,23 @@ impl Diagnosis {
         };
         let site = Site::of(&culprit.entry, sources);
         let (function, call) = blamed(catalogue, stall, (&culprit, &site), places);
-        let found = Found {
+        let mut found = Found {
             stall,
             culprit: &culprit,
             function,
             remedy,
             places,
             catalogue,
+            is_generator: false,
         };
         let outer = found.outer(sources);
+        found.is_generator = outer.as_ref().is_some_and(|(_, index)| {
+            let entry = &stall.stack.entries[index - 1];
+            let line = entry.line.and_then(|line| u32::try_from(line).ok());
+            let text = sources.text(&entry.filename);
+            text.zip(line)
+                .is_some_and(|(text, line)| text.is_generator(&entry.function, line))
+        });
         let is_plain = outer.is_none() && found.is_plain(sources);
         let mut advice = found.advice(&site, call.as_ref(), outer.as_ref());
         if let Some(advice) = &mut advice

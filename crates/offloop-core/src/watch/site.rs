@@ -64,12 +64,29 @@ impl Site {
         name.is_some_and(|name| self.awaited.iter().any(|call| call.name() == name))
     }
 
+    /// Whether an attribute of this name is read and not called, as a property is.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        let text = self
+            .statement
+            .as_ref()
+            .map_or("", |statement| &*statement.text);
+        let point_and_name = format!(".{name}");
+        let mut places = text.match_indices(&point_and_name);
+        places.any(|(at, found)| {
+            let behind = &text[at + found.len()..];
+            let goes_on = behind.starts_with(|next: char| next.is_alphanumeric() || next == '_');
+            !goes_on && !behind.trim_start().starts_with('(')
+        })
+    }
+
     /// The call that has led to the entry further in; or the only call.
     pub(super) fn call_of(&self, called: Option<&Entry>) -> Option<&Call> {
-        if called.is_some_and(|entry| is_without_call(&entry.function)) {
+        let name = called.and_then(|entry| name_of(&entry.function));
+        if called.is_some_and(|entry| is_without_call(&entry.function))
+            || name.is_some_and(|name| self.reads(name))
+        {
             return None;
         }
-        let name = called.and_then(|entry| name_of(&entry.function));
         let named = name.and_then(|name| {
             let mut calls = self.calls.iter().filter(|call| call.name() == name);
             // Two calls of one name cannot be told apart.
@@ -123,7 +140,9 @@ fn name_of(qualified: &str) -> Option<&str> {
 fn is_without_call(qualified: &str) -> bool {
     let name = qualified.rsplit('.').next().unwrap_or(qualified);
     let is_called = name == "__call__" || MAKING.contains(&name);
-    name.starts_with('<') || (name.starts_with("__") && !is_called)
+    // A lambda may have any name.
+    let is_part = name.starts_with('<') && name != "<lambda>";
+    is_part || (name.starts_with("__") && !is_called)
 }
 
 /// What a plain name can say of a function on the stack, for a call of it.

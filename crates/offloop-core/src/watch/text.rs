@@ -103,6 +103,28 @@ impl Text {
     /// definition is not found above the line. The qualified name is given.
     #[must_use]
     pub fn is_coroutine(&self, qualified: &str, line: u32) -> Option<bool> {
+        let (_, is_coroutine) = self.definition(qualified, line)?;
+        Some(is_coroutine)
+    }
+
+    /// Whether the function of this name that a line belongs to makes items, as far as its lines
+    /// tell: a `yield` of a function inside it counts as well.
+    #[must_use]
+    pub fn is_generator(&self, qualified: &str, line: u32) -> bool {
+        let Some((first, _)) = self.definition(qualified, line) else {
+            return false;
+        };
+        let indent = |text: &str| text.len() - text.trim_start().len();
+        let outside = self.line(first).map_or(0, indent);
+        let body = (first + 1..=first.saturating_add(FUNCTION_LINES_MAX))
+            .map_while(|number| self.line(number))
+            .take_while(|text| text.trim().is_empty() || indent(text) > outside);
+        let mut words = body.flat_map(|text| text.split(|letter: char| !letter.is_alphanumeric()));
+        words.any(|word| word == "yield")
+    }
+
+    /// Where that function begins, and whether it is a coroutine.
+    fn definition(&self, qualified: &str, line: u32) -> Option<(u32, bool)> {
         let name = qualified.rsplit('.').next().unwrap_or(qualified);
         let top = line.saturating_sub(FUNCTION_LINES_MAX);
         (top..=line).rev().find_map(|number| {
@@ -113,7 +135,7 @@ impl Text {
             };
             let behind = rest.strip_prefix("def ")?.trim_start().strip_prefix(name)?;
             let ends = behind.trim_start().starts_with(['(', '[']);
-            ends.then_some(is_coroutine)
+            ends.then_some((number, is_coroutine))
         })
     }
 }

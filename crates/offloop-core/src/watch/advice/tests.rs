@@ -483,6 +483,49 @@ fn what_python_calls_by_itself_has_no_name_to_be_moved_by() {
 }
 
 #[test]
+fn a_generator_and_a_property_are_not_moved_by_the_call_beside_them() {
+    for (program, method, line) in [
+        (
+            "def rows():\n    while more():\n        time.sleep(1)\n        yield 1\n",
+            "rows",
+            "all = list(rows())",
+        ),
+        (
+            "class Order:\n    @property\n    def total(self):\n        time.sleep(1)\n",
+            "Order.total",
+            "total = Order().total",
+        ),
+    ] {
+        let sleep = program.lines().position(|text| text.ends_with("sleep(1)"));
+        let sleep = i32::try_from(sleep.expect("it sleeps")).expect("small") + 1;
+        let line_of_view = i32::try_from(program.lines().count()).expect("small") + 2;
+        let program = format!("{program}async def view():\n    {line}\n");
+        let entries = [
+            ("/app/views.py", method, sleep),
+            ("/app/views.py", "view", line_of_view),
+        ];
+        let advice = diagnosis(&stall(Cause::Sleep, &entries), &program).advice;
+        let advice = advice.expect("advice");
+        let moved = Some("await offloop.to_thread(function, ...)");
+        assert_eq!(advice.cure.as_deref(), moved, "{line}");
+        assert_eq!(advice.instead, [""; 0]);
+        assert!(advice.because.starts_with(APART), "{}", advice.because);
+    }
+}
+
+#[test]
+fn a_lambda_is_moved_by_the_only_call() {
+    let program = "work = lambda: time.sleep(1)\nasync def view():\n    work()\n";
+    let entries = [
+        ("/app/views.py", "<lambda>", 1),
+        ("/app/views.py", "view", 3),
+    ];
+    let advice = diagnosis(&stall(Cause::Sleep, &entries), program).advice;
+    let cure = advice.expect("advice").cure;
+    assert_eq!(cure.as_deref(), Some("await offloop.to_thread(work)"));
+}
+
+#[test]
 fn what_a_call_of_a_class_or_of_an_object_runs_is_moved_by_that_call() {
     for (method, line, moved) in [
         (
