@@ -1,6 +1,7 @@
 """Processes that a program starts by ``multiprocessing`` belong to its ``offloop run``."""
 
 import sys
+import textwrap
 
 import pytest
 
@@ -79,7 +80,9 @@ def test_asyncio_of_a_child_looks_as_it_would(run_source):
 
         def child():
             import importlib.util
-            assert importlib.util.find_spec("asyncio").origin.endswith("__init__.py")
+            spec = importlib.util.find_spec("asyncio")
+            assert spec.origin.endswith("__init__.py")
+            assert "__all__" in spec.loader.get_source("asyncio")
             assert "asyncio" not in sys.modules
             import asyncio
             from importlib.machinery import SourceFileLoader
@@ -118,3 +121,99 @@ def test_child_of_an_interpreter_without_offloop_starts(run_source, tmp_path):
     (tmp_path / "python").chmod(0o755)
     ended = run_source(source)
     assert (ended.returncode, ended.stdout) == (0, "started\n"), ended.stderr
+
+
+GRANDCHILD = """
+    import multiprocessing, sys
+
+    def blocks():
+        import asyncio, time
+
+        async def main():
+            time.sleep(0.2)
+
+        asyncio.run(main())
+
+    def child(context):
+        process = context.Process(target=blocks)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+
+    if __name__ == "__main__":
+        context = multiprocessing.get_context(sys.argv[1])
+        process = context.Process(target=child, args=(context,))
+        process.start()
+        process.join()
+        sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_child_of_a_child_belongs_to_the_run(run_source, way):
+    ended = run_source(GRANDCHILD, way, options=("--strict", "--threshold", "0.02"))
+    assert ended.returncode == STRICT_STATUS, ended.stderr
+    assert "in blocks.<locals>.main" in ended.stderr
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_strict_run_waits_for_children_as_the_interpreter_does(run_source, way):
+    source = """
+        import multiprocessing, sys
+
+        def child(ended):
+            import asyncio, time
+            ended.recv()
+
+            async def main():
+                time.sleep(0.2)
+
+            asyncio.run(main())
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context(sys.argv[1])
+            end, ended = context.Pipe()
+            context.Process(target=child, args=(ended,)).start()
+            end.send("the main program ends")
+    """
+    ended = run_source(source, way, options=("--strict", "--threshold", "0.02"))
+    assert ended.returncode == STRICT_STATUS, ended.stderr
+
+
+@pytest.fixture
+def run_in_folder(tmp_path, offloop_command):
+    """Run a program that has a module of its own beside it, and print whether that was loaded."""
+
+    def run(source, module, text, *options):
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        (folder / "app.py").write_text(textwrap.dedent(source))
+        (folder / f"{module}.py").write_text(text)
+        return offloop_command("run", *options, str(folder / "app.py"), "spawn")
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["queue", "hmac", "dataclasses", "secrets", "click"])
+def test_modules_of_the_program_may_have_the_names_of_ours(run_in_folder, name):
+    ended = run_in_folder(BLOCKS, name, "raise ImportError", "--no-watch", "--no-report")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("offloop.")
+
+
+def test_asyncio_of_the_programs_own_is_left_to_it(run_in_folder):
+    source = """
+        import multiprocessing, sys
+
+        def child():
+            import asyncio
+            print(asyncio.OWN)
+
+        if __name__ == "__main__":
+            process = multiprocessing.get_context("spawn").Process(target=child)
+            process.start()
+            process.join()
+            sys.exit(process.exitcode)
+    """
+    ended = run_in_folder(source, "asyncio", "OWN = 'its own'")
+    assert (ended.returncode, ended.stdout) == (0, "its own\n"), ended.stderr

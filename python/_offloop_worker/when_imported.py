@@ -1,10 +1,11 @@
-"""Something is done once the program has imported a module, and never if it does not.
+"""Something is done once the program has imported a standard module, and never if it does not.
 
 Source:     PEP 451.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader
@@ -23,6 +24,12 @@ def when_imported(name: str, then: Callable[[], None]) -> None:
         sys.meta_path.insert(0, _Finder(name, then))
 
 
+def is_standard(spec: ModuleSpec) -> bool:
+    """Whether a module is the standard library's."""
+    folder = os.path.dirname(os.__file__)
+    return spec.origin is not None and spec.origin.startswith(f"{folder}/{spec.name}")
+
+
 class _Finder:
     """Finds the module that is waited for, and nothing else."""
 
@@ -34,8 +41,10 @@ class _Finder:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path, target) if name == self._wanted else None
-        if spec is not None:
-            spec.loader = _Loader(spec.loader, self)
+        if spec is None or not is_standard(spec):
+            # A module of the program's that has the same name.
+            return None
+        spec.loader = _Loader(spec.loader, self)
         return spec
 
 
@@ -45,6 +54,9 @@ class _Loader(Loader):
     def __init__(self, own: Any, finder: _Finder) -> None:
         self._own = own
         self._finder = finder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         created: ModuleType | None = self._own.create_module(spec)

@@ -1,19 +1,18 @@
 """Processes that the program starts by ``multiprocessing`` belong to the run, too.
 
-Forked ones inherit everything. One that starts from nothing reads facts about its parent, and
-`Joining` among these. It joins as soon as it imports asyncio: a process that never does runs no
-event loop, and is left as it is. So the workers of ``uvicorn --workers`` and the program under
+Forked ones inherit everything, and one that starts from nothing joins (`_offloop_worker.joining`).
+So the workers of ``uvicorn --workers`` and the program under
 ``uvicorn --reload`` have the loop, the adopted pools and the watch that their parent was asked for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing.spawn
 import os
-import secrets
 import socket
 from typing import TYPE_CHECKING, Any
+
+from _offloop_worker.joining import tell_children
 
 if TYPE_CHECKING:
     from offloop._run.session import Settings
@@ -21,39 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Strictness", "Teller", "begin", "install"]
 
-_JOIN = """
-try:
-    from _offloop_worker.when_imported import when_imported
-except ModuleNotFoundError:
-    pass  # The program has chosen another interpreter for it.
-else:
-    def join():
-        from offloop._run.children import begin
-        begin({settings!r})
-
-    when_imported("asyncio", join)
-"""
-
-
-class Joining:
-    """Where a process reads this, it joins the run."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = dataclasses.asdict(settings)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A name that cannot be imported would end the process before it begins.
-        return exec, (_JOIN.format(settings=self._settings), {})
-
 
 def install(settings: Settings) -> None:
     """Have the processes join that start from now on."""
-    own = multiprocessing.spawn.get_preparation_data
-
-    def get_preparation_data(name: str) -> dict[str, Any]:
-        return {**own(name), "offloop_run": Joining(settings)}
-
-    multiprocessing.spawn.get_preparation_data = get_preparation_data
+    tell_children(dataclasses.asdict(settings))
 
 
 def begin(settings: dict[str, Any]) -> None:
@@ -70,7 +40,7 @@ class Strictness:
         self._first = os.getpid()
         self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         # A name without a file: nothing is left behind.
-        self.address = f"\0offloop-run-{self._first}-{secrets.token_hex(8)}"
+        self.address = f"\0offloop-run-{self._first}-{os.urandom(8).hex()}"
         self._told.bind(self.address)
 
     def was_told(self) -> bool:
@@ -98,6 +68,6 @@ class Teller:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as to:
             try:
                 to.sendto(b".", self._told_at)
-            except BlockingIOError:
-                # It was told more often than it can keep, and once is enough.
+            except (BlockingIOError, ConnectionRefusedError):
+                # It was told more often than it can keep, and once is enough; or it has ended.
                 return

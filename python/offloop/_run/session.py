@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import multiprocessing
 import os
 import sys
 import threading
@@ -83,10 +84,13 @@ class Session:
     def was_blocked(self) -> bool:
         """Whether an event loop was blocked in this process or one that it has started.
 
-        Threads that outlive the main program end first: the interpreter would wait for them next.
-        The watch is off from now on.
+        Threads and processes that outlive the main program end first: the interpreter would wait
+        for them next. The watch is off from now on.
         """
         threading._shutdown()  # type: ignore[attr-defined]
+        for child in multiprocessing.active_children():
+            if not child.daemon:
+                child.join()
         offloop.watch.stop()
         is_told = self.strictness is not None and self.strictness.was_told()
         return is_told or _state.snapshot().events.loop_stalls > 0

@@ -81,15 +81,16 @@ class Watch:
             losses: whether lost errors, tasks and coroutines are looked for.
             variables: context variables whose values are told with a stall.
             native: whether functions of C are named. A thread that computes in one is interrupted
-                for that by a real-time signal which the program does not use. System calls that a
-                signal may end early are not: a thread that waits is left alone.
+                for that by SIGURG, or SIGWINCH if the program handles that one. A thread that waits
+                is left alone, but a long system call that does not wait may do less than it would,
+                as any signal may make it do: a ``read`` of a device, or ``sendfile``.
             stalls_per_minute: how many are told, by words, log and ``on_stall``. Those beyond are
                 in the statistics all the same.
 
         Raises:
             TypeError: an argument is of another type.
             ValueError: a number is out of its range.
-            OSError: functions of C are wanted, and the program handles all real-time signals.
+            OSError: functions of C are wanted, and the program handles both signals.
 
         >>> import offloop
         >>> with offloop.watch(threshold=0.1, words=False):
