@@ -2,7 +2,9 @@
 //!
 //! Only the kernel knows the registers of a thread that runs. So a signal interrupts the thread,
 //! and its handler copies the registers and the nearest part of the stack, and returns. A thread
-//! that waits in a system call is not to be asked: the signal would end many of these.
+//! that waits in a system call is not to be asked: the signal would end many of these. One that
+//! runs within a system call cannot be told from one that computes: `read` of a device may give
+//! less.
 //!
 //! Invariants: 1. The handler makes no calls but system calls, allocates nothing, and leaves
 //!                `errno` as it was.
@@ -237,19 +239,23 @@ fn take(signal: c_int) -> io::Result<()> {
     Ok(())
 }
 
-/// A signal that nothing else in the process handles, and what it does.
+/// What a process ignores unless it handles them: one that is sent while a thread executes another
+/// program arrives there. The Go runtime interrupts its threads by the first one for this reason.
+const SIGNALS: [c_int; 2] = [libc::SIGURG, libc::SIGWINCH];
+
+/// A signal that nothing else in the process handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampler {
     signal: c_int,
 }
 
 impl Sampler {
-    /// Takes a real-time signal that has no handler.
+    /// Takes one of the signals that has no handler.
     ///
     /// # Errors
     /// `Other` if all have one; the system's otherwise.
     pub fn install() -> io::Result<Self> {
-        for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev() {
+        for signal in SIGNALS {
             match handler(signal)? {
                 found if found == own_handler() => return Ok(Self { signal }),
                 libc::SIG_DFL => {
@@ -259,9 +265,7 @@ impl Sampler {
                 _ => {}
             }
         }
-        Err(io::Error::other(
-            "the program handles all real-time signals",
-        ))
+        Err(io::Error::other("the program handles SIGURG and SIGWINCH"))
     }
 
     /// The number of the signal.

@@ -43,6 +43,8 @@ struct Mapping {
     range: Range<u64>,
     /// Where in the file it begins.
     offset: u64,
+    /// The device and the number of the file, as the kernel writes them.
+    file: String,
     path: Arc<str>,
 }
 
@@ -83,7 +85,7 @@ impl NativeReader {
     /// Takes a signal for this.
     ///
     /// # Errors
-    /// The system's, and `Other` if the program handles all real-time signals.
+    /// The system's, and `Other` if the program handles all signals that may be used.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             sampler: Sampler::install()?,
@@ -219,11 +221,13 @@ fn mapping(line: &str) -> Option<Mapping> {
     let access = fields.next()?;
     let number = |text: &str| u64::from_str_radix(text, 16).ok();
     let offset = number(fields.next()?)?;
+    let file = format!("{} {}", fields.next()?, fields.next()?);
     let path = &line[line.find('/')?..];
     let is_code = access.contains('x') && !path.ends_with(" (deleted)");
     is_code.then_some(Mapping {
         range: number(start)?..number(end)?,
         offset,
+        file,
         path: path.into(),
     })
 }
