@@ -217,3 +217,26 @@ def test_asyncio_of_the_programs_own_is_left_to_it(run_in_folder):
     """
     ended = run_in_folder(source, "asyncio", "OWN = 'its own'")
     assert (ended.returncode, ended.stdout) == (0, "its own\n"), ended.stderr
+
+
+@pytest.mark.parametrize("way", ["spawn", "forkserver"])
+def test_child_that_imports_offloop_first_joins(run_source, way):
+    source = BLOCKS.replace("import asyncio, time", "import offloop, asyncio, time")
+    ended = run_source(source, way, options=("--strict", "--threshold", "0.02"))
+    assert ended.returncode == STRICT_STATUS, ended.stderr
+
+
+def test_workers_of_a_pool_belong_to_no_run(run_source):
+    source = """
+        import sys
+        import offloop
+
+        def loaded():
+            import asyncio
+            return "offloop" in sys.modules
+
+        with offloop.ProcessPool(1) as pool:
+            print(pool.submit(loaded).result())
+    """
+    ended = run_source(source)
+    assert (ended.returncode, ended.stdout) == (0, "False\n"), ended.stderr

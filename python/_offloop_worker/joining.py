@@ -1,8 +1,8 @@
 """How a process that ``multiprocessing`` starts joins the run of its parent.
 
 A process that starts from nothing reads facts about its parent, and `Joining` among these. It joins
-as soon as it imports asyncio: one that never does runs no event loop, and loads nothing of ours
-but this. Its own children read the same.
+as soon as it imports asyncio, or offloop: one that never does runs no event loop, and loads nothing
+of ours but this. Its own children read the same.
 """
 
 from __future__ import annotations
@@ -63,4 +63,4 @@ def tell_children(settings: dict[str, Any]) -> None:
 def join(settings: dict[str, Any], begin: Callable[[dict[str, Any]], None]) -> None:
     """Call ``begin(settings)`` once this process has imported asyncio; its children do the same."""
     tell_children(settings)
-    when_imported("asyncio", lambda: begin(settings))
+    when_imported(("asyncio", "offloop"), lambda: begin(settings))

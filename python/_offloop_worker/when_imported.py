@@ -1,4 +1,4 @@
-"""Something is done once the program has imported a standard module, and never if it does not.
+"""Something is done once the program has imported a module, and never if it does not.
 
 Source:     PEP 451.
 """
@@ -16,36 +16,42 @@ from typing import Any
 __all__ = ["when_imported"]
 
 
-def when_imported(name: str, then: Callable[[], None]) -> None:
-    """Call ``then()`` when the module has been imported; now if it is there already."""
-    if name in sys.modules:
+def when_imported(names: tuple[str, ...], then: Callable[[], None]) -> None:
+    """Call ``then()`` when one of the modules has been imported; now if one is there already."""
+    if any(name in sys.modules for name in names):
         then()
     else:
-        sys.meta_path.insert(0, _Finder(name, then))
-
-
-def is_standard(spec: ModuleSpec) -> bool:
-    """Whether a module is the standard library's."""
-    folder = os.path.dirname(os.__file__)
-    return spec.origin is not None and spec.origin.startswith(f"{folder}/{spec.name}")
+        sys.meta_path.insert(0, _Finder(names, then))
 
 
 class _Finder:
-    """Finds the module that is waited for, and nothing else."""
+    """Finds the modules that are waited for, and nothing else.
 
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
-        self._wanted = name
+    The first one is imported to its end, with all that it imports itself.
+    """
+
+    def __init__(self, names: tuple[str, ...], then: Callable[[], None]) -> None:
+        self._wanted = names
+        self.is_busy = False
         self.then = then
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name == self._wanted else None
-        if spec is None or not is_standard(spec):
-            # A module of the program's that has the same name.
+        if self.is_busy or name not in self._wanted:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or not _is_genuine(spec):
             return None
         spec.loader = _Loader(spec.loader, self)
         return spec
+
+
+def _is_genuine(spec: ModuleSpec) -> bool:
+    """Whether it is no module of the program's with the name of a standard one."""
+    folder = os.path.dirname(os.__file__)
+    is_standard = spec.origin is not None and spec.origin.startswith(f"{folder}/{spec.name}/")
+    return is_standard or spec.name not in sys.stdlib_module_names
 
 
 class _Loader(Loader):
@@ -65,7 +71,11 @@ class _Loader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._own
-        self._own.exec_module(module)
+        self._finder.is_busy = True
+        try:
+            self._own.exec_module(module)
+        finally:
+            self._finder.is_busy = False
         if self._finder in sys.meta_path:
             sys.meta_path.remove(self._finder)
             self._finder.then()

@@ -49,6 +49,8 @@ _PREPARED = {
     "start_method",
     "sys_argv",
     "sys_path",
+    # Of our own: a worker belongs to its pool, and to no run.
+    "offloop_run",
 }
 """What the standard library itself prepares its processes with; workers get that otherwise."""
 
