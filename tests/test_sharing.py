@@ -97,7 +97,7 @@ def test_memory_outlives_the_worker_that_used_it(tmp_path, pool, how, maker):
         {KEPT[how]}
         if isinstance(pool, offloop.ProcessPool) and {how!r} == "end of the pool":
             # Its worker stays warm; a retired worker is replaced.
-            pool = offloop.ProcessPool(1, max_tasks_per_child=1)
+            pool = offloop.ProcessPool(1, max_tasks_per_child=3)
             pool.submit(read, name).result(30)
             end = os.pidfd_open(pool.submit(os.getpid).result(30))
             pool.submit(abs, -1).result(30)
