@@ -194,7 +194,7 @@ def run_in_folder(tmp_path, offloop_command):
     return run
 
 
-@pytest.mark.parametrize("name", ["queue", "hmac", "dataclasses", "secrets", "click"])
+@pytest.mark.parametrize("name", ["queue", "hmac", "secrets", "click"])
 def test_modules_of_the_program_may_have_the_names_of_ours(run_in_folder, name):
     ended = run_in_folder(BLOCKS, name, "raise ImportError", "--no-watch", "--no-report")
     assert (ended.returncode, ended.stderr) == (0, "")
