@@ -77,7 +77,7 @@ def test_a_loop_of_one_instruction():
 def add_up(subject: Subject) -> None:
     """A loop in C."""
     while not subject.stop:
-        sum(range(20_000_000))
+        sum(range(40_000_000))
 
 
 def match_slowly(subject: Subject) -> None:
@@ -108,7 +108,7 @@ def derive_keys(subject: Subject) -> None:
 
 def hash_much(subject: Subject) -> None:
     """One long text, of which no page is ever written."""
-    text = bytes(1 << 28)
+    text = bytes(1 << 30)
     while not subject.stop:
         hashlib.sha256(text)
 
