@@ -1,8 +1,8 @@
 """Processes that the program starts by ``multiprocessing`` belong to the run, too.
 
 Forked ones inherit everything, and one that starts from nothing joins (`_offloop_worker.joining`).
-So the workers of ``uvicorn --workers`` and the program under
-``uvicorn --reload`` have the loop, the adopted pools and the watch that their parent was asked for.
+So the workers of ``uvicorn --workers`` and the program under ``uvicorn --reload`` have the loop,
+the adopted pools and the watch that their parent was asked for.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 //! The watchdog: a thread that looks at what loops do, and says when one of them stalls.
 //!
 //! It is never attached to Python, and a loop's thread never waits for it: what both lock, as the
-//! journal, is held for the length of a write. It sleeps until the
-//! next look is due, or until a loop's thread wakes it: when a slice that took long is over, and
-//! when a loop that has waited has something to do again. What it finds goes to an [`Audience`].
+//! journal, is held for the length of a write. It sleeps until the next look is due, or until a
+//! loop's thread wakes it: when a slice that took long is over, and when a loop that has waited has
+//! something to do again. What it finds goes to an [`Audience`].
 //!
 //! ```text
 //! loop's thread    writes its pulse ──────────────► looks · stack · cause ──► Audience

@@ -244,7 +244,8 @@ impl Watched {
         open.is_untold |= over && matches!(report.moment, Moment::Found { .. });
         let stall = &mut open.stall;
         if !over && (is_new || !is_unread) {
-            if let Some(native) = &mut telling.native {
+            // A thread is not interrupted for what is only recorded.
+            if let (true, Some(native)) = (report.is_told, &mut telling.native) {
                 stall.native = native_entries(native, seen, &cause);
             }
             (stall.stack, stall.cause) = (stack, cause);
