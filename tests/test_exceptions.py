@@ -1,6 +1,8 @@
 """Exceptions of calls arrive as themselves: type, attributes, notes, causes, groups, traceback."""
 
 import pickle
+import subprocess
+import sys
 import traceback
 
 import pytest
@@ -88,6 +90,33 @@ def test_our_errors_have_one_base_and_travel(name):
     assert issubclass(error_type, offloop.OffloopError)
     error = error_type("text")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    "name", ["GlobalNotSent", "MemoryLimitExceeded", "OffloopError", "QueueFull", "TaskInterrupted"]
+)
+def test_errors_of_a_call_travel_without_the_whole_of_offloop(name):
+    error = getattr(offloop, name)("text", 2)
+    error.add_note("a note")
+    error.attribute = 3
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert (copy.args, copy.__notes__, copy.attribute) == (("text", 2), ["a note"], 3)
+    program = f"import pickle, sys; pickle.loads({pickle.dumps(error)!r}); print(*sys.modules)"
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert "offloop" not in output.split()
+
+
+class OwnError(offloop.OffloopError):
+    """A class of a program, derived from ours."""
+
+
+def test_a_class_derived_from_our_errors_travels_as_itself():
+    copy = pickle.loads(pickle.dumps(OwnError("text")))
+    assert type(copy) is OwnError
+    assert copy.args == ("text",)
 
 
 def test_our_errors_are_standard_ones_too():

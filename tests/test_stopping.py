@@ -49,11 +49,25 @@ def test_cancel_of_a_finished_call_is_false(pool):
     "call", [calls.loop_for_ever, calls.sleep_for_ever, calls.wait_on_a_lock_for_ever]
 )
 def test_interrupted_worker_lives_on(gate, call):
-    with offloop.ProcessPool(1) as pool:
+    with offloop.ProcessPool(1, grace=30) as pool:
         future = pool.submit(call, gate.paths)
         worker = gate.wait_started()
         future.cancel()
         assert pool.submit(os.getpid).result(20) == worker
+
+
+def test_an_interrupted_worker_imports_nothing_of_the_program():
+    # A busy machine would take longer for that than the grace period.
+    listed = "sorted(set(__import__('sys').modules) - {'__main__'})"
+    with offloop.ProcessPool(1, grace=30) as pool:
+        pool.submit(eval, "__import__('time').sleep(0)").result(20)
+        before = pool.submit(eval, listed).result(20)
+        future = pool.options(run_timeout=0.05).submit(eval, "[0 for _ in iter(int, 1)]")
+        with pytest.raises(offloop.DeadlineExceeded):
+            future.result(20)
+        after = pool.submit(eval, listed).result(20)
+    assert "offloop" not in before
+    assert after == before
 
 
 def test_interrupt_leaves_no_module_half_done(gate, tmp_path):

@@ -3,10 +3,40 @@
 They are public under the name ``offloop``; they live here because a worker imports nothing else.
 """
 
+from __future__ import annotations
+
+# Seen by type checkers alone: ``typing`` is not imported in workers.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["GlobalNotSent", "MemoryLimitExceeded", "OffloopError", "QueueFull", "TaskInterrupted"]
 
 
-class OffloopError(Exception):
+def rebuild(name: str, *arguments: Any) -> BaseException:
+    """The exception of this module that has this name."""
+    error: BaseException = globals()[name](*arguments)
+    return error
+
+
+class _Light:
+    """An exception whose pickle leads to this module.
+
+    By its public name it would lead to ``offloop``. A worker that is interrupted would import all
+    of that before it could tell its end, which takes a busy machine longer than the grace period.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = super().__reduce__()
+        assert isinstance(plain, tuple)
+        _, arguments, *state = plain
+        name = type(self).__name__
+        if globals().get(name) is not type(self):
+            return plain
+        return (rebuild, (name, *arguments), *state)
+
+
+class OffloopError(_Light, Exception):
     """Base of the errors that offloop adds to the standard ones."""
 
     __module__ = "offloop"
@@ -40,7 +70,7 @@ class GlobalNotSent(OffloopError, NameError):
     __module__ = "offloop"
 
 
-class TaskInterrupted(BaseException):
+class TaskInterrupted(_Light, BaseException):
     """Raised inside a worker's call that is to stop: it was cancelled, or ran out of time.
 
     It derives from ``BaseException`` so that ``except Exception`` in the call lets it pass. A call

@@ -14,6 +14,7 @@ together.
 
 from __future__ import annotations
 
+import tokenize  # noqa: F401 - linecache imports it late, at the first error of each worker.
 import traceback
 from _pickle import PicklingError, dumps, loads
 
