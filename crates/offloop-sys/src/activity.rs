@@ -86,8 +86,6 @@ pub struct Look {
     pub schedule: Option<Schedule>,
     /// How often it went to sleep by itself.
     pub sleeps: Option<u64>,
-    /// Pages that were there already.
-    pub minor_faults: u64,
     /// Pages that had to be read from a disk.
     pub major_faults: u64,
 }
@@ -169,7 +167,6 @@ impl ThreadFiles {
             wait_channel,
             schedule,
             sleeps,
-            minor_faults: stat.minor_faults,
             major_faults: stat.major_faults,
         })
     }

@@ -39,8 +39,6 @@ pub enum State {
 pub struct Stat {
     /// The state.
     pub state: State,
-    /// Pages that were there, and became the process's.
-    pub minor_faults: u64,
     /// Pages that were read from a disk.
     pub major_faults: u64,
 }
@@ -91,15 +89,12 @@ pub fn parse_stat(line: &[u8]) -> Result<Stat, Malformed> {
         Some([_]) => State::Other,
         _ => return Err(malformed("a state")),
     };
-    // Parent, group, session, terminal, its group, flags.
-    let minor_faults = decimal(fields.nth(6)).ok_or(malformed("a count of minor faults"))?;
-    // Those of its children.
-    let major_faults = decimal(fields.nth(1)).ok_or(malformed("a count of major faults"))?;
+    // Parent, group, session, terminal, its group, flags; pages that were there, and its children's.
+    let major_faults = decimal(fields.nth(8)).ok_or(malformed("a count of major faults"))?;
     // What follows shows that the number was not cut.
     fields.next().ok_or(malformed("a line"))?;
     Ok(Stat {
         state,
-        minor_faults,
         major_faults,
     })
 }
@@ -213,7 +208,6 @@ mod tests {
     fn a_line_of_stat_is_read_behind_any_name() {
         let stat = Stat {
             state: State::AsleepForDevice,
-            minor_faults: 136,
             major_faults: 21,
         };
         assert_eq!(parse_stat(STAT), Ok(stat));
@@ -248,7 +242,7 @@ mod tests {
             &b""[..],
             b")",
             b"1 (a) RR 1 1 1 1 1 1 1 1 1 1",
-            b"1 (a) R 1 1 1 1 1 1 -1 1 1 1",
+            b"1 (a) R 1 1 1 1 1 1 1 1 -1 1",
             b"1 (a) R 1 1 1 1 1 1 1 1 99999999999999999999 1",
         ] {
             assert!(parse_stat(line).is_err(), "{line:?}");

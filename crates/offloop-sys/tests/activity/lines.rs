@@ -27,7 +27,6 @@ pub fn check(line: &[u8]) {
             wait_channel: None,
             schedule: None,
             sleeps: None,
-            minor_faults: 0,
             major_faults: 0,
         };
         let _ = wait_of(&look, &nothing);

@@ -212,7 +212,6 @@ fn without_its_call_a_thread_is_known_by_its_channel_alone() {
         wait_channel: channel.map(Into::into),
         schedule: None,
         sleeps: None,
-        minor_faults: 0,
         major_faults: 0,
     };
     let wait = |channel| wait_of(&look(channel), &memory);
