@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import gc
+import selectors
+import socket
 import subprocess
 import sys
 import textwrap
@@ -355,30 +357,56 @@ def test_tasks_that_await_a_future_of_the_program_are_no_deadlock(make_loop):
 # On a loop of ours, without being asked.
 
 
-def test_idle_loop_of_ours_finds_a_circle_by_itself():
-    loop = offloop.new_event_loop()
-    others = []
+@pytest.mark.parametrize("busy", ["a timer", "a descriptor", "nothing"])
+def test_loop_finds_a_circle_by_itself(make_loop, busy):
+    loop = make_loop()
+    found = []
+    ours, theirs = socket.socketpair()
 
     def told(loss):
+        found.append(loss.kind)
         loop.call_soon(loop.stop)
 
-    with watching(loop, told=told) as watch:
-        others += make_circle(loop, "await")
+    with offloop.watch(on_loss=told, words=False):
+        if busy == "a descriptor":
+            loop.add_reader(ours, found.append, "read")
+        elif busy == "a timer":
+            loop.call_later(30, found.append, "a timer")
+        others = make_circle(loop, "await")
         loop.run_forever()
-        assert [loss.kind for loss in watch.losses] == ["deadlock"]
         break_circle(loop, others)
-        watch.remove()
-        loop.close()
+    loop.close()
+    ours.close()
+    theirs.close()
+    assert found == ["deadlock"]
+
+
+def test_a_loop_whose_selector_is_the_programs_own_waits_as_it_says():
+    waits = []
+
+    class Selector(selectors.DefaultSelector):
+        def select(self, timeout=None):
+            waits.append(timeout)
+            loop.stop()
+            return super().select(0)
+
+    loop = asyncio.SelectorEventLoop(Selector())
+    with offloop.watch(words=False):
+        for _ in range(3):
+            loop.run_forever()
+    loop.close()
+    assert waits == [None, None, None]
 
 
 @pytest.mark.parametrize("limit", [2, 1])
 def test_many_tasks_are_looked_through_only_if_that_is_asked_for(make_loop, limit, monkeypatch):
     monkeypatch.setattr(loop_losses, "IDLE_TASKS_MAX", limit)
+    monkeypatch.setattr(loop_losses, "BUSY_TASKS_MAX", limit)
     loop = make_loop()
     with watching(loop) as watch:
         others = make_circle(loop, "await")
         loop.run_until_complete(rounds())
-        watch._loops[loop].idle(loop)
+        watch.idle(loop, for_ever=True)
         assert [loss.kind for loss in watch.losses] == ["deadlock"] * (limit == 2)
         watch.look(loop)
         assert [loss.kind for loss in watch.losses] == ["deadlock"]
@@ -392,8 +420,8 @@ def test_idle_loop_of_ours_looks_again_soon():
     looks = []
     others = []
 
-    def idle(found):
-        looks.append(found is loop)
+    def idle(found, for_ever):
+        looks.append(found is loop and for_ever)
         if len(looks) == 3:
             loop.stop()
         else:
@@ -408,9 +436,7 @@ def test_idle_loop_of_ours_looks_again_soon():
 
 
 @pytest.mark.parametrize("busy", ["a timer", "a descriptor", "nothing"])
-def test_loop_of_ours_that_has_something_to_do_is_not_idle(busy):
-    import socket
-
+def test_loop_of_ours_says_whether_it_waits_for_ever(busy):
     loop = offloop.new_event_loop()
     looks = []
     ours, theirs = socket.socketpair()
@@ -420,8 +446,8 @@ def test_loop_of_ours_that_has_something_to_do_is_not_idle(busy):
     elif busy == "a timer":
         loop.call_later(0.001, loop.stop)
 
-    def idle(_loop):
-        looks.append("idle")
+    def idle(_loop, for_ever):
+        looks.append(for_ever)
         loop.stop()
 
     loop._watch_tasks(idle=idle)
@@ -429,7 +455,7 @@ def test_loop_of_ours_that_has_something_to_do_is_not_idle(busy):
     loop.close()
     ours.close()
     theirs.close()
-    assert looks == (["idle"] if busy == "nothing" else [])
+    assert looks == [busy == "nothing"]
 
 
 def test_what_a_look_raises_is_unraisable(monkeypatch):
@@ -438,7 +464,7 @@ def test_what_a_look_raises_is_unraisable(monkeypatch):
     loop = offloop.new_event_loop()
     error = LookupError("of a look")
 
-    def idle(_loop):
+    def idle(_loop, _for_ever):
         loop.call_soon(loop.stop)
         raise error
 
@@ -450,7 +476,7 @@ def test_what_a_look_raises_is_unraisable(monkeypatch):
 
 def test_loop_of_ours_lets_go_of_what_hears_of_it():
     class Listener:
-        def hear(self, _about):
+        def hear(self, *_about):
             """Be called with the loop or a task."""
 
     listener = Listener()

@@ -14,6 +14,7 @@ Source:     the standard loop and uvloop both call that function; so must any lo
 from __future__ import annotations
 
 import asyncio
+import selectors
 import sys
 import weakref
 from collections.abc import Callable
@@ -25,16 +26,41 @@ from offloop._watch.hooks import Front, stand_in_front
 
 __all__ = ["Announcements"]
 
+OWN_DESCRIPTORS = 1
+"""What the standard loop watches for itself: the socket that wakes it."""
+
 BEATS_PER_THRESHOLD = 4
 """A stall that begins between two beats is found at most this part of the threshold late."""
 
 
-class _Rounds:
-    """Tells the rounds of a loop with a selector."""
+Idle = Callable[[asyncio.AbstractEventLoop, bool], object]
+"""Called with a loop that has nothing to do, and whether that is for ever."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, selector: Any) -> None:
+
+def _nothing(*_: object) -> None:
+    """Take what a listener has heard of."""
+
+
+def _is_plain(loop: asyncio.AbstractEventLoop, selector: Any) -> bool:
+    """Whether a shorter wait changes nothing: for the loop it is a round without events."""
+    return (
+        isinstance(loop, asyncio.BaseEventLoop)
+        and type(loop)._run_once is asyncio.BaseEventLoop._run_once  # type: ignore[attr-defined]
+        and type(loop).time is asyncio.BaseEventLoop.time
+        and type(selector).__module__ == selectors.__name__
+        and "select" not in vars(selector)
+    )
+
+
+class _Rounds:
+    """Tells the rounds of a loop with a selector, and when it has nothing else to do."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, selector: Any, idle: Idle) -> None:
         self._heartbeat = Heartbeat(loop)
         self.loop = weakref.ref(loop)
+        self._idle = idle
+        self._selector = selector
+        self._is_plain = _is_plain(loop, selector)
         self._select = selector.select
         self._front = Front(selector, "select", self._tell)
         self._is_on = True
@@ -44,11 +70,33 @@ class _Rounds:
         if not self._is_on:
             return self._select(*args, **kwargs)
         heartbeat = self._heartbeat
+        if self._is_plain and args[0] != 0:
+            args = (self._look(args[0]),)
         heartbeat.waits()
         try:
             return self._select(*args, **kwargs)
         finally:
             heartbeat.goes_on()
+
+    def _look(self, timeout: float | None) -> float | None:
+        """Look for tasks that never go on. If it is too early, the loop wakes once for it."""
+        for_ever = timeout is None and len(self._selector.get_map()) <= OWN_DESCRIPTORS
+        wait = self._heartbeat.looks_idle(self._idle, for_ever)
+        if wait is None:
+            # The program may have been told of a loss, and have set a timer.
+            wait = self._due_in()
+        if wait is None or (timeout is not None and timeout < wait):
+            return timeout
+        return wait
+
+    def _due_in(self) -> float | None:
+        """For how long the loop may wait, by its own lists."""
+        loop: Any = self.loop()
+        if loop is None or loop._ready:
+            return 0
+        if loop._scheduled:
+            return max(0, loop._scheduled[0].when() - loop.time())  # type: ignore[no-any-return]
+        return None
 
     def stop(self) -> None:
         """Tell nothing any more. What covers this may stay: it is passed through."""
@@ -61,9 +109,10 @@ class _Beats:
     """Has a loop without a selector beat, as often as `seconds` says; None ends it."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, seconds: Callable[[], float | None]
+        self, loop: asyncio.AbstractEventLoop, seconds: Callable[[], float | None], idle: Idle
     ) -> None:
         self._heartbeat = Heartbeat(loop)
+        self._idle = idle
         self.loop: Callable[[], asyncio.AbstractEventLoop | None] = weakref.ref(loop)
         self._call_later = loop.call_later
         self._seconds = seconds
@@ -80,6 +129,7 @@ class _Beats:
 
     def _beat(self) -> None:
         self._heartbeat.beats()
+        self._heartbeat.looks_idle(self._idle, False)
         self._go_on()
 
     def stop(self) -> None:
@@ -97,7 +147,8 @@ def _no_loop() -> None:
 class Announcements:
     """Hears of the loops that begin to run, and of those that end."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle: Idle) -> None:
+        self._idle = Overheard(idle, _nothing)
         self._seconds: float | None = None
         self._watched: dict[int, _Rounds | _Beats] = {}
         self._fronts: list[Front] = []
@@ -153,10 +204,10 @@ class Announcements:
             return
         selector = getattr(loop, "_selector", None)
         if callable(getattr(selector, "select", None)) and hasattr(selector, "__dict__"):
-            self._watched[id(loop)] = _Rounds(loop, selector)
+            self._watched[id(loop)] = _Rounds(loop, selector, self._idle)
         elif not isinstance(loop, asyncio.BaseEventLoop):
             # A loop of Python's without a selector may have a time of its own.
-            self._watched[id(loop)] = _Beats(loop, lambda: self._seconds)
+            self._watched[id(loop)] = _Beats(loop, lambda: self._seconds, self._idle)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         watched = self._watched.pop(id(loop), None)

@@ -234,12 +234,14 @@ class LossWatch:
         if self._told is not None:
             self._told(loss)
 
-    def look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look for deadlocks and dangling tasks of a loop now.
+    def idle(self, loop: asyncio.AbstractEventLoop, for_ever: bool) -> None:
+        """A loop that is not ours has nothing to do, for ever or for now."""
+        losses = self._loops.get(loop)
+        if losses is not None:
+            losses.idle(loop, for_ever)
 
-        A loop of ours does so whenever it has nothing else to do, and not too many tasks. Other
-        loops have no such moment that can be heard of.
-        """
+    def look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look for deadlocks and dangling tasks of a loop now."""
         losses = self._loops.get(loop)
         if losses is not None:
             losses.look(loop)

@@ -51,9 +51,9 @@ class Watch:
 
     def __init__(self) -> None:
         self._is_hooked = False
-        self._announcements = Announcements()
         self._telling = LossTelling()
         self._losses = LossWatch(self._telling)
+        self._announcements = Announcements(self._losses.idle)
 
     def __call__(
         self,

@@ -165,6 +165,12 @@ impl StallPolicy {
         }
     }
 
+    /// From when on a slice is a stall.
+    #[must_use]
+    pub const fn threshold(&self) -> Duration {
+        self.limits.threshold
+    }
+
     /// Other limits are in force from now on, also for what is under way.
     pub const fn set_limits(&mut self, limits: StallLimits) {
         self.limits = limits;

@@ -102,6 +102,20 @@ impl Cause {
     }
 }
 
+/// Why a slice took so long that was over before it was looked at, if the thread was ready and not
+/// let run for so much of it.
+///
+/// The system is to blame if it took half of the time, or if the slice would not have been too long
+/// without it. Nothing else can be known afterwards.
+#[must_use]
+pub fn cause_afterwards(lasted: Duration, delayed: Duration, threshold: Duration) -> Cause {
+    if delayed >= lasted / 2 || lasted.saturating_sub(delayed) < threshold {
+        Cause::Starved
+    } else {
+        Cause::Unknown
+    }
+}
+
 /// How the time between two looks was spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shares {

@@ -22,7 +22,8 @@
 //!             · `culprits.rs` the ranking · `text.rs`, `tokens.rs`, `calls.rs`, `site.rs` the
 //!             source line · `allow.rs` the comment that silences · `catalogue.toml`,
 //!             `catalogue.rs`, `advice.rs` the cure · `diagnosis.rs` all of that · `words.rs` a
-//!             block and a line · `teller.rs` which of them is said.
+//!             block and a line · `teller.rs` which of them is said · `looks.rs` when tasks are
+//!             looked through.
 
 mod advice;
 mod allow;
@@ -33,6 +34,7 @@ mod culprit;
 mod culprits;
 mod diagnosis;
 mod evidence;
+mod looks;
 mod places;
 mod record;
 #[cfg(test)]
@@ -46,11 +48,12 @@ mod words;
 pub use advice::Advice;
 pub use allow::{Allow, Allowance, allow};
 pub use catalogue::{Blocks, Catalogue, CatalogueError, Cure, Fit, Function, Kind, Remedy};
-pub use cause::{Cause, cause};
+pub use cause::{Cause, cause, cause_afterwards};
 pub use culprit::{Blame, Culprit, Key};
 pub use culprits::{Blocked, Culprits, Ranked};
 pub use diagnosis::Diagnosis;
 pub use evidence::{Evidence, GilHolder, Motion, Seen, ThreadState, Wait};
+pub use looks::{Look, Looks};
 pub use places::{Owner, Places};
 pub use record::{
     Entry, NativeEntry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts, Told,

@@ -3,12 +3,14 @@
 //! Such a loop tells its rounds and no callbacks: `waits` before it asks the kernel what is ready,
 //! `goes_on` afterwards. Both are called by its thread.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use offloop::watch::{Ended, Line, Pulse};
 use offloop_core::event_loop::Stalled;
-use offloop_sys::clock::{TickScale, ticks};
+use offloop_core::watch::{Look, Looks};
+use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 
@@ -20,7 +22,8 @@ pub(crate) struct Heartbeat {
     event_loop: Py<PyWeakrefReference>,
     pulse: Arc<Pulse>,
     era: AtomicU64,
-    joined: std::sync::Mutex<Option<(Arc<Line>, u64)>>,
+    joined: Mutex<Option<(Arc<Line>, u64)>>,
+    looks: Mutex<Looks>,
 }
 
 impl Drop for Heartbeat {
@@ -30,12 +33,13 @@ impl Drop for Heartbeat {
 }
 
 impl Heartbeat {
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The line to the watch that is on, and how many ticks are too many.
     fn line(&self, py: Python<'_>) -> PyResult<Option<(Arc<Line>, u64)>> {
-        let mut joined = self
-            .joined
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
         // Relaxed: only the loop's thread looks.
         if self.era.load(Ordering::Relaxed) == era() {
             return Ok(joined.clone());
@@ -62,7 +66,8 @@ impl Heartbeat {
             event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
             pulse: Arc::default(),
             era: AtomicU64::new(NO_ERA),
-            joined: std::sync::Mutex::new(None),
+            joined: Mutex::new(None),
+            looks: Mutex::default(),
         })
     }
 
@@ -95,6 +100,27 @@ impl Heartbeat {
         let line = self.line(py)?;
         line.iter().for_each(|(line, _)| line.begin_round(ticks()));
         Ok(())
+    }
+
+    /// The loop has nothing else to do: `told` looks for tasks that never go on. It is called with
+    /// the loop, and whether that waits for ever. Returns for how many seconds it is too early.
+    fn looks_idle(
+        &self,
+        told: &Bound<'_, PyAny>,
+        for_ever: bool,
+        py: Python<'_>,
+    ) -> PyResult<Option<f64>> {
+        let look = if for_ever { Look::Whole } else { Look::Circles };
+        let begin = monotonic_ns();
+        let too_early = self.looks().too_early_ns(look, begin);
+        if too_early > 0 {
+            return Ok(Some(Duration::from_nanos(too_early).as_secs_f64()));
+        }
+        if let Some(event_loop) = self.event_loop.bind(py).upgrade() {
+            told.call1((event_loop, for_ever))?;
+        }
+        self.looks().looked(begin, monotonic_ns());
+        Ok(None)
     }
 
     /// A round is over, and another one begins: for a loop that tells of itself now and then.

@@ -89,7 +89,8 @@ pub fn parse_stat(line: &[u8]) -> Result<Stat, Malformed> {
         Some([_]) => State::Other,
         _ => return Err(malformed("a state")),
     };
-    // Parent, group, session, terminal, its group, flags; pages that were there, and its children's.
+    // Parent, group, session, terminal, its group, flags; pages that were there, of it and of its
+    // children.
     let major_faults = decimal(fields.nth(8)).ok_or(malformed("a count of major faults"))?;
     // What follows shows that the number was not cut.
     fields.next().ok_or(malformed("a line"))?;

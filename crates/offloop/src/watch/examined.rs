@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use offloop_core::Instant;
 use offloop_core::event_loop::Stalled;
-use offloop_core::watch::{Cause, Entry, Quality, Stack, cause};
+use offloop_core::watch::{Cause, Entry, Quality, Stack, cause, cause_afterwards};
 use offloop_sys::activity::ThreadFiles;
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::interpreter::memory::OwnMemory;
@@ -86,12 +86,11 @@ impl Examiner {
         }
     }
 
-    /// Why a slice took so long that was over before any look: the system did not let the thread
-    /// run, if that made up half of it. Nothing else can be known afterwards.
+    /// Why a slice took so long that was over before any look.
     pub(super) fn cause_afterwards(
         &mut self,
         seen: &Seen,
-        lasted: Duration,
+        (lasted, threshold): (Duration, Duration),
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
         let now = monotonic_ns();
@@ -106,10 +105,8 @@ impl Examiner {
             return Cause::Unknown;
         };
         let evidence = evidence(&[first, second], Err(Unreadable::Preempted), Duration::ZERO);
-        match evidence.delayed {
-            Some(delayed) if delayed >= lasted / 2 => Cause::Starved,
-            _ => Cause::Unknown,
-        }
+        let delayed = evidence.delayed.unwrap_or_default();
+        cause_afterwards(lasted, delayed, threshold)
     }
 
     /// What runs, in the thread that is to blame; `None` if the slice is over meanwhile.

@@ -348,7 +348,8 @@ impl Watched {
         if is_unseen && late >= report.lasted / 2 {
             stall.cause = Cause::Starved;
         } else if let (true, Some(seen), Ok(reader)) = (is_unseen, self.read(), &telling.reader) {
-            let found = self.examiner.cause_afterwards(&seen, report.lasted, reader);
+            let times = (report.lasted, self.policy.threshold());
+            let found = self.examiner.cause_afterwards(&seen, times, reader);
             if found == Cause::Starved {
                 stall.cause = found;
             }

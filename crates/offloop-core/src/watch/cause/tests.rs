@@ -407,3 +407,17 @@ fn no_evidence_blames_code_that_did_not_run_or_a_wait_that_was_not_seen() {
     // All but files, descriptors, children and callbacks, which are not among the waits.
     assert_eq!(found.len(), 11);
 }
+
+#[test]
+fn a_slice_that_nothing_looked_at_is_the_systems_fault_if_that_made_it_too_long() {
+    let ms = Duration::from_millis;
+    let afterwards = |lasted, delayed| cause_afterwards(ms(lasted), ms(delayed), ms(50));
+    assert_eq!(afterwards(51, 0), Cause::Unknown);
+    assert_eq!(afterwards(51, 1), Cause::Unknown);
+    assert_eq!(afterwards(51, 2), Cause::Starved);
+    assert_eq!(afterwards(80, 30), Cause::Unknown);
+    assert_eq!(afterwards(80, 31), Cause::Starved);
+    assert_eq!(afterwards(200, 99), Cause::Unknown);
+    assert_eq!(afterwards(200, 100), Cause::Starved);
+    assert_eq!(afterwards(60, 90), Cause::Starved);
+}

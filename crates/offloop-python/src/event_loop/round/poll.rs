@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use offloop_core::event_loop::PollPace;
+use offloop_core::watch::Look;
 use offloop_sys::clock::{monotonic_ns, ticks};
 use offloop_sys::readiness::{Found, Interest};
 use pyo3::exceptions::PyRuntimeError;
@@ -38,17 +39,17 @@ pub(super) fn poll_and_release(
         (busy, state.schedule.next_timer(py, &mut dropped))
     });
     if !busy {
-        let mut limit = None;
-        if next.is_none() {
-            limit = look_when_idle(event_loop)?;
+        let limit = if rounds_are_listened_to(event_loop) {
+            let latest = look_when_idle(event_loop, next.is_none())?;
             // A listener may have set a timer.
             next = port
                 .state
                 .with(py, |state| state.schedule.next_timer(py, &mut dropped));
-        }
-        if let Some(when) = next {
-            limit = Some(until(event_loop, when)?);
-        }
+            let timer = next.map(|when| until(event_loop, when)).transpose()?;
+            timer.into_iter().chain(latest).min()
+        } else {
+            next.map(|when| until(event_loop, when)).transpose()?
+        };
         let (found, answered) = poll(event_loop, limit, now, false)?;
         pace.waited(answered, found);
     } else if due {
@@ -72,45 +73,49 @@ pub(super) fn poll_and_release(
     Ok(())
 }
 
-/// The loop is about to wait without a limit. If it is watched and has no descriptor but its own,
-/// the listener looks for tasks that never go on. Returns the limit of the wait, if it is too early
-/// for a look.
+/// Whether the loop is watched for tasks that never go on.
 #[inline]
-fn look_when_idle(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<Duration>> {
+fn rounds_are_listened_to(event_loop: &Bound<'_, LoopCore>) -> bool {
     let rounds = &event_loop.get().state;
-    if rounds.with(event_loop.py(), |state| state.idle.is_none()) {
-        return Ok(None);
+    rounds.with(event_loop.py(), |state| state.idle.is_some())
+}
+
+/// The loop is about to wait, and the listener looks for tasks that never go on. Returns the limit
+/// of the wait, if it is too early for a look.
+fn look_when_idle(event_loop: &Bound<'_, LoopCore>, no_timer: bool) -> PyResult<Option<Duration>> {
+    let py = event_loop.py();
+    let port = event_loop.as_super().get();
+    let alone = port.state.with(py, |state| state.watches.len()) <= OWN_DESCRIPTORS;
+    let for_ever = no_timer && alone;
+    let look = if for_ever { Look::Whole } else { Look::Circles };
+    let rounds = &event_loop.get().state;
+    let begin = monotonic_ns();
+    let too_early = rounds.with(py, |state| {
+        let idle = state.idle.as_ref();
+        idle.map(|idle| idle.looks.too_early_ns(look, begin))
+    });
+    match too_early {
+        None => Ok(None),
+        Some(0) => tell_idle(event_loop, for_ever, begin).map(|()| None),
+        Some(wait) => Ok(Some(Duration::from_nanos(wait))),
     }
-    look_now(event_loop)
 }
 
 #[cold]
-fn look_now(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<Duration>> {
+fn tell_idle(event_loop: &Bound<'_, LoopCore>, for_ever: bool, begin: u64) -> PyResult<()> {
     let py = event_loop.py();
-    let port = event_loop.as_super().get();
-    if port.state.with(py, |state| state.watches.len()) > OWN_DESCRIPTORS {
-        return Ok(None);
-    }
     let rounds = &event_loop.get().state;
-    let begin = monotonic_ns();
-    let idle = rounds.with(py, |state| {
-        let idle = state.idle.as_ref()?;
-        Some((idle.told.clone_ref(py), idle.too_early(begin)))
-    });
-    let Some((told, too_early)) = idle else {
-        return Ok(None);
-    };
-    if too_early.is_some() {
-        return Ok(too_early);
+    let told = rounds.with(py, |state| Some(state.idle.as_ref()?.told.clone_ref(py)));
+    if let Some(told) = told {
+        heard(told.bind(py), told.call1(py, (event_loop, for_ever)))?;
     }
-    heard(told.bind(py), told.call1(py, (event_loop,)))?;
     let end = monotonic_ns();
     rounds.with(py, |state| {
         if let Some(idle) = &mut state.idle {
-            idle.looked(begin, end);
+            idle.looks.looked(begin, end);
         }
     });
-    Ok(None)
+    Ok(())
 }
 
 /// How long until `when`, by the loop's clock.

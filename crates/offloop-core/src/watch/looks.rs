@@ -1,0 +1,110 @@
+//! When a loop's tasks are looked through for those that never go on.
+//!
+//! A look takes longer the more tasks there are, and holds the loop up. A loop that waits for ever
+//! has time: nothing but another thread wakes it. Its look is a whole one. A loop that waits for
+//! its descriptors and timers is looked through for circles alone, and that rarely: a circle stays,
+//! so it is found a little later.
+//!
+//! Units:      nanoseconds of one clock.
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Tasks that await each other in a circle.
+    Circles,
+    /// These, and tasks that nothing can wake.
+    Whole,
+}
+
+impl Look {
+    /// A look takes one part in so many of the time.
+    const fn share(self) -> u64 {
+        match self {
+            Look::Circles => 1000,
+            Look::Whole => 100,
+        }
+    }
+
+    /// The least time between the end of a look and the begin of this one.
+    const fn pause_ns(self) -> u64 {
+        match self {
+            Look::Circles => 1_000_000_000,
+            Look::Whole => 0,
+        }
+    }
+}
+
+/// When one loop may be looked through.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looks {
+    /// The last look; both are 0 before the first.
+    took_ns: u64,
+    end_ns: u64,
+}
+
+impl Looks {
+    /// For how long it is too early.
+    #[must_use]
+    pub const fn too_early_ns(&self, look: Look, now_ns: u64) -> u64 {
+        if self.end_ns == 0 {
+            return 0;
+        }
+        let rest = self.took_ns.saturating_mul(look.share());
+        let pause = if rest > look.pause_ns() {
+            rest
+        } else {
+            look.pause_ns()
+        };
+        self.end_ns.saturating_add(pause).saturating_sub(now_ns)
+    }
+
+    /// A look is over.
+    pub const fn looked(&mut self, begin_ns: u64, end_ns: u64) {
+        self.took_ns = end_ns.saturating_sub(begin_ns);
+        self.end_ns = end_ns;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn the_first_look_is_never_too_early() {
+        let looks = Looks::default();
+        assert_eq!(looks.too_early_ns(Look::Whole, 0), 0);
+        assert_eq!(looks.too_early_ns(Look::Circles, 7), 0);
+    }
+
+    #[test]
+    fn looks_take_their_share_of_the_time_and_no_more() {
+        let mut looks = Looks::default();
+        looks.looked(SECOND, SECOND + 10_000_000);
+        let end = SECOND + 10_000_000;
+        assert_eq!(looks.too_early_ns(Look::Whole, end), SECOND);
+        assert_eq!(looks.too_early_ns(Look::Whole, end + SECOND), 0);
+        assert_eq!(looks.too_early_ns(Look::Circles, end), 10 * SECOND);
+        assert_eq!(looks.too_early_ns(Look::Circles, end + 10 * SECOND), 0);
+    }
+
+    #[test]
+    fn a_busy_loop_is_looked_through_once_a_second_at_most() {
+        let mut looks = Looks::default();
+        looks.looked(SECOND, SECOND + 1_000);
+        let end = SECOND + 1_000;
+        assert_eq!(looks.too_early_ns(Look::Circles, end + 1), SECOND - 1);
+        assert_eq!(looks.too_early_ns(Look::Whole, end), 100_000);
+        assert_eq!(looks.too_early_ns(Look::Whole, end + 100_000), 0);
+    }
+
+    #[test]
+    fn times_beyond_all_bounds_are_no_error() {
+        let mut looks = Looks::default();
+        looks.looked(1, u64::MAX);
+        assert_eq!(looks.too_early_ns(Look::Whole, 1), u64::MAX - 1);
+        looks.looked(9, 3);
+        assert_eq!(looks.too_early_ns(Look::Whole, 1_000), 0);
+    }
+}
