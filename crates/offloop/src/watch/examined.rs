@@ -4,6 +4,7 @@
 //! A cause needs two sights of the thread. The first one is taken at the watchdog's usual looks,
 //! long before the slice becomes a stall, so that the second one tells of a long time.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,14 +26,18 @@ use crate::causes::{Sight, evidence};
 /// milliseconds.
 const APART_NS: u64 = 4_000_000;
 
+/// Sights that are kept of one thread. A slice that is over had its looks in quick succession at
+/// its end, and what is needed is from before them.
+const SIGHTS_MAX: usize = 16;
+
 /// What one loop's thread was seen to do.
 #[derive(Debug, Default)]
 pub(super) struct Examiner {
     files: Option<ThreadFiles>,
     /// The slice that went on, its thread then, and when.
     before: Option<(Slice, Sight, u64)>,
-    /// The same for the slice before.
-    earlier: Option<(Slice, Sight, u64)>,
+    /// All sights of the thread and when they were, the latest last.
+    sights: VecDeque<(u64, Sight)>,
     codes: Codes,
 }
 
@@ -43,8 +48,18 @@ impl Examiner {
             return;
         }
         let sight = self.sight(seen, reader);
-        self.earlier = self.before.take();
-        self.before = sight.map(|sight| (slice, sight, monotonic_ns()));
+        self.before = None;
+        if let Some(sight) = sight {
+            self.keep(slice, sight, monotonic_ns());
+        }
+    }
+
+    fn keep(&mut self, slice: Slice, sight: Sight, at: u64) {
+        if self.sights.len() == SIGHTS_MAX {
+            self.sights.pop_front();
+        }
+        self.sights.push_back((at, sight.clone()));
+        self.before = Some((slice, sight, at));
     }
 
     fn sight(&mut self, seen: &Seen, reader: &Interpreter<OwnMemory>) -> Option<Sight> {
@@ -52,7 +67,8 @@ impl Examiner {
         if self.files.as_ref().map(ThreadFiles::native_id) != Some(native_id) {
             self.files = ThreadFiles::open(native_id).ok();
             // What was seen was another thread.
-            (self.before, self.earlier) = (None, None);
+            self.before = None;
+            self.sights.clear();
         }
         let thread = reader.find(native_id).ok()?;
         Sight::of(self.files.as_ref()?, reader, thread).ok()
@@ -97,8 +113,8 @@ impl Examiner {
         // A delay of long before is not this slice's; but one of its own may have been over when it
         // was seen first.
         let is_near = |at: u64| Duration::from_nanos(now.saturating_sub(at)) <= lasted * 2;
-        let sights = [self.earlier.take(), self.before.take()].into_iter();
-        let Some((_, first, _)) = sights.flatten().find(|&(_, _, at)| is_near(at)) else {
+        let first = self.sights.iter().find(|&&(at, _)| is_near(at));
+        let Some((_, first)) = first.cloned() else {
             return Cause::Unknown;
         };
         let Some(second) = self.sight(seen, reader) else {
@@ -185,7 +201,7 @@ impl Examiner {
         };
         // The next examination of this slice tells of the time since this one.
         let now = monotonic_ns();
-        self.before = Some((slice, second.clone(), now));
+        self.keep(slice, second.clone(), now);
         let late = lateness.within(Instant::from_nanos(at), Instant::from_nanos(now));
         cause(&evidence(&[first, second], motion, late))
     }
