@@ -1,5 +1,6 @@
 """The end of a pool: shutdown, and the end of the program, lose nothing and leave nothing."""
 
+import asyncio
 import concurrent.futures
 import os
 import threading
@@ -26,6 +27,24 @@ def test_shutdown_waits_for_what_was_submitted(pool, gate):
     gate.release(4)
     pool.shutdown(wait=True)
     assert [future.result(0) for future in futures] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("new_event_loop", [asyncio.new_event_loop, offloop.new_event_loop])
+def test_shutdown_waits_for_a_call_of_a_loop_that_is_closed(gate, new_event_loop):
+    waiting = []
+
+    async def main():
+        waiting.append(asyncio.ensure_future(pool.run(calls.hold, gate.paths)))
+        await asyncio.to_thread(gate.wait_started)
+
+    with offloop.ProcessPool(1) as pool:
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        # Only its owner could fetch it, and no loop will.
+        gate.release()
+    assert pool.statistics().completed == 1
+    waiting.pop()._log_destroy_pending = False
 
 
 def test_shutdown_without_waiting_loses_nothing(pool, gate):

@@ -226,9 +226,9 @@ def test_names_are_those_of_the_file_that_is_loaded_now(tmp_path):
                 await asyncio.sleep(0)
                 del told[:]
                 # The end of the callback before may be told within this one.
-                while not [stall for stall in told if stall.duration is None]:
+                while not (found := [stall for stall in told if stall.duration is None]):
                     function(10_000_000)
-                names = {entry.function for stall in told for entry in stall.native}
+                names = {entry.function for stall in found for entry in stall.native}
             _ctypes.dlclose(plugin._handle)
             return names
 

@@ -75,6 +75,8 @@ pub(crate) struct Fleet {
     dying: Vec<Dying>,
     /// Whether the workers see that tasks wait here.
     backlog_shown: bool,
+    /// Threads that wait for what becomes of its calls.
+    waited_for: u32,
     /// Completions may lie in the rings that no worker will announce; the next full drain takes
     /// them.
     pub(crate) unannounced: bool,
@@ -118,6 +120,7 @@ impl Fleet {
             channels: Vec::new(),
             dying: Vec::new(),
             backlog_shown: false,
+            waited_for: 0,
             unannounced: false,
             lanes: Vec::new(),
             abandoned: Vec::new(),

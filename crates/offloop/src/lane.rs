@@ -272,8 +272,12 @@ impl Lane {
         if self.is_forked() {
             return true;
         }
-        let state = self.shared.lock();
-        self.shared.wait_until(state, limit, |state| {
+        let fleets: Vec<_> = {
+            let places = self.places();
+            let all = places.past.iter().chain([&places.now]);
+            all.map(|place| place.fleet).collect()
+        };
+        self.shared.wait_for(&fleets, limit, |state| {
             let places = self.places();
             let mut all = places.past.iter().chain([&places.now]);
             state.stop

@@ -215,8 +215,8 @@ impl Runtime {
     /// Waits until no call is queued or running, at most `limit`; false when it passed.
     #[must_use]
     pub fn wait_drained(&self, limit: Duration) -> bool {
-        let state = self.shared.lock();
-        self.shared.wait_until(state, limit, |state| {
+        let fleets: Vec<_> = self.shared.lock().fleets.keys().copied().collect();
+        self.shared.wait_for(&fleets, limit, |state| {
             state.stop
                 || state.fleets.values().all(|fleet| {
                     let mut lanes = fleet.lanes.iter();

@@ -183,6 +183,30 @@ impl Shared {
         self.notify(state);
     }
 
+    /// Waits until `done`, at most `limit`; false when it passed. What the workers of these fleets
+    /// complete meanwhile is fetched by the supervisor, though its owner may not come.
+    pub(crate) fn wait_for(
+        &self,
+        fleets: &[u32],
+        limit: Duration,
+        done: impl Fn(&State) -> bool,
+    ) -> bool {
+        let tell = |state: &mut State, begins| {
+            for number in fleets {
+                // The number of a fleet that is gone is never used again.
+                if let Some(fleet) = state.fleets.get_mut(number) {
+                    fleet.wait_for(begins);
+                }
+            }
+        };
+        let mut state = self.lock();
+        tell(&mut state, true);
+        self.after(&state);
+        let reached = self.wait_until(state, limit, done);
+        tell(&mut self.lock(), false);
+        reached
+    }
+
     /// Waits until `done`, at most `limit`; false when it passed.
     pub(crate) fn wait_until(
         &self,

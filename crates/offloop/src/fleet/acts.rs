@@ -217,9 +217,21 @@ impl Fleet {
         });
     }
 
-    /// Tells the workers whether tasks wait here, so that a worker that runs out of work says so.
+    /// A thread begins to wait for what becomes of calls, or waits no longer. The owner of a call
+    /// may be a loop that never comes, so the workers tell the supervisor.
+    pub(crate) fn wait_for(&mut self, begins: bool) {
+        if begins {
+            self.waited_for += 1;
+        } else {
+            self.waited_for -= 1;
+        }
+        self.show_backlog();
+    }
+
+    /// Tells the workers whether tasks or threads wait here, so that a worker that runs out of work
+    /// says so.
     fn show_backlog(&mut self) {
-        let waits = self.pool.queued() > 0;
+        let waits = self.pool.queued() > 0 || self.waited_for > 0;
         if waits == self.backlog_shown {
             return;
         }
