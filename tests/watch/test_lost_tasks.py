@@ -357,9 +357,10 @@ def test_tasks_that_await_a_future_of_the_program_are_no_deadlock(make_loop):
 # On a loop of ours, without being asked.
 
 
-@pytest.mark.parametrize("busy", ["a timer", "a descriptor", "nothing"])
-def test_loop_finds_a_circle_by_itself(make_loop, busy):
-    loop = make_loop()
+@pytest.mark.parametrize("make", [asyncio.new_event_loop, offloop.new_event_loop])
+@pytest.mark.parametrize("busy", ["a descriptor", "nothing"])
+def test_loop_finds_a_circle_by_itself(make, busy):
+    loop = make()
     found = []
     ours, theirs = socket.socketpair()
 
@@ -370,8 +371,6 @@ def test_loop_finds_a_circle_by_itself(make_loop, busy):
     with offloop.watch(on_loss=told, words=False):
         if busy == "a descriptor":
             loop.add_reader(ours, found.append, "read")
-        elif busy == "a timer":
-            loop.call_later(30, found.append, "a timer")
         others = make_circle(loop, "await")
         loop.run_forever()
         break_circle(loop, others)
@@ -379,6 +378,46 @@ def test_loop_finds_a_circle_by_itself(make_loop, busy):
     ours.close()
     theirs.close()
     assert found == ["deadlock"]
+
+
+@pytest.mark.parametrize("make", [asyncio.new_event_loop, offloop.new_event_loop])
+def test_a_circle_inside_of_a_time_limit_of_another_task_is_no_deadlock(make):
+    found = []
+
+    async def first(tasks):
+        await asyncio.wait(tasks)
+
+    async def main():
+        tasks = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.2), asyncio.TaskGroup() as group:
+                tasks.append(group.create_task(first(tasks)))
+                tasks.append(group.create_task(wait_for(tasks[0])))
+        return tasks
+
+    with offloop.watch(on_loss=found.append, words=False):
+        with asyncio.Runner(loop_factory=make) as runner:
+            tasks = runner.run(main())
+    assert [task.cancelled() for task in tasks] == [True, True]
+    assert found == []
+
+
+@pytest.mark.parametrize("arguments", [(), (0.01,), (None,)])
+def test_a_selector_may_be_asked_by_hand(arguments):
+    ours, theirs = socket.socketpair()
+    theirs.send(b"x")
+
+    async def main():
+        selector = asyncio.get_running_loop()._selector
+        selector.register(ours, selectors.EVENT_READ)
+        found = [selector.select(*arguments), selector.select(timeout=0.01)]
+        selector.unregister(ours)
+        return [[key.fileobj for key, _ in ready] for ready in found]
+
+    with offloop.watch(words=False):
+        assert asyncio.run(main()) == [[ours], [ours]]
+    ours.close()
+    theirs.close()
 
 
 def test_a_loop_whose_selector_is_the_programs_own_waits_as_it_says():
@@ -455,7 +494,7 @@ def test_loop_of_ours_says_whether_it_waits_for_ever(busy):
     loop.close()
     ours.close()
     theirs.close()
-    assert looks == [busy == "nothing"]
+    assert looks == {"a timer": [], "a descriptor": [False], "nothing": [True]}[busy]
 
 
 def test_what_a_look_raises_is_unraisable(monkeypatch):

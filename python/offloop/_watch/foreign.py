@@ -70,24 +70,25 @@ class _Rounds:
         if not self._is_on:
             return self._select(*args, **kwargs)
         heartbeat = self._heartbeat
-        if self._is_plain and args[0] != 0:
-            args = (self._look(args[0]),)
+        if args == (None,) and self._is_plain:
+            args = (self._look(),)
         heartbeat.waits()
         try:
             return self._select(*args, **kwargs)
         finally:
             heartbeat.goes_on()
 
-    def _look(self, timeout: float | None) -> float | None:
-        """Look for tasks that never go on. If it is too early, the loop wakes once for it."""
-        for_ever = timeout is None and len(self._selector.get_map()) <= OWN_DESCRIPTORS
+    def _look(self) -> float | None:
+        """Look for tasks that never go on. If it is too early, the loop wakes once for it.
+
+        No timer runs: one might cancel a task of a circle.
+        """
+        if asyncio._get_running_loop() is not self.loop():
+            return None
+        for_ever = len(self._selector.get_map()) <= OWN_DESCRIPTORS
         wait = self._heartbeat.looks_idle(self._idle, for_ever)
-        if wait is None:
-            # The program may have been told of a loss, and have set a timer.
-            wait = self._due_in()
-        if wait is None or (timeout is not None and timeout < wait):
-            return timeout
-        return wait
+        # The program may have been told of a loss, and have set a timer.
+        return self._due_in() if wait is None else wait
 
     def _due_in(self) -> float | None:
         """For how long the loop may wait, by its own lists."""
@@ -109,10 +110,9 @@ class _Beats:
     """Has a loop without a selector beat, as often as `seconds` says; None ends it."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, seconds: Callable[[], float | None], idle: Idle
+        self, loop: asyncio.AbstractEventLoop, seconds: Callable[[], float | None]
     ) -> None:
         self._heartbeat = Heartbeat(loop)
-        self._idle = idle
         self.loop: Callable[[], asyncio.AbstractEventLoop | None] = weakref.ref(loop)
         self._call_later = loop.call_later
         self._seconds = seconds
@@ -129,7 +129,6 @@ class _Beats:
 
     def _beat(self) -> None:
         self._heartbeat.beats()
-        self._heartbeat.looks_idle(self._idle, False)
         self._go_on()
 
     def stop(self) -> None:
@@ -207,7 +206,7 @@ class Announcements:
             self._watched[id(loop)] = _Rounds(loop, selector, self._idle)
         elif not isinstance(loop, asyncio.BaseEventLoop):
             # A loop of Python's without a selector may have a time of its own.
-            self._watched[id(loop)] = _Beats(loop, lambda: self._seconds, self._idle)
+            self._watched[id(loop)] = _Beats(loop, lambda: self._seconds)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         watched = self._watched.pop(id(loop), None)

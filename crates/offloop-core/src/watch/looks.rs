@@ -2,8 +2,8 @@
 //!
 //! A look takes longer the more tasks there are, and holds the loop up. A loop that waits for ever
 //! has time: nothing but another thread wakes it. Its look is a whole one. A loop that waits for
-//! its descriptors and timers is looked through for circles alone, and that rarely: a circle stays,
-//! so it is found a little later.
+//! its descriptors is looked through for circles alone, and that rarely: a circle stays, so it is
+//! found a little later. While a timer runs there is no look: it may cancel a task of a circle.
 //!
 //! Units:      nanoseconds of one clock.
 

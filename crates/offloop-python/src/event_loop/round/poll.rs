@@ -39,8 +39,8 @@ pub(super) fn poll_and_release(
         (busy, state.schedule.next_timer(py, &mut dropped))
     });
     if !busy {
-        let limit = if rounds_are_listened_to(event_loop) {
-            let latest = look_when_idle(event_loop, next.is_none())?;
+        let limit = if next.is_none() && rounds_are_listened_to(event_loop) {
+            let latest = look_when_idle(event_loop)?;
             // A listener may have set a timer.
             next = port
                 .state
@@ -80,13 +80,12 @@ fn rounds_are_listened_to(event_loop: &Bound<'_, LoopCore>) -> bool {
     rounds.with(event_loop.py(), |state| state.idle.is_some())
 }
 
-/// The loop is about to wait, and the listener looks for tasks that never go on. Returns the limit
-/// of the wait, if it is too early for a look.
-fn look_when_idle(event_loop: &Bound<'_, LoopCore>, no_timer: bool) -> PyResult<Option<Duration>> {
+/// The loop is about to wait, without a timer that may cancel anything, and the listener looks for
+/// tasks that never go on. Returns the limit of the wait, if it is too early for a look.
+fn look_when_idle(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<Duration>> {
     let py = event_loop.py();
     let port = event_loop.as_super().get();
-    let alone = port.state.with(py, |state| state.watches.len()) <= OWN_DESCRIPTORS;
-    let for_ever = no_timer && alone;
+    let for_ever = port.state.with(py, |state| state.watches.len()) <= OWN_DESCRIPTORS;
     let look = if for_ever { Look::Whole } else { Look::Circles };
     let rounds = &event_loop.get().state;
     let begin = monotonic_ns();
