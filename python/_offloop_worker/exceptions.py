@@ -55,7 +55,8 @@ class QueueFull(OffloopError):
 class MemoryLimitExceeded(OffloopError, MemoryError):
     """The call needed more memory than the pool's ``memory_limit`` lets a worker have.
 
-    Its cause is the ``MemoryError`` that the call raised; the worker goes on.
+    The ``MemoryError`` that the call raised is in its chain of causes, behind the worker's
+    traceback; the worker goes on.
     """
 
     __module__ = "offloop"
