@@ -5,7 +5,7 @@
 //! passed since: a loop that was about to wait has waited, a loop that was not is busy.
 //!
 //! Units:      nanoseconds.
-//! Invariants: 1. What all loops have counted never goes down: a loop that is gone leaves its share.
+//! Invariants: 1. What all loops have counted never goes down: one that is gone leaves its share.
 //! Threads:    each lock is held for a copy of a few kilobytes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
