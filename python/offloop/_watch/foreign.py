@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import Heartbeat, Overheard
+from _offloop_worker._offloop import BlockedTime, Heartbeat, Overheard
 from offloop._loop.event_loop import EventLoop
 from offloop._watch.hooks import Front, stand_in_front
 
@@ -56,7 +56,7 @@ class _Rounds:
     """Tells the rounds of a loop with a selector, and when it has nothing else to do."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, selector: Any, idle: Idle) -> None:
-        self._heartbeat = Heartbeat(loop)
+        self.heartbeat = Heartbeat(loop)
         self.loop = weakref.ref(loop)
         self._idle = idle
         self._selector = selector
@@ -64,12 +64,12 @@ class _Rounds:
         self._select = selector.select
         self._front = Front(selector, "select", self._tell)
         self._is_on = True
-        self._heartbeat.runs_here()
+        self.heartbeat.runs_here()
 
     def _tell(self, *args: Any, **kwargs: Any) -> Any:
         if not self._is_on:
             return self._select(*args, **kwargs)
-        heartbeat = self._heartbeat
+        heartbeat = self.heartbeat
         if args == (None,) and self._is_plain:
             args = (self._look(),)
         heartbeat.waits()
@@ -86,7 +86,7 @@ class _Rounds:
         if asyncio._get_running_loop() is not self.loop():
             return None
         for_ever = len(self._selector.get_map()) <= OWN_DESCRIPTORS
-        wait = self._heartbeat.looks_idle(self._idle, for_ever)
+        wait = self.heartbeat.looks_idle(self._idle, for_ever)
         # The program may have been told of a loss, and have set a timer.
         return self._due_in() if wait is None else wait
 
@@ -101,7 +101,7 @@ class _Rounds:
 
     def stop(self) -> None:
         """Tell nothing any more. What covers this may stay: it is passed through."""
-        self._heartbeat.waits()
+        self.heartbeat.waits()
         self._is_on = False
         self._front.step_aside()
 
@@ -112,12 +112,12 @@ class _Beats:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, seconds: Callable[[], float | None]
     ) -> None:
-        self._heartbeat = Heartbeat(loop)
+        self.heartbeat = Heartbeat(loop)
         self.loop: Callable[[], asyncio.AbstractEventLoop | None] = weakref.ref(loop)
         self._call_later = loop.call_later
         self._seconds = seconds
         self._handle: asyncio.TimerHandle | None = None
-        self._heartbeat.runs_here()
+        self.heartbeat.runs_here()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -128,12 +128,12 @@ class _Beats:
             self._handle = self._call_later(seconds, self._beat)
 
     def _beat(self) -> None:
-        self._heartbeat.beats()
+        self.heartbeat.beats()
         self._go_on()
 
     def stop(self) -> None:
         """Beat no more. The loop beats again when it next begins to run."""
-        self._heartbeat.waits()
+        self.heartbeat.waits()
         self.loop = _no_loop
         if self._handle is not None:
             self._handle.cancel()
@@ -155,6 +155,11 @@ class Announcements:
     def set_threshold(self, threshold: float) -> None:
         """Loops beat by this, from their next beat on."""
         self._seconds = threshold / BEATS_PER_THRESHOLD
+
+    def blocked_time(self, loop: asyncio.AbstractEventLoop | None) -> BlockedTime | None:
+        """Measures for how long a loop is blocked from now on; None if it is not watched."""
+        watched = self._watched.get(id(loop))
+        return None if watched is None else watched.heartbeat.blocked_time()
 
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""
