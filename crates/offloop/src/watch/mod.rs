@@ -1,6 +1,6 @@
 //! The watch: threads that find loops which stall, and say so.
 //!
-//! Shape:      `pulse.rs` what a loop's thread writes down, `blocked.rs` for how long it was blocked
+//! Shape:      `pulse.rs` what a loop's thread writes down, `blocked.rs` how long it was blocked
 //!             · `watched.rs` one loop, and its stalls · `examined.rs` what it does then ·
 //!             `native.rs` its functions of C · `watchdog.rs` the thread that looks, `lateness.rs`
 //!             when it could not · `listeners.rs` what it tells · `source.rs` the text of files ·
