@@ -38,6 +38,7 @@ WITH_EXAMPLES = (
     offloop.Future,
     offloop.WorkerCrashed,
     offloop.DeadlineExceeded,
+    offloop.metrics,
 )
 
 

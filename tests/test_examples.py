@@ -129,6 +129,14 @@ def test_loop_statistics_show_the_block():
     assert 0 < after["loop_utilisation"] <= 1
 
 
+def test_metrics_service_tells_prometheus_of_its_calls():
+    with service("metrics_service.py") as port:
+        assert len(ask(port, "GET", "/signed")[1]) == 64
+        lines = ask(port, "GET", "/metrics")[1].decode().splitlines()
+    assert 'offloop_calls_ended_total{outcome="completed"} 1' in lines
+    assert "offloop_loops 1" in lines
+
+
 def test_timing_of_a_request_is_in_its_answer():
     def timing(path: str) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_MAX)

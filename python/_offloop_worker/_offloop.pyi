@@ -30,6 +30,7 @@ __all__ = [
     "BlockedTime",
     "Overheard",
     "Recording",
+    "Tape",
     "LoopCore",
     "Stream",
     "Stage",
@@ -56,6 +57,8 @@ __all__ = [
     "note_collection",
     "note_thread_call",
     "is_recording",
+    "report_html",
+    "metrics_text",
     "function_statistics",
     "name_functions_by",
     "forget_functions",
@@ -563,6 +566,8 @@ def note_thread_call(
     function: str, submitter: int, submitted: float, began: float, ended: float, raised: bool
 ) -> None: ...
 def is_recording() -> bool: ...
+def report_html(path: str) -> str: ...
+def metrics_text() -> str: ...
 def function_statistics() -> list[_FunctionStatistics]: ...
 def name_functions_by(namer: Callable[[Callable[..., Any]], str]) -> None: ...
 
@@ -573,6 +578,11 @@ class _StackReading(TypedDict):
     hidden: int
     settled: int
     reason: str | None
+
+@final
+class Tape:
+    def __new__(cls, told: dict[str, Any], files: list[tuple[str, str]]) -> Self: ...
+    def finish(self) -> bool: ...
 
 @final
 class Recording:

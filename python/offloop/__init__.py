@@ -30,6 +30,7 @@ from offloop._loop import (
     install,
     new_event_loop,
 )
+from offloop._metrics import metrics
 from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
 from offloop._streams import Stream
@@ -72,6 +73,7 @@ __all__ = [
     "write_file",
     "AsyncFile",
     "watch",
+    "metrics",
     "Stall",
     "StallCause",
     "StackEntry",

@@ -1,4 +1,4 @@
-"""The command line: ``offloop run``, ``offloop demo``, ``offloop doctor``.
+"""The command line: ``offloop run``, ``offloop report``, ``offloop demo``, ``offloop doctor``.
 
 Each command only reads its options and hands over to a package of its own, which is imported on
 use, so that ``offloop run`` puts as little as possible between the interpreter and the program.
@@ -15,13 +15,16 @@ import offloop
 from offloop._watch import THRESHOLD_SECONDS_MAX, THRESHOLD_SECONDS_MIN
 
 
+OPTIONS_WITH_VALUES = ("--loop", "--threshold", "--trace", "--journal", "--report")
+
+
 class ProgramCommand(click.Command):
     """A command whose options end where the program's own command line begins."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep what follows ``-m MODULE`` or ``-c CODE`` from being read as options of ours."""
         for index, argument in enumerate(args):
-            is_value = index > 0 and args[index - 1] in ("--loop", "--threshold")
+            is_value = index > 0 and args[index - 1] in OPTIONS_WITH_VALUES
             if argument in ("-", "--") or not (argument.startswith("-") or is_value):
                 break
             if argument.startswith(("-m", "-c")):
@@ -42,7 +45,7 @@ def main() -> None:
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
     options_metavar="[--loop NAME] [--threshold SECONDS] [--native] [--strict] "
-    "[--gather-writes] [--no-adopt] [--no-watch] [--no-report]",
+    "[--gather-writes] [--trace FILE] [--journal FILE] [--report FILE] [--no-adopt] [--no-watch] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(
@@ -75,6 +78,14 @@ def main() -> None:
     is_flag=True,
     help="Streams send what a round of offloop's loop writes at its end, in one piece.",
 )
+@click.option(
+    "--trace",
+    multiple=True,
+    metavar="FILE",
+    help="Write what happens when, for Perfetto; as X.speedscope.json, for speedscope.",
+)
+@click.option("--journal", metavar="FILE", help="Write all that `offloop report` needs.")
+@click.option("--report", metavar="FILE", help="Write a page of the run, as HTML, at its end.")
 @click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
 @click.option("--no-watch", is_flag=True, help="Do not say what blocks the event loop.")
 @click.option("--no-report", is_flag=True, help="Print no report at exit.")
@@ -90,6 +101,9 @@ def run_command(
     native: bool,
     strict: bool,
     gather_writes: bool,
+    trace: tuple[str, ...],
+    journal: str | None,
+    report: str | None,
     no_adopt: bool,
     no_watch: bool,
     no_report: bool,
@@ -123,6 +137,7 @@ def run_command(
         threshold=threshold,
         native=native,
         strict=strict,
+        tape=_run.Wanted(_told(arguments, module), trace, journal, report),
     )
     if module is not None:
         _run.run_module(module, list(arguments), settings)
@@ -134,6 +149,27 @@ def run_command(
         _run.run_stdin(settings)
     else:
         raise click.UsageError("name a script, a module with -m, or give code with -c")
+
+
+def _told(arguments: tuple[str, ...], module: str | None) -> str:
+    """The program as a reader of its files knows it."""
+    named = f"-m {module}" if module is not None else " ".join(arguments[:1])
+    return named or "-c"
+
+
+@main.command("report", short_help="Make a page of a journal.")
+@click.argument("journal")
+@click.option("-o", "--out", required=True, metavar="FILE", help="Where the page is written.")
+def report_command(journal: str, out: str) -> None:
+    """Make one self-contained HTML page of JOURNAL, which `offloop run --journal` has written.
+
+    The page tells how long event loops were blocked, by which lines, and what to write instead; it
+    has a timeline, the lag, the calls and the crashes. A journal of a program that was killed is
+    as good as any, up to its last tenth of a second. The exit status is 1 if there is no page.
+    """
+    from offloop._run.tape import write_report
+
+    sys.exit(0 if write_report(journal, out) else 1)
 
 
 @main.command("demo", short_help="See a service freeze, and stay awake under offloop.")

@@ -33,6 +33,8 @@ RUNTIME_FLOORS = (
     ("runtime", "doors"),
     # What looks at loops, and writes into the journal.
     ("watch",),
+    # What is written of all that to files, and told in numbers.
+    ("recorded", "report", "metrics"),
 )
 
 

@@ -41,6 +41,7 @@ mod start;
 mod state;
 mod stopping;
 mod surroundings;
+mod tape;
 mod view;
 mod watch;
 mod watching;
@@ -64,6 +65,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<watch::blocked::BlockedTime>()?;
     module.add_class::<overheard::Overheard>()?;
     module.add_class::<recording::Recording>()?;
+    module.add_class::<tape::Tape>()?;
     event_loop::add_to(module)?;
     files::add_to(module)?;
     module.add_function(wrap_pyfunction!(stopping::stop, module)?)?;
@@ -75,6 +77,8 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(recording::note_collection, module)?)?;
     module.add_function(wrap_pyfunction!(recording::note_thread_call, module)?)?;
     module.add_function(wrap_pyfunction!(recording::is_recording, module)?)?;
+    module.add_function(wrap_pyfunction!(tape::report_html, module)?)?;
+    module.add_function(wrap_pyfunction!(tape::metrics_text, module)?)?;
     module.add_function(wrap_pyfunction!(functions::function_statistics, module)?)?;
     module.add_function(wrap_pyfunction!(functions::name_functions_by, module)?)?;
     module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;

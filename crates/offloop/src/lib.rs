@@ -10,6 +10,7 @@
 //! The files stand in floors, and none imports from a higher one (`tests/tidy` has the table):
 //!
 //! ```text
+//! recorded, report, metrics           what is told of all that, in files and in numbers
 //! watch                               what looks at event loops
 //! runtime                             what a user holds
 //! lane, owner, crew, supervisor       what takes the lock
@@ -43,11 +44,14 @@ mod lane;
 pub mod launch;
 pub mod loads;
 mod mailboxes;
+pub mod metrics;
 mod notice;
 mod outcome;
 mod owner;
+pub mod recorded;
 pub mod recorder;
 mod releases;
+pub mod report;
 mod roster;
 mod runtime;
 mod shared;

@@ -14,7 +14,7 @@
 mod record;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -142,9 +142,18 @@ impl Recorder {
     /// Waits until something came after record `number`, at most `limit`; false when it passed.
     #[must_use]
     pub fn wait_after(&self, number: u64, limit: Duration) -> bool {
+        self.wait_after_unless(number, limit, &AtomicBool::new(false))
+    }
+
+    /// The same, until it is woken by [`wake`](Self::wake) and `stop` is set.
+    #[must_use]
+    pub fn wait_after_unless(&self, number: u64, limit: Duration, stop: &AtomicBool) -> bool {
         let until = std::time::Instant::now() + limit;
         let mut ring = self.ring();
         while ring.last <= number {
+            if stop.load(Ordering::Acquire) {
+                return false;
+            }
             let left = until.saturating_duration_since(std::time::Instant::now());
             if left.is_zero() {
                 return false;
@@ -158,6 +167,8 @@ impl Recorder {
 
     /// Readers that wait look whether they are to end.
     pub fn wake(&self) {
+        // Under the lock: a reader that is about to wait has looked before, or is woken.
+        let _ring = self.ring();
         self.written.notify_all();
     }
 }

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import offloop
 from _offloop_worker import _offloop
 from offloop import _state
-from offloop._run import adoption, calls, children, freezes, lag, loops, program
+from offloop._run import adoption, calls, children, freezes, lag, loops, program, tape
 
 EXIT_NOT_STARTED = 2
 """The status of a command line that asks for what is not there."""
@@ -37,6 +37,7 @@ class Settings:
     threshold: float = 0.05
     native: bool = False
     strict: bool = False
+    tape: tape.Wanted = tape.Wanted()
     told_at: str | None = None
     """Where a strict run is told of a stall."""
 
@@ -60,7 +61,7 @@ class Session:
             atexit.register(self.strictness.close)
             settings = dataclasses.replace(settings, told_at=self.strictness.address)
         self.install(settings)
-        children.install(settings)
+        children.install(dataclasses.replace(settings, tape=tape.Wanted()))
 
     def install(self, settings: Settings) -> None:
         """Put the instruments in place, and order the report for after everything else."""
@@ -75,6 +76,13 @@ class Session:
             _offloop.name_functions_by(calls.function_name)
             calls.watch_threads(self.calls)
             self.freezes.install((Executor, ThreadPoolExecutor, adoption.StandardPool))
+        if settings.tape.files():
+            threshold = settings.threshold if settings.watch else 0.0
+            _offloop.name_functions_by(calls.function_name)
+            if not settings.report:
+                calls.watch_threads(self.calls)
+            # It hears the last words of the watch, too.
+            atexit.register(tape.RunTape(settings.tape, threshold).finish)
         if settings.watch:
             told_at = settings.told_at
             on_stall = None if told_at is None else children.Teller(told_at)
@@ -130,7 +138,8 @@ def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], progra
     session = Session()
     try:
         session.start(settings)
-    except loops.LoopMissing as error:
+    except (loops.LoopMissing, tape.CannotRecord) as error:
+        session.is_silent = True
         print(f"offloop run: {error}", file=sys.stderr)
         raise SystemExit(EXIT_NOT_STARTED) from None
     try:

@@ -187,11 +187,16 @@ pub(crate) fn watch_say(text: &str) {
     }
 }
 
+/// What the watch that is on counts, or the last one has counted.
+pub(crate) fn ranking() -> Option<Ranking> {
+    let ranking = watch().as_ref().map(|watch| Arc::clone(&watch.ranking));
+    ranking.or_else(|| last_ranking().clone())
+}
+
 /// What blocked loops, the longest time in all first; and what there was no room for.
 #[pyfunction]
 pub(crate) fn watch_ranking() -> (Vec<RankedFields>, BlockedFields) {
-    let ranking = watch().as_ref().map(|watch| Arc::clone(&watch.ranking));
-    let Some(ranking) = ranking.or_else(|| last_ranking().clone()) else {
+    let Some(ranking) = ranking() else {
         return (Vec::new(), BlockedFields::default());
     };
     let culprits = ranking.lock().unwrap_or_else(PoisonError::into_inner);

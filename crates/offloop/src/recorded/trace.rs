@@ -1,0 +1,347 @@
+//! The trace for Perfetto: Chrome's trace events, a JSON array that is closed after each write.
+//!
+//! Tracks: the thread of each loop with its long callbacks and submissions, threads of pools, each
+//! worker as a process, collections of garbage, and stalls. Arrows run from a submission to the
+//! call on its worker, and from there to where its outcome was taken. Counters show how busy each
+//! loop was.
+//!
+//! Units: microseconds since the recording began.
+
+use std::collections::HashSet;
+use std::io;
+
+use offloop_core::event_loop::Moment;
+use offloop_core::watch::Told;
+
+use super::json::{Object, array, string};
+use super::{Header, Output, Writer};
+use crate::journal::Event;
+use crate::recorder::{CallEnd, CallNote, Record, What};
+
+/// Tracks that are no threads, by numbers above those of the kernel.
+const COLLECTIONS: u32 = 0x7fff_fff0;
+const STALLS: u32 = 0x7fff_fff1;
+/// What is between two events.
+const SEPARATOR: &str = ",\n";
+/// How long a submission and the taking of an outcome are drawn.
+const INSTANT_NS: u64 = 500;
+const END: &str = "\n]\n";
+/// Threads whose names are told; more are drawn under their numbers.
+const NAMED_MAX: usize = 4096;
+
+pub(super) struct Trace {
+    output: Output,
+    pid: u32,
+    named: HashSet<u32>,
+    lines: Vec<String>,
+}
+
+impl Trace {
+    pub(super) fn new(output: Output, header: &Header) -> io::Result<Self> {
+        let pid = header.about.pid;
+        let mut trace = Self {
+            output,
+            pid,
+            named: HashSet::new(),
+            lines: Vec::new(),
+        };
+        trace.name_process(pid, &header.about.program);
+        trace.name_thread(COLLECTIONS, "garbage collections");
+        trace.name_thread(STALLS, "stalls of event loops");
+        let text = format!("[\n{}{END}", trace.lines.join(SEPARATOR));
+        trace.lines.clear();
+        trace.output.append(&text)?;
+        Ok(trace)
+    }
+
+    fn push(&mut self, event: Object) {
+        self.lines.push(event.end());
+    }
+
+    fn name_process(&mut self, pid: u32, name: &str) {
+        let args = Object::new().string("name", name).end();
+        let event = Object::new()
+            .string("ph", "M")
+            .string("name", "process_name");
+        self.push(event.raw("pid", pid).raw("tid", pid).raw("args", args));
+    }
+
+    fn name_thread(&mut self, thread: u32, name: &str) {
+        if self.named.len() < NAMED_MAX && self.named.insert(thread) {
+            let args = Object::new().string("name", name).end();
+            let event = Object::new()
+                .string("ph", "M")
+                .string("name", "thread_name");
+            let event = event.raw("pid", self.pid).raw("tid", thread);
+            self.push(event.raw("args", args));
+        }
+    }
+
+    fn slice(&self, (pid, thread): (u32, u32), name: &str, at: u64, length: u64) -> Object {
+        Object::new()
+            .string("ph", "X")
+            .string("name", name)
+            .raw("pid", pid)
+            .raw("tid", thread)
+            .raw("ts", Micros(at))
+            .raw("dur", Micros(length))
+    }
+
+    fn flow(&mut self, phase: &str, id: &str, (pid, thread): (u32, u32), at: u64) {
+        let event = Object::new()
+            .string("ph", phase)
+            .string("bp", "e")
+            .string("cat", "call")
+            .string("name", "call")
+            .string("id", id)
+            .raw("pid", pid)
+            .raw("tid", thread)
+            .raw("ts", Micros(at));
+        self.push(event);
+    }
+
+    fn counter(&mut self, name: &str, unit: &str, at: u64, value: f64) {
+        let event = Object::new()
+            .string("ph", "C")
+            .string("name", name)
+            .raw("pid", self.pid)
+            .raw("ts", Micros(at));
+        let args = Object::new().raw(unit, format_args!("{value:.3}")).end();
+        self.push(event.raw("args", args));
+    }
+
+    fn instant(&mut self, pid: u32, name: &str, at: u64, args: Object) {
+        let event = Object::new()
+            .string("ph", "i")
+            .string("s", "p")
+            .string("name", name)
+            .raw("pid", pid)
+            .raw("tid", pid)
+            .raw("ts", Micros(at));
+        self.push(event.raw("args", args.end()));
+    }
+
+    fn record(&mut self, header: &Header, record: &Record) {
+        let at = header.since(record.at);
+        match &record.what {
+            What::Load {
+                event_loop,
+                thread,
+                begin,
+                busy_ns,
+                longest_ns,
+                ..
+            } => {
+                self.name_loop(header, *event_loop, *thread);
+                let begin = header.since(*begin);
+                let busy = percent(*busy_ns, at.saturating_sub(begin));
+                self.counter(&format!("loop {event_loop} busy"), "percent", begin, busy);
+                let longest = Micros(*longest_ns).seconds() * 1e3;
+                self.counter(&format!("loop {event_loop} lag"), "ms", begin, longest);
+            }
+            What::Slice {
+                thread,
+                begin,
+                end,
+                name,
+                ..
+            } => {
+                let name = name.as_deref().unwrap_or("(round of callbacks)");
+                let (begin, end) = (header.since(*begin), header.since(*end));
+                let track = (self.pid, *thread);
+                let slice = self.slice(track, name, begin, end.saturating_sub(begin));
+                self.push(slice);
+            }
+            What::Call { note, fleet, end } => self.call(header, record, (note, *fleet, *end)),
+            What::ThreadCall {
+                function,
+                submitter,
+                thread,
+                submitted,
+                begin,
+                end,
+                raised,
+            } => {
+                self.name_thread(*thread, "thread of a pool");
+                let begin = header.since(*begin);
+                let length = header.since(*end).saturating_sub(begin);
+                let waited = begin.saturating_sub(header.since(*submitted));
+                let args = Object::new()
+                    .raw("raised", raised)
+                    .raw("submitted_by", submitter)
+                    .raw("waited_us", Micros(waited));
+                let slice = self.slice((self.pid, *thread), function, begin, length);
+                self.push(slice.raw("args", args.end()));
+            }
+            What::Collection {
+                thread,
+                begin,
+                end,
+                generation,
+                collected,
+            } => {
+                let begin = header.since(*begin);
+                let length = header.since(*end).saturating_sub(begin);
+                let args = Object::new()
+                    .raw("thread", thread)
+                    .raw("collected", collected);
+                let name = format!("generation {generation}");
+                let slice = self.slice((self.pid, COLLECTIONS), &name, begin, length);
+                self.push(slice.raw("args", args.end()));
+            }
+            What::Event(event) => self.event(header, at, event),
+        }
+    }
+
+    fn name_loop(&mut self, header: &Header, number: u64, thread: u32) {
+        if !self.named.contains(&thread) {
+            let gauges = header.loads.gauges();
+            let gauge = gauges.iter().find(|gauge| gauge.number == number);
+            let name = gauge.map_or_else(
+                || format!("loop {number}"),
+                |gauge| format!("loop {number} ({}): {}", gauge.kind, gauge.thread_name),
+            );
+            self.name_thread(thread, &name);
+        }
+    }
+
+    fn call(&mut self, header: &Header, record: &Record, call: (&CallNote, u32, CallEnd)) {
+        let (note, fleet, end) = call;
+        let name = note.function.as_deref().unwrap_or("(call)");
+        let (submitted, taken) = (header.since(note.submitted), header.since(record.at));
+        let own = (self.pid, note.thread);
+        let submission = self.slice(own, &format!("submit {name}"), submitted, INSTANT_NS);
+        self.push(submission);
+        let (there, back) = (format!("s{}", record.number), format!("e{}", record.number));
+        if let (Some(worker), Some(started)) = (note.worker, note.started) {
+            let started = header.since(started);
+            let finished = note.finished.map_or(taken, |at| header.since(at));
+            let length = finished.saturating_sub(started);
+            let worker = (worker.unsigned_abs(), worker.unsigned_abs());
+            let args = Object::new()
+                .string("outcome", end.word())
+                .raw("fleet", fleet)
+                .raw("lane", note.lane)
+                .raw("waited_us", Micros(started.saturating_sub(submitted)));
+            let slice = self.slice(worker, name, started, length);
+            self.push(slice.raw("args", args.end()));
+            self.flow("s", &there, own, submitted);
+            self.flow("f", &there, worker, started);
+            self.flow("s", &back, worker, started);
+            self.flow("f", &back, own, taken);
+        }
+        let outcome = self.slice(own, &format!("{} {name}", end.word()), taken, INSTANT_NS);
+        self.push(outcome);
+    }
+
+    fn event(&mut self, header: &Header, at: u64, event: &Event) {
+        match event {
+            Event::Start { fleet, pid } | Event::Restart { fleet, pid, .. } => {
+                let pid = pid.unsigned_abs();
+                self.name_process(pid, &format!("worker {pid} of fleet {fleet}"));
+                self.instant(pid, "worker is ready", at, Object::new());
+            }
+            Event::Kill { pid, .. } => {
+                self.instant(pid.unsigned_abs(), "worker is killed", at, Object::new());
+            }
+            Event::End { pid, .. } => {
+                self.instant(pid.unsigned_abs(), "worker has ended", at, Object::new());
+            }
+            Event::Crash { crash, in_call, .. } => {
+                let args = Object::new()
+                    .raw("in_call", in_call)
+                    .string("stderr", &crash.stderr_tail);
+                self.instant(crash.pid.unsigned_abs(), "worker has crashed", at, args);
+            }
+            Event::LoopStall { told } => self.stall(header, at, told),
+            Event::StartFailure { .. }
+            | Event::Drop { .. }
+            | Event::Stall { .. }
+            | Event::Failure { .. }
+            | Event::StderrFailure { .. } => {}
+        }
+    }
+
+    fn stall(&mut self, header: &Header, at: u64, told: &Told) {
+        let stall = &told.stall;
+        let stack = stall.stack.entries.iter().map(|entry| {
+            let line = entry.line.unwrap_or(0);
+            string(&format!("{} {}:{line}", entry.function, entry.filename))
+        });
+        let args = Object::new()
+            .raw("number", stall.number)
+            .string("cause", stall.cause.name())
+            .some_string("request", stall.request.as_deref())
+            .some_string("cure", told.advice.as_deref())
+            .raw("stack", array(stack));
+        let name = told
+            .culprit
+            .as_ref()
+            .map_or("stall", |entry| &entry.function);
+        if matches!(stall.moment, Moment::Over { .. }) {
+            let begin = header.since(stall.started);
+            let length = stall.lasted.as_nanos() as u64;
+            let slice = self.slice((self.pid, STALLS), name, begin, length);
+            self.push(slice.raw("args", args.end()));
+        } else {
+            self.instant(self.pid, &format!("blocked by {name}"), at, args);
+        }
+    }
+
+    /// Writes over the end of the array, and ends it again.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let text = format!("{SEPARATOR}{}{END}", self.lines.join(SEPARATOR));
+        self.lines.clear();
+        let end = self.output.length - END.len() as u64;
+        self.output.write_at(end, &text)
+    }
+}
+
+impl Writer for Trace {
+    fn write(&mut self, header: &Header, records: &[Record], missed: u64) -> io::Result<()> {
+        if missed > 0 {
+            let at = records.first().map_or(0, |record| header.since(record.at));
+            let args = Object::new().raw("records", missed);
+            self.instant(self.pid, "records are missing", at, args);
+        }
+        records
+            .iter()
+            .for_each(|record| self.record(header, record));
+        self.flush()
+    }
+
+    fn finish(&mut self, _header: &Header, _now: offloop_core::Instant) -> io::Result<()> {
+        self.flush()
+    }
+
+    fn output(&self) -> &Output {
+        &self.output
+    }
+}
+
+/// Nanoseconds, shown as microseconds.
+pub(super) struct Micros(pub(super) u64);
+
+impl Micros {
+    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+    fn seconds(&self) -> f64 {
+        self.0 as f64 * 1e-9
+    }
+}
+
+impl std::fmt::Display for Micros {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1_000, self.0 % 1_000)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        return 0.0;
+    }
+    (part as f64 / whole as f64 * 100.0).min(100.0)
+}

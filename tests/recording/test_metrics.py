@@ -1,0 +1,82 @@
+"""The metrics are what Prometheus' own parser reads, are true, and are all described."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import offloop
+from calls import exit_at_once
+
+pytestmark = pytest.mark.quick
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
+
+
+def read() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Each sample by its name and labels."""
+    return {
+        (sample.name, tuple(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(offloop.metrics())
+        for sample in family.samples
+    }
+
+
+def test_every_metric_has_help_and_a_kind_and_stands_in_the_page():
+    described = PAGE.read_text()
+    families = list(text_string_to_metric_families(offloop.metrics()))
+    assert len(families) > 15
+    for family in families:
+        assert family.documentation.endswith(".")
+        assert family.type in ("counter", "gauge", "histogram")
+        name = family.name + ("_total" if family.type == "counter" else "")
+        assert f"`{name}" in described, name
+
+
+def test_calls_and_crashes_are_counted():
+    before = read()
+    with offloop.ProcessPool(1) as pool:
+        assert pool.submit(abs, -1).result() == 1
+        with pytest.raises(offloop.WorkerCrashed):
+            pool.submit(exit_at_once).result()
+        assert read()["offloop_calls_submitted_total", ()] >= 2
+    after = read()
+
+    def grown(name: str, label: str, value: str) -> float:
+        key = (name, ((label, value),))
+        return after[key] - before[key]
+
+    assert grown("offloop_calls_ended_total", "outcome", "completed") == 1
+    assert grown("offloop_calls_ended_total", "outcome", "crashed") == 1
+    assert grown("offloop_worker_events_total", "event", "crash") == 1
+
+
+@pytest.mark.parametrize("factory", [offloop.EventLoop, asyncio.SelectorEventLoop])
+def test_load_and_lag_grow_with_a_loop_and_stay_when_it_is_gone(factory):
+    offloop.watch()
+    try:
+        before = read()
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(asyncio.sleep(0.02))
+        after = read()
+    finally:
+        offloop.watch.stop()
+    for name in ("running_seconds_total", "lag_seconds_count", "busy_seconds_total"):
+        key = (f"offloop_loop_{name}", ())
+        assert after[key] > before[key], name
+    buckets = [
+        value for (name, _), value in after.items() if name == "offloop_loop_lag_seconds_bucket"
+    ]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == after["offloop_loop_lag_seconds_count", ()]
+
+
+def test_a_program_that_has_made_nothing_has_metrics():
+    code = "import offloop; print(offloop.metrics())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    families = list(text_string_to_metric_families(ended.stdout))
+    assert all(sample.value == 0 for family in families for sample in family.samples)

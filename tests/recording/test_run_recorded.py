@@ -1,0 +1,190 @@
+"""`offloop run --trace --journal --report`: the files are right, also when the program is killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gates import eventually
+
+PROGRAM = """
+import asyncio, os, time
+from concurrent.futures import ProcessPoolExecutor
+
+def square(number):
+    time.sleep(0.002)
+    return number * number
+
+def stop(number):
+    os._exit(3)
+
+async def serve():
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(1) as pool:
+        print([await loop.run_in_executor(pool, square, each) for each in range(5)])
+        try:
+            await loop.run_in_executor(pool, stop, 1)
+        except Exception as error:
+            print(type(error).__name__)
+    await asyncio.to_thread(time.sleep, 0.01)
+    time.sleep(0.2)  # blocks
+    await asyncio.sleep(0.02)
+
+asyncio.run(serve())
+"""
+SECONDS_MAX = 50
+
+
+def start(folder: Path, source: str, *options: str, **more) -> subprocess.Popen[str]:
+    """Run a program in a folder of its own, with options of `offloop run`."""
+    (folder / "app.py").write_text(textwrap.dedent(source))
+    command = [sys.executable, "-m", "offloop", "run", "--no-report", *options, "app.py"]
+    return subprocess.Popen(command, cwd=folder, text=True, stderr=subprocess.PIPE, **more)
+
+
+def run(folder: Path, source: str, *options: str) -> tuple[int, str]:
+    """Run it to its end: its status, and what it said."""
+    process = start(folder, source, *options, stdout=subprocess.DEVNULL)
+    _, errors = process.communicate(timeout=SECONDS_MAX)
+    return process.returncode, errors
+
+
+def lines_of(path: Path) -> list[dict]:
+    """The lines of a journal, each compared with its checksum."""
+    lines = []
+    for line in path.read_bytes().splitlines():
+        checksum, _, text = line.partition(b" ")
+        assert zlib.crc32(text) == int(checksum, 16)
+        lines.append(json.loads(text))
+    return lines
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A folder with all files of one run."""
+    folder = tmp_path_factory.mktemp("recorded")
+    options = ("--trace", "t.json", "--trace", "t.speedscope.json", "--journal", "j")
+    status, errors = run(folder, PROGRAM, *options, "--report", "r.html")
+    assert status == 0, errors
+    return folder
+
+
+def test_a_trace_has_tracks_slices_and_arrows(recorded):
+    events = json.loads((recorded / "t.json").read_text())
+    names = {event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert {"garbage collections", "stalls of event loops"} <= names
+    assert any(name.startswith("loop 1 (offloop)") for name in names)
+    assert any(name.startswith("worker ") for name in names)
+    squares = [each for each in events if each["ph"] == "X" and each["name"] == "square"]
+    assert len(squares) == 5
+    assert all(each["dur"] >= 2000 and each["args"]["outcome"] == "returned" for each in squares)
+    ends = [each["ts"] + each["dur"] for each in squares]
+    assert all(end <= later["ts"] for end, later in zip(ends, squares[1:], strict=False))
+    arrows = Counter(event["ph"] for event in events if event["ph"] in "sf")
+    assert arrows["s"] == arrows["f"] == 12, "two for each of six calls"
+    stalls = [each for each in events if each["ph"] == "X" and each["tid"] == 0x7FFFFFF1]
+    assert [each["name"] for each in stalls] == ["serve"]
+    assert stalls[0]["dur"] >= 200_000
+    assert "app.py" in stalls[0]["args"]["stack"][0]
+    assert any(each["ph"] == "C" and each["name"] == "loop 1 busy" for each in events)
+
+
+def test_speedscope_gets_the_stack_of_each_stall(recorded):
+    file = json.loads((recorded / "t.speedscope.json").read_text())
+    profile, frames = file["profiles"][0], file["shared"]["frames"]
+    assert profile["type"] == "sampled" and profile["unit"] == "nanoseconds"
+    assert len(profile["samples"]) == len(profile["weights"]) == 1
+    assert profile["endValue"] == sum(profile["weights"]) >= 200_000_000
+    assert frames[profile["samples"][0][-1]]["name"] == "serve"
+
+
+def test_a_journal_has_what_happened_and_the_report_is_made_of_it(recorded):
+    lines = lines_of(recorded / "j")
+    kinds = Counter(line["kind"] for line in lines)
+    assert lines[0]["kind"] == "offloop-journal" and lines[-1]["kind"] == "end"
+    assert lines[0]["program"] == "app.py"
+    calls = [line for line in lines if line["kind"] == "call"]
+    assert [call["outcome"] for call in calls] == ["returned"] * 5 + ["lost"]
+    assert kinds["worker-crash"] == 1 and kinds["load"] >= 1 and kinds["lag"] == 1
+    assert any(line["function"] == "time.sleep" for line in lines if line["kind"] == "thread-call")
+    stall = next(line for line in lines if line["kind"] == "stall" and line["over"])
+    assert stall["source"] == "time.sleep(0.2)  # blocks"
+    assert "asyncio.sleep" in stall["cure"]
+    page = (recorded / "r.html").read_text()
+    assert "time.sleep(0.2)  # blocks" in page
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert not (recorded / "r.html.journal").exists()
+
+
+def test_a_killed_program_leaves_files_that_can_be_read(tmp_path):
+    source = "import asyncio, time\n\nasync def main():\n    time.sleep(60)\n\nasyncio.run(main())\n"
+    process = start(tmp_path, source, "--trace", "t.json", "--journal", "j", "--threshold", "0.02")
+    try:
+        blocked = '"kind":"stall"'
+        journal = tmp_path / "j"
+        eventually(lambda: journal.exists() and blocked in journal.read_text())
+        eventually(lambda: "blocked by main" in (tmp_path / "t.json").read_text())
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=SECONDS_MAX)
+    assert any("blocked by" in each["name"] for each in json.loads((tmp_path / "t.json").read_text()))
+    command = [sys.executable, "-m", "offloop", "report", "j", "-o", "page.html"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=SECONDS_MAX)
+    assert made.returncode == 0, made.stderr
+    assert "time.sleep(60)" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "path", "said"),
+    [
+        ("--trace", "none/t.json", "the trace none/t.json cannot be written: No such file"),
+        ("--journal", "/dev/full", "the journal /dev/full cannot be written: No space left"),
+        ("--report", "none/r.html", "the report none/r.html cannot be written: no folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_said_before_the_program_runs(
+    tmp_path, option, path, said
+):
+    status, errors = run(tmp_path, "raise SystemExit('it ran')", option, path)
+    assert status == 2
+    assert errors.startswith(f"offloop run: {said}") and errors.count("\n") == 1
+
+
+def test_a_disk_that_is_full_later_ends_the_file_and_not_the_program(tmp_path):
+
+    (tmp_path / "full.speedscope.json").symlink_to("/dev/full")
+    options = ("--trace", "full.speedscope.json", "--journal", "j")
+    status, errors = run(tmp_path, PROGRAM, *options, "--no-watch")
+    assert status == 0
+    said = "offloop: the trace full.speedscope.json ends here, and the program goes on: No space"
+    assert said in errors
+    assert lines_of(tmp_path / "j")[-1]["kind"] == "end"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it is no journal of offloop"),
+        (b"{}\n", "it is no journal of offloop"),
+        (None, "it cannot be read: No such file"),
+        (b'{"kind":"offloop-journal","version":2}', "version 2, and this offloop reads version 1"),
+    ],
+)
+def test_what_is_no_journal_gets_one_line_and_status_1(tmp_path, content, said):
+    if content is not None:
+        if content.startswith(b'{"kind"'):
+            content = b"%08x %b\n" % (zlib.crc32(content), content)
+        (tmp_path / "j").write_bytes(content)
+    command = [sys.executable, "-m", "offloop", "report", "j", "-o", "page.html"]
+    made = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS_MAX
+    )
+    assert made.returncode == 1
+    assert said in made.stderr and made.stderr.count("\n") == 1
+    assert not (tmp_path / "page.html").exists()
