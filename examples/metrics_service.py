@@ -1,8 +1,8 @@
 """A service that tells Prometheus of its loop, its calls and its workers, as plain ASGI.
 
-    python examples/metrics_service.py --port 8000
-    curl http://127.0.0.1:8000/            # computes in a process
-    curl http://127.0.0.1:8000/metrics
+python examples/metrics_service.py --port 8000
+curl http://127.0.0.1:8000/            # computes in a process
+curl http://127.0.0.1:8000/metrics
 """
 
 from __future__ import annotations

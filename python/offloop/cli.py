@@ -14,7 +14,6 @@ import click
 import offloop
 from offloop._watch import THRESHOLD_SECONDS_MAX, THRESHOLD_SECONDS_MIN
 
-
 OPTIONS_WITH_VALUES = ("--loop", "--threshold", "--trace", "--journal", "--report")
 
 
@@ -45,7 +44,8 @@ def main() -> None:
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
     options_metavar="[--loop NAME] [--threshold SECONDS] [--native] [--strict] "
-    "[--gather-writes] [--trace FILE] [--journal FILE] [--report FILE] [--no-adopt] [--no-watch] [--no-report]",
+    "[--gather-writes] [--trace FILE] [--journal FILE] [--report FILE] "
+    "[--no-adopt] [--no-watch] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(

@@ -37,7 +37,7 @@ class Settings:
     threshold: float = 0.05
     native: bool = False
     strict: bool = False
-    tape: tape.Wanted = tape.Wanted()
+    tape: tape.Wanted = tape.NOTHING
     told_at: str | None = None
     """Where a strict run is told of a stall."""
 
@@ -61,7 +61,7 @@ class Session:
             atexit.register(self.strictness.close)
             settings = dataclasses.replace(settings, told_at=self.strictness.address)
         self.install(settings)
-        children.install(dataclasses.replace(settings, tape=tape.Wanted()))
+        children.install(dataclasses.replace(settings, tape=tape.NOTHING))
 
     def install(self, settings: Settings) -> None:
         """Put the instruments in place, and order the report for after everything else."""

@@ -52,6 +52,9 @@ class Wanted:
         return files if journal is None else [*files, ("journal", journal)]
 
 
+NOTHING = Wanted()
+
+
 class RunTape:
     """The files of one run."""
 

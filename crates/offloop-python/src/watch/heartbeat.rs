@@ -43,6 +43,13 @@ struct Load {
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
+        let mut load = self.load();
+        let now = load.scale.nanoseconds(ticks());
+        let Load {
+            load, publisher, ..
+        } = &mut *load;
+        load.end(now);
+        publisher.publish(now, Doing::Stopped, load);
         self.pulse.close();
     }
 }

@@ -170,22 +170,7 @@ impl JournalFile {
                 .some_string("name", name.as_deref())
                 .raw("round", is_round),
             What::Call { note, fleet, end } => call(kind("call"), header, (note, *fleet, *end)),
-            What::ThreadCall {
-                function,
-                submitter,
-                thread,
-                submitted,
-                begin,
-                end,
-                raised,
-            } => kind("thread-call")
-                .string("function", function)
-                .raw("submitter", submitter)
-                .raw("thread", thread)
-                .raw("submitted", header.since(*submitted))
-                .raw("begin", header.since(*begin))
-                .raw("end", header.since(*end))
-                .raw("raised", raised),
+            what @ What::ThreadCall { .. } => of_thread(kind("thread-call"), header, what),
             What::Collection {
                 thread,
                 begin,
@@ -208,9 +193,31 @@ impl JournalFile {
     }
 }
 
+fn of_thread(line: Object, header: &Header, what: &What) -> Object {
+    let What::ThreadCall {
+        function,
+        submitter,
+        thread,
+        submitted,
+        begin,
+        end,
+        raised,
+    } = what
+    else {
+        return line;
+    };
+    line.string("function", function)
+        .raw("submitter", submitter)
+        .raw("thread", thread)
+        .raw("submitted", header.since(*submitted))
+        .raw("begin", header.since(*begin))
+        .raw("end", header.since(*end))
+        .raw("raised", raised)
+}
+
 fn call(line: Object, header: &Header, call: (&CallNote, u32, CallEnd)) -> Object {
     let (note, fleet, end) = call;
-    line.some_string("function", note.function.as_deref())
+    line.some_string("function", note.name())
         .string("outcome", end.word())
         .raw("fleet", fleet)
         .raw("lane", note.lane)

@@ -1,7 +1,7 @@
 //! The file for speedscope: each stack that a stall was found with, and for how long.
 //!
-//! Stalls with the same stack are one sample. The file is small and is written anew with each stall,
-//! so it is complete at any time.
+//! Stalls with the same stack are one sample. The file is small, and is written anew with each
+//! stall, so it is complete at any time.
 //!
 //! Source: speedscope's file-format-schema.json, a profile of type `sampled`.
 

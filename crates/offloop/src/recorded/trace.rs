@@ -153,26 +153,7 @@ impl Trace {
                 self.push(slice);
             }
             What::Call { note, fleet, end } => self.call(header, record, (note, *fleet, *end)),
-            What::ThreadCall {
-                function,
-                submitter,
-                thread,
-                submitted,
-                begin,
-                end,
-                raised,
-            } => {
-                self.name_thread(*thread, "thread of a pool");
-                let begin = header.since(*begin);
-                let length = header.since(*end).saturating_sub(begin);
-                let waited = begin.saturating_sub(header.since(*submitted));
-                let args = Object::new()
-                    .raw("raised", raised)
-                    .raw("submitted_by", submitter)
-                    .raw("waited_us", Micros(waited));
-                let slice = self.slice((self.pid, *thread), function, begin, length);
-                self.push(slice.raw("args", args.end()));
-            }
+            call @ What::ThreadCall { .. } => self.thread_call(header, call),
             What::Collection {
                 thread,
                 begin,
@@ -193,6 +174,31 @@ impl Trace {
         }
     }
 
+    fn thread_call(&mut self, header: &Header, what: &What) {
+        let What::ThreadCall {
+            function,
+            submitter,
+            thread,
+            submitted,
+            begin,
+            end,
+            raised,
+        } = what
+        else {
+            return;
+        };
+        self.name_thread(*thread, "thread of a pool");
+        let begin = header.since(*begin);
+        let length = header.since(*end).saturating_sub(begin);
+        let waited = begin.saturating_sub(header.since(*submitted));
+        let args = Object::new()
+            .raw("raised", raised)
+            .raw("submitted_by", submitter)
+            .raw("waited_us", Micros(waited));
+        let slice = self.slice((self.pid, *thread), function, begin, length);
+        self.push(slice.raw("args", args.end()));
+    }
+
     fn name_loop(&mut self, header: &Header, number: u64, thread: u32) {
         if !self.named.contains(&thread) {
             let gauges = header.loads.gauges();
@@ -207,7 +213,7 @@ impl Trace {
 
     fn call(&mut self, header: &Header, record: &Record, call: (&CallNote, u32, CallEnd)) {
         let (note, fleet, end) = call;
-        let name = note.function.as_deref().unwrap_or("(call)");
+        let name = note.name().unwrap_or("(call)");
         let (submitted, taken) = (header.since(note.submitted), header.since(record.at));
         let own = (self.pid, note.thread);
         let submission = self.slice(own, &format!("submit {name}"), submitted, INSTANT_NS);

@@ -116,6 +116,13 @@ pub struct CallNote {
 }
 
 impl CallNote {
+    /// The function as its reader knows it: of the main module by its name alone.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        let function = self.function.as_deref()?;
+        Some(function.strip_prefix("__main__.").unwrap_or(function))
+    }
+
     /// Of a call that is submitted now, by this thread.
     #[must_use]
     pub fn new(function: Option<Arc<str>>, thread: u32, submitted: Instant) -> Self {
