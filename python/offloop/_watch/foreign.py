@@ -148,6 +148,10 @@ class Announcements:
 
     def __init__(self, idle: Idle) -> None:
         self._idle = Overheard(idle, _nothing)
+        self.begun = 0
+        """How often a loop has begun to run."""
+        self.unwatched: str | None = None
+        """The class of the last loop that cannot be watched, if there was one."""
         self._seconds: float | None = None
         self._watched: dict[int, _Rounds | _Beats] = {}
         self._fronts: list[Front] = []
@@ -199,6 +203,7 @@ class Announcements:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         known = self._watched.get(id(loop))
         is_known = known is not None and known.loop() is loop
+        self.begun += 1
         if not self._fronts or isinstance(loop, EventLoop) or is_known:
             return
         selector = getattr(loop, "_selector", None)
@@ -207,6 +212,8 @@ class Announcements:
         elif not isinstance(loop, asyncio.BaseEventLoop):
             # A loop of Python's without a selector may have a time of its own.
             self._watched[id(loop)] = _Beats(loop, lambda: self._seconds)
+        else:
+            self.unwatched = type(loop).__qualname__
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         watched = self._watched.pop(id(loop), None)
