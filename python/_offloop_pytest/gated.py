@@ -183,7 +183,5 @@ class Gated:
 
 def _failure(found: list[Finding]) -> BaseException:
     """What fails a phase: its text is all that pytest shows."""
-    first = found[0].summary
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     blocks = "\n\n".join(each.words for each in found)
-    return pytest.fail.Exception(f"offloop: {first}{more}\n\n{blocks}", pytrace=False)
+    return pytest.fail.Exception(blocks, pytrace=False)

@@ -90,6 +90,9 @@ LOOP: dict[str, dict[str, What]] = {
             "3.13": "(func, args, *, debug=False)",
         },
     },
+    "asyncio.runners": {
+        "_cancel_all_tasks": {"3.11": "(loop)"},
+    },
     "asyncio.selector_events.BaseSelectorEventLoop": {
         "__init__": {"3.11": "(self, selector=None)"},
         "_add_reader": {
@@ -387,6 +390,13 @@ POOLS: dict[str, dict[str, What]] = {
         "_pending_work_items": ALWAYS,
         "_processes": ALWAYS,
         "_shutdown_thread": ALWAYS,
+    },
+    "concurrent.futures.thread": {
+        "_threads_queues": ALWAYS,
+    },
+    "concurrent.futures.thread.ThreadPoolExecutor": {
+        "_shutdown": ALWAYS,
+        "_threads": ALWAYS,
     },
     "functools": {
         "_lru_cache_wrapper": A_CLASS,

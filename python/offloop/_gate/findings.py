@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import threading
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ __all__ = [
     "of_stall",
     "of_task",
     "of_thread",
+    "shown",
 ]
 
 BLAMELESS = {
@@ -87,11 +89,12 @@ def of_stall(stall: Stall, words: str | None, phase: Phase | None, seconds: floa
     """A stall, which may still last."""
     entry = stall.culprit or (stall.stack[0] if stall.stack else None)
     place = None if entry is None else Place(entry.filename, entry.lineno or 0, entry.function)
-    where = "" if place is None else f" at {place} in {place.function}"
-    lasts = "" if stall.duration is not None else ", and still is"
-    milliseconds = f"{seconds * 1_000:.0f} ms"
-    summary = f"the event loop was blocked for {milliseconds}{where}{lasts}"
-    return Finding(Kind.STALL, phase, summary, words or summary, place, seconds)
+    where = "" if place is None else f"{_at(place)} in {place.function}"
+    lasts = "" if stall.duration is not None else ", and it still is"
+    which = "" if stall.thread in ("", "MainThread") else f" in thread {stall.thread}"
+    blocked = f"event loop{which} blocked for {seconds * 1_000:.0f} ms"
+    summary = f"{blocked}{where}{lasts}"
+    return Finding(Kind.STALL, phase, summary, _headed(summary, words or ""), place, seconds)
 
 
 _LOSSES = {
@@ -109,33 +112,44 @@ def of_loss(loss: Loss, phase: Phase | None) -> Finding:
     task = "" if loss.task is None else f"{loss.task.name} ({loss.task.coroutine})"
     place = loss.where or loss.made or (loss.circle[0].where if loss.circle else None)
     summary = pattern.format(what=loss.what, task=task) + _at(place)
-    return Finding(kind, phase, summary, words_of(loss), place)
+    return Finding(kind, phase, summary, _headed(summary, words_of(loss)), place)
 
 
 def of_task(name: str, moment: str, lines: list[str], place: Place | None) -> Finding:
     """A task that was left behind; its phase is not known yet."""
     summary = f"task {name} was still pending {moment}{_at(place)}"
-    return Finding(Kind.TASK, None, summary, _block(summary, lines), place)
+    return Finding(Kind.TASK, None, summary, _in_lines(summary, lines), place)
 
 
 def of_executor(kind: str, count: int, made: Place | None) -> Finding:
     """An executor that was not shut down."""
     held = "1 worker" if count == 1 else f"{count} workers"
     summary = f"a {kind} with {held} was not shut down{_at(made)}"
-    lines = [] if made is None else [f"made     {made} in {made.function}"]
-    return Finding(Kind.EXECUTOR, None, summary, _block(summary, lines), made)
+    lines = [] if made is None else [f"made     {shown(made)} in {made.function}"]
+    return Finding(Kind.EXECUTOR, None, summary, _in_lines(summary, lines), made)
 
 
 def of_thread(thread: threading.Thread, place: Place | None) -> Finding:
     """A thread that still runs."""
     summary = f"thread {thread.name} still runs{_at(place)}"
-    lines = [] if place is None else [f"is at    {place} in {place.function}"]
-    return Finding(Kind.THREAD, None, summary, _block(summary, lines), place)
+    lines = [] if place is None else [f"is at    {shown(place)} in {place.function}"]
+    return Finding(Kind.THREAD, None, summary, _in_lines(summary, lines), place)
+
+
+def shown(place: Place) -> str:
+    """A place as a person reads it: from the working folder on."""
+    folder = os.getcwd() + os.sep
+    return f"{place.filename.removeprefix(folder)}:{place.line}"
 
 
 def _at(place: Place | None) -> str:
-    return "" if place is None else f" at {place}"
+    return "" if place is None else f" at {shown(place)}"
 
 
-def _block(summary: str, lines: list[str]) -> str:
+def _headed(summary: str, words: str) -> str:
+    """Words whose first line is the summary, which says where."""
+    return "\n".join([f"offloop: {summary}", *words.splitlines()[1:]])
+
+
+def _in_lines(summary: str, lines: list[str]) -> str:
     return "\n    ".join([f"offloop: {summary}", *lines])

@@ -108,13 +108,15 @@ class Gate:
         phase = self._current
         if phase is None:
             return True
-        if phase.when == "call":
+        if phase.when == "call" and self._leaks.look():
+            circles = [loss.circle for loss, _ in self._lost]
+            self._leaks.tell_of(circles)
             self._leave(phase, self._leaks.end_call())
         elif phase.when == "teardown":
             self._leave(phase, self._leaks.end_test())
         if not self._is_ours():
             self.excuse("the test has turned the watch on or off itself")
-            self._threshold = None
+            self.watch(self._threshold or phase.max_stall_seconds)
         elif _offloop.watch_long() != self._long or self._heard or self._open:
             self._settle()
         if self._heard or self._open or self._lost or self._leaks.cancelled:
@@ -179,7 +181,7 @@ class Gate:
         while self._lost:
             loss, phase = self._lost.popleft()
             if loss.is_certain and not self._leaks.knows(loss):
-                self._add(of_loss(loss, phase), phase)
+                self._keep(of_loss(loss, phase), phase)
 
     def _judge(self, stall: Stall, words: str | None) -> None:
         if stall.number in self._judged:
@@ -195,7 +197,7 @@ class Gate:
         if reason is not None:
             self.excuse(f"{reason}, for {seconds * 1_000:.0f} ms")
         else:
-            self._add(of_stall(stall, words, phase, seconds), phase)
+            self._keep(of_stall(stall, words, phase, seconds), phase)
 
     def _phase_at(self, started: float) -> Phase | None:
         """The phase in which something began."""
@@ -203,9 +205,9 @@ class Gate:
 
     def _leave(self, phase: Phase | None, found: list[Finding]) -> None:
         for finding in found:
-            self._add(replace(finding, phase=phase), phase)
+            self._keep(replace(finding, phase=phase), phase)
 
-    def _add(self, finding: Finding, phase: Phase | None) -> None:
+    def _keep(self, finding: Finding, phase: Phase | None) -> None:
         if phase is not None and finding.kind in phase.allow:
             return
         (self._found if phase is self._current else self._late).append(finding)

@@ -17,15 +17,16 @@ import types
 import weakref
 from asyncio import runners
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import thread as executor_threads
 from typing import Any
 
-from offloop._gate.findings import Finding, of_executor, of_task, of_thread
+from offloop._gate.findings import Finding, of_executor, of_task, of_thread, shown
 from offloop._watch import tasks
 from offloop._watch.facts import facts_of_task
 from offloop._watch.hooks import Front, stand_in_front
-from offloop._watch.losses import Loss, LossKind
+from offloop._watch.losses import Loss, LossKind, Waiting
 from offloop._watch.reading import text_of
 from offloop._watch.switch import Watch
 from offloop._watch.tasks import Place
@@ -94,8 +95,23 @@ class Leaks:
         self._executors.clear()
         self._has_begun = True
 
+    def look(self) -> bool:
+        """Whether a call that is over has left tasks. Has circles of these told."""
+        has_left = False
+        for loop in self._loops():
+            if any(task not in self._pending for task in asyncio.all_tasks(loop)):
+                has_left = True
+                self._losses.look(loop)
+        if not has_left:
+            self._pending.clear()
+        return has_left
+
+    def tell_of(self, circles: Iterable[tuple[Waiting, ...]]) -> None:
+        """The tasks of these are told of already."""
+        self._told += [(each.name, each.coroutine) for circle in circles for each in circle]
+
     def end_call(self) -> list[Finding]:
-        """A call is over."""
+        """A call is over that has left tasks."""
         found: list[Finding] = []
         for loop in self._loops():
             found += self._left(loop, "at the end of the test")
@@ -108,17 +124,15 @@ class Leaks:
         if not self._has_begun:
             return found
         self._has_begun = False
-        of_executors: set[threading.Thread] = set()
         executors, self._executors = self._executors, []
         for reference, made in executors:
             executor = reference()
             workers = [] if executor is None else _workers(executor)
             if executor is not None and workers and not self._is_of_loop(executor):
-                of_executors.update(each for each in workers if isinstance(each, threading.Thread))
                 found.append(of_executor(type(executor).__name__, len(workers), made))
         until = time.monotonic() + END_SECONDS
         for thread in threading.enumerate():
-            if thread.daemon or thread in self._threads or thread in of_executors:
+            if thread.daemon or thread in self._threads or thread in _OF_EXECUTORS:
                 continue
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
@@ -146,9 +160,11 @@ class Leaks:
             if facts.coroutine in _OF_FRAMEWORKS or key in self._told:
                 continue
             self._told.append(key)
-            place = tasks.waits_at(task)
-            lines = [] if facts.made is None else [f"made     {facts.made}"]
-            lines += [] if place is None else [f"waits    {place} in {place.function}"]
+            waits = tasks.waits_at(task)
+            is_own = waits is not None and not waits.filename.startswith(tasks.ASYNCIO_FOLDER)
+            lines = [] if facts.made is None else [f"made     {shown(facts.made)}"]
+            lines += [] if waits is None else [f"waits    {shown(waits)} in {waits.function}"]
+            place = waits if is_own else facts.made or waits
             yield of_task(f"{facts.name} ({facts.coroutine})", moment, lines, place)
 
     def _cancels(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -198,4 +214,6 @@ def _place_of(thread: threading.Thread) -> Place | None:
     return Place(code.co_filename, frame.f_lineno or 0, text_of(code.co_qualname))
 
 
+_OF_EXECUTORS: Container[threading.Thread] = executor_threads._threads_queues
+"""Threads of executors, which may have been made before the call: not a test's own."""
 _STANDARD = (threading.__file__, tasks.ASYNCIO_FOLDER)
