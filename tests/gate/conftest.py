@@ -56,7 +56,7 @@ class Ran:
 
 @pytest.fixture
 def suite(tmp_path):
-    """Write a suite and run it, with the plugins that are named and no others."""
+    """Write a suite and run it, with the plugins that are named."""
 
     def run(source, *options, plugins=("asyncio",), ini="", limit="100ms", env=None):
         (tmp_path / "test_it.py").write_text(textwrap.dedent(source))

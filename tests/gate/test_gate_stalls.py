@@ -262,7 +262,7 @@ def test_a_loop_in_another_thread_is_measured_and_its_thread_named(suite):
 
 def test_a_failed_test_stays_what_it_is_and_its_stalls_are_in_the_report(suite):
     source = """
-        import time
+        import time, unittest
         import pytest
 
         @pytest.mark.asyncio
@@ -270,7 +270,9 @@ def test_a_failed_test_stays_what_it_is_and_its_stalls_are_in_the_report(suite):
             time.sleep(0.3)
             assert 1 == 2
 
-        @pytest.mark.xfail(strict=True)
+        mark = pytest.mark
+
+        @getattr(mark, "xfail")(strict=True)
         @pytest.mark.asyncio
         async def test_known():
             time.sleep(0.3)
@@ -278,7 +280,7 @@ def test_a_failed_test_stays_what_it_is_and_its_stalls_are_in_the_report(suite):
         @pytest.mark.asyncio
         async def test_left_out():
             time.sleep(0.3)
-            pytest.skip("not here")
+            raise unittest.SkipTest("not here")
     """
     ran = suite(source)
     when, text = ran.outcome("test_wrong")

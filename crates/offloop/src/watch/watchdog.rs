@@ -101,8 +101,8 @@ enum Command {
     Stop,
 }
 
-/// Where commands come in. A loop that begins to run has its watchdog look a threshold later at the
-/// latest, so it is woken only if it sleeps without a limit: a test suite makes a loop for each test.
+/// Where commands come in. The watchdog looks at a new loop a threshold later at the latest, so it
+/// is woken for one only if it sleeps without a limit: a test suite makes a loop for each test.
 #[derive(Debug, Default)]
 struct Door {
     /// Commands that were sent.
