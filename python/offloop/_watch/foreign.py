@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import Heartbeat, Overheard
+from _offloop_worker._offloop import BlockedTime, Heartbeat, Overheard
 from offloop._loop.event_loop import EventLoop
 from offloop._watch.hooks import Front, stand_in_front
 
@@ -168,6 +168,11 @@ class Announcements:
     def set_threshold(self, threshold: float) -> None:
         """Loops beat by this, from their next beat on."""
         self._seconds = threshold / BEATS_PER_THRESHOLD
+
+    def blocked_time(self, loop: asyncio.AbstractEventLoop | None) -> BlockedTime | None:
+        """Measures for how long a loop is blocked from now on; None if it is not watched."""
+        watched = self._watched.get(id(loop))
+        return None if watched is None else watched._heartbeat.blocked_time()
 
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""

@@ -14,6 +14,7 @@ use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 
+use super::blocked::BlockedTime;
 use super::{NO_ERA, era, join};
 use crate::event_loop::heard;
 
@@ -100,6 +101,7 @@ impl Heartbeat {
         if let (Some(round), Some((line, limit))) = (self.pulse.running.end_round(), line)
             && now.saturating_sub(round.start) >= limit
         {
+            self.pulse.note_blocked(round, now);
             line.tell(Ended {
                 stalled: Stalled::Round,
                 number: round.number,
@@ -116,6 +118,14 @@ impl Heartbeat {
         let line = self.line(py)?;
         line.iter().for_each(|(line, _)| line.begin_round(ticks()));
         Ok(())
+    }
+
+    /// Measures for how long the loop is blocked from now on; None while no watch is on.
+    fn blocked_time(&self) -> Option<BlockedTime> {
+        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        joined
+            .as_ref()
+            .map(|(_line, limit)| BlockedTime::begin(&self.pulse, *limit))
     }
 
     /// The loop has nothing else to do: `told` looks for tasks that never go on, unless it is too

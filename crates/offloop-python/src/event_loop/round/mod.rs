@@ -43,6 +43,7 @@ use super::port::marks::{Armed, Called};
 use super::port::schedule::Entry;
 use super::streams::stream::Stream;
 use crate::forsaking;
+use crate::watch::blocked::BlockedTime;
 use endings::Endings;
 use found::Overrides;
 use idle::Idle;
@@ -152,6 +153,11 @@ impl LoopCore {
     /// Lets go of what `_callback_of` has kept.
     fn _forget_callbacks(slf: &Bound<'_, Self>) {
         slf.as_super().get().marks.forget(slf.py());
+    }
+
+    /// Measures for how long the loop is blocked from now on; None while no watch is on.
+    fn _blocked_time(slf: &Bound<'_, Self>) -> Option<BlockedTime> {
+        slf.as_super().get().marks.blocked_time(slf.py())
     }
 
     /// When the last timer is due, in seconds of the loop's clock: never, if the program has them.
