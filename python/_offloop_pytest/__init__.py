@@ -9,6 +9,10 @@ Shape:      options and marks are here · `asked.py` what a test is to be held t
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from _offloop_pytest import asked
@@ -79,6 +83,24 @@ def offloop_gate(request: pytest.FixtureRequest) -> object:
 
 
 def _gate(config: pytest.Config, asked_for: asked.Asked) -> None:
-    from _offloop_pytest.gated import Gated
+    with _as_it_is(config):
+        from _offloop_pytest.gated import Gated
 
-    config.pluginmanager.register(Gated(config, asked_for), "offloop-gate")
+        config.pluginmanager.register(Gated(config, asked_for), "offloop-gate")
+
+
+@contextmanager
+def _as_it_is(config: pytest.Config) -> Iterator[None]:
+    """Import modules as they are: pytest rewrites the assertions of all that comes with a plugin.
+
+    That would take as long as the rest of the start, in each run where no bytecode is written.
+    """
+    hook = getattr(config.pluginmanager, "rewrite_hook", None)
+    place = sys.meta_path.index(hook) if hook in sys.meta_path else None
+    if place is not None:
+        del sys.meta_path[place]
+    try:
+        yield
+    finally:
+        if place is not None:
+            sys.meta_path.insert(place, hook)

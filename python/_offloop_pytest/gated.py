@@ -28,7 +28,8 @@ class Gated:
     """Measures the tests of one process; in a run that is divided, one of its processes."""
 
     def __init__(self, config: pytest.Config, asked_for: asked.Asked) -> None:
-        from offloop._gate import Record, Verdict, read_ratchet
+        from offloop._gate import Gate, Record, Verdict, read_ratchet
+        from offloop._gate.door import Door
 
         self._config = config
         self._asked = asked_for
@@ -39,9 +40,12 @@ class Gated:
         self._verdict = Verdict(config.rootpath, known, forgives=asked_for.writes_ratchet)
         self._known = known
         self._record = Record()
+        self._make_gate, self._make_door = Gate, Door
         self._gate: Gate | None = None
         self._limits: asked.Limits | None = None
-        self._threshold: float | None = asked_for.max_stall_seconds
+        self._default: asked.Limits | None = None
+        self._marked: dict[str, asked.Limits | None] = {}
+        self._threshold: float | None = None
         self._is_partial = config.args_source is pytest.Config.ArgsSource.ARGS
         self._begun = 0
 
@@ -49,9 +53,14 @@ class Gated:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Find the shortest time that any test is held to."""
-        limits = (asked.of_item(item, self._asked) for item in items)
-        seconds = [each.max_stall_seconds for each in limits if each is not None]
-        self._threshold = min(seconds, default=self._asked.max_stall_seconds)
+        default = self._asked.max_stall_seconds
+        if default is not None:
+            self._default = asked.Limits(default, self._asked.allow)
+        for item in items:
+            if item.get_closest_marker("offloop") is not None:
+                self._marked[item.nodeid] = asked.of_item(item, self._asked)
+        marked = [each.max_stall_seconds for each in self._marked.values() if each is not None]
+        self._threshold = min([*marked, *([] if default is None else [default])], default=None)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         """Not all tests run."""
@@ -59,27 +68,26 @@ class Gated:
 
     def measures(self, item: pytest.Item) -> bool:
         """Whether a test is measured."""
-        return asked.of_item(item, self._asked) is not None
+        return self._limits_of(item) is not None
+
+    def _limits_of(self, item: pytest.Item) -> asked.Limits | None:
+        return self._marked.get(item.nodeid, self._default)
 
     def door(self) -> Door:
         """What a test gets that asks."""
-        from offloop._gate.door import Door
-
         assert self._gate is not None, "a test that is measured has begun"
-        return Door(self._gate)
+        return self._make_door(self._gate)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Wrapper:
         """Measure the set-up."""
-        self._limits = asked.of_item(item, self._asked)
+        self._limits = self._limits_of(item)
         if self._limits is None:
             if self._gate is not None:
                 self._gate.rest()
             return (yield)
         if self._gate is None:
-            from offloop._gate import Gate
-
-            self._gate = Gate()
+            self._gate = self._make_gate()
         self._gate.watch(self._threshold or self._limits.max_stall_seconds)
         self._record.tests += 1
         self._begun = self._gate.loops_begun
@@ -138,8 +146,9 @@ class Gated:
             raise _failure(failures)
 
     def _has_loop(self, gate: Gate, item: pytest.Item) -> bool:
-        is_async = inspect.iscoroutinefunction(getattr(item, "obj", None))
-        return not is_async or gate.loops_begun != self._begun
+        if gate.loops_begun != self._begun:
+            return True
+        return not inspect.iscoroutinefunction(getattr(item, "obj", None))
 
     # The end of the run.
 

@@ -461,7 +461,9 @@ WATCH: dict[str, dict[str, What]] = {
         "_GatheringFuture": A_CLASS,
         "_PyTask": A_CLASS,
         "_current_tasks": ALWAYS,
+        "_eager_tasks": {"3.11": "absent", "3.12": "attribute"},
         "_release_waiter": {"3.11": "(waiter, *args)"},
+        "_scheduled_tasks": {"3.11": "absent", "3.12": "attribute"},
         "_wait": {"3.11": "async (fs, timeout, return_when, loop)"},
     },
     "asyncio.tasks.Task": {

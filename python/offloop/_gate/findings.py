@@ -6,6 +6,7 @@ import enum
 import os
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from offloop._watch.loss_words import words_of
 from offloop._watch.losses import Loss, LossKind
@@ -52,8 +53,7 @@ class Kind(enum.StrEnum):
     """A thread that the test has begun still runs."""
 
 
-@dataclass(frozen=True)
-class Phase:
+class Phase(NamedTuple):
     """A phase of a test, as of its beginning."""
 
     test: str

@@ -90,8 +90,9 @@ class Leaks:
     def begin(self) -> None:
         """A call begins."""
         for loop in self._loops():
-            self._pending.update(asyncio.all_tasks(loop))
-        self._threads = set(threading.enumerate())
+            self._pending.update(tasks.pending_tasks(loop))
+        if threading.active_count() != len(self._threads):
+            self._threads = set(threading.enumerate())
         self._executors.clear()
         self._has_begun = True
 
@@ -99,10 +100,10 @@ class Leaks:
         """Whether a call that is over has left tasks. Has circles of these told."""
         has_left = False
         for loop in self._loops():
-            if any(task not in self._pending for task in asyncio.all_tasks(loop)):
+            if any(task not in self._pending for task in tasks.pending_tasks(loop)):
                 has_left = True
                 self._losses.look(loop)
-        if not has_left:
+        if self._pending and not has_left:
             self._pending.clear()
         return has_left
 
@@ -130,6 +131,8 @@ class Leaks:
             workers = [] if executor is None else _workers(executor)
             if executor is not None and workers and not self._is_of_loop(executor):
                 found.append(of_executor(type(executor).__name__, len(workers), made))
+        if threading.active_count() <= len(self._threads):
+            return found
         until = time.monotonic() + END_SECONDS
         for thread in threading.enumerate():
             if thread.daemon or thread in self._threads or thread in _OF_EXECUTORS:
@@ -137,7 +140,8 @@ class Leaks:
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
                 found.append(of_thread(thread, _place_of(thread)))
-        self._threads.clear()
+        # Those that were told of are known from now on.
+        self._threads = set(threading.enumerate())
         return found
 
     def take_cancelled(self) -> list[Finding]:
@@ -153,7 +157,7 @@ class Leaks:
                 yield loop
 
     def _left(self, loop: asyncio.AbstractEventLoop, moment: str) -> Iterator[Finding]:
-        pending = [task for task in asyncio.all_tasks(loop) if task not in self._pending]
+        pending = [task for task in tasks.pending_tasks(loop) if task not in self._pending]
         for task in sorted(pending, key=tasks.order_of):
             facts = facts_of_task(task)
             key = facts.name, facts.coroutine

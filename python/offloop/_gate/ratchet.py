@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +42,9 @@ def read_ratchet(path: Path | None, *, missing_ok: bool) -> frozenset[Known]:
     """
     if path is None or (missing_ok and not path.exists()):
         return frozenset()
+    # Only here: most runs have no such file.
+    import tomllib
+
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
