@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def _as_it_is(config: pytest.Config) -> Iterator[None]:
 
     That would take as long as the rest of the start, in each run where no bytecode is written.
     """
-    hook = getattr(config.pluginmanager, "rewrite_hook", None)
+    hook: Any = getattr(config.pluginmanager, "rewrite_hook", None)
     place = sys.meta_path.index(hook) if hook in sys.meta_path else None
     if place is not None:
         del sys.meta_path[place]
