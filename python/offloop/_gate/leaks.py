@@ -54,8 +54,12 @@ class Leaks:
         self._executors: list[tuple[weakref.ref[Any], Place | None]] = []
         self._has_begun = False
         """Whether a call has begun, and its test is not over."""
+        self._seen: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        """Tasks that were told of."""
         self._told: deque[tuple[str, str]] = deque(maxlen=1_000)
-        """Names and coroutines of tasks that were told of."""
+        """Names and coroutines of tasks that were told of, for what comes without its task."""
+        self._circles: set[tuple[str, str]] = set()
+        """The same, of tasks of this test that are told of as a circle."""
         self.cancelled: list[Finding] = []
 
     def install(self) -> None:
@@ -94,6 +98,7 @@ class Leaks:
         if threading.active_count() != len(self._threads):
             self._threads = set(threading.enumerate())
         self._executors.clear()
+        self._circles.clear()
         self._has_begun = True
 
     def look(self) -> bool:
@@ -109,7 +114,8 @@ class Leaks:
 
     def tell_of(self, circles: Iterable[tuple[Waiting, ...]]) -> None:
         """The tasks of these are told of already."""
-        self._told += [(each.name, each.coroutine) for circle in circles for each in circle]
+        self._circles = {(each.name, each.coroutine) for circle in circles for each in circle}
+        self._told += self._circles
 
     def end_call(self) -> list[Finding]:
         """A call is over that has left tasks."""
@@ -161,8 +167,9 @@ class Leaks:
         for task in sorted(pending, key=tasks.order_of):
             facts = facts_of_task(task)
             key = facts.name, facts.coroutine
-            if facts.coroutine in _OF_FRAMEWORKS or key in self._told:
+            if facts.coroutine in _OF_FRAMEWORKS or task in self._seen or key in self._circles:
                 continue
+            self._seen.add(task)
             self._told.append(key)
             waits = tasks.waits_at(task)
             is_own = waits is not None and not waits.filename.startswith(tasks.ASYNCIO_FOLDER)
