@@ -90,6 +90,9 @@ LOOP: dict[str, dict[str, What]] = {
             "3.13": "(func, args, *, debug=False)",
         },
     },
+    "asyncio.runners": {
+        "_cancel_all_tasks": {"3.11": "(loop)"},
+    },
     "asyncio.selector_events.BaseSelectorEventLoop": {
         "__init__": {"3.11": "(self, selector=None)"},
         "_add_reader": {
@@ -388,6 +391,13 @@ POOLS: dict[str, dict[str, What]] = {
         "_processes": ALWAYS,
         "_shutdown_thread": ALWAYS,
     },
+    "concurrent.futures.thread": {
+        "_threads_queues": ALWAYS,
+    },
+    "concurrent.futures.thread.ThreadPoolExecutor": {
+        "_shutdown": ALWAYS,
+        "_threads": ALWAYS,
+    },
     "functools": {
         "_lru_cache_wrapper": A_CLASS,
     },
@@ -451,7 +461,9 @@ WATCH: dict[str, dict[str, What]] = {
         "_GatheringFuture": A_CLASS,
         "_PyTask": A_CLASS,
         "_current_tasks": ALWAYS,
+        "_eager_tasks": {"3.11": "absent", "3.12": "attribute"},
         "_release_waiter": {"3.11": "(waiter, *args)"},
+        "_scheduled_tasks": {"3.11": "absent", "3.12": "attribute"},
         "_wait": {"3.11": "async (fs, timeout, return_when, loop)"},
     },
     "asyncio.tasks.Task": {

@@ -90,6 +90,9 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(watch::watch_on, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_off, module)?)?;
     module.add_function(wrap_pyfunction!(watch::frames::current_frames, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::watch_settle, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::watch_long, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::watch_hearing, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_say, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_ranking, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_after_fork, module)?)?;

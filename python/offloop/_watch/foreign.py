@@ -155,6 +155,10 @@ class Announcements:
     """Hears of the loops that begin to run, and of those that end."""
 
     def __init__(self, idle: Idle) -> None:
+        self.begun = 0
+        """How often a loop has begun to run."""
+        self.unwatched: str | None = None
+        """The class of the last loop that cannot be watched, if there was one."""
         self._idle = idle
         self._heartbeats: weakref.WeakKeyDictionary[Any, Heartbeat] = weakref.WeakKeyDictionary()
         self._seconds: float | None = None
@@ -213,6 +217,7 @@ class Announcements:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         known = self._watched.get(id(loop))
         is_known = known is not None and known.loop() is loop
+        self.begun += 1
         if not self._fronts or isinstance(loop, EventLoop) or is_known:
             return
         selector = getattr(loop, "_selector", None)
@@ -223,6 +228,8 @@ class Announcements:
             # A loop of Python's without a selector may have a time of its own.
             heartbeat = self._heartbeat_of(loop)
             self._watched[id(loop)] = _Beats(loop, heartbeat, self._idle, lambda: self._seconds)
+        else:
+            self.unwatched = type(loop).__qualname__
 
     def _heartbeat_of(self, loop: asyncio.AbstractEventLoop) -> Heartbeat:
         heartbeat = self._heartbeats.get(loop)

@@ -26,8 +26,10 @@ class Hearing:
         *,
         log: bool = False,
         variables: tuple[ContextVar[Any], ...] = (),
+        on_words: Callable[[Stall, str | None], object] | None = None,
     ) -> None:
         self._on_stall = on_stall
+        self._on_words = on_words
         self._log = log
         self._variables = variables
 
@@ -65,6 +67,7 @@ class Hearing:
 
     def hear(self, loop: asyncio.AbstractEventLoop | None, fields: dict[str, Any]) -> None:
         """A stall was found, or is over."""
+        words = fields.pop("words")
         stall = Stall.of(fields)
         if stall.duration is not None and isinstance(loop, EventLoop):
             loop._forget_callbacks()
@@ -72,6 +75,8 @@ class Hearing:
             self._to_log(stall)
         if self._on_stall is not None:
             self._on_stall(stall)
+        if self._on_words is not None:
+            self._on_words(stall, words)
 
     def _to_log(self, stall: Stall) -> None:
         where = stall.stack[0] if stall.stack else None

@@ -30,6 +30,9 @@ class Front:
 
     def step_aside(self) -> None:
         """Put back what was there, once ours is the foremost."""
+        if not _LEAVING and self._is_foremost():
+            self._restore()
+            return
         _LEAVING.append(self)
         while foremost := [front for front in _LEAVING if front._is_foremost()]:
             for front in foremost:

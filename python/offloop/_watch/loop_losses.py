@@ -253,7 +253,7 @@ class LoopLosses:
         """Tell of what is pending before this, and of what has failed, when it is over."""
         pending = [
             (facts_of_task(task), tasks.waits_at(task))
-            for task in sorted(asyncio.all_tasks(loop), key=tasks.order_of)
+            for task in sorted(tasks.pending_tasks(loop), key=tasks.order_of)
             if self._told.add(LossKind.DANGLING, task)
         ]
         yield

@@ -141,11 +141,11 @@ class LossWatch:
             loop._watch_tasks(tasks.STEP, losses.ended, losses.idle)
             return
         self._stand_before(type(loop))
-        for task in asyncio.all_tasks(loop):
+        for task in tasks.pending_tasks(loop):
             losses.listen(task)
 
     def _stand_before(self, kind: type) -> None:
-        if any(issubclass(kind, known) for known in self._classes):
+        if kind in self._classes or any(issubclass(kind, known) for known in self._classes):
             return
         self._classes.append(kind)
         methods: dict[str, Callable[..., Any]] = {
@@ -158,17 +158,19 @@ class LossWatch:
     # What is heard.
 
     def _announced(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        if loop is not None:
+        if loop is not None and loop not in self._loops:
             self.attend(loop)
 
     def _created(
         self, create_task: Callable[..., Any], loop: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        self.attend(loop)
+        if loop not in self._loops:
+            self.attend(loop)
         task = create_task(*args, **kwargs)
         losses = self._loops.get(loop)
         if losses is not None and tasks.is_task(task):
-            tasks.forget_last_entries(task, _OWN_FILES)
+            if loop.get_debug():
+                tasks.forget_last_entries(task, _OWN_FILES)
             note_maker(task, tasks.coroutine_of(task))
             losses.listen(task)
         return task

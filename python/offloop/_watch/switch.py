@@ -101,8 +101,20 @@ class Watch:
         _check_count(stalls_per_minute)
         _check_switches(words=words, log=log, losses=losses, native=native)
         variables = _check_variables(variables)
-        self._hook()
         hearing = Hearing(on_stall, log=log, variables=variables)
+        self._turn_on(threshold, hearing, words, native, stalls_per_minute)
+        self._look_for_losses(losses, on_loss, words)
+        return self
+
+    def _turn_on(
+        self,
+        threshold: float,
+        hearing: Hearing,
+        words: bool,
+        native: bool,
+        stalls_per_minute: int,
+    ) -> None:
+        self._hook()
         settings = {
             "threshold_seconds": float(threshold),
             "stalls_per_minute": stalls_per_minute,
@@ -117,8 +129,6 @@ class Watch:
         self._announcements.set_threshold(threshold)
         _offloop.watch_on(settings, hearing)
         self._announcements.install()
-        self._look_for_losses(losses, on_loss, words)
-        return self
 
     def _look_for_losses(
         self, losses: bool, on_loss: Callable[[Loss], object] | None, words: bool

@@ -12,6 +12,7 @@ import functools
 import gc
 import itertools
 import os
+import sys
 import traceback
 import types
 from asyncio import tasks
@@ -38,6 +39,7 @@ __all__ = [
     "made_at",
     "name_of",
     "order_of",
+    "pending_tasks",
     "exception_of",
     "forget_last_entries",
     "is_done",
@@ -60,6 +62,11 @@ ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__) + os.sep
 _FUTURE = _asyncio.Future
 _TASK = _asyncio.Task
 _PYTHON_TASK: Any = tasks._PyTask  # type: ignore[attr-defined]
+
+_SETS: Any = None
+"""What has all tasks of a process; before 3.12 it is another set, from 3.14 on there is none."""
+if (3, 12) <= sys.version_info < (3, 14):
+    _SETS = tasks._scheduled_tasks, tasks._eager_tasks  # type: ignore[attr-defined]
 
 HAS_AWAITED_BY = hasattr(_TASK, "_asyncio_awaited_by")
 """Whether tasks remember what waits for them: from 3.14 on."""
@@ -89,6 +96,9 @@ def _getter(of_task: bool, name: str) -> Callable[[Any], Any]:
 
 def _read(future: Any, name: str) -> Any:
     """What a future or a task of the standard library has under a name; ``None`` of any other."""
+    kind = type(future)
+    if kind is _TASK or kind is _FUTURE:
+        return getattr(future, name)
     if is_a(future, _FUTURE):
         return _getter(is_a(future, _TASK), name)(future)
     return getattr(future, name) if type(future) is _PYTHON_TASK else None
@@ -96,7 +106,8 @@ def _read(future: Any, name: str) -> Any:
 
 def is_task(value: object) -> bool:
     """Whether this is a task."""
-    return is_a(value, _TASK) or type(value) is _PYTHON_TASK
+    kind = type(value)
+    return kind is _TASK or kind is _PYTHON_TASK or is_a(value, _TASK)
 
 
 def is_future(value: object) -> bool:
@@ -114,6 +125,12 @@ def order_of(task: Any) -> tuple[int, str]:
     """Sorts tasks by their names; those that asyncio has named, by their numbers."""
     name = name_of(task)
     return len(name), name
+
+
+def pending_tasks(loop: asyncio.AbstractEventLoop) -> set[Any]:
+    """The tasks of a loop that are not done."""
+    # The sets are copied and looked through otherwise, and most loops that end have no task.
+    return asyncio.all_tasks(loop) if _SETS is None or any(map(len, _SETS)) else set()
 
 
 def coroutine_of(task: Any) -> Any:

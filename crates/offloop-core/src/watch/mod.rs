@@ -60,4 +60,4 @@ pub use record::{
 };
 pub use teller::{KEYS_MAX as TOLD_MAX, Teller};
 pub use text::{STATEMENT_LINES_MAX, Sources, Statement, Text};
-pub use words::{COLUMNS_MIN, LINES_MAX, Style};
+pub use words::{COLUMNS_MIN, LINES_MAX, Style, block_of};

@@ -127,6 +127,8 @@ pub struct Told {
     pub culprit: Option<Entry>,
     /// What to write instead, as a line of code, or what to do.
     pub advice: Option<Arc<str>>,
+    /// The block that says all of it, if the stall is for people.
+    pub words: Option<Arc<str>>,
 }
 
 /// A stall, as it is known at one moment. It is told when it is found, perhaps again while it

@@ -142,6 +142,18 @@ pub(super) fn line_of(style: Style, what: &str, at: &At, behind: &str) -> String
         .rendered(style)
 }
 
+/// The block of a stall, whatever was said of its culprit before.
+#[must_use]
+pub fn block_of(stall: &Stall, diagnosis: &Diagnosis, places: &Places, style: Style) -> String {
+    Writer {
+        stall,
+        diagnosis,
+        places,
+        style,
+    }
+    .block()
+}
+
 /// Writes one stall.
 pub(super) struct Writer<'a> {
     pub(super) stall: &'a Stall,

@@ -28,6 +28,8 @@ pub(crate) struct StallFields {
     suppressed: u64,
     culprit: Option<EntryFields>,
     advice: Option<String>,
+    /// The block that says all of it.
+    words: Option<String>,
 }
 
 #[derive(IntoPyObject)]
@@ -84,6 +86,7 @@ impl StallFields {
             suppressed: stall.suppressed,
             culprit: told.culprit.as_ref().map(EntryFields::of),
             advice: told.advice.as_ref().map(text),
+            words: told.words.as_ref().map(text),
         }
     }
 }

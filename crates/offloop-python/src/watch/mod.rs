@@ -17,11 +17,13 @@ mod loops;
 mod witness;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use offloop::loads::LoopGauge;
-use offloop::watch::{Line, Pulse, Ranking, Subject, WatchOptions};
+use offloop::watch::{Line, Pulse, Ranking, Subject, WatchOptions, long_slices};
 use offloop_core::event_loop::StallLimits;
 use offloop_core::watch::{Places, Style};
 use offloop_sys::fork;
@@ -191,6 +193,43 @@ pub(crate) fn watch_say(text: &str) {
 pub(crate) fn ranking() -> Option<Ranking> {
     let ranking = watch().as_ref().map(|watch| Arc::clone(&watch.ranking));
     ranking.or_else(|| last_ranking().clone())
+}
+
+/// How soon threads that were too busy are asked again.
+const SETTLE_SLICE: Duration = Duration::from_millis(1);
+
+/// Waits until all is told and heard that is over by now, for so many seconds at most. Whether that
+/// was so: while the watch is off, it is.
+#[pyfunction]
+pub(crate) fn watch_settle(py: Python<'_>, seconds: f64) -> bool {
+    let patience = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    py.detach(|| {
+        let until = Instant::now() + patience;
+        loop {
+            let Some(settled) = watch().as_ref().map(|watch| watch.running.settle()) else {
+                return true;
+            };
+            match settled.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Disconnected) if Instant::now() < until => {
+                    thread::park_timeout(SETTLE_SLICE);
+                }
+                Err(_) => return false,
+            }
+        }
+    })
+}
+
+/// How many callbacks and rounds took long so far, also those that were not told yet.
+#[pyfunction]
+pub(crate) fn watch_long() -> u64 {
+    long_slices()
+}
+
+/// What hears of stalls, while the watch is on.
+#[pyfunction]
+pub(crate) fn watch_hearing(py: Python<'_>) -> Option<Py<PyAny>> {
+    watch().as_ref().map(|watch| watch.hearing.clone_ref(py))
 }
 
 /// What blocked loops, the longest time in all first; and what there was no room for.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
 use offloop_core::watch::{
-    Advice, Catalogue, Culprits, Diagnosis, Places, Stall, Style, Teller, Told,
+    Advice, Catalogue, Culprits, Diagnosis, Places, Stall, Style, Teller, Told, block_of,
 };
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::terminal;
@@ -29,6 +29,13 @@ const ASKED_MAX: usize = 16;
 
 /// How long standard error may take nothing before what is to be said is given up.
 const STDERR_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How a block is written that the program is to say: no terminal is known.
+const PLAIN: Style = Style {
+    colours: false,
+    columns: 100,
+    ascii: false,
+};
 
 /// The ranking of all that blocked a loop, for those that look.
 pub type Ranking = Arc<Mutex<Culprits>>;
@@ -46,6 +53,8 @@ pub(super) struct Listeners {
     teller: Option<(Style, Teller)>,
     /// Reports that standard error did not take.
     unsaid: u64,
+    /// Stalls that the witness was too busy to hear of.
+    unheard: u64,
 }
 
 impl Listeners {
@@ -65,6 +74,7 @@ impl Listeners {
             sources: SourceFiles::default(),
             ranking,
             unsaid: 0,
+            unheard: 0,
         }
     }
 
@@ -127,6 +137,11 @@ impl Audience for Listeners {
         self.write(text);
     }
 
+    fn settle(&mut self, reply: SyncSender<()>) {
+        // It passes behind what was told. A witness that is too busy drops it, which says so.
+        let _ = self.witness.try_send(Message::Settle(reply));
+    }
+
     fn tell(&mut self, slice: Slice, stall: &Stall, is_told: bool) {
         let catalogue = Catalogue::shipped();
         let diagnosis = Diagnosis::of(stall, catalogue, &self.places, &mut self.sources);
@@ -154,15 +169,24 @@ impl Listeners {
     /// The journal and the witness.
     fn record(&mut self, slice: Slice, stall: &Stall, diagnosis: &Diagnosis, is_told: bool) {
         let culprit = diagnosis.culprit.as_ref();
+        let words = is_told.then(|| block_of(stall, diagnosis, &self.places, PLAIN));
+        let mut stall = stall.clone();
+        if is_told {
+            stall.suppressed += std::mem::take(&mut self.unheard);
+        }
+        let suppressed = stall.suppressed;
         let told = Arc::new(Told {
-            stall: stall.clone(),
+            stall,
+            words: words.map(Arc::from),
             culprit: culprit.map(|culprit| culprit.entry.clone()),
             advice: diagnosis.advice.as_ref().map(line_of),
         });
         self.runtime.note_stall(&told);
         if is_told {
             // A witness that is too busy hears of it no more; the journal has it.
-            let _ = self.witness.try_send(Message::Tell(slice, told));
+            if self.witness.try_send(Message::Tell(slice, told)).is_err() {
+                self.unheard = suppressed + 1;
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ mod witness;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ use witness::Witness;
 pub use blocked::Moment;
 pub use listeners::Ranking;
 pub use native::NativeReader;
-pub use pulse::{Ended, Line, Pulse};
+pub use pulse::{Ended, Line, Pulse, long_slices};
 pub use source::SourceFiles;
 pub use watchdog::{Audience, Facts, Question, Reader, Watchdog};
 pub use watched::{Slice, Subject};
@@ -114,6 +115,15 @@ impl Watch {
             letter => letter,
         };
         self.watchdog.say(text.chars().map(harmless).collect());
+    }
+
+    /// Has all told that is over by now. What is returned gets a word behind the last report; it is
+    /// closed without one if the threads are too busy.
+    #[must_use]
+    pub fn settle(&self) -> Receiver<()> {
+        let (reply, settled) = sync_channel(1);
+        self.watchdog.settle(reply);
+        settled
     }
 
     /// Ends the threads. What is being told is told to its end, or left after a second.

@@ -23,6 +23,16 @@ use super::blocked::{BlockedRounds, Moment};
 /// Slices that took long and wait for the watchdog: as many as end while it writes a report.
 const ENDED_MAX: usize = 256;
 
+/// Slices of this process that took long and are over, of all loops and watches.
+static LONG: AtomicU64 = AtomicU64::new(0);
+
+/// How many slices of this process took long so far, told or not: they are counted by the loops'
+/// threads, so whatever a loop has done before this call is in it.
+#[must_use]
+pub fn long_slices() -> u64 {
+    LONG.load(Ordering::Relaxed)
+}
+
 /// What a loop's thread and a watchdog share.
 #[derive(Debug, Default)]
 pub struct Pulse {
@@ -159,6 +169,7 @@ impl Line {
     /// Tells the watchdog of a slice that took long.
     #[cold]
     pub fn tell(&self, ended: Ended) {
+        LONG.fetch_add(1, Ordering::Relaxed);
         // It is full, or the watchdog is gone: in a forked child, for one.
         if self.sender.try_send(ended).is_err() {
             self.pulse.missed.fetch_add(1, Ordering::Relaxed);

@@ -12,12 +12,14 @@
 //!
 //! Invariants: 1. A stall is told as over only after it was told as found, or else once.
 //!             2. The watchdog waits for nothing but its own time and the audience.
+//!             3. A watchdog that sleeps without a limit has said so at its door, and has looked
+//!                there once more afterwards.
 //! Source:     docs/design/017-the-watch.md; `offloop_core::event_loop::StallPolicy`.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -81,6 +83,9 @@ pub trait Audience: Send {
     /// Something else is to be said on standard error.
     fn say(&mut self, text: &str);
 
+    /// All was told that is known: `reply` gets a word behind what was told.
+    fn settle(&mut self, reply: SyncSender<()>);
+
     /// A stall was found, goes on, or is over. There may be too many for people: then it is only to
     /// be recorded.
     fn tell(&mut self, slice: Slice, stall: &Stall, is_told: bool);
@@ -92,13 +97,25 @@ pub type Reader = Result<Arc<Interpreter<OwnMemory>>, Arc<str>>;
 enum Command {
     Watch(Box<Watched>),
     Say(String),
+    Settle(SyncSender<()>),
     Stop,
+}
+
+/// Where commands come in. The watchdog looks at a new loop a threshold later at the latest, so it
+/// is woken for one only if it sleeps without a limit: a test suite makes a loop for each test.
+#[derive(Debug, Default)]
+struct Door {
+    /// Commands that were sent.
+    sent: AtomicU64,
+    /// The watchdog sleeps without a limit.
+    asleep: AtomicBool,
 }
 
 /// A watchdog that runs, until it is stopped or this is gone.
 #[derive(Debug)]
 pub struct Watchdog {
     commands: Sender<Command>,
+    door: Arc<Door>,
     thread: JoinHandle<()>,
 }
 
@@ -114,8 +131,12 @@ impl Watchdog {
         audience: Box<dyn Audience>,
     ) -> io::Result<Self> {
         let (commands, received) = channel();
+        let door = Arc::new(Door::default());
         let round = Rounds {
             commands: received,
+            door: Arc::clone(&door),
+            received: 0,
+            settling: Vec::new(),
             limits,
             watched: Vec::new(),
             telling: Telling {
@@ -129,7 +150,11 @@ impl Watchdog {
         let thread = thread::Builder::new()
             .name("offloop-watchdog".into())
             .spawn(move || round.run())?;
-        Ok(Self { commands, thread })
+        Ok(Self {
+            commands,
+            door,
+            thread,
+        })
     }
 
     /// Watches a loop from now on.
@@ -137,8 +162,15 @@ impl Watchdog {
     pub fn watch(&self, pulse: &Arc<Pulse>, subject: Subject) -> Line {
         let (line, ended) = Line::new(pulse, self.thread.thread().clone());
         let watched = Watched::new(subject, Arc::clone(pulse), ended);
-        self.command(Command::Watch(Box::new(watched)));
+        if self.send(Command::Watch(Box::new(watched))) {
+            self.thread.thread().unpark();
+        }
         line
+    }
+
+    /// Looks once more, tells what is over, and replies. A reply that is dropped says nothing.
+    pub fn settle(&self, reply: SyncSender<()>) {
+        self.command(Command::Settle(reply));
     }
 
     /// Says something on standard error, soon.
@@ -154,9 +186,17 @@ impl Watchdog {
     }
 
     fn command(&self, command: Command) {
+        self.send(command);
+        self.thread.thread().unpark();
+    }
+
+    /// Sends a command; whether the watchdog sleeps without a limit.
+    fn send(&self, command: Command) -> bool {
         // A thread that has ended needs no command any more.
         let _ = self.commands.send(command);
-        self.thread.thread().unpark();
+        // Either the watchdog sees the number, or its word is seen here (invariant 3).
+        self.door.sent.fetch_add(1, Ordering::SeqCst);
+        self.door.asleep.load(Ordering::SeqCst)
     }
 }
 
@@ -185,6 +225,11 @@ pub(super) fn now() -> Instant {
 /// The watchdog's thread.
 struct Rounds {
     commands: Receiver<Command>,
+    door: Arc<Door>,
+    /// Commands that were received.
+    received: u64,
+    /// Those that want to know when all was told.
+    settling: Vec<SyncSender<()>>,
     limits: StallLimits,
     watched: Vec<Watched>,
     telling: Telling,
@@ -197,10 +242,18 @@ impl Rounds {
         offloop_sys::thread::block_signals();
         while self.obey() {
             let next = self.look();
+            self.settle();
             self.sleep(next);
         }
         // What has ended meanwhile is told.
         self.look();
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        for reply in self.settling.drain(..) {
+            self.telling.audience.settle(reply);
+        }
     }
 
     fn look(&mut self) -> NextLook {
@@ -215,12 +268,15 @@ impl Rounds {
     /// Does what was asked for; false if that is to end.
     fn obey(&mut self) -> bool {
         loop {
-            match self.commands.try_recv() {
+            let command = self.commands.try_recv();
+            self.received += u64::from(command.is_ok());
+            match command {
                 Ok(Command::Watch(mut watched)) => {
                     watched.set_limits(self.limits);
                     self.watched.push(*watched);
                 }
                 Ok(Command::Say(text)) => self.telling.audience.say(&text),
+                Ok(Command::Settle(reply)) => self.settling.push(reply),
                 Err(TryRecvError::Empty) => return true,
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
             }
@@ -238,9 +294,13 @@ impl Rounds {
                 self.park(self.limits.threshold);
             }
             NextLook::Parked => {
-                if self.watched.iter().all(|watched| watched.pulse.may_sleep()) {
+                self.door.asleep.store(true, Ordering::SeqCst);
+                let is_idle = self.door.sent.load(Ordering::SeqCst) <= self.received
+                    && self.watched.iter().all(|watched| watched.pulse.may_sleep());
+                if is_idle {
                     thread::park();
                 }
+                self.door.asleep.store(false, Ordering::SeqCst);
                 self.watched
                     .iter()
                     .for_each(|watched| watched.pulse.awake());
@@ -268,7 +328,7 @@ fn earlier(one: NextLook, other: NextLook) -> NextLook {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, Sender};
+    use std::sync::mpsc::{Receiver, Sender, sync_channel};
 
     use offloop_core::event_loop::{Moment, Stalled};
     use offloop_core::watch::{Cause, Quality};
@@ -286,6 +346,10 @@ mod tests {
 
     impl Audience for Hears {
         fn ask(&mut self, _question: Question) {}
+
+        fn settle(&mut self, reply: SyncSender<()>) {
+            reply.try_send(()).expect("the test waits");
+        }
 
         fn say(&mut self, _text: &str) {}
 
@@ -414,6 +478,21 @@ mod tests {
         );
         assert!(test.watchdog.stop().join().is_ok());
         assert!(test.heard.recv().is_err(), "it is told once");
+    }
+
+    #[test]
+    fn what_is_over_was_told_before_a_settling_ends() {
+        let test = watch(false);
+        let before = super::super::pulse::long_slices();
+        let start = ticks().saturating_sub(TickScale::measure().ticks(30_000_000));
+        test.end(Stalled::Round, 1, start);
+        assert!(super::super::pulse::long_slices() > before);
+        let (reply, settled) = sync_channel(1);
+        test.watchdog.settle(reply);
+        settled.recv_timeout(PATIENCE).expect("it replies");
+        let (_, stall) = test.heard.try_recv().expect("it was told");
+        assert_eq!(stall.moment, Moment::Over { was_found: false });
+        assert!(test.watchdog.stop().join().is_ok());
     }
 
     #[test]

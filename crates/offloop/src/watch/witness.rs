@@ -30,6 +30,7 @@ pub trait Hearing: Send {
 pub(super) enum Message {
     Ask(Question, SyncSender<Facts>),
     Tell(Slice, Arc<Told>),
+    Settle(SyncSender<()>),
     Stop,
 }
 
@@ -73,6 +74,11 @@ fn run(mut hearing: Box<dyn Hearing>, messages: &Receiver<Message>) {
                 }
                 None => false,
             },
+            Message::Settle(reply) => {
+                // It may not wait any more.
+                let _ = reply.try_send(());
+                true
+            }
             Message::Tell(slice, told) => hearing.tell(slice, &told),
         };
         // What hears of a stall may have forked: its child came back, and this is its only thread.
