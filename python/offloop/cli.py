@@ -42,7 +42,7 @@ def main() -> None:
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
     options_metavar="[--loop NAME] [--threshold SECONDS] [--native] [--strict] "
-    "[--gather-writes] [--no-adopt] [--no-watch] [--no-report]",
+    "[--gather-writes] [--no-adopt] [--no-watch] [--no-views] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(
@@ -77,6 +77,7 @@ def main() -> None:
 )
 @click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
 @click.option("--no-watch", is_flag=True, help="Do not say what blocks the event loop.")
+@click.option("--no-views", is_flag=True, help="Let nothing attach, as `offloop top` does.")
 @click.option("--no-report", is_flag=True, help="Print no report at exit.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as `python -m` does.")
 @click.option("-c", "code", metavar="CODE", help="Run code, as `python -c` does.")
@@ -92,6 +93,7 @@ def run_command(
     gather_writes: bool,
     no_adopt: bool,
     no_watch: bool,
+    no_views: bool,
     no_report: bool,
 ) -> None:
     """Run SCRIPT, or a module with -m, as the main program, with offloop underneath.
@@ -120,6 +122,7 @@ def run_command(
         loop=loop,
         gather_writes=gather_writes,
         watch=not no_watch,
+        views=not no_views,
         threshold=threshold,
         native=native,
         strict=strict,
