@@ -5,9 +5,9 @@ import stat
 import threading
 
 import pytest
-from viewers import Viewer, running
 
 import offloop
+from viewers import Viewer, running
 
 KEEPS_THE_GIL = """
 import asyncio, ctypes, threading
