@@ -60,6 +60,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<resolving::Bell>()?;
     module.add_class::<lag::LagRecorder>()?;
     module.add_class::<watch::heartbeat::Heartbeat>()?;
+    module.add_class::<watch::blocked::BlockedTime>()?;
     module.add_class::<overheard::Overheard>()?;
     event_loop::add_to(module)?;
     files::add_to(module)?;

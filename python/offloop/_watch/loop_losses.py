@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ from contextvars import Context
 from typing import Any
 
 from _offloop_worker._offloop import are_held
+from offloop._loop.event_loop import EventLoop
 from offloop._watch import tasks
-from offloop._watch.deadlock import circle_in_words, circles
+from offloop._watch.deadlock import Standing, circle_in_words, circles
 from offloop._watch.facts import facts_of_task
 from offloop._watch.losses import LossKind, LossMoment, describe_exception, raised_at
 
@@ -93,6 +95,7 @@ class LoopLosses:
         self._tell: Tell | None = tell
         self._grace_seconds = grace_seconds
         self._told = _Told()
+        self._standing = Standing()
         self._failed: list[Reference] = []
         """Tasks that have failed in this round of the loop."""
         self._waiting: deque[tuple[float, Reference]] = deque()
@@ -190,19 +193,23 @@ class LoopLosses:
 
     # Tasks that wait.
 
-    def idle(self, loop: Any, for_ever: bool) -> None:
-        """The loop has nothing to do, for ever or for now: look, unless that would take long."""
+    def idle(self, loop: Any, for_ever: bool) -> float | None:
+        """The loop has nothing to do, for ever or for now: look, unless that would take long.
+
+        Returns in how many seconds a circle is due that stands, if there is one.
+        """
         pending = asyncio.all_tasks(loop)
         if for_ever and len(pending) <= IDLE_TASKS_MAX:
             self.look(loop)
         elif len(pending) <= BUSY_TASKS_MAX and self._tell is not None:
-            self._tell_deadlocks(pending)
+            return self._tell_deadlocks(loop, pending)[1]
+        return None
 
     def look(self, loop: Any) -> None:
         """Look for tasks that can never go on."""
         if self._tell is None:
             return
-        stuck = self._tell_deadlocks(asyncio.all_tasks(loop))
+        stuck, _ = self._tell_deadlocks(loop, asyncio.all_tasks(loop))
         # No variable of ours refers to a task while it is asked what does.
         references = [
             weakref.ref(task) for task in asyncio.all_tasks(loop) if id(task) not in stuck
@@ -211,15 +218,23 @@ class LoopLosses:
             if not is_held:
                 self._tell_dangling(reference)
 
-    def _tell_deadlocks(self, pending: set[asyncio.Task[Any]]) -> set[int]:
-        """Tell of deadlocks, and return the numbers of their tasks."""
+    def _tell_deadlocks(
+        self, loop: Any, pending: set[asyncio.Task[Any]]
+    ) -> tuple[set[int], float | None]:
+        """Tell of deadlocks; return the numbers of their tasks, and when the next one is due."""
         stuck: set[int] = set()
-        for circle in circles(pending):
+        next_due = None
+        found = self._standing.see(circles(pending), lambda: _timers_end_in(loop))
+        for circle, due, is_certain in found:
             stuck.update(map(id, circle))
+            if due > 0:
+                next_due = due if next_due is None else min(due, next_due)
+                continue
             is_new = [self._told.add(LossKind.DEADLOCK, task) for task in circle]
             if any(is_new) and self._tell is not None:
-                self._tell(LossKind.DEADLOCK, LossMoment.IDLE, circle=circle_in_words(circle))
-        return stuck
+                moment = LossMoment.IDLE if is_certain else LossMoment.GRACE
+                self._tell(LossKind.DEADLOCK, moment, circle=circle_in_words(circle))
+        return stuck, next_due
 
     def _tell_dangling(self, reference: Reference) -> None:
         task = reference()
@@ -247,6 +262,20 @@ class LoopLosses:
                 self._tell_exception(reference, moment)
             self._failed.clear()
             self._waiting.clear()
+
+
+def _timers_end_in(loop: Any) -> float:
+    """In how many seconds the last timer of a loop fires; infinite if the loop does not say."""
+    if isinstance(loop, EventLoop):
+        latest = loop._latest_timer()
+    else:
+        timers = getattr(loop, "_scheduled", None)
+        if type(timers) is not list or any(
+            type(each) is not asyncio.TimerHandle for each in timers
+        ):
+            return math.inf
+        latest = max((each.when() for each in timers if not each.cancelled()), default=None)
+    return 0.0 if latest is None else max(0.0, latest - loop.time())
 
 
 def _is_unseen(reference: Reference) -> bool:

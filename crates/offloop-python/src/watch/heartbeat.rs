@@ -14,7 +14,9 @@ use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 
+use super::blocked::BlockedTime;
 use super::{NO_ERA, era, join};
+use crate::event_loop::heard;
 
 /// What tells a watch of a loop that is not ours.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
@@ -37,6 +39,16 @@ impl Heartbeat {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has `told` look. Returns in how many nanoseconds it is to be called again.
+    fn look(&self, told: &Bound<'_, PyAny>, for_ever: bool) -> PyResult<Option<u64>> {
+        let Some(event_loop) = self.event_loop.bind(told.py()).upgrade() else {
+            return Ok(None);
+        };
+        let next = heard(told, told.call1((event_loop, for_ever)))?;
+        let next = next.and_then(|seconds| seconds.extract().ok());
+        Ok(next.map(nanoseconds))
+    }
+
     /// The line to the watch that is on, and how many ticks are too many.
     fn line(&self, py: Python<'_>) -> PyResult<Option<(Arc<Line>, u64)>> {
         let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,6 +68,11 @@ impl Heartbeat {
         });
         Ok(joined.clone())
     }
+}
+
+fn nanoseconds(seconds: f64) -> u64 {
+    let duration = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[pymethods]
@@ -84,6 +101,7 @@ impl Heartbeat {
         if let (Some(round), Some((line, limit))) = (self.pulse.running.end_round(), line)
             && now.saturating_sub(round.start) >= limit
         {
+            self.pulse.note_blocked(round, now);
             line.tell(Ended {
                 stalled: Stalled::Round,
                 number: round.number,
@@ -102,25 +120,42 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// The loop has nothing else to do: `told` looks for tasks that never go on. It is called with
-    /// the loop, and whether that waits for ever. Returns for how many seconds it is too early.
+    /// Measures for how long the loop is blocked from now on; None while no watch is on.
+    fn blocked_time(&self) -> Option<BlockedTime> {
+        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        joined
+            .as_ref()
+            .map(|(_line, limit)| BlockedTime::begin(&self.pulse, *limit))
+    }
+
+    /// The loop has nothing else to do: `told` looks for tasks that never go on, unless it is too
+    /// early. It is called with the loop, and whether that waits for ever, and returns in how many
+    /// seconds it is to be called again. `wait` says for how many seconds the loop would wait.
+    /// Returns for how many it is to wait.
     fn looks_idle(
         &self,
         told: &Bound<'_, PyAny>,
         for_ever: bool,
-        py: Python<'_>,
+        wait: &Bound<'_, PyAny>,
     ) -> PyResult<Option<f64>> {
         let look = if for_ever { Look::Whole } else { Look::Circles };
         let begin = monotonic_ns();
-        let too_early = self.looks().too_early_ns(look, begin);
-        if too_early > 0 {
-            return Ok(Some(Duration::from_nanos(too_early).as_secs_f64()));
+        let mut next = match self.looks().too_early_ns(look, begin) {
+            0 => None,
+            too_early => Some(too_early),
+        };
+        if next.is_none() {
+            next = self.look(told, for_ever)?;
+            self.looks().looked(begin, monotonic_ns());
         }
-        if let Some(event_loop) = self.event_loop.bind(py).upgrade() {
-            told.call1((event_loop, for_ever))?;
-        }
-        self.looks().looked(begin, monotonic_ns());
-        Ok(None)
+        let wait: Option<f64> = wait.call0()?.extract()?;
+        Ok(match next {
+            Some(next) => {
+                let wait = Looks::wait_ns(wait.map(nanoseconds), next);
+                Some(Duration::from_nanos(wait).as_secs_f64())
+            }
+            None => wait,
+        })
     }
 
     /// A round is over, and another one begins: for a loop that tells of itself now and then.

@@ -6,9 +6,10 @@
 //!
 //! Shape:      `witness.rs` what the interpreter is asked and told · `fields.rs` a stall as Python
 //!             gets it · `loops.rs` the loops that have joined · `heartbeat.rs` loops that are not
-//!             ours.
+//!             ours · `blocked.rs` for how long a loop was blocked.
 //! Threads:    settings under the GIL; the era is read by loops, under the GIL too.
 
+pub(crate) mod blocked;
 mod fields;
 pub(crate) mod frames;
 pub(crate) mod heartbeat;

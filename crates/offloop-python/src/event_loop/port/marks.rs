@@ -25,6 +25,7 @@ use pyo3::prelude::*;
 use super::super::ground::cell::GilCell;
 use super::super::ground::trampoline::ffi_bound;
 use crate::watch;
+use crate::watch::blocked::BlockedTime;
 
 /// Callbacks that took long whose objects are kept for the watch; older ones are dropped.
 const KEPT_MAX: usize = 16;
@@ -181,6 +182,7 @@ impl Marks {
         };
         let limit = self.state.with(py, |state| state.limit);
         if now.saturating_sub(round.start) >= limit {
+            self.pulse.note_blocked(round, now);
             self.tell(py, Stalled::Round, (round.number, round.start, now));
         }
     }
@@ -209,6 +211,12 @@ impl Marks {
                 state.at = ticks();
             }
         });
+    }
+
+    /// Measures for how long the loop is blocked from now on; `None` while no watch is on.
+    pub(crate) fn blocked_time(&self, py: Python<'_>) -> Option<BlockedTime> {
+        let limit = self.state.with(py, |state| state.limit);
+        (limit != u64::MAX).then(|| BlockedTime::begin(&self.pulse, limit))
     }
 
     /// A slice is over that took long.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use offloop_core::event_loop::PollPace;
-use offloop_core::watch::Look;
+use offloop_core::watch::{Look, Looks};
 use offloop_sys::clock::{monotonic_ns, ticks};
 use offloop_sys::readiness::{Found, Interest};
 use pyo3::exceptions::PyRuntimeError;
@@ -39,17 +39,18 @@ pub(super) fn poll_and_release(
         (busy, state.schedule.next_timer(py, &mut dropped))
     });
     if !busy {
-        let limit = if next.is_none() && rounds_are_listened_to(event_loop) {
-            let latest = look_when_idle(event_loop)?;
-            // A listener may have set a timer.
-            next = port
-                .state
-                .with(py, |state| state.schedule.next_timer(py, &mut dropped));
-            let timer = next.map(|when| until(event_loop, when)).transpose()?;
-            timer.into_iter().chain(latest).min()
-        } else {
-            next.map(|when| until(event_loop, when)).transpose()?
-        };
+        let mut limit = next.map(|when| until(event_loop, when)).transpose()?;
+        if limit != Some(Duration::ZERO) && rounds_are_listened_to(event_loop) {
+            let looked = look_when_idle(event_loop, limit.is_some())?;
+            if looked.is_over {
+                // A listener may have set a timer.
+                next = port
+                    .state
+                    .with(py, |state| state.schedule.next_timer(py, &mut dropped));
+                limit = next.map(|when| until(event_loop, when)).transpose()?;
+            }
+            limit = looked.limit(limit);
+        }
         let (found, answered) = poll(event_loop, limit, now, false)?;
         pace.waited(answered, found);
     } else if due {
@@ -80,12 +81,33 @@ fn rounds_are_listened_to(event_loop: &Bound<'_, LoopCore>) -> bool {
     rounds.with(event_loop.py(), |state| state.idle.is_some())
 }
 
-/// The loop is about to wait, without a timer that may cancel anything, and the listener looks for
-/// tasks that never go on. Returns the limit of the wait, if it is too early for a look.
-fn look_when_idle(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<Duration>> {
+/// What has become of a look.
+struct Looked {
+    /// It was taken, or else it is too early for it.
+    is_over: bool,
+    /// When the next one is due, if it is.
+    next: Option<Duration>,
+}
+
+impl Looked {
+    /// The limit of a wait that has this one, if any, without a look.
+    fn limit(&self, wait: Option<Duration>) -> Option<Duration> {
+        let Some(next) = self.next else {
+            return wait;
+        };
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let limit_ns = Looks::wait_ns(wait.map(nanos), nanos(next));
+        Some(Duration::from_nanos(limit_ns))
+    }
+}
+
+/// The loop is about to wait, for timers if it `has_timers`, and the listener looks for tasks that
+/// never go on.
+fn look_when_idle(event_loop: &Bound<'_, LoopCore>, has_timers: bool) -> PyResult<Looked> {
     let py = event_loop.py();
     let port = event_loop.as_super().get();
-    let for_ever = port.state.with(py, |state| state.watches.len()) <= OWN_DESCRIPTORS;
+    let watches = || port.state.with(py, |state| state.watches.len());
+    let for_ever = !has_timers && watches() <= OWN_DESCRIPTORS;
     let look = if for_ever { Look::Whole } else { Look::Circles };
     let rounds = &event_loop.get().state;
     let begin = monotonic_ns();
@@ -94,27 +116,34 @@ fn look_when_idle(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<Duration>
         idle.map(|idle| idle.looks.too_early_ns(look, begin))
     });
     match too_early {
-        None => Ok(None),
-        Some(0) => tell_idle(event_loop, for_ever, begin).map(|()| None),
-        Some(wait) => Ok(Some(Duration::from_nanos(wait))),
+        Some(0) => tell_idle(event_loop, for_ever, begin),
+        _ => Ok(Looked {
+            is_over: false,
+            next: too_early.map(Duration::from_nanos),
+        }),
     }
 }
 
 #[cold]
-fn tell_idle(event_loop: &Bound<'_, LoopCore>, for_ever: bool, begin: u64) -> PyResult<()> {
+fn tell_idle(event_loop: &Bound<'_, LoopCore>, for_ever: bool, begin: u64) -> PyResult<Looked> {
     let py = event_loop.py();
     let rounds = &event_loop.get().state;
     let told = rounds.with(py, |state| Some(state.idle.as_ref()?.told.clone_ref(py)));
-    if let Some(told) = told {
-        heard(told.bind(py), told.call1(py, (event_loop, for_ever)))?;
-    }
+    let next = match told {
+        Some(told) => heard(told.bind(py), told.call1(py, (event_loop, for_ever)))?,
+        None => None,
+    };
+    let next = next.and_then(|seconds| seconds.extract(py).ok());
     let end = monotonic_ns();
     rounds.with(py, |state| {
         if let Some(idle) = &mut state.idle {
             idle.looks.looked(begin, end);
         }
     });
-    Ok(())
+    Ok(Looked {
+        is_over: true,
+        next: next.map(wait_of),
+    })
 }
 
 /// How long until `when`, by the loop's clock.
