@@ -49,9 +49,7 @@ class Browser:
         self._number = 0
         self.errors: list[str] = []
         (target,) = [
-            each
-            for each in self._do("Target.getTargets")["targetInfos"]
-            if each["type"] == "page"
+            each for each in self._do("Target.getTargets")["targetInfos"] if each["type"] == "page"
         ]
         self._session = self._do(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True

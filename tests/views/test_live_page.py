@@ -8,9 +8,9 @@ import sys
 from urllib.parse import urlsplit
 
 import pytest
-from viewers import PATIENCE_SECONDS, running
 
 import offloop
+from viewers import PATIENCE_SECONDS, running
 
 KEEPS_THE_GIL = """
 import asyncio, ctypes, offloop
@@ -112,7 +112,9 @@ def test_document_is_that_of_the_socket(client):
 
 def test_events_come_one_after_the_other(client):
     with client.connect() as connection:
-        connection.sendall(f"GET /events?{client.query} HTTP/1.1\r\nHost: {client.host}\r\n\r\n".encode())
+        connection.sendall(
+            f"GET /events?{client.query} HTTP/1.1\r\nHost: {client.host}\r\n\r\n".encode()
+        )
         lines = connection.makefile("rb")
         documents = []
         for line in lines:
@@ -237,7 +239,10 @@ def test_actions_are_done_where_they_are_allowed():
         own = {"Origin": f"http://{client.host}"}
         path, query = "/kill_call", f"{client.query}&pid=1"
         status, _, body = client.ask(path, "POST", query, **own)
-        assert (status, json.loads(body)["error"]) == (200, "process 1 is no worker of this program")
+        assert (status, json.loads(body)["error"]) == (
+            200,
+            "process 1 is no worker of this program",
+        )
         assert client.ask(path, "POST", query)[0] == 403
         assert client.ask(path, "POST", **own)[0] == 400
         assert client.ask("/document", "POST", **own)[0] == 405

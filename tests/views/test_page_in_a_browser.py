@@ -2,9 +2,9 @@
 
 import pytest
 from browser import browser
-from viewers import running
 
 import offloop
+from viewers import running
 
 PROGRAM = """
 import asyncio, ctypes, time, offloop

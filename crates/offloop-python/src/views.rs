@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use offloop::Runtime;
 use offloop_sys::fork;
-use offloop_views::{PageOptions, Views};
 use offloop_views::document::{Function, Lag, LoopStatistics, Place, Task};
 use offloop_views::program::{Identity, LoopRead, Program, Reading, WatchSeen};
+use offloop_views::{PageOptions, Views};
 use pyo3::prelude::*;
 
 use crate::forsaking;

@@ -24,9 +24,7 @@ class Page:
         self._url: str | None = None
         self._is_hooked = False
 
-    def __call__(
-        self, port: int = 0, *, host: str = "127.0.0.1", actions: bool = False
-    ) -> Page:
+    def __call__(self, port: int = 0, *, host: str = "127.0.0.1", actions: bool = False) -> Page:
         """Serve a page that shows what this process does while it does it.
 
         A thread that needs no GIL serves it, so it tells of a frozen event loop, too. Only the

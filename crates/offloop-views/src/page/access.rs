@@ -47,9 +47,9 @@ impl Access {
         if parts.headers.get_all(HOST).iter().count() != 1 || !self.is_here(host) {
             return Err(refused("this Host is not the page's address"));
         }
-        let origin = text(ORIGIN);
+        let origin = parts.headers.get(ORIGIN);
         let own = format!("http://{host}");
-        if origin.is_some_and(|origin| origin.ok() != Some(own.as_str())) {
+        if origin.is_some_and(|origin| *origin != own) {
             return Err(refused("this Origin is not the page's"));
         }
         let site = parts.headers.get("sec-fetch-site");
@@ -92,7 +92,10 @@ impl Access {
 
 /// Whether two texts are the same.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let different = one.iter().zip(other).fold(0, |sum, (one, other)| sum | (one ^ other));
+    let different = one
+        .iter()
+        .zip(other)
+        .fold(0, |sum, (one, other)| sum | (one ^ other));
     one.len() == other.len() && std::hint::black_box(different) == 0
 }
 
@@ -153,7 +156,12 @@ mod tests {
     #[test]
     fn the_host_is_an_address_in_numbers_or_localhost() {
         let passes = |host| check(&access(false), "GET", "/?token=secret", &[("host", host)]);
-        for host in ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "[::1]:8000"] {
+        for host in [
+            "127.0.0.1:8000",
+            "localhost:8000",
+            "LOCALHOST:8000",
+            "[::1]:8000",
+        ] {
             assert_eq!(passes(host), "", "{host}");
         }
         for host in [
@@ -167,7 +175,11 @@ mod tests {
             "",
             "user@127.0.0.1:8000",
         ] {
-            assert_eq!(passes(host), "this Host is not the page's address", "{host}");
+            assert_eq!(
+                passes(host),
+                "this Host is not the page's address",
+                "{host}"
+            );
         }
         let none = check(&access(false), "GET", "/?token=secret", &[]);
         assert_eq!(none, "a request needs one Host");
@@ -189,7 +201,10 @@ mod tests {
             assert_eq!(refusal, "this Origin is not the page's", "{origin}");
         }
         assert_eq!(with(events, "sec-fetch-site", "same-origin"), "");
-        assert_eq!(with(events, "sec-fetch-site", "cross-site"), "another site asks");
+        assert_eq!(
+            with(events, "sec-fetch-site", "cross-site"),
+            "another site asks"
+        );
         assert_eq!(with("/?token=secret", "sec-fetch-site", "cross-site"), "");
     }
 
@@ -206,16 +221,25 @@ mod tests {
             "/?token=%zz",
         ] {
             let words = check(&access(false), "GET", uri, &[("host", "127.0.0.1:8000")]);
-            assert!(words.starts_with("this page needs its whole address"), "{uri}");
+            assert!(
+                words.starts_with("this page needs its whole address"),
+                "{uri}"
+            );
         }
         let encoded = "/?a=1&token=%73ecret";
-        assert_eq!(check(&access(false), "GET", encoded, &[("host", "[::1]:8000")]), "");
+        assert_eq!(
+            check(&access(false), "GET", encoded, &[("host", "[::1]:8000")]),
+            ""
+        );
     }
 
     #[test]
     fn actions_are_asked_for_by_the_page_alone_and_only_where_they_are_allowed() {
         let uri = "/kill_call?token=secret&pid=1";
-        let own = [("host", "127.0.0.1:8000"), ("origin", "http://127.0.0.1:8000")];
+        let own = [
+            ("host", "127.0.0.1:8000"),
+            ("origin", "http://127.0.0.1:8000"),
+        ];
         let words = "this page only shows: actions are not allowed";
         assert_eq!(check(&access(false), "POST", uri, &own), words);
         assert_eq!(check(&access(true), "POST", uri, &own), "");

@@ -113,10 +113,7 @@ pub(crate) async fn serve(bound: Bound, answers: Arc<Answers>) {
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
     };
-    let site = Arc::new(Site {
-        access,
-        answers,
-    });
+    let site = Arc::new(Site { access, answers });
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -171,7 +168,12 @@ async fn answer(request: Request<Incoming>, site: &Arc<Site>) -> Response<Body> 
             let pid = value_of(&parts.uri, "pid").and_then(|pid| pid.parse().ok());
             let done = match pid {
                 Some(pid) => site.answers.kill_call(pid),
-                None => return text(StatusCode::BAD_REQUEST, "kill_call needs the pid of a worker"),
+                None => {
+                    return text(
+                        StatusCode::BAD_REQUEST,
+                        "kill_call needs the pid of a worker",
+                    );
+                }
             };
             whole(StatusCode::OK, "application/json", done)
         }
@@ -181,9 +183,10 @@ async fn answer(request: Request<Incoming>, site: &Arc<Site>) -> Response<Body> 
             let done = site.answers.cancel_task(task, name).await;
             whole(StatusCode::OK, "application/json", done)
         }
-        (_, "/" | "/document" | "/events" | "/kill_call" | "/cancel_task") => {
-            text(StatusCode::METHOD_NOT_ALLOWED, "this path has another method")
-        }
+        (_, "/" | "/document" | "/events" | "/kill_call" | "/cancel_task") => text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this path has another method",
+        ),
         _ => text(StatusCode::NOT_FOUND, "there is nothing at this path"),
     }
 }
@@ -201,8 +204,14 @@ fn page(site: &Site) -> Response<Body> {
         );
     };
     let actions = if site.access.actions { "yes" } else { "no" };
-    let html = PAGE.replace(NONCE_MARK, &nonce).replace(ACTIONS_MARK, actions);
-    let mut response = whole(StatusCode::OK, "text/html; charset=utf-8", html.into_bytes());
+    let html = PAGE
+        .replace(NONCE_MARK, &nonce)
+        .replace(ACTIONS_MARK, actions);
+    let mut response = whole(
+        StatusCode::OK,
+        "text/html; charset=utf-8",
+        html.into_bytes(),
+    );
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
          connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
@@ -230,7 +239,10 @@ fn whole(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Body
 /// Headers that every answer has: nothing is kept, framed, guessed or told to another site.
 const HEADERS_OF_ALL: [(&str, &str); 7] = [
     ("cache-control", "no-store"),
-    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    (
+        "content-security-policy",
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
     ("referrer-policy", "no-referrer"),
@@ -248,9 +260,6 @@ fn with_headers(status: StatusCode, kind: &'static str, body: Body) -> Response<
             HeaderValue::from_static(value),
         );
     }
-    headers.insert(
-        hyper::header::CONTENT_TYPE,
-        HeaderValue::from_static(kind),
-    );
+    headers.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
