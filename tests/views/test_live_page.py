@@ -44,6 +44,10 @@ class Client:
             connection.sendall(raw)
             return read(connection)
 
+    def events(self) -> bytes:
+        """A request for the events."""
+        return f"GET /events?{self.query} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode()
+
     def ask(self, path="/", method="GET", query=None, **headers) -> tuple[int, dict, bytes]:
         """Status, headers and body of the answer to a request."""
         headers = {"Host": self.host, **headers}
@@ -209,10 +213,9 @@ def test_connections_beyond_the_limit_are_closed_at_once(page, client):
 
 
 def test_viewer_that_reads_nothing_keeps_no_other_waiting(client):
-    request = f"GET /events?{client.query} HTTP/1.1\r\nHost: {client.host}\r\n\r\n".encode()
     deaf = [client.connect() for _ in range(8)]
     for connection in deaf:
-        connection.sendall(request)
+        connection.sendall(client.events())
     for _ in range(3):
         assert client.ask("/document")[0] == 200
     for connection in deaf:

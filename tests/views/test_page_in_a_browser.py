@@ -134,7 +134,7 @@ def test_page_fits_into_a_window(tmp_path, tab, width, dark):
         assert (sum(map(int, ground[4:-1].split(","))) < 200) == dark
 
 
-def test_ten_thousand_calls_are_drawn_within_a_frame_or_two(tab):
+def test_ten_thousand_calls_and_as_many_callbacks_are_drawn(tab):
     with offloop.page() as page:
         tab.size(1280, 900)
         tab.open(page.url)
@@ -146,10 +146,5 @@ def test_ten_thousand_calls_are_drawn_within_a_frame_or_two(tab):
             " tracks.slices.push([1, b, b + .0015, 'handler', false]); } paint()"
         )
         assert tab.evaluate("hits.length > 1000")
-        times = tab.evaluate(
-            "Array.from({length: 21}, () => { const b = performance.now(); paint();"
-            " return performance.now() - b; }).sort((a, b) => a - b)"
-        )
-        print(f"a picture takes {times[10]:.1f} ms, at most {times[-1]:.1f} ms")
         # What was drawn last is found by the pointer.
         assert tab.evaluate("typeof hits[hits.length - 1][4]()") == "string"
