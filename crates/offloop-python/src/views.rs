@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 
 use crate::forsaking;
 use crate::functions;
-use crate::home::existing_home;
+use crate::home::{existing_home, home};
 use crate::pending;
 use crate::watch;
 
@@ -92,7 +92,7 @@ impl Program for Shown {
     fn function_of(&self, token: u64) -> Option<String> {
         let name = pending::update(token, |pending| {
             let statistics = pending.statistics.as_ref();
-            statistics.map(|statistics| statistics.name().to_owned())
+            statistics.map(|statistics| statistics.name().to_string())
         });
         name.flatten()
     }
@@ -324,11 +324,13 @@ fn page_open(
 ) -> PyResult<String> {
     let mut guard = on();
     let on = begun(&mut guard, shown(identity, reading))?;
-    Ok(on.views.open_page(&PageOptions {
+    let runtime = home()?.runtime;
+    let options = PageOptions {
         host: host.parse::<IpAddr>()?,
         port,
         actions,
-    })?)
+    };
+    Ok(on.views.open_page(&options, Some(&runtime))?)
 }
 
 /// Serves the live page no more.

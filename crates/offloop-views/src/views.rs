@@ -84,12 +84,16 @@ impl Views {
     }
 
     /// Serves the live page from now on, in place of the one that it serves; its address, with the
-    /// token.
+    /// token. What happens in the runtime is recorded for it.
     ///
     /// # Errors
     /// The system's, as when the port is taken.
-    pub fn open_page(&self, options: &PageOptions) -> io::Result<String> {
-        let (url, bound) = page::bind(options)?;
+    pub fn open_page(
+        &self,
+        options: &PageOptions,
+        runtime: Option<&offloop::Runtime>,
+    ) -> io::Result<String> {
+        let (url, bound) = page::bind(options, runtime)?;
         self.command(Command::Page(Some(Box::new(bound))))?;
         Ok(url)
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET /            the page        GET /document   one document
-//! GET /events      documents, one each half second, for as long as they are read
+//! GET /events      documents and records, one each half second, for as long as they are read
 //! POST /kill_call, POST /cancel_task    only where actions are allowed
 //! ```
 //!
@@ -32,6 +32,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use offloop::Runtime;
+use offloop::recorder::{Recorder, Recording};
 use offloop_sys::fork::ForkGuard;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -73,13 +75,17 @@ pub(crate) struct Bound {
     listener: StdListener,
     guard: ForkGuard,
     access: Access,
+    recording: Option<Recording>,
 }
 
 /// Binds the page of this process: its address, with the token.
 ///
 /// # Errors
 /// The system's, as when the port is taken.
-pub(crate) fn bind(options: &PageOptions) -> io::Result<(String, Bound)> {
+pub(crate) fn bind(
+    options: &PageOptions,
+    runtime: Option<&Runtime>,
+) -> io::Result<(String, Bound)> {
     let listener = StdListener::bind(SocketAddr::new(options.host, options.port))?;
     listener.set_nonblocking(true)?;
     let guard = ForkGuard::new(listener.as_fd())?;
@@ -94,6 +100,8 @@ pub(crate) fn bind(options: &PageOptions) -> io::Result<(String, Bound)> {
             port: at.port(),
             actions: options.actions,
         },
+        // What happens is recorded from now on: the page has a past when it is opened.
+        recording: runtime.map(|runtime| Recording::begin(runtime.recorder())),
     };
     Ok((url, bound))
 }
@@ -101,6 +109,14 @@ pub(crate) fn bind(options: &PageOptions) -> io::Result<(String, Bound)> {
 struct Site {
     access: Access,
     answers: Arc<Answers>,
+    recording: Option<Recording>,
+}
+
+impl Site {
+    fn recorder(&self) -> Option<Arc<Recorder>> {
+        let recording = self.recording.as_ref();
+        recording.map(|recording| Arc::clone(recording.recorder()))
+    }
 }
 
 /// Answers until it is dropped.
@@ -109,11 +125,16 @@ pub(crate) async fn serve(bound: Bound, answers: Arc<Answers>) {
         listener,
         guard: _guard,
         access,
+        recording,
     } = bound;
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
     };
-    let site = Arc::new(Site { access, answers });
+    let site = Arc::new(Site {
+        access,
+        answers,
+        recording,
+    });
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -161,7 +182,7 @@ async fn answer(request: Request<Incoming>, site: &Arc<Site>) -> Response<Body> 
             whole(StatusCode::OK, "application/json", document)
         }
         (&Method::GET, "/events") => {
-            let feed = Feed::new(Arc::clone(&site.answers));
+            let feed = Feed::new(Arc::clone(&site.answers), site.recorder());
             with_headers(StatusCode::OK, "text/event-stream", Either::Right(feed))
         }
         (&Method::POST, "/kill_call") => {
