@@ -42,7 +42,7 @@ def tab(tmp_path):
 
 def text(identity):
     """What stands in an element."""
-    return f"document.getElementById('{identity}').innerText"
+    return f"(document.getElementById('{identity}')?.innerText ?? '')"
 
 
 def test_page_shows_the_program_before_while_and_after_it_is_frozen(tmp_path, tab):
@@ -83,7 +83,7 @@ def test_keys_move_the_timeline_and_open_a_stall(tmp_path, tab):
         assert tab.evaluate("view.end === null")
         tab.press("Enter")
         assert "time.sleep(0.12)" in tab.wait(
-            "document.querySelector('#stalls details[open]').innerText"
+            "document.querySelector('#stalls details[open]')?.innerText"
         )
         assert tab.errors == []
 
