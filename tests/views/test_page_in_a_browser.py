@@ -93,6 +93,7 @@ def test_task_is_cancelled_after_a_question(tmp_path, tab):
         tab.open(program.heard())
         tab.wait(f"{text('tasks')}.includes('bee 0')")
         program.tell()
+        tab.wait(f"{text('state')} === 'event loop blocked'")
         program.tell("x")
         assert program.heard() == "free"
         for number in range(3):

@@ -1,9 +1,9 @@
 //! Which requests are answered: those with the token, from this very page.
 //!
 //! Other pages in the same browser can send requests here, and one whose name its owner lets lead
-//! to this machine (DNS rebinding) may even read the answers. So the `Host` must be `localhost` or an
-//! address in numbers, which no name can stand for, and an `Origin` must be that of this page. The
-//! token is in the URL that was printed, and only there.
+//! to this machine (DNS rebinding) may even read the answers. So the `Host` must be `localhost` or
+//! an address in numbers, which no name can stand for, and an `Origin` must be that of this page.
+//! The token is in the URL that was printed, and only there.
 //!
 //! Invariants: 1. Comparing a token takes the same time wherever it differs.
 
