@@ -24,6 +24,10 @@ class ProgramCommand(click.Command):
         """Keep what follows ``-m MODULE`` or ``-c CODE`` from being read as options of ours."""
         for index, argument in enumerate(args):
             is_value = index > 0 and args[index - 1] in OPTIONS_WITH_VALUES
+            if argument == "--page":
+                # Any free port: what follows is the program, and no port.
+                args = [*args[:index], "--page=0", *args[index + 1 :]]
+                continue
             if argument in ("-", "--") or not (argument.startswith("-") or is_value):
                 break
             if argument.startswith(("-m", "-c")):
@@ -45,7 +49,7 @@ def main() -> None:
     context_settings={"allow_interspersed_args": False},
     options_metavar="[--loop NAME] [--threshold SECONDS] [--native] [--strict] "
     "[--gather-writes] [--trace FILE] [--journal FILE] [--report FILE] "
-    "[--no-adopt] [--no-watch] [--no-report]",
+    "[--no-adopt] [--no-watch] [--page[=PORT]] [--no-views] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(
@@ -88,6 +92,14 @@ def main() -> None:
 @click.option("--report", metavar="FILE", help="Write a page of the run, as HTML, at its end.")
 @click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
 @click.option("--no-watch", is_flag=True, help="Do not say what blocks the event loop.")
+@click.option(
+    "--page",
+    type=click.IntRange(0, 65535),
+    metavar="[=PORT]",
+    help="Serve a live page on the loopback, and print its address.",
+)
+@click.option("--page-actions", is_flag=True, help="Let the page end calls and cancel tasks.")
+@click.option("--no-views", is_flag=True, help="Let nothing attach, as `offloop top` does.")
 @click.option("--no-report", is_flag=True, help="Print no report at exit.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as `python -m` does.")
 @click.option("-c", "code", metavar="CODE", help="Run code, as `python -c` does.")
@@ -106,6 +118,9 @@ def run_command(
     report: str | None,
     no_adopt: bool,
     no_watch: bool,
+    page: int | None,
+    page_actions: bool,
+    no_views: bool,
     no_report: bool,
 ) -> None:
     """Run SCRIPT, or a module with -m, as the main program, with offloop underneath.
@@ -126,6 +141,8 @@ def run_command(
         raise click.UsageError(f"--gather-writes is for offloop's loop, not for {loop}'s")
     if strict and no_watch:
         raise click.UsageError("--strict needs the watch, which --no-watch turns off")
+    if page_actions and page is None:
+        raise click.UsageError("--page-actions needs --page")
     if native and no_watch:
         raise click.UsageError("--native needs the watch, which --no-watch turns off")
     settings = _run.Settings(
@@ -134,6 +151,9 @@ def run_command(
         loop=loop,
         gather_writes=gather_writes,
         watch=not no_watch,
+        views=not no_views,
+        page=page,
+        page_actions=page_actions,
         threshold=threshold,
         native=native,
         strict=strict,

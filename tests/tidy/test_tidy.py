@@ -17,9 +17,10 @@ CRATE_EDGES = {
     "offloop-core": set(),
     "offloop-sys": set(),
     "offloop": {"offloop-core", "offloop-sys"},
+    "offloop-views": {"offloop", "offloop-core", "offloop-sys"},
     "offloop-jobs": {"offloop-core"},
     "offloop-check": set(),
-    "offloop-python": {"offloop", "offloop-core", "offloop-sys"},
+    "offloop-python": {"offloop", "offloop-core", "offloop-sys", "offloop-views"},
 }
 """Which of our crates each of ours may name: python -> offloop -> core and sys, jobs -> core."""
 

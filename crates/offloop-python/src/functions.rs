@@ -409,11 +409,11 @@ pub(crate) fn statistics_of_unnamed(
 /// A row of `function_statistics`.
 #[derive(IntoPyObject)]
 pub(crate) struct FunctionRow {
-    name: String,
-    calls: u64,
-    run_seconds: f64,
-    stopped: u64,
-    crashes: u64,
+    pub(crate) name: String,
+    pub(crate) calls: u64,
+    pub(crate) run_seconds: f64,
+    pub(crate) stopped: u64,
+    pub(crate) crashes: u64,
     last_exit_code: Option<i32>,
     last_signal: Option<i32>,
 }

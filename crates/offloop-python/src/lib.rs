@@ -43,6 +43,7 @@ mod stopping;
 mod surroundings;
 mod tape;
 mod view;
+mod views;
 mod watch;
 mod watching;
 mod worker;
@@ -96,6 +97,9 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(watch::watch_say, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_ranking, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_after_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::loops::loop_number, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::loops::numbered_loops, module)?)?;
+    views::add_to(module)?;
     module.add_function(wrap_pyfunction!(causes::cause_of, module)?)?;
     module.add_function(wrap_pyfunction!(causes::sample_causes, module)?)?;
     module.add_function(wrap_pyfunction!(error::samples::error_samples, module)?)?;

@@ -38,8 +38,16 @@ class Settings:
     native: bool = False
     strict: bool = False
     tape: tape.Wanted = tape.NOTHING
+    views: bool = True
+    page: int | None = None
+    """The port of the live page; none without one."""
+    page_actions: bool = False
     told_at: str | None = None
     """Where a strict run is told of a stall."""
+
+
+class PageRefused(Exception):
+    """The live page cannot be served."""
 
 
 class Session:
@@ -88,6 +96,19 @@ class Session:
             on_stall = None if told_at is None else children.Teller(told_at)
             # Its last words come before the report: exit handlers run in the opposite order.
             offloop.watch(settings.threshold, on_stall, native=settings.native)
+        if settings.views:
+            # A program runs as well where there is no private folder.
+            with contextlib.suppress(OSError):
+                offloop.views()
+        if settings.page is not None:
+            self._open_page(settings)
+
+    def _open_page(self, settings: Settings) -> None:
+        try:
+            page = offloop.page(settings.page or 0, actions=settings.page_actions)
+        except OSError as error:
+            raise PageRefused(f"no page at port {settings.page}: {error}") from None
+        print(f"offloop: live page at {page.url}", file=sys.stderr, flush=True)
 
     def was_blocked(self) -> bool:
         """Whether an event loop was blocked in this process or one that it has started.
@@ -138,7 +159,7 @@ def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], progra
     session = Session()
     try:
         session.start(settings)
-    except (loops.LoopMissing, tape.CannotRecord) as error:
+    except (loops.LoopMissing, tape.CannotRecord, PageRefused) as error:
         session.is_silent = True
         print(f"offloop run: {error}", file=sys.stderr)
         raise SystemExit(EXIT_NOT_STARTED) from None

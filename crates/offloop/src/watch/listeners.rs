@@ -179,6 +179,7 @@ impl Listeners {
             stall,
             words: words.map(Arc::from),
             culprit: culprit.map(|culprit| culprit.entry.clone()),
+            source: diagnosis.source.as_deref().map(Arc::from),
             advice: diagnosis.advice.as_ref().map(line_of),
         });
         self.runtime.note_stall(&told);

@@ -33,6 +33,7 @@ use offloop_sys::interpreter::memory::OwnMemory;
 use super::lateness::Lateness;
 use super::native::NativeReader;
 use super::pulse::{Line, Pulse};
+use super::roll::{LoopSeen, Roll};
 use super::watched::{Slice, Subject, Watched};
 
 /// How long a loop that has waited is still looked at: so often, at most, is the watchdog woken by
@@ -117,6 +118,7 @@ pub struct Watchdog {
     commands: Sender<Command>,
     door: Arc<Door>,
     thread: JoinHandle<()>,
+    roll: Roll,
 }
 
 impl Watchdog {
@@ -154,12 +156,14 @@ impl Watchdog {
             commands,
             door,
             thread,
+            roll: Roll::default(),
         })
     }
 
     /// Watches a loop from now on.
     #[must_use]
     pub fn watch(&self, pulse: &Arc<Pulse>, subject: Subject) -> Line {
+        self.roll.add(pulse, &subject);
         let (line, ended) = Line::new(pulse, self.thread.thread().clone());
         let watched = Watched::new(subject, Arc::clone(pulse), ended);
         if self.send(Command::Watch(Box::new(watched))) {
@@ -171,6 +175,12 @@ impl Watchdog {
     /// Looks once more, tells what is over, and replies. A reply that is dropped says nothing.
     pub fn settle(&self, reply: SyncSender<()>) {
         self.command(Command::Settle(reply));
+    }
+
+    /// What each of the loops does now.
+    #[must_use]
+    pub fn loops(&self) -> Vec<LoopSeen> {
+        self.roll.call()
     }
 
     /// Says something on standard error, soon.
