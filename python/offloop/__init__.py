@@ -34,6 +34,7 @@ from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
 from offloop._streams import Stream
 from offloop._thread_pool import ThreadPool
+from offloop._views import views
 from offloop._watch import (
     Blocked,
     Culprit,
@@ -72,6 +73,7 @@ __all__ = [
     "write_file",
     "AsyncFile",
     "watch",
+    "views",
     "Stall",
     "StallCause",
     "StackEntry",

@@ -1,4 +1,4 @@
-"""The command line: ``offloop run``, ``offloop demo``, ``offloop doctor``.
+"""The command line: ``offloop run``, ``offloop top``, ``offloop demo``, ``offloop doctor``.
 
 Each command only reads its options and hands over to a package of its own, which is imported on
 use, so that ``offloop run`` puts as little as possible between the interpreter and the program.
@@ -42,7 +42,7 @@ def main() -> None:
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
     options_metavar="[--loop NAME] [--threshold SECONDS] [--native] [--strict] "
-    "[--gather-writes] [--no-adopt] [--no-watch] [--no-report]",
+    "[--gather-writes] [--no-adopt] [--no-watch] [--no-views] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(
@@ -77,6 +77,7 @@ def main() -> None:
 )
 @click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
 @click.option("--no-watch", is_flag=True, help="Do not say what blocks the event loop.")
+@click.option("--no-views", is_flag=True, help="Let nothing attach, as `offloop top` does.")
 @click.option("--no-report", is_flag=True, help="Print no report at exit.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as `python -m` does.")
 @click.option("-c", "code", metavar="CODE", help="Run code, as `python -c` does.")
@@ -92,6 +93,7 @@ def run_command(
     gather_writes: bool,
     no_adopt: bool,
     no_watch: bool,
+    no_views: bool,
     no_report: bool,
 ) -> None:
     """Run SCRIPT, or a module with -m, as the main program, with offloop underneath.
@@ -120,6 +122,7 @@ def run_command(
         loop=loop,
         gather_writes=gather_writes,
         watch=not no_watch,
+        views=not no_views,
         threshold=threshold,
         native=native,
         strict=strict,
@@ -134,6 +137,35 @@ def run_command(
         _run.run_stdin(settings)
     else:
         raise click.UsageError("name a script, a module with -m, or give code with -c")
+
+
+@main.command("top", short_help="Show what a running program does, in the terminal.")
+@click.option("--once", is_flag=True, help="Print one picture, and end.")
+@click.option("--json", "as_json", is_flag=True, help="With --once, print the document as JSON.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1, 60),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="How far apart pictures are.",
+)
+@click.argument("pid", required=False, type=click.IntRange(1, 2**31 - 1))
+def top_command(pid: int | None, once: bool, as_json: bool, every: float) -> None:
+    """Show what a running program does: its event loops, what blocks them, its workers and tasks.
+
+    PID is a program under `offloop run`, or one that calls `offloop.views()`; without PID, the only
+    one that there is. Any other asyncio program of the same Python version is read from outside.
+    The program under view never notices.
+
+    Exit status: 0 once you quit; 2 if a process must be named; 3 if there is none, or none that can
+    be read; 4 if that is not allowed; 5 if it has ended, or does not answer.
+    """
+    from offloop._top import run_top
+
+    if as_json and not once:
+        raise click.UsageError("--json needs --once")
+    sys.exit(run_top(pid, once=once, as_json=as_json, every_seconds=every))
 
 
 @main.command("demo", short_help="See a service freeze, and stay awake under offloop.")

@@ -12,7 +12,7 @@ BINDING = ROOT / "crates" / "offloop-python" / "src"
 RUNTIME_FLOORS = (
     # What travels, what is started, which thread is on duty, what holds a thread up: they know
     # nothing else of ours.
-    ("causes", "frame", "launch", "roster", "tracker", "unresolved"),
+    ("causes", "engine", "frame", "launch", "roster", "tracker", "unresolved"),
     # Memory for large payloads, and its way back.
     ("arena", "releases"),
     # Tasks and mailboxes: calls, how they end or fail, and which owner is told.

@@ -17,9 +17,17 @@ CRATE_EDGES = {
     "offloop-core": set(),
     "offloop-sys": set(),
     "offloop": {"offloop-core", "offloop-sys"},
+    "offloop-views": {"offloop", "offloop-core", "offloop-sys"},
     "offloop-jobs": {"offloop-core"},
     "offloop-check": set(),
-    "offloop-python": {"offloop", "offloop-core", "offloop-sys"},
+    "offloop-top": {"offloop-sys", "offloop-views"},
+    "offloop-python": {
+        "offloop",
+        "offloop-core",
+        "offloop-sys",
+        "offloop-top",
+        "offloop-views",
+    },
 }
 """Which of our crates each of ours may name: python -> offloop -> core and sys, jobs -> core."""
 

@@ -37,6 +37,7 @@ const OTHERS: &str = "(other functions)";
 /// How often the functions of one name ran, for how long, and what else became of their calls.
 #[derive(Default)]
 pub(crate) struct FunctionStatistics {
+    name: String,
     calls: AtomicU64,
     run_ns: AtomicU64,
     /// Calls that were cancelled, expired, dropped or broken.
@@ -46,6 +47,11 @@ pub(crate) struct FunctionStatistics {
 }
 
 impl FunctionStatistics {
+    /// Its module and qualified name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Counts the end of a call.
     pub(crate) fn record(&self, outcome: &Outcome) {
         match outcome {
@@ -363,7 +369,15 @@ fn statistics_of(name: String) -> Arc<FunctionStatistics> {
     let statistics = &mut guard.as_mut().expect("made by `tables`").statistics;
     let full = statistics.len() >= FUNCTIONS_MAX && !statistics.contains_key(&name);
     let name = if full { OTHERS.into() } else { name };
-    Arc::clone(statistics.entry(name).or_default())
+    if let Some(known) = statistics.get(&name) {
+        return Arc::clone(known);
+    }
+    let fresh = Arc::new(FunctionStatistics {
+        name: name.clone(),
+        ..FunctionStatistics::default()
+    });
+    statistics.insert(name, Arc::clone(&fresh));
+    fresh
 }
 
 /// What gives a name to a callable that has none of its own.
@@ -392,11 +406,11 @@ pub(crate) fn statistics_of_unnamed(
 /// A row of `function_statistics`.
 #[derive(IntoPyObject)]
 pub(crate) struct FunctionRow {
-    name: String,
-    calls: u64,
-    run_seconds: f64,
-    stopped: u64,
-    crashes: u64,
+    pub(crate) name: String,
+    pub(crate) calls: u64,
+    pub(crate) run_seconds: f64,
+    pub(crate) stopped: u64,
+    pub(crate) crashes: u64,
     last_exit_code: Option<i32>,
     last_signal: Option<i32>,
 }

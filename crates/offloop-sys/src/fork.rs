@@ -46,27 +46,26 @@ pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// A descriptor that does not outlive a fork: the child closes it before it runs anything else.
+/// Has a forked child close a descriptor before it runs anything else, while this is kept. The
+/// descriptor must stay open for as long.
 #[derive(Debug)]
-pub struct ForkGuarded {
-    fd: Option<OwnedFd>,
+pub struct ForkGuard {
     slot: usize,
     generation: u32,
 }
 
-impl ForkGuarded {
-    /// Registers `fd`.
+impl ForkGuard {
+    /// Registers `fd`, which stays the caller's.
     ///
     /// # Errors
     /// `QuotaExceeded` when 4,096 descriptors are registered already.
-    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
         watch();
         for (slot, entry) in DESCRIPTORS.iter().enumerate() {
             let claimed =
                 entry.compare_exchange(-1, fd.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed);
             if claimed.is_ok() {
                 return Ok(Self {
-                    fd: Some(fd),
                     slot,
                     generation: generation(),
                 });
@@ -80,6 +79,40 @@ impl ForkGuarded {
             ),
         ))
     }
+
+    /// Whether no fork lies between its making and this process.
+    fn is_of_this_process(&self) -> bool {
+        self.generation == generation()
+    }
+}
+
+impl Drop for ForkGuard {
+    fn drop(&mut self) {
+        if self.is_of_this_process() {
+            DESCRIPTORS[self.slot].store(-1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A descriptor that does not outlive a fork: the child closes it before it runs anything else.
+#[derive(Debug)]
+pub struct ForkGuarded {
+    fd: Option<OwnedFd>,
+    guard: ForkGuard,
+}
+
+impl ForkGuarded {
+    /// Registers `fd`.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when 4,096 descriptors are registered already.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        let guard = ForkGuard::new(fd.as_fd())?;
+        Ok(Self {
+            fd: Some(fd),
+            guard,
+        })
+    }
 }
 
 impl AsFd for ForkGuarded {
@@ -91,9 +124,12 @@ impl AsFd for ForkGuarded {
 impl Drop for ForkGuarded {
     fn drop(&mut self) {
         let fd = self.fd.take().expect("present until drop");
-        if self.generation == generation() {
-            DESCRIPTORS[self.slot].store(-1, Ordering::Relaxed);
+        if self.guard.is_of_this_process() {
+            // Before the number is free: another descriptor that gets it is not to be closed.
+            DESCRIPTORS[self.guard.slot].store(-1, Ordering::Relaxed);
             drop(fd);
+            // The slot may be another descriptor's by the time that the guard is dropped.
+            self.guard.generation = generation().wrapping_sub(1);
         } else {
             // In a forked child: the handler closed the number, which may be another descriptor's
             // by now.

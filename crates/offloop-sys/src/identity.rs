@@ -46,6 +46,12 @@ impl Identity {
     }
 }
 
+/// The user by whose rights this process acts.
+#[must_use]
+pub fn effective_user() -> u32 {
+    users()[1]
+}
+
 /// Real, effective and saved.
 fn users() -> [u32; 3] {
     let mut ids = [0; 3];

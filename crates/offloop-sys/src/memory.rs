@@ -48,13 +48,16 @@ pub fn find(bytes: &[u8], byte: u8) -> Option<usize> {
 #[must_use]
 pub fn physical_bytes() -> u64 {
     // SAFETY: no pointers.
-    let (pages, page) = unsafe {
-        (
-            libc::sysconf(libc::_SC_PHYS_PAGES),
-            libc::sysconf(libc::_SC_PAGESIZE),
-        )
-    };
-    pages.max(0).unsigned_abs() * page.max(0).unsigned_abs()
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    pages.max(0).unsigned_abs() * page_bytes()
+}
+
+/// Bytes of a page.
+#[must_use]
+pub fn page_bytes() -> u64 {
+    // SAFETY: no pointers.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    page.max(0).unsigned_abs()
 }
 
 /// Size of the shared memory behind `fd`, and whether its size is sealed.

@@ -70,7 +70,9 @@ impl<'a> Canvas<'a> {
             }
             let (x, y) = (self.area.x + at as u16, self.area.y + row as u16);
             let style = self.look.style(*meaning);
-            let (end, _) = self.buffer.set_stringn(x, y, &text, self.columns() - at, style);
+            let (end, _) = self
+                .buffer
+                .set_stringn(x, y, &text, self.columns() - at, style);
             at = usize::from(end - self.area.x);
         }
         at
@@ -78,7 +80,10 @@ impl<'a> Canvas<'a> {
 
     /// Writes pieces so that they end at the right edge, if there is room behind `column`.
     pub fn write_right(&mut self, row: usize, column: usize, pieces: &[Piece]) {
-        let length: usize = pieces.iter().map(|(_, text)| words::width(&words::clean(text))).sum();
+        let length: usize = pieces
+            .iter()
+            .map(|(_, text)| words::width(&words::clean(text)))
+            .sum();
         if column + length <= self.columns() {
             self.write(row, self.columns() - length, pieces);
         }
@@ -93,7 +98,8 @@ impl<'a> Canvas<'a> {
                 ..self.area
             };
             self.write(row, 0, &[(Meaning::Key, self.signs().chosen.to_owned())]);
-            self.buffer.set_style(area, self.look.style(Meaning::Chosen));
+            self.buffer
+                .set_style(area, self.look.style(Meaning::Chosen));
         }
     }
 
@@ -130,7 +136,11 @@ impl<'a> Canvas<'a> {
 /// A bar of some columns, of which a part is full.
 #[must_use]
 pub fn bar(part: f64, columns: usize, signs: &Signs) -> (String, String) {
-    let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
+    let part = if part.is_finite() {
+        part.clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
     let steps = signs.parts.len() + 1;
     let mut eighths = (part * (columns * steps) as f64).round() as usize;
     if part > 0.0 && eighths == 0 && columns > 0 {
@@ -154,7 +164,11 @@ mod tests {
     fn a_bar_has_its_length_and_shows_the_least_part() {
         for signs in [
             Look::PLAIN.signs(),
-            Look { unicode: true, ..Look::PLAIN }.signs(),
+            Look {
+                unicode: true,
+                ..Look::PLAIN
+            }
+            .signs(),
         ] {
             for part in [0.0, 0.001, 0.33, 0.5, 0.999, 1.0, 7.0, f64::NAN] {
                 let (full, rest) = bar(part, 10, signs);

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::document::{Document, Loop, Stall};
+use offloop_views::document::{Document, Loop, Stall};
 
 /// Ranges of lags, from short to long.
 pub const LEVELS: usize = 5;
@@ -34,7 +34,10 @@ pub type Shares = [f64; LEVELS];
 /// The range that a lag is in.
 #[must_use]
 pub fn level_of(seconds: f64) -> usize {
-    LEVEL_SECONDS.iter().filter(|&&begin| seconds >= begin).count()
+    LEVEL_SECONDS
+        .iter()
+        .filter(|&&begin| seconds >= begin)
+        .count()
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,9 +79,15 @@ impl History {
     /// How lags were spread in a step.
     #[must_use]
     pub fn shares(&self, number: u64, step: i64, stalls: &[Stall]) -> Shares {
-        let measured = self.tracks.get(&number).and_then(|track| track.steps.get(&step));
+        let measured = self
+            .tracks
+            .get(&number)
+            .and_then(|track| track.steps.get(&step));
         let mut shares = measured.map_or([0.0; LEVELS], Step::shares);
-        for stall in stalls.iter().filter(|stall| stall.event_loop == Some(number)) {
+        for stall in stalls
+            .iter()
+            .filter(|stall| stall.event_loop == Some(number))
+        {
             let (begin, end) = (stall.started, stall.started + stall.seconds);
             let inside = end.min(step as f64 + 1.0) - begin.max(step as f64);
             if inside > 0.0 {
@@ -103,7 +112,10 @@ impl Track {
             return;
         };
         let buckets = statistics.lag.buckets.clone();
-        let step = self.steps.entry(step_of(now - statistics.age_seconds)).or_default();
+        let step = self
+            .steps
+            .entry(step_of(now - statistics.age_seconds))
+            .or_default();
         step.utilisation = Some(statistics.utilisation_1s);
         if let Some(last) = &self.last {
             for &(limit, count) in &buckets {
@@ -137,16 +149,22 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::{Lag, LoopStatistics, Process};
+    use offloop_views::document::{Lag, LoopStatistics, Process};
 
     fn document(now: f64, buckets: &[(f64, u64)]) -> Document {
         Document {
-            process: Process { now, ..Process::default() },
+            process: Process {
+                now,
+                ..Process::default()
+            },
             loops: vec![Loop {
                 number: 1,
                 statistics: Some(LoopStatistics {
                     utilisation_1s: 0.5,
-                    lag: Lag { buckets: buckets.to_vec(), ..Lag::default() },
+                    lag: Lag {
+                        buckets: buckets.to_vec(),
+                        ..Lag::default()
+                    },
                     ..LoopStatistics::default()
                 }),
                 ..Loop::default()
@@ -162,7 +180,10 @@ mod tests {
         assert_eq!(history.shares(1, 10, &[]), [0.0; LEVELS]);
         history.add(&document(11.2, &[(0.000_511, 999), (0.131_071, 5)]));
         let shares = history.shares(1, 11, &[]);
-        assert!(shares[0] > 0.9 && shares[2] > 0.0 && shares[2] < 0.2, "{shares:?}");
+        assert!(
+            shares[0] > 0.9 && shares[2] > 0.0 && shares[2] < 0.2,
+            "{shares:?}"
+        );
         assert_eq!(history.utilisation(1, 11), Some(0.5));
         assert_eq!(history.utilisation(1, 12), None);
     }
@@ -185,7 +206,10 @@ mod tests {
         assert_eq!(levels(10), [false, false, false, false, true]);
         assert_eq!(levels(12), [false, false, false, false, true]);
         assert_eq!(levels(13), [false; LEVELS]);
-        assert_eq!(history.shares(2, 10, std::slice::from_ref(&stall)), [0.0; LEVELS]);
+        assert_eq!(
+            history.shares(2, 10, std::slice::from_ref(&stall)),
+            [0.0; LEVELS]
+        );
     }
 
     #[test]

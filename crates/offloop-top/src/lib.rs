@@ -11,7 +11,6 @@
 //! it; neither touches anything.
 
 pub mod canvas;
-pub mod document;
 pub mod draw;
 pub mod history;
 pub mod look;

@@ -183,9 +183,10 @@ impl Look {
             (Paint::Colours, Meaning::Good) => plain.fg(Color::Green),
             (Paint::Colours, Meaning::Warning) => plain.fg(Color::Yellow),
             (Paint::Colours, Meaning::Bad) => plain.fg(Color::Red),
-            (Paint::Colours, Meaning::Alarm) => {
-                plain.fg(Color::White).bg(Color::Red).add_modifier(Modifier::BOLD)
-            }
+            (Paint::Colours, Meaning::Alarm) => plain
+                .fg(Color::White)
+                .bg(Color::Red)
+                .add_modifier(Modifier::BOLD),
             (Paint::Colours, Meaning::Key) => plain.fg(Color::Cyan).add_modifier(Modifier::BOLD),
         }
     }
@@ -223,7 +224,10 @@ mod tests {
     #[test]
     fn without_colour_no_meaning_has_one() {
         for paint in [Paint::Attributes, Paint::Nothing] {
-            let look = Look { paint, unicode: true };
+            let look = Look {
+                paint,
+                unicode: true,
+            };
             for meaning in [Meaning::Bad, Meaning::Alarm, Meaning::Name, Meaning::Key] {
                 let style = look.style(meaning);
                 assert_eq!((style.fg, style.bg), (None, None));

@@ -21,7 +21,10 @@ fn line(buffer: &Buffer, row: u16, text: &mut String) {
     let cells = (0..buffer.area.width).map(|column| &buffer[(column, row)]);
     let is_blank = |cell: &Cell| cell.symbol() == " " && cell.modifier == Modifier::empty();
     let length = cells.clone().collect::<Vec<_>>();
-    let length = length.iter().rposition(|cell| !is_blank(cell)).map_or(0, |last| last + 1);
+    let length = length
+        .iter()
+        .rposition(|cell| !is_blank(cell))
+        .map_or(0, |last| last + 1);
     let plain = Cell::EMPTY.style();
     let mut style = plain;
     let mut passed = 0;
@@ -88,7 +91,10 @@ mod tests {
     fn printed(paint: Paint) -> String {
         let mut buffer = Buffer::empty(Rect::new(0, 0, 20, 2));
         let area = buffer.area;
-        let look = Look { paint, unicode: true };
+        let look = Look {
+            paint,
+            unicode: true,
+        };
         let mut canvas = Canvas::new(&mut buffer, area, look);
         let pieces = [
             (Meaning::Bad, "\u{6e2c}!".to_owned()),

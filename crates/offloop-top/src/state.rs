@@ -5,9 +5,9 @@
 //!                keys answer, and only if it is still the same call or task.
 //!             2. What is chosen stays chosen while its list changes around it.
 
-use crate::document::{Culprit, Document, Fleet, Task, Worker};
 use crate::history::History;
 use crate::tree::{self, Branch};
+use offloop_views::document::{Culprit, Document, Fleet, Task, Worker};
 
 /// A key, or what several keys mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,11 +176,15 @@ impl State {
             self.processor = Some((after - before).max(0.0) / passed);
         }
         self.document = document;
-        self.loop_index = self.loop_index.min(self.document.loops.len().saturating_sub(1));
+        self.loop_index = self
+            .loop_index
+            .min(self.document.loops.len().saturating_sub(1));
         for section in SECTIONS {
             let items = self.items(section);
             let choice = &mut self.choices[section as usize];
-            let kept = items.iter().position(|item| Some(item) == choice.item.as_ref());
+            let kept = items
+                .iter()
+                .position(|item| Some(item) == choice.item.as_ref());
             choice.index = kept.unwrap_or(choice.index.min(items.len().saturating_sub(1)));
             choice.item = items.get(choice.index).cloned();
         }
@@ -333,10 +337,16 @@ impl State {
                 let culprits = self.document.culprits.iter();
                 culprits.map(Item::of_culprit).collect()
             }
-            Section::Workers => self.workers().map(|(_, each)| Item::Worker(each.pid)).collect(),
+            Section::Workers => self
+                .workers()
+                .map(|(_, each)| Item::Worker(each.pid))
+                .collect(),
             Section::Tasks => {
                 let branches = self.branches();
-                branches.iter().map(|each| Item::Task(each.task.id.clone())).collect()
+                branches
+                    .iter()
+                    .map(|each| Item::Task(each.task.id.clone()))
+                    .collect()
             }
         }
     }

@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::document::Document;
 use crate::draw;
 use crate::look::Look;
 use crate::print;
@@ -12,6 +11,7 @@ use crate::screen::{Happened, Screen};
 use crate::source::{Answer, Source, open};
 use crate::state::{State, Wish};
 use crate::trouble::Trouble;
+use offloop_views::document::Document;
 
 /// How often it is looked whether the caller wants to go on.
 const LOOK: Duration = Duration::from_millis(200);
@@ -64,7 +64,12 @@ pub fn top(options: Options, goes_on: &dyn Fn() -> bool) -> Result<(), Trouble> 
     if on_terminal && std::env::var("TERM").is_ok_and(|term| !matches!(&*term, "" | "dumb")) {
         watch(&mut *source, look, options.every, goes_on)
     } else {
-        print_on(&mut *source, look, options.every.max(PRINTED_APART), goes_on)
+        print_on(
+            &mut *source,
+            look,
+            options.every.max(PRINTED_APART),
+            goes_on,
+        )
     }
 }
 
@@ -105,16 +110,25 @@ fn print_json(document: &Document) -> Result<(), Trouble> {
 fn print_picture(state: &State, look: Look) -> Result<(), Trouble> {
     let stdout = io::stdout();
     let is_terminal = stdout.is_terminal();
-    let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let asked = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok());
     let columns = asked.or_else(|| offloop_sys::terminal::columns(stdout.as_fd()));
-    let look = if is_terminal { look } else { look.without_paint() };
+    let look = if is_terminal {
+        look
+    } else {
+        look.without_paint()
+    };
     let picture = draw::picture(state, columns.unwrap_or(COLUMNS), look);
     print_text(&print::text(&picture))
 }
 
 fn print_text(text: &str) -> Result<(), Trouble> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         // What reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => Ok(outcome?),

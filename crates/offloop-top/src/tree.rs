@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::document::Task;
+use offloop_views::document::Task;
 
 /// Branches within each other that are drawn; those further in stand beside them.
 const DEPTH_MAX: usize = 16;
@@ -25,7 +25,10 @@ pub fn branches(tasks: &[Task]) -> Vec<Branch<'_>> {
     let mut below: HashMap<&str, Vec<&Task>> = HashMap::new();
     let mut roots = Vec::new();
     for task in tasks {
-        let awaiting = task.awaited_by.iter().find(|id| known.contains(id.as_str()));
+        let awaiting = task
+            .awaited_by
+            .iter()
+            .find(|id| known.contains(id.as_str()));
         match awaiting {
             Some(id) => below.entry(id).or_default().push(task),
             None => roots.push(task),
@@ -68,7 +71,9 @@ mod tests {
 
     fn drawn(tasks: &[Task]) -> Vec<(&str, Vec<bool>)> {
         let found = branches(tasks).into_iter();
-        found.map(|branch| (branch.task.id.as_str(), branch.goes_on)).collect()
+        found
+            .map(|branch| (branch.task.id.as_str(), branch.goes_on))
+            .collect()
     }
 
     #[test]

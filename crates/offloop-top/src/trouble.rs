@@ -51,7 +51,9 @@ pub enum Trouble {
         reason: String,
     },
     /// Its offloop speaks another version of the document.
-    #[error("process {pid} speaks version {theirs} of the document, and this offloop version {ours}")]
+    #[error(
+        "process {pid} speaks version {theirs} of the document, and this offloop version {ours}"
+    )]
     Document {
         /// The process.
         pid: u32,

@@ -22,7 +22,11 @@ pub fn seconds(seconds: f64) -> String {
         s if s < 600.0 => format!("{s:.0} s"),
         s if s < 7200.0 => format!("{:.0} min", (s / 60.0).floor()),
         s if s < 48.0 * 3600.0 => {
-            format!("{:.0} h {:.0} min", (s / 3600.0).floor(), (s % 3600.0 / 60.0).floor())
+            format!(
+                "{:.0} h {:.0} min",
+                (s / 3600.0).floor(),
+                (s % 3600.0 / 60.0).floor()
+            )
         }
         s => format!("{:.0} days", (s / 86_400.0).floor()),
     }

@@ -7,11 +7,11 @@ use std::fs;
 use std::path::Path;
 
 use offloop_top::canvas::Canvas;
-use offloop_top::document::Document;
 use offloop_top::draw;
 use offloop_top::look::{Look, Paint};
 use offloop_top::print;
 use offloop_top::state::{Key, State};
+use offloop_views::document::Document;
 use ratatui_core::backend::TestBackend;
 use ratatui_core::terminal::Terminal;
 
@@ -32,8 +32,14 @@ fn state() -> State {
     for ago in (3..60).rev() {
         let mut earlier = last.clone();
         earlier.process.now -= f64::from(ago);
-        earlier.process.cpu_seconds = last.process.cpu_seconds.map(|all| all - f64::from(ago) * 0.4);
-        let statistics = earlier.loops[0].statistics.as_mut().expect("there are some");
+        earlier.process.cpu_seconds = last
+            .process
+            .cpu_seconds
+            .map(|all| all - f64::from(ago) * 0.4);
+        let statistics = earlier.loops[0]
+            .statistics
+            .as_mut()
+            .expect("there are some");
         statistics.age_seconds = 0.1;
         statistics.utilisation_1s = 0.3 + 0.2 * f64::from(ago % 5) / 4.0;
         for (index, bucket) in statistics.lag.buckets.iter_mut().enumerate() {
@@ -65,13 +71,19 @@ fn screen(state: &State, columns: u16, rows: u16, look: Look) -> String {
 }
 
 fn compare(name: &str, drawn: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures").join(name);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/pictures")
+        .join(name);
     let expected = fs::read_to_string(&file).unwrap_or_default();
     if drawn != expected {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let other = folder.join(name);
         fs::write(&other, drawn).expect("the folder is there");
-        panic!("{} differs from {}:\n{drawn}", other.display(), file.display());
+        panic!(
+            "{} differs from {}:\n{drawn}",
+            other.display(),
+            file.display()
+        );
     }
 }
 
@@ -131,9 +143,15 @@ fn questions_and_help() {
 fn a_picture_that_is_printed_is_as_high_as_it_needs() {
     let mut state = State::default();
     state.handle_document(document());
-    compare("printed-80.txt", &print::text(&draw::picture(&state, 80, LETTERS)));
+    compare(
+        "printed-80.txt",
+        &print::text(&draw::picture(&state, 80, LETTERS)),
+    );
     let empty = State::default();
-    compare("printed-empty.txt", &print::text(&draw::picture(&empty, 80, LETTERS)));
+    compare(
+        "printed-empty.txt",
+        &print::text(&draw::picture(&empty, 80, LETTERS)),
+    );
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod channel;
 mod crew;
 #[cfg(feature = "test-doors")]
 mod doors;
+pub mod engine;
 mod fault;
 mod fleet;
 pub mod frame;
@@ -76,7 +77,7 @@ pub use owner::{Fetching, Owner};
 pub use roster::CREW_MAX;
 pub use runtime::Runtime;
 pub use snapshot::{
-    ArenaSnapshot, FleetSnapshot, LaneSnapshot, OwnerSnapshot, Snapshot, WorkerSnapshot,
-    WorkerState,
+    ArenaSnapshot, FleetSnapshot, LaneSnapshot, OwnerSnapshot, RunningCall, Snapshot,
+    WorkerSnapshot, WorkerState,
 };
 pub use unresolved::Unresolved;

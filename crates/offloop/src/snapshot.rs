@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use offloop_core::LaneStatistics;
+use offloop_core::{Instant, LaneStatistics};
 
 use crate::fault::Fault;
 use crate::journal::EventCounts;
@@ -71,6 +71,17 @@ pub struct WorkerSnapshot {
     pub state: WorkerState,
     /// Calls that it has started and not completed, and those that it holds in advance.
     pub calls: usize,
+    /// The call that it runs.
+    pub running: Option<RunningCall>,
+}
+
+/// A call that a worker has started and not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunningCall {
+    /// The name of the call that its owner has given.
+    pub token: u64,
+    /// When the worker started it.
+    pub started: Instant,
 }
 
 /// Where a worker is in its life.

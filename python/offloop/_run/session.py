@@ -37,6 +37,7 @@ class Settings:
     threshold: float = 0.05
     native: bool = False
     strict: bool = False
+    views: bool = True
     told_at: str | None = None
     """Where a strict run is told of a stall."""
 
@@ -80,6 +81,10 @@ class Session:
             on_stall = None if told_at is None else children.Teller(told_at)
             # Its last words come before the report: exit handlers run in the opposite order.
             offloop.watch(settings.threshold, on_stall, native=settings.native)
+        if settings.views:
+            # A program runs as well where there is no private folder.
+            with contextlib.suppress(OSError):
+                offloop.views()
 
     def was_blocked(self) -> bool:
         """Whether an event loop was blocked in this process or one that it has started.

@@ -11,6 +11,7 @@
 use core::time::Duration;
 use std::collections::HashMap;
 
+use super::advice::Advice;
 use super::cause::Cause;
 use super::culprit::{Culprit, Key};
 use super::diagnosis::Diagnosis;
@@ -58,21 +59,41 @@ pub struct Ranked {
     pub culprit: Option<Culprit>,
     /// Why, as of the first stall.
     pub cause: Cause,
+    /// The culprit's line, as its file has it.
+    pub source: Option<String>,
+    /// What to do.
+    pub advice: Option<Advice>,
     /// How often, and for how long.
     pub blocked: Blocked,
 }
 
 /// A stall that is not over.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Open {
     loop_thread: u64,
     number: u64,
     key: Key,
     culprit: Option<Culprit>,
     cause: Cause,
+    source: Option<String>,
+    advice: Option<Advice>,
     lasted: Duration,
     /// A comment allows it: it does not count.
     is_allowed: bool,
+}
+
+impl Open {
+    /// Its line of the ranking, before it is counted.
+    fn ranked(self) -> Ranked {
+        Ranked {
+            key: self.key,
+            culprit: self.culprit,
+            cause: self.cause,
+            source: self.source,
+            advice: self.advice,
+            blocked: Blocked::default(),
+        }
+    }
 }
 
 /// The table.
@@ -117,6 +138,8 @@ impl Culprits {
             key: Key::of(stall, culprit),
             culprit: culprit.cloned(),
             cause: stall.cause.clone(),
+            source: diagnosis.source.clone(),
+            advice: diagnosis.advice.clone(),
             lasted: Duration::ZERO,
             is_allowed: diagnosis.is_allowed(),
         });
@@ -128,6 +151,8 @@ impl Culprits {
             open.key = Key::of(stall, culprit);
             open.culprit = culprit.cloned();
             open.cause = stall.cause.clone();
+            open.source.clone_from(&diagnosis.source);
+            open.advice.clone_from(&diagnosis.advice);
         }
         if matches!(stall.moment, Moment::Over { .. }) {
             self.settle(open);
@@ -151,13 +176,10 @@ impl Culprits {
         if open.is_allowed {
             return;
         }
-        let ranked = self.settled.entry(open.key.clone()).or_insert(Ranked {
-            key: open.key,
-            culprit: open.culprit,
-            cause: open.cause,
-            blocked: Blocked::default(),
-        });
-        ranked.blocked.add(open.lasted);
+        let lasted = open.lasted;
+        let ranked = self.settled.entry(open.key.clone());
+        let ranked = ranked.or_insert_with(|| open.ranked());
+        ranked.blocked.add(lasted);
         if self.settled.len() <= self.keys_max {
             return;
         }
@@ -177,15 +199,9 @@ impl Culprits {
     pub fn rank(&self) -> Vec<Ranked> {
         let mut all = self.settled.clone();
         for open in self.open.iter().filter(|open| !open.is_allowed) {
-            all.entry(open.key.clone())
-                .or_insert_with(|| Ranked {
-                    key: open.key.clone(),
-                    culprit: open.culprit.clone(),
-                    cause: open.cause.clone(),
-                    blocked: Blocked::default(),
-                })
-                .blocked
-                .add(open.lasted);
+            let ranked = all.entry(open.key.clone());
+            let ranked = ranked.or_insert_with(|| open.clone().ranked());
+            ranked.blocked.add(open.lasted);
         }
         let mut ranked: Vec<Ranked> = all.into_values().collect();
         // Equal times are put in the order of places, so that two looks show the same.

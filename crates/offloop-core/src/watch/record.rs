@@ -125,6 +125,8 @@ pub struct Told {
     pub stall: Stall,
     /// The entry that is to blame, if one is.
     pub culprit: Option<Entry>,
+    /// Its line, as its file has it.
+    pub source: Option<Arc<str>>,
     /// What to write instead, as a line of code, or what to do.
     pub advice: Option<Arc<str>>,
 }

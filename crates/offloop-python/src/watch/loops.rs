@@ -50,3 +50,25 @@ pub(super) fn loop_of(py: Python<'_>, number: u64) -> Option<Bound<'_, PyAny>> {
     drop(loops);
     reference.into_bound(py).upgrade()
 }
+
+/// The number of a loop, for a reader that tells loops by these.
+#[pyfunction]
+pub(crate) fn loop_number(event_loop: &Bound<'_, PyAny>) -> PyResult<u64> {
+    number_of(event_loop)
+}
+
+/// The loops that have a number and still exist.
+#[pyfunction]
+pub(crate) fn numbered_loops(py: Python<'_>) -> Vec<(u64, Bound<'_, PyAny>)> {
+    let references: Vec<(u64, Py<PyWeakrefReference>)> = {
+        let loops = loops();
+        let known = loops.iter().flat_map(|loops| &loops.by_number);
+        known
+            .map(|(&number, reference)| (number, reference.clone_ref(py)))
+            .collect()
+    };
+    let found = references.into_iter();
+    found
+        .filter_map(|(number, reference)| Some((number, reference.into_bound(py).upgrade()?)))
+        .collect()
+}

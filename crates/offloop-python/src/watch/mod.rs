@@ -12,7 +12,7 @@
 mod fields;
 pub(crate) mod frames;
 pub(crate) mod heartbeat;
-mod loops;
+pub(crate) mod loops;
 mod witness;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,7 @@ use offloop::watch::{Line, Pulse, Ranking, Subject, WatchOptions};
 use offloop_core::event_loop::StallLimits;
 use offloop_core::watch::{Places, Style};
 use offloop_sys::fork;
+use offloop_views::program::WatchSeen;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
@@ -194,6 +195,32 @@ pub(crate) fn watch_ranking() -> (Vec<RankedFields>, BlockedFields) {
     let culprits = ranking.lock().unwrap_or_else(PoisonError::into_inner);
     let ranked = culprits.rank().iter().map(RankedFields::of).collect();
     (ranked, BlockedFields::of(culprits.left_out()))
+}
+
+/// What the watch has found, without the interpreter; what it found last, while none is on.
+pub(crate) fn seen() -> WatchSeen {
+    let on = watch();
+    let found = on.as_ref().map(|watch| {
+        let threshold = watch.running.options().limits.threshold;
+        let loops = watch.running.loops();
+        (threshold.as_secs_f64(), loops, Arc::clone(&watch.ranking))
+    });
+    drop(on);
+    let (threshold_seconds, loops, ranking) = match found {
+        Some((threshold, loops, ranking)) => (Some(threshold), loops, Some(ranking)),
+        None => (None, Vec::new(), last_ranking().clone()),
+    };
+    let mut seen = WatchSeen {
+        threshold_seconds,
+        loops,
+        ..WatchSeen::default()
+    };
+    if let Some(ranking) = ranking {
+        let culprits = ranking.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.ranked = culprits.rank();
+        seen.left_out = culprits.left_out();
+    }
+    seen
 }
 
 impl Watch {

@@ -229,7 +229,10 @@ impl Layout {
         let ordered = self.text.ascii_data <= self.text.data
             && self.code.first_traceable < self.code.instructions;
         if ordered
-            && far.into_iter().chain(of_coroutines).all(|offset| offset <= OFFSET_MAX)
+            && far
+                .into_iter()
+                .chain(of_coroutines)
+                .all(|offset| offset <= OFFSET_MAX)
             && windows.iter().all(|&bytes| bytes <= WINDOW_MAX)
         {
             Ok(())

@@ -205,14 +205,7 @@ fn copy(pid: libc::pid_t, pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
         // SAFETY: `local` names memory that is borrowed for writing, for as long as the call lasts.
         // `remote` may name anything: the kernel checks each address itself, and only reads.
         check_size(unsafe {
-            libc::process_vm_readv(
-                pid,
-                local.as_ptr(),
-                count,
-                remote.as_ptr(),
-                count,
-                0,
-            )
+            libc::process_vm_readv(pid, local.as_ptr(), count, remote.as_ptr(), count, 0)
         })
     });
     match copied {
@@ -357,7 +350,10 @@ mod tests {
         for pid in [0, i32::MAX.unsigned_abs(), u32::MAX] {
             let memory = OtherMemory::of(pid);
             let outcome = memory.and_then(|memory| memory.read(at(&bytes), &mut seen));
-            assert!(outcome.is_err_and(MemoryError::is_of_ended_process), "{pid}");
+            assert!(
+                outcome.is_err_and(MemoryError::is_of_ended_process),
+                "{pid}"
+            );
         }
     }
 

@@ -125,7 +125,10 @@ impl<M: Memory> Interpreter<M> {
 
     fn coroutines(&self) -> Result<&CoroutineLayout, Unreadable> {
         let what = "a table of asyncio";
-        self.layout.coroutines.as_ref().ok_or(Unreadable::Malformed { what })
+        self.layout
+            .coroutines
+            .as_ref()
+            .ok_or(Unreadable::Malformed { what })
     }
 
     fn offsets(&self, asyncio: Asyncio) -> Result<Offsets, Unreadable> {
@@ -187,7 +190,10 @@ impl<M: Memory> Interpreter<M> {
     }
 
     fn is_coroutine(&self, asyncio: Asyncio, object: Address) -> Result<bool, Unreadable> {
-        let kind = self.read_word(checked(object, "an object")?, self.layout.object_type as u64)?;
+        let kind = self.read_word(
+            checked(object, "an object")?,
+            self.layout.object_type as u64,
+        )?;
         Ok(kind == asyncio.coroutine_type)
     }
 
@@ -201,13 +207,16 @@ impl<M: Memory> Interpreter<M> {
         let mut stack = Vec::new();
         while stack.len() < DEPTH_MAX {
             let frame = field(coroutine, layout.frame)?;
-            let entry = self.frame_at(frame)?.and_then(|seen| self.entry_alone(&seen, codes));
+            let entry = self
+                .frame_at(frame)?
+                .and_then(|seen| self.entry_alone(&seen, codes));
             let Some(entry) = entry else {
                 break;
             };
             stack.push(entry);
             let mut state = [0];
-            self.memory.read(field(coroutine, layout.state)?, &mut state)?;
+            self.memory
+                .read(field(coroutine, layout.state)?, &mut state)?;
             if !layout.awaiting.contains(&state[0]) {
                 break;
             }
@@ -253,7 +262,8 @@ impl<M: Memory> Interpreter<M> {
     ) -> Result<Vec<Address>, Unreadable> {
         let object = self.read_word(task, offsets.awaited_by)?;
         let mut is_set = [0];
-        self.memory.read(field(task, offsets.awaited_by_is_set)?, &mut is_set)?;
+        self.memory
+            .read(field(task, offsets.awaited_by_is_set)?, &mut is_set)?;
         if object == 0 {
             return Ok(Vec::new());
         }

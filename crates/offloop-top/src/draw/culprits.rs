@@ -2,10 +2,10 @@
 
 use super::{first_shown, meaning_of, more, section_title};
 use crate::canvas::{Canvas, Piece, bar};
-use crate::document::Culprit;
 use crate::look::Meaning;
 use crate::state::{Section, State};
 use crate::words;
+use offloop_views::document::Culprit;
 
 /// Where the source line begins, below its place.
 const INDENT: usize = 11;
@@ -36,10 +36,17 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     }
     let chosen = state.chosen(Section::Culprits);
     let first = first_shown(chosen, shown, culprits.len());
-    let most = culprits.iter().map(|each| each.total_seconds).fold(0.0, f64::max);
+    let most = culprits
+        .iter()
+        .map(|each| each.total_seconds)
+        .fold(0.0, f64::max);
     for (index, culprit) in culprits.iter().enumerate().skip(first).take(shown) {
         let row = 1 + (index - first) * each;
-        one(&mut canvas.part(row, each.min(room + 1 - row)), culprit, most);
+        one(
+            &mut canvas.part(row, each.min(room + 1 - row)),
+            culprit,
+            most,
+        );
         if state.is_attended && state.section == Section::Culprits && index == chosen {
             canvas.choose(row);
         }
@@ -79,12 +86,20 @@ fn one(canvas: &mut Canvas<'_>, culprit: &Culprit, most: f64) {
         let more = format!("{} {} max {longest} ", culprit.cause, signs.dot);
         canvas.write_right(0, end + 1, &[(Meaning::Faint, more)]);
     }
-    let source = culprit.source.as_deref().or(culprit.because.as_deref()).unwrap_or("");
+    let source = culprit
+        .source
+        .as_deref()
+        .or(culprit.because.as_deref())
+        .unwrap_or("");
     canvas.write(1, INDENT, &[(Meaning::Plain, source.trim().to_owned())]);
     if let Some(cure) = culprit.cure.as_deref() {
         let text = format!("{} {}", signs.cure, cure.trim());
         canvas.write(2, INDENT, &[(Meaning::Good, text)]);
-    } else if let Some(because) = culprit.because.as_deref().filter(|_| culprit.source.is_some()) {
+    } else if let Some(because) = culprit
+        .because
+        .as_deref()
+        .filter(|_| culprit.source.is_some())
+    {
         canvas.write(2, INDENT, &[(Meaning::Faint, because.to_owned())]);
     }
 }

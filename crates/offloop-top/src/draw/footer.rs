@@ -41,13 +41,15 @@ fn asked(question: &Question) -> Vec<Piece> {
         (Act::Kill { pid, function, .. }, false) => {
             (format!(" Kill {function}, which worker {pid} runs? "), "y")
         }
-        (Act::Kill { .. }, true) => {
-            (" The call is lost and its worker restarted. Kill it now? ".to_owned(), "k")
-        }
+        (Act::Kill { .. }, true) => (
+            " The call is lost and its worker restarted. Kill it now? ".to_owned(),
+            "k",
+        ),
         (Act::Cancel { name, .. }, false) => (format!(" Cancel the task {name}? "), "y"),
-        (Act::Cancel { .. }, true) => {
-            (" It gets a CancelledError where it waits. Cancel it now? ".to_owned(), "c")
-        }
+        (Act::Cancel { .. }, true) => (
+            " It gets a CancelledError where it waits. Cancel it now? ".to_owned(),
+            "c",
+        ),
     };
     vec![
         (Meaning::Alarm, text),
@@ -61,9 +63,15 @@ fn asked(question: &Question) -> Vec<Piece> {
 pub(super) fn help(canvas: &mut Canvas<'_>, state: &State) {
     let keys: &[(&str, &str)] = &[
         ("q", "quit; the program under view goes on"),
-        ("tab", "to the next section; shift and tab to the one before"),
+        (
+            "tab",
+            "to the next section; shift and tab to the one before",
+        ),
         ("up, down", "choose a line; page up and page down go by ten"),
-        ("enter", "open what is chosen: the last stack of a culprit, a worker, a task"),
+        (
+            "enter",
+            "open what is chosen: the last stack of a culprit, a worker, a task",
+        ),
         ("esc", "back"),
         ("k", "kill the call that a worker runs; asks twice"),
         ("c", "cancel a task; asks twice"),

@@ -29,9 +29,8 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
 
 /// Without those at the end that there is no room for; the program's name is cut last.
 fn shortened(mut pieces: Vec<Piece>, room: usize, cut: &str) -> Vec<Piece> {
-    let length = |pieces: &[Piece]| -> usize {
-        pieces.iter().map(|(_, text)| words::width(text)).sum()
-    };
+    let length =
+        |pieces: &[Piece]| -> usize { pieces.iter().map(|(_, text)| words::width(text)).sum() };
     while length(&pieces) > room && pieces.len() > 3 {
         pieces.pop();
     }
@@ -49,18 +48,32 @@ pub(super) fn badge(canvas: &Canvas<'_>, state: &State) -> Piece {
         return (Meaning::Alarm, format!(" {silent} "));
     }
     if state.is_paused {
-        return (Meaning::Warning, format!("{} paused", canvas.signs().paused));
+        return (
+            Meaning::Warning,
+            format!("{} paused", canvas.signs().paused),
+        );
     }
-    let blocked = state.document.loops.iter().filter_map(|each| each.blocked.as_ref());
-    let longest = blocked.map(|blocked| blocked.seconds).fold(None, |longest, seconds| {
-        Some(longest.map_or(seconds, |longest: f64| longest.max(seconds)))
-    });
+    let blocked = state
+        .document
+        .loops
+        .iter()
+        .filter_map(|each| each.blocked.as_ref());
+    let longest = blocked
+        .map(|blocked| blocked.seconds)
+        .fold(None, |longest, seconds| {
+            Some(longest.map_or(seconds, |longest: f64| longest.max(seconds)))
+        });
     match longest {
         Some(longest) => {
             let time = words::seconds(longest);
             (Meaning::Alarm, format!(" BLOCKED {time} "))
         }
-        None if state.document.loops.iter().any(|each| each.is_running != Some(false)) => {
+        None if state
+            .document
+            .loops
+            .iter()
+            .any(|each| each.is_running != Some(false)) =>
+        {
             (Meaning::Good, "running".to_owned())
         }
         None => (Meaning::Faint, "no loop runs".to_owned()),
@@ -93,7 +106,10 @@ fn numbers(state: &State, dot: &str) -> Vec<Piece> {
             (Meaning::Good, "no stall".to_owned())
         } else {
             let stalls = words::count(watch.stalls);
-            (Meaning::Warning, format!("{stalls} stalls, blocked {blocked}"))
+            (
+                Meaning::Warning,
+                format!("{stalls} stalls, blocked {blocked}"),
+            )
         });
     } else {
         parts.push((Meaning::Faint, "not watched".to_owned()));

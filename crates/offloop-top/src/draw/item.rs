@@ -2,10 +2,10 @@
 
 use super::{culprits, meaning_of};
 use crate::canvas::{Canvas, Piece};
-use crate::document::{Culprit, Place, Stall, Task, Worker};
 use crate::look::{Meaning, Signs};
 use crate::state::{Item, State};
 use crate::words;
+use offloop_views::document::{Culprit, Place, Stall, Task, Worker};
 
 /// Columns of what a line is about.
 const LABEL_COLUMNS: usize = 11;
@@ -54,16 +54,26 @@ fn of_culprit(state: &State, file: &str, line: i32, signs: &Signs) -> (String, V
         return gone(format!("{}:{line}", words::file_name(file)));
     };
     let mut lines = culprit_lines(culprit, signs);
-    let stalls = state.document.stalls.iter().filter(|stall| match &stall.culprit {
-        Some(place) => Some(&place.file) == culprit.file.as_ref() && place.line == culprit.line,
-        None => culprit.file.is_none() && stall.cause == culprit.cause,
-    });
+    let stalls = state
+        .document
+        .stalls
+        .iter()
+        .filter(|stall| match &stall.culprit {
+            Some(place) => Some(&place.file) == culprit.file.as_ref() && place.line == culprit.line,
+            None => culprit.file.is_none() && stall.cause == culprit.cause,
+        });
     lines.push(Vec::new());
     match stalls.max_by_key(|stall| stall.number) {
         Some(stall) => lines.extend(stall_lines(stall, state.document.process.now, signs)),
-        None => lines.push(vec![(Meaning::Faint, "no stall of it is remembered".to_owned())]),
+        None => lines.push(vec![(
+            Meaning::Faint,
+            "no stall of it is remembered".to_owned(),
+        )]),
     }
-    let function = culprit.function.as_deref().filter(|_| culprit.file.is_some());
+    let function = culprit
+        .function
+        .as_deref()
+        .filter(|_| culprit.file.is_some());
     let name = culprits::place_of(culprit);
     (format!("{name} {}", function.unwrap_or("")), lines)
 }
@@ -123,7 +133,10 @@ fn stall_lines(stall: &Stall, now: f64, signs: &Signs) -> Vec<Line> {
         }
     }
     lines.push(Vec::new());
-    lines.push(vec![(Meaning::Faint, "stack, from the outermost function in".to_owned())]);
+    lines.push(vec![(
+        Meaning::Faint,
+        "stack, from the outermost function in".to_owned(),
+    )]);
     lines.extend(stack_lines(stall.stack.iter().rev(), signs));
     for native in stall.native.iter().rev() {
         let file = words::file_name(&native.file).to_owned();
@@ -164,7 +177,10 @@ fn of_worker(state: &State, pid: i32) -> (String, Vec<Line>) {
         return gone(title);
     };
     let mut lines = worker_lines(worker);
-    let running = worker.running.as_ref().and_then(|running| running.function.as_ref());
+    let running = worker
+        .running
+        .as_ref()
+        .and_then(|running| running.function.as_ref());
     let functions = state.document.functions.iter();
     for function in functions.filter(|function| Some(&function.name) == running) {
         let mean = function.run_seconds / function.calls.max(1) as f64;
@@ -184,7 +200,11 @@ fn worker_lines(worker: &Worker) -> Vec<Line> {
     if let Some(bytes) = worker.memory_bytes {
         lines.push(labelled("memory", Meaning::Plain, words::bytes(bytes)));
     }
-    lines.push(labelled("calls", Meaning::Plain, format!("{} held", worker.calls)));
+    lines.push(labelled(
+        "calls",
+        Meaning::Plain,
+        format!("{} held", worker.calls),
+    ));
     if let Some(pid) = worker.replaces {
         let text = format!("in place of {pid}, which crashed");
         lines.push(labelled("restarted", Meaning::Warning, text));
@@ -193,7 +213,11 @@ fn worker_lines(worker: &Worker) -> Vec<Line> {
         Some(running) => {
             let function = running.function.as_deref().unwrap_or("a call");
             lines.push(labelled("running", Meaning::Name, function));
-            lines.push(labelled("for", Meaning::Plain, words::seconds(running.seconds)));
+            lines.push(labelled(
+                "for",
+                Meaning::Plain,
+                words::seconds(running.seconds),
+            ));
         }
         None => lines.push(labelled("running", Meaning::Faint, "nothing")),
     }
@@ -214,10 +238,17 @@ fn of_task(state: &State, id: &str, signs: &Signs) -> (String, Vec<Line>) {
     }
     lines.extend(awaiting_lines(state, task));
     if let Some(age) = state.document.tasks.age_seconds {
-        lines.push(labelled("read", Meaning::Faint, format!("{} ago", words::seconds(age))));
+        lines.push(labelled(
+            "read",
+            Meaning::Faint,
+            format!("{} ago", words::seconds(age)),
+        ));
     }
     lines.push(Vec::new());
-    lines.push(vec![(Meaning::Faint, "stack, from the outermost function in".to_owned())]);
+    lines.push(vec![(
+        Meaning::Faint,
+        "stack, from the outermost function in".to_owned(),
+    )]);
     lines.extend(stack_lines(task.stack.iter(), signs));
     (format!("task {}", task.name), lines)
 }

@@ -4,11 +4,11 @@
 //! A healthy loop is dark at the bottom. A stall climbs to the top while it lasts.
 
 use crate::canvas::{Canvas, Piece, bar};
-use crate::document::{Lag, Loop};
 use crate::history::{LEVELS, level_of, step_of};
 use crate::look::{Meaning, Signs};
 use crate::state::State;
 use crate::words;
+use offloop_views::document::{Lag, Loop};
 
 /// Rows of the whole picture: a title, the ranges, the times.
 pub(super) const ROWS: usize = LEVELS + 3;
@@ -35,7 +35,11 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     let loops = &state.document.loops;
     let Some(each) = loops.get(state.loop_index) else {
         canvas.title(0, &[(Meaning::Title, "loop".to_owned())], &[]);
-        canvas.write(1, 2, &[(Meaning::Faint, "no event loop is running".to_owned())]);
+        canvas.write(
+            1,
+            2,
+            &[(Meaning::Faint, "no event loop is running".to_owned())],
+        );
         return;
     };
     let (title, more) = (title(canvas, state, each), activity(canvas, each));
@@ -52,7 +56,10 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     for level in 0..LEVELS {
         let row = LEVELS - level;
         let wall = canvas.signs().wall;
-        let label = format!("{} {wall}", words::right(LABELS[level], LABEL_COLUMNS - 2, ""));
+        let label = format!(
+            "{} {wall}",
+            words::right(LABELS[level], LABEL_COLUMNS - 2, "")
+        );
         canvas.write(row, 0, &[(Meaning::Faint, label)]);
         level_row(canvas, state, each, (row, level, columns));
         if let (true, Some(lag)) = (with_totals, lag_of(each)) {
@@ -72,10 +79,17 @@ fn lag_of(each: &Loop) -> Option<&Lag> {
 fn title(canvas: &Canvas<'_>, state: &State, each: &Loop) -> Vec<Piece> {
     let dot = canvas.signs().dot;
     let loops = state.document.loops.len();
-    let of = if loops > 1 { format!("/{loops}") } else { String::new() };
+    let of = if loops > 1 {
+        format!("/{loops}")
+    } else {
+        String::new()
+    };
     let mut pieces = vec![
         (Meaning::Title, format!("loop {}{of}", state.loop_index + 1)),
-        (Meaning::Faint, format!(" {dot} {} {dot} {}", each.thread, each.kind)),
+        (
+            Meaning::Faint,
+            format!(" {dot} {} {dot} {}", each.thread, each.kind),
+        ),
     ];
     if let Some(blocked) = &each.blocked {
         let time = words::seconds(blocked.seconds);
@@ -93,7 +107,11 @@ fn activity(canvas: &Canvas<'_>, each: &Loop) -> Vec<Piece> {
         return Vec::new();
     };
     let part = statistics.utilisation_1s;
-    let columns = if canvas.columns() >= COLUMNS_WITH_LONG_BAR { 12 } else { 6 };
+    let columns = if canvas.columns() >= COLUMNS_WITH_LONG_BAR {
+        12
+    } else {
+        6
+    };
     let (full, rest) = bar(part, columns, canvas.signs());
     let meaning = match part {
         part if part < 0.7 => Meaning::Good,
@@ -125,10 +143,18 @@ fn level_row(
     (row, level, columns): (usize, usize, usize),
 ) {
     let signs = canvas.signs();
-    let meaning = [Meaning::Good, Meaning::Good, Meaning::Warning, Meaning::Bad, Meaning::Bad];
+    let meaning = [
+        Meaning::Good,
+        Meaning::Good,
+        Meaning::Warning,
+        Meaning::Bad,
+        Meaning::Bad,
+    ];
     for column in 0..columns {
         let step = step_in(state, column, columns);
-        let share = state.history.shares(each.number, step, &state.document.stalls)[level];
+        let share = state
+            .history
+            .shares(each.number, step, &state.document.stalls)[level];
         let mut shade = DARKER_FROM.iter().filter(|&&from| share > from).count();
         if level > 2 && shade > 0 {
             // Rare, and what one looks for.
@@ -152,13 +178,22 @@ fn total(canvas: &mut Canvas<'_>, lag: &Lag, level: usize, column: usize) {
     let part = ((counts[level] + 1) as f64).ln() / ((most + 1) as f64).ln();
     let signs = canvas.signs();
     let (full, _) = bar(part, TOTAL_COLUMNS - 10, signs);
-    let meaning = [Meaning::Good, Meaning::Good, Meaning::Warning, Meaning::Bad, Meaning::Bad];
+    let meaning = [
+        Meaning::Good,
+        Meaning::Good,
+        Meaning::Warning,
+        Meaning::Bad,
+        Meaning::Bad,
+    ];
     let count = match counts[level] {
         count if count < 100_000 => words::count(count),
         count => format!("{}k", words::count(count / 1000)),
     };
     let pieces = [
-        (Meaning::Faint, format!("{}{} ", signs.wall, words::right(&count, 7, ""))),
+        (
+            Meaning::Faint,
+            format!("{}{} ", signs.wall, words::right(&count, 7, "")),
+        ),
         (meaning[level], full),
     ];
     canvas.write(LEVELS - level, column, &pieces);
@@ -168,7 +203,11 @@ fn total(canvas: &mut Canvas<'_>, lag: &Lag, level: usize, column: usize) {
 fn utilisation_row(canvas: &mut Canvas<'_>, state: &State, each: &Loop, columns: usize) {
     let signs = canvas.signs();
     let row = LEVELS + 1;
-    let label = format!("{} {}", words::right("busy", LABEL_COLUMNS - 2, ""), signs.wall);
+    let label = format!(
+        "{} {}",
+        words::right("busy", LABEL_COLUMNS - 2, ""),
+        signs.wall
+    );
     canvas.write(row, 0, &[(Meaning::Faint, label)]);
     for column in 0..columns {
         let step = step_in(state, column, columns);
@@ -202,7 +241,10 @@ fn axis(canvas: &mut Canvas<'_>, each: &Loop, columns: usize) {
         canvas.write(row, column, &[(Meaning::Faint, "now".to_owned())]);
     }
     if let Some(lag) = lag_of(each) {
-        let (late, most) = (words::seconds(lag.p99_seconds), words::seconds(lag.max_seconds));
+        let (late, most) = (
+            words::seconds(lag.p99_seconds),
+            words::seconds(lag.max_seconds),
+        );
         let text = format!("p99 {late} max {most}");
         canvas.write_right(row, LABEL_COLUMNS + columns + 1, &[(Meaning::Faint, text)]);
     }
@@ -220,11 +262,19 @@ pub(super) fn sparkline(
     let columns = canvas.columns().saturating_sub(2 * left);
     for column in 0..columns {
         let step = step_in(state, column, columns);
-        let shares = state.history.shares(each.number, step, &state.document.stalls);
+        let shares = state
+            .history
+            .shares(each.number, step, &state.document.stalls);
         let Some(level) = shares.iter().rposition(|&share| share > 0.0) else {
             continue;
         };
-        let meaning = [Meaning::Good, Meaning::Good, Meaning::Warning, Meaning::Bad, Meaning::Bad];
+        let meaning = [
+            Meaning::Good,
+            Meaning::Good,
+            Meaning::Warning,
+            Meaning::Bad,
+            Meaning::Bad,
+        ];
         let sign = height((level + 1) as f64 / LEVELS as f64, signs).to_owned();
         canvas.write(row, left + column, &[(meaning[level], sign)]);
     }

@@ -138,10 +138,7 @@ fn overview(canvas: &mut Canvas<'_>, state: &State) {
 fn section_title(state: &State, section: Section, canvas: &Canvas<'_>, title: &str) -> Vec<Piece> {
     if state.section == section && state.page == Page::Overview && state.is_attended {
         let mark = format!("{} ", canvas.signs().chosen);
-        vec![
-            (Meaning::Key, mark),
-            (Meaning::Title, title.to_owned()),
-        ]
+        vec![(Meaning::Key, mark), (Meaning::Title, title.to_owned())]
     } else {
         vec![(Meaning::Title, title.to_owned())]
     }

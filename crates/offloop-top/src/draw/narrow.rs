@@ -16,7 +16,11 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     };
     canvas.write(0, 0, &[(Meaning::Warning, small)]);
     if let Some(question) = &state.question {
-        let text = if question.is_second { "sure?" } else { "y or n?" };
+        let text = if question.is_second {
+            "sure?"
+        } else {
+            "y or n?"
+        };
         canvas.write(1, 0, &[(Meaning::Alarm, text.to_owned())]);
     } else {
         let name = words::fit_end(&process.program, columns, canvas.signs().cut);

@@ -2,10 +2,10 @@
 
 use super::{first_shown, more, section_title};
 use crate::canvas::{Canvas, Piece, bar};
-use crate::document::{Lane, Worker};
 use crate::look::Meaning;
 use crate::state::{Section, State};
 use crate::words;
+use offloop_views::document::{Lane, Worker};
 
 /// A call that has been running for so long is looked at twice.
 const LONG_SECONDS: f64 = 1.0;
@@ -17,7 +17,10 @@ fn lanes(state: &State) -> impl Iterator<Item = &Lane> {
 
 fn troubles(state: &State) -> Vec<&str> {
     let pools = &state.document.pools;
-    let broken = pools.fleets.iter().filter_map(|fleet| fleet.broken.as_deref());
+    let broken = pools
+        .fleets
+        .iter()
+        .filter_map(|fleet| fleet.broken.as_deref());
     broken.chain(pools.failed.as_deref()).collect()
 }
 
@@ -30,13 +33,19 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     let workers: Vec<&Worker> = state.workers().map(|(_, worker)| worker).collect();
     let troubles = troubles(state);
     let room = canvas.rows().saturating_sub(1);
-    let for_lanes = lanes(state).count().min(room.saturating_sub(workers.len() + troubles.len()));
-    let for_workers = room.saturating_sub(for_lanes + troubles.len()).min(workers.len());
+    let for_lanes = lanes(state)
+        .count()
+        .min(room.saturating_sub(workers.len() + troubles.len()));
+    let for_workers = room
+        .saturating_sub(for_lanes + troubles.len())
+        .min(workers.len());
     let title = section_title(state, Section::Workers, canvas, "lanes and workers");
     let mut right = summary(canvas, state);
-    right.extend(more(for_workers, workers.len() as u64).into_iter().map(|(meaning, text)| {
-        (meaning, format!(", {text}"))
-    }));
+    right.extend(
+        more(for_workers, workers.len() as u64)
+            .into_iter()
+            .map(|(meaning, text)| (meaning, format!(", {text}"))),
+    );
     canvas.title(0, &title, &right);
     let mut row = 1;
     for trouble in troubles {
@@ -57,7 +66,12 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     }
     let chosen = state.chosen(Section::Workers);
     let first = first_shown(chosen, for_workers, workers.len());
-    let most = workers.iter().filter_map(|worker| worker.memory_bytes).max().unwrap_or(1).max(1);
+    let most = workers
+        .iter()
+        .filter_map(|worker| worker.memory_bytes)
+        .max()
+        .unwrap_or(1)
+        .max(1);
     for (index, worker) in workers.iter().enumerate().skip(first).take(for_workers) {
         one(&mut canvas.part(row, 1), worker, most);
         if state.is_attended && state.section == Section::Workers && index == chosen {
@@ -74,7 +88,11 @@ fn summary(canvas: &Canvas<'_>, state: &State) -> Vec<Piece> {
     }
     let (calls, events) = (&pools.calls, &pools.events);
     let mut pieces = vec![(
-        if calls.queued > 0 { Meaning::Warning } else { Meaning::Faint },
+        if calls.queued > 0 {
+            Meaning::Warning
+        } else {
+            Meaning::Faint
+        },
         format!("{} queued", calls.queued),
     )];
     if canvas.columns() >= 60 {
@@ -82,7 +100,10 @@ fn summary(canvas: &Canvas<'_>, state: &State) -> Vec<Piece> {
         pieces.push((Meaning::Faint, format!(", {done} done")));
     }
     if events.crashes > 0 {
-        pieces.push((Meaning::Bad, format!(", {} crashed", words::count(events.crashes))));
+        pieces.push((
+            Meaning::Bad,
+            format!(", {} crashed", words::count(events.crashes)),
+        ));
     }
     if events.restarts > 0 && canvas.columns() >= 60 {
         let restarts = words::count(events.restarts);
@@ -100,10 +121,17 @@ fn of_lane(number: usize, lane: &Lane) -> Vec<Piece> {
         (Meaning::Plain, format!("lane {number}: ")),
         (Meaning::Plain, format!("{} running, ", lane.running)),
         (
-            if lane.queued > 0 { Meaning::Warning } else { Meaning::Plain },
+            if lane.queued > 0 {
+                Meaning::Warning
+            } else {
+                Meaning::Plain
+            },
             format!("{} queued", lane.queued),
         ),
-        (Meaning::Faint, format!(", {} done{mean}{closed}", words::count(lane.completed))),
+        (
+            Meaning::Faint,
+            format!(", {} done{mean}{closed}", words::count(lane.completed)),
+        ),
     ]
 }
 
@@ -116,7 +144,10 @@ fn one(canvas: &mut Canvas<'_>, worker: &Worker, most: u64) {
     };
     let mut pieces: Vec<Piece> = vec![
         (Meaning::Plain, words::right(&worker.pid.to_string(), 8, "")),
-        (meaning, format!("  {} ", words::column(&worker.state, 8, ""))),
+        (
+            meaning,
+            format!("  {} ", words::column(&worker.state, 8, "")),
+        ),
     ];
     if canvas.columns() >= 60 {
         let bytes = worker.memory_bytes.map_or(String::new(), words::bytes);
@@ -129,7 +160,11 @@ fn one(canvas: &mut Canvas<'_>, worker: &Worker, most: u64) {
     if let Some(running) = &worker.running {
         let age = words::right(&words::seconds(running.seconds), 7, "");
         let long = running.seconds >= LONG_SECONDS;
-        let meaning = if long { Meaning::Warning } else { Meaning::Plain };
+        let meaning = if long {
+            Meaning::Warning
+        } else {
+            Meaning::Plain
+        };
         pieces.push((meaning, format!("{age}  ")));
         let function = running.function.as_deref().unwrap_or("a call");
         pieces.push((Meaning::Name, function.to_owned()));

@@ -2,11 +2,11 @@
 
 use super::{first_shown, item, more, section_title};
 use crate::canvas::{Canvas, Piece};
-use crate::document::{Place, Task};
 use crate::look::{Meaning, Signs};
 use crate::state::{Section, State};
 use crate::tree::Branch;
 use crate::words;
+use offloop_views::document::{Place, Task};
 
 /// From this age on it is said that the tasks are those of a while ago.
 const OLD_SECONDS: f64 = 1.5;
@@ -29,7 +29,10 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     }
     canvas.title(0, &title, &right);
     if branches.is_empty() {
-        let text = tasks.reason.clone().unwrap_or_else(|| "no task is alive".to_owned());
+        let text = tasks
+            .reason
+            .clone()
+            .unwrap_or_else(|| "no task is alive".to_owned());
         canvas.write(1, 2, &[(Meaning::Faint, text)]);
         return;
     }
@@ -58,9 +61,8 @@ fn one(canvas: &mut Canvas<'_>, branch: &Branch<'_>) {
         (Meaning::Plain, format!("{} ", task.name)),
         (Meaning::Name, chain(task, signs)),
     ];
-    let place = stands_at(task).map(|place| {
-        (Meaning::Faint, format!(" {} ", item::line_of(place)))
-    });
+    let place =
+        stands_at(task).map(|place| (Meaning::Faint, format!(" {} ", item::line_of(place))));
     let length = place.as_ref().map_or(0, |(_, text)| words::width(text));
     let columns = canvas.columns();
     let end = canvas.write(0, 0, &pieces);
@@ -81,7 +83,10 @@ fn trunk(goes_on: &[bool], signs: &Signs) -> String {
         return String::new();
     };
     let [branch, last, on, none] = signs.tree;
-    let mut text: String = around.iter().map(|&more| if more { on } else { none }).collect();
+    let mut text: String = around
+        .iter()
+        .map(|&more| if more { on } else { none })
+        .collect();
     text.push_str(if *own { branch } else { last });
     text.push(' ');
     text
@@ -98,6 +103,10 @@ fn chain(task: &Task, signs: &Signs) -> String {
 
 /// The innermost line of the program's own, or else of asyncio's.
 pub(super) fn stands_at(task: &Task) -> Option<&Place> {
-    let own = task.stack.iter().rev().find(|entry| !entry.file.contains("/asyncio/"));
+    let own = task
+        .stack
+        .iter()
+        .rev()
+        .find(|entry| !entry.file.contains("/asyncio/"));
     own.or(task.stack.last())
 }

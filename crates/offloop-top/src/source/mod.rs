@@ -3,12 +3,18 @@
 mod foreign;
 mod socket;
 
+use std::io;
 use std::time::Duration;
 
-use crate::document::Document;
 use crate::state::Act;
 use crate::trouble::Trouble;
 use foreign::Foreign;
+use offloop_views::address;
+use offloop_views::document::Document;
+use socket::Attached;
+
+/// Programs that are named where one is to be chosen.
+const NAMED_MAX: usize = 16;
 
 /// What came.
 #[derive(Debug)]
@@ -55,6 +61,40 @@ pub trait Source {
 /// # Errors
 /// Why there is none that can be viewed.
 pub fn open(pid: Option<u32>, version: u64) -> Result<Box<dyn Source>, Trouble> {
-    let pid = pid.ok_or(Trouble::NothingRuns)?;
+    let Some(pid) = pid else {
+        return the_only_one();
+    };
+    if let Some(path) = address::find(pid) {
+        match Attached::connect(pid, &path) {
+            Ok(attached) => return Ok(Box::new(attached)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Trouble::AnotherUser { pid });
+            }
+            // It was left behind; a program without offloop may have the number by now.
+            Err(_) => {}
+        }
+    }
     Ok(Box::new(Foreign::open(pid, version)?))
+}
+
+/// The program of this user that runs under offloop, if there is one alone.
+fn the_only_one() -> Result<Box<dyn Source>, Trouble> {
+    let sockets = address::all().into_iter();
+    let mut found: Vec<Attached> = sockets
+        .filter_map(|(pid, path)| Attached::connect(pid, &path).ok())
+        .take(NAMED_MAX)
+        .collect();
+    if found.len() > 1 {
+        let names = found.iter().map(|each| {
+            let pid = each.pid();
+            format!("{pid} ({})", foreign::program_of(pid))
+        });
+        return Err(Trouble::Several {
+            names: names.collect::<Vec<_>>().join(", "),
+        });
+    }
+    match found.pop() {
+        Some(attached) => Ok(Box::new(attached)),
+        None => Err(Trouble::NothingRuns),
+    }
 }

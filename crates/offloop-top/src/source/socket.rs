@@ -15,9 +15,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Answer, Source};
-use crate::document::{Document, VERSION};
 use crate::state::Act;
 use crate::trouble::Trouble;
+use offloop_views::document::{Document, VERSION};
 
 /// Bytes of an answer: ten times the longest document.
 const LINE_BYTES_MAX: usize = 16 << 20;
@@ -135,7 +135,8 @@ impl Attached {
 
     fn document(&mut self, line: &[u8]) -> Result<Answer, Trouble> {
         // The version is looked at first: of another one nothing else is known.
-        let outcome: Outcome = serde_json::from_slice(line).map_err(|error| self.nonsense(error))?;
+        let outcome: Outcome =
+            serde_json::from_slice(line).map_err(|error| self.nonsense(error))?;
         if outcome.version != VERSION {
             return Err(Trouble::Document {
                 pid: self.pid,
@@ -153,7 +154,8 @@ impl Attached {
     }
 
     fn outcome(&self, line: &[u8]) -> Result<Answer, Trouble> {
-        let outcome: Outcome = serde_json::from_slice(line).map_err(|error| self.nonsense(error))?;
+        let outcome: Outcome =
+            serde_json::from_slice(line).map_err(|error| self.nonsense(error))?;
         let said = outcome.error.unwrap_or_else(|| "done".to_owned());
         Ok(Answer::Said(said))
     }
@@ -234,7 +236,9 @@ mod tests {
             "{\"after\":0,\"ask\":\"document\",\"version\":1}\n"
         );
         assert!(source.waits_for().is_some());
-        program.write_all(b"{\"version\": 1, \"process\"").expect("there is room");
+        program
+            .write_all(b"{\"version\": 1, \"process\"")
+            .expect("there is room");
         assert!(source.poll().expect("it goes on").is_none());
         program
             .write_all(b": {\"pid\": 9}, \"events\": {\"last\": 4}}\n{\"version\": 1")
@@ -244,9 +248,15 @@ mod tests {
         };
         assert_eq!(document.process.pid, 9);
         assert!(source.poll().expect("it goes on").is_none());
-        program.write_all(b", \"done\": true}\n").expect("there is room");
+        program
+            .write_all(b", \"done\": true}\n")
+            .expect("there is room");
         source
-            .ask_for_act(&Act::Kill { pid: 8, function: String::new(), started: 0.0 })
+            .ask_for_act(&Act::Kill {
+                pid: 8,
+                function: String::new(),
+                started: 0.0,
+            })
             .expect("it is asked");
         let Ok(Some(Answer::Said(said))) = source.poll() else {
             panic!("an outcome has come");
@@ -258,9 +268,21 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_a_line() {
         for (answer, said, status) in [
-            ("{\"version\": 2}\n", "process 7 speaks version 2 of the document", 3),
-            ("7\n", "process 7 answers with something else than a document", 3),
-            ("{\"version\": 1, \"error\": \"full\"}\n", "than a document: full", 3),
+            (
+                "{\"version\": 2}\n",
+                "process 7 speaks version 2 of the document",
+                3,
+            ),
+            (
+                "7\n",
+                "process 7 answers with something else than a document",
+                3,
+            ),
+            (
+                "{\"version\": 1, \"error\": \"full\"}\n",
+                "than a document: full",
+                3,
+            ),
             ("{\"version\": 1, \"loops\": 7}\n", "than a document", 3),
         ] {
             let (mut source, mut program) = pair("wrong");
@@ -283,7 +305,10 @@ mod tests {
         let (mut source, program) = pair("endless");
         source.received = vec![b'x'; LINE_BYTES_MAX + 1];
         let trouble = source.poll().expect_err("it is too long");
-        assert!(trouble.to_string().contains("a line of more than"), "{trouble}");
+        assert!(
+            trouble.to_string().contains("a line of more than"),
+            "{trouble}"
+        );
         drop(program);
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use offloop_core::{LaneId, LaneStatistics};
+use offloop_core::{Instant, LaneId, LaneStatistics};
 
 use crate::channel::Channel;
 use crate::fault::Crash;
 use crate::fleet::{Desk, Fleet};
 use crate::journal::Event;
-use crate::snapshot::{FleetSnapshot, LaneSnapshot, WorkerSnapshot};
+use crate::snapshot::{FleetSnapshot, LaneSnapshot, RunningCall, WorkerSnapshot};
 
 /// How often a fleet writes of the calls that its full queues drop: a queue may drop one for every
 /// call that it takes.
@@ -26,13 +26,29 @@ impl Fleet {
             number: self.number,
             zygote_pid: self.zygote.as_ref().map(|zygote| zygote.pid),
             lanes: self.lanes.iter().map(lane).collect(),
-            workers: self.channels().filter_map(worker).collect(),
+            workers: self.channels().filter_map(|it| self.worker(it)).collect(),
             starting: statistics.starting,
             idle: statistics.idle,
             queued: self.pool.queued(),
             outdated: self.outdated,
             broken: self.health.fault().cloned(),
         }
+    }
+
+    /// A worker that has a process.
+    fn worker(&self, channel: &Channel) -> Option<WorkerSnapshot> {
+        let running = channel.started().and_then(|task| {
+            Some(RunningCall {
+                token: self.pool.payload(task)?.token,
+                started: Instant::from_nanos(channel.started_at_ns(task)?),
+            })
+        });
+        Some(WorkerSnapshot {
+            pid: channel.life.pid()?,
+            state: channel.state(),
+            calls: channel.calls(),
+            running,
+        })
     }
 
     /// What all lanes have done that the fleet ever had.
@@ -112,13 +128,4 @@ impl Desk<'_> {
     pub(crate) fn note(&mut self, event: Event) {
         self.journal.write(self.now, event);
     }
-}
-
-/// A worker that has a process.
-fn worker(channel: &Channel) -> Option<WorkerSnapshot> {
-    Some(WorkerSnapshot {
-        pid: channel.life.pid()?,
-        state: channel.state(),
-        calls: channel.calls(),
-    })
 }

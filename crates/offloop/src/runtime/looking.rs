@@ -45,6 +45,30 @@ impl Runtime {
         }
     }
 
+    /// Ends the worker of this process id, and with it the call that it runs; false if there is no
+    /// such worker. The call is lost, or tried again if it may be, and another worker is started
+    /// when one is needed.
+    pub fn kill_worker(&self, pid: i32) -> bool {
+        if self.is_forked() {
+            return false;
+        }
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let found = state.fleets.values().find_map(|fleet| {
+            let mut channels = fleet.channels();
+            let channel = channels.find(|channel| channel.life.pid() == Some(pid))?;
+            (!channel.life.has_ended()).then_some((fleet.number, channel.worker))
+        });
+        let Some((number, worker)) = found else {
+            return false;
+        };
+        if let Some((fleet, mut desk)) = state.desk(&self.shared, number) {
+            fleet.end(&mut desk, worker);
+        }
+        self.shared.after(state);
+        true
+    }
+
     /// Writes a stall of an event loop into the journal; nothing in a fork.
     pub fn note_stall(&self, told: &Arc<Told>) {
         if !self.is_forked() {

@@ -157,6 +157,7 @@ impl Listeners {
         let told = Arc::new(Told {
             stall: stall.clone(),
             culprit: culprit.map(|culprit| culprit.entry.clone()),
+            source: diagnosis.source.as_deref().map(Arc::from),
             advice: diagnosis.advice.as_ref().map(line_of),
         });
         self.runtime.note_stall(&told);

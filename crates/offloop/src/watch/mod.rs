@@ -4,13 +4,14 @@
 //!             · `examined.rs` what it does then · `native.rs` its functions of C · `watchdog.rs`
 //!             the thread that looks, `lateness.rs` when it could not · `listeners.rs` what it
 //!             tells · `source.rs` the text of files · `witness.rs` the thread that asks the
-//!             interpreter. The whole is here.
+//!             interpreter · `roll.rs` which loops there are. The whole is here.
 
 mod examined;
 mod lateness;
 mod listeners;
 mod native;
 mod pulse;
+mod roll;
 mod source;
 mod watchdog;
 mod watched;
@@ -31,6 +32,7 @@ use witness::Witness;
 pub use listeners::Ranking;
 pub use native::NativeReader;
 pub use pulse::{Ended, Line, Pulse};
+pub use roll::LoopSeen;
 pub use source::SourceFiles;
 pub use watchdog::{Audience, Facts, Question, Reader, Watchdog};
 pub use watched::{Slice, Subject};
@@ -102,6 +104,12 @@ impl Watch {
     #[must_use]
     pub fn watch(&self, pulse: &Arc<Pulse>, subject: Subject) -> Line {
         self.watchdog.watch(pulse, subject)
+    }
+
+    /// What each loop that is watched does now; no thread waits for that.
+    #[must_use]
+    pub fn loops(&self) -> Vec<LoopSeen> {
+        self.watchdog.loops()
     }
 
     /// Says something on standard error, soon; control characters in it are made harmless.

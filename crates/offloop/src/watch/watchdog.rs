@@ -31,6 +31,7 @@ use offloop_sys::interpreter::memory::OwnMemory;
 use super::lateness::Lateness;
 use super::native::NativeReader;
 use super::pulse::{Line, Pulse};
+use super::roll::{LoopSeen, Roll};
 use super::watched::{Slice, Subject, Watched};
 
 /// How long a loop that has waited is still looked at: so often, at most, is the watchdog woken by
@@ -100,6 +101,7 @@ enum Command {
 pub struct Watchdog {
     commands: Sender<Command>,
     thread: JoinHandle<()>,
+    roll: Roll,
 }
 
 impl Watchdog {
@@ -129,16 +131,27 @@ impl Watchdog {
         let thread = thread::Builder::new()
             .name("offloop-watchdog".into())
             .spawn(move || round.run())?;
-        Ok(Self { commands, thread })
+        Ok(Self {
+            commands,
+            thread,
+            roll: Roll::default(),
+        })
     }
 
     /// Watches a loop from now on.
     #[must_use]
     pub fn watch(&self, pulse: &Arc<Pulse>, subject: Subject) -> Line {
+        self.roll.add(pulse, &subject);
         let (line, ended) = Line::new(pulse, self.thread.thread().clone());
         let watched = Watched::new(subject, Arc::clone(pulse), ended);
         self.command(Command::Watch(Box::new(watched)));
         line
+    }
+
+    /// What each of the loops does now.
+    #[must_use]
+    pub fn loops(&self) -> Vec<LoopSeen> {
+        self.roll.call()
     }
 
     /// Says something on standard error, soon.

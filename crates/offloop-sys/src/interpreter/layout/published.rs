@@ -13,8 +13,8 @@
 //! Source:     Include/internal/pycore_runtime.h of 3.13, pycore_debug_offsets.h of 3.14 and 3.15.
 
 use super::{
-    BytesLayout, CodeLayout, CoroutineLayout, Current, FrameLayout, GIL_BYTES, GilLayout, GilPlace, Layout,
-    TextLayout, ThreadLayout, WORD,
+    BytesLayout, CodeLayout, CoroutineLayout, Current, FrameLayout, GIL_BYTES, GilLayout, GilPlace,
+    Layout, TextLayout, ThreadLayout, WORD,
 };
 use crate::interpreter::UnsupportedError;
 use crate::interpreter::memory::{Address, Memory};
@@ -364,7 +364,8 @@ fn gil(table: &Table, version: u64) -> GilLayout {
 fn coroutines(table: &Table, version: u64) -> Option<CoroutineLayout> {
     let awaiting: &[u8] = match version >> 16 {
         0x030d => return None,
-        0x030e => &[(-1_i8).cast_unsigned()],
+        // It is -1 there.
+        0x030e => &[0xff],
         _ => &[2, 3],
     };
     Some(CoroutineLayout {
@@ -462,7 +463,16 @@ mod tests {
     #[test]
     fn fields_are_taken_from_where_each_version_has_them() {
         // Counted by hand in the headers.
-        for (version, current_frame, owner, instructions, ascii_data, gil, collecting, from_tasks) in [
+        for (
+            version,
+            current_frame,
+            owner,
+            instructions,
+            ascii_data,
+            gil,
+            collecting,
+            from_tasks,
+        ) in [
             (0x030d_00f0, 23, 33, 43, 70, 14, 10 + 72, None),
             (0x030e_0af0, 26, 36, 48, 80, 15, 11 + 82, Some((85, 87))),
             (0x030f_02f0, 26, 44, 56, 92, 15, 11 + 95, Some((101, 103))),
@@ -478,7 +488,9 @@ mod tests {
             assert_eq!(layout.gil.place, GilPlace::Interpreter(gil));
             assert_eq!((layout.gil.locked, layout.gil.holder), (2, 3));
             assert_eq!(layout.gil.collecting, collecting);
-            let coroutines = layout.coroutines.map(|layout| (layout.frame, layout.node_next));
+            let coroutines = layout
+                .coroutines
+                .map(|layout| (layout.frame, layout.node_next));
             assert_eq!(coroutines, from_tasks);
         }
     }

@@ -7,10 +7,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use offloop_sys::clock::monotonic_ns;
-use offloop_sys::process::ticks_per_second;
+use offloop_sys::memory::page_bytes;
 
-use crate::document::Process;
 use crate::words;
+use offloop_views::document::Process;
 
 /// Where the fields are behind the name in the line of a process, which may hold anything.
 const USER_TICKS: usize = 11;
@@ -19,15 +19,20 @@ const THREADS: usize = 17;
 const START_TICKS: usize = 19;
 const RESIDENT_PAGES: usize = 21;
 
-/// Bytes of a page, wherever we run.
-const PAGE_BYTES: u64 = 4096;
+/// Ticks of the clock in which the kernel tells times to programs, on every machine of ours.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The fields of a process's line behind its name.
 fn fields(pid: u32) -> Option<Vec<u64>> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let behind = &line[line.rfind(')')? + 1..];
     // The first one is a letter.
-    Some(behind.split_ascii_whitespace().map(|field| field.parse().unwrap_or(0)).collect())
+    Some(
+        behind
+            .split_ascii_whitespace()
+            .map(|field| field.parse().unwrap_or(0))
+            .collect(),
+    )
 }
 
 /// When a process began, in ticks: no two processes of one number share it.
@@ -50,7 +55,7 @@ pub(super) fn thread_name(pid: u32, thread: u64) -> String {
 }
 
 /// The program: the first argument that is not an option of Python's.
-pub(super) fn program(pid: u32) -> String {
+pub(in crate::source) fn program(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let arguments: Vec<String> = line
         .split(|&byte| byte == 0)
@@ -88,18 +93,19 @@ pub(super) fn now() -> f64 {
 pub(super) fn process(pid: u32, program: &str, python: &str) -> Option<Process> {
     let fields = fields(pid)?;
     let at = |index: usize| fields.get(index).copied().unwrap_or(0);
-    let ticks = ticks_per_second();
-    let now_wall = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let now_wall = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default();
     Some(Process {
         pid,
         python: python.to_owned(),
         offloop: String::new(),
         program: program.to_owned(),
-        started: at(START_TICKS) as f64 / ticks,
+        started: at(START_TICKS) as f64 / TICKS_PER_SECOND,
         now: now(),
         now_wall: now_wall.as_secs_f64(),
-        memory_bytes: Some(at(RESIDENT_PAGES) * PAGE_BYTES),
-        cpu_seconds: Some((at(USER_TICKS) + at(SYSTEM_TICKS)) as f64 / ticks),
+        memory_bytes: Some(at(RESIDENT_PAGES) * page_bytes()),
+        cpu_seconds: Some((at(USER_TICKS) + at(SYSTEM_TICKS)) as f64 / TICKS_PER_SECOND),
         threads: Some(at(THREADS)),
     })
 }

@@ -94,9 +94,13 @@ pub(super) fn locate(pid: u32, memory: &OtherMemory) -> std::io::Result<Option<L
     let Some(mut located) = found else {
         return Ok(None);
     };
-    let apart = mappings.iter().filter(|each| file_name(each).starts_with(ASYNCIO_NAME));
+    let apart = mappings
+        .iter()
+        .filter(|each| file_name(each).starts_with(ASYNCIO_NAME));
     let table = located.asyncio.map(|asyncio| asyncio.table).or_else(|| {
-        apart.into_iter().find_map(|each| section(each, &path_of(pid, each, false)))
+        apart
+            .into_iter()
+            .find_map(|each| section(each, &path_of(pid, each, false)))
     });
     located.asyncio = table.map(|table| Asyncio {
         table,
@@ -122,7 +126,10 @@ fn bias(elf: &Elf<'_>, mapping: &Mapping) -> Option<u64> {
         let (offset, size) = segment.file_range();
         let page = offset & !0xfff;
         let inside = mapping.offset >= page && mapping.offset < offset + size;
-        let begin = segment.address().wrapping_sub(offset).wrapping_add(mapping.offset);
+        let begin = segment
+            .address()
+            .wrapping_sub(offset)
+            .wrapping_add(mapping.offset);
         inside.then(|| mapping.start.wrapping_sub(begin))
     })
 }
@@ -146,7 +153,14 @@ fn interpreter(mapping: &Mapping, path: &str, memory: &OtherMemory) -> Option<Lo
             break;
         }
     }
-    let [version, runtime, code_type, text_type, bytes_type, coroutine_type] = found;
+    let [
+        version,
+        runtime,
+        code_type,
+        text_type,
+        bytes_type,
+        coroutine_type,
+    ] = found;
     let mut bytes = [0; 8];
     memory.read(version?, &mut bytes).ok()?;
     let table = elf.section_by_name(ASYNCIO_SECTION);
@@ -187,8 +201,14 @@ mod tests {
 7f00-7f10 r--p 00000000 fe:01 9    /a folder/_asyncio.so (deleted)
 nonsense";
         let found = mappings(maps);
-        let expected = [(0x55d0, "/usr/bin/python3.14"), (0x7f00, "/a folder/_asyncio.so (deleted)")];
-        let places: Vec<_> = found.iter().map(|each| (each.start, each.path.as_str())).collect();
+        let expected = [
+            (0x55d0, "/usr/bin/python3.14"),
+            (0x7f00, "/a folder/_asyncio.so (deleted)"),
+        ];
+        let places: Vec<_> = found
+            .iter()
+            .map(|each| (each.start, each.path.as_str()))
+            .collect();
         assert_eq!(places, expected);
     }
 

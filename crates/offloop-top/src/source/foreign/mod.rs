@@ -23,10 +23,12 @@ use offloop_sys::interpreter::{
 };
 
 use super::{Answer, Source};
-use crate::document::{Document, Loop, Place, Task, Tasks, VERSION};
 use crate::state::Act;
 use crate::trouble::Trouble;
+use offloop_views::document::{Document, Loop, Place, Task, Tasks, VERSION};
 use seen::Seen;
+
+pub(super) use facts::program as program_of;
 
 /// How far apart looks are, and how long they go on for a document; for the first one longer.
 const LOOKS_APART: Duration = Duration::from_millis(18);
@@ -126,15 +128,14 @@ impl Foreign {
                 ours: minor(ours),
             });
         }
-        let interpreter = Interpreter::of_memory(memory, located.symbols).map_err(|error| {
-            match error {
+        let interpreter =
+            Interpreter::of_memory(memory, located.symbols).map_err(|error| match error {
                 UnsupportedError::Memory(error) => trouble(pid, error),
                 error => Trouble::Unreadable {
                     pid,
                     reason: error.to_string(),
                 },
-            }
-        })?;
+            })?;
         Ok(Self {
             pid,
             began,
@@ -157,11 +158,17 @@ impl Foreign {
         if facts::began(self.pid) != Some(self.began) {
             return Err(Trouble::Ended { pid: self.pid });
         }
-        let is_due = self.threads_read.is_none_or(|read| read.elapsed() >= THREADS_APART);
+        let is_due = self
+            .threads_read
+            .is_none_or(|read| read.elapsed() >= THREADS_APART);
         if is_due && let Ok(threads) = self.interpreter.threads() {
             self.threads = threads;
             self.threads_read = Some(Instant::now());
-            let ids: Vec<u64> = self.threads.iter().map(|thread| thread.native_id()).collect();
+            let ids: Vec<u64> = self
+                .threads
+                .iter()
+                .map(|thread| thread.native_id())
+                .collect();
             self.loops.retain(|id, _| ids.contains(id));
         }
         for thread in self.threads.clone() {
@@ -206,8 +213,14 @@ impl Foreign {
         Ok(Document {
             version: VERSION,
             process,
-            loops: loops.iter().map(|(id, seen)| one_loop(**id, seen, now)).collect(),
-            stalls: loops.iter().flat_map(|(_, seen)| seen.stalls().cloned()).collect(),
+            loops: loops
+                .iter()
+                .map(|(id, seen)| one_loop(**id, seen, now))
+                .collect(),
+            stalls: loops
+                .iter()
+                .flat_map(|(_, seen)| seen.stalls().cloned())
+                .collect(),
             culprits,
             tasks: self.tasks(),
             ..Document::default()
@@ -222,7 +235,10 @@ impl Foreign {
         let Some(asyncio) = self.asyncio else {
             return unread(NO_TASKS.to_owned());
         };
-        match self.interpreter.tasks(asyncio, &self.threads, &mut self.codes) {
+        match self
+            .interpreter
+            .tasks(asyncio, &self.threads, &mut self.codes)
+        {
             Ok(found) => Tasks {
                 age_seconds: Some(0.0),
                 total: found.len() as u64,
@@ -242,7 +258,9 @@ fn is_readable(pid: u32) -> bool {
 
 fn trouble(pid: u32, error: MemoryError) -> Trouble {
     match error {
-        MemoryError::Forbidden { error: NOT_PERMITTED } => forbidden(pid),
+        MemoryError::Forbidden {
+            error: NOT_PERMITTED,
+        } => forbidden(pid),
         error if error.is_of_ended_process() => Trouble::Ended { pid },
         error => Trouble::Unreadable {
             pid,
@@ -257,7 +275,13 @@ fn source_line(pid: u32, file: Option<&str>, line: Option<i32>) -> Option<String
     let number = usize::try_from(line?).ok()?.checked_sub(1)?;
     let text = fs::read(format!("/proc/{pid}/root{file}")).ok()?;
     let line = text.split(|&byte| byte == b'\n').nth(number)?;
-    Some(String::from_utf8_lossy(line).trim().chars().take(200).collect())
+    Some(
+        String::from_utf8_lossy(line)
+            .trim()
+            .chars()
+            .take(200)
+            .collect(),
+    )
 }
 
 fn one_loop(id: u64, seen: &Seen, now: f64) -> Loop {
@@ -278,9 +302,20 @@ fn one_task(task: &SeenTask) -> Task {
     Task {
         id: format!("{:x}", task.address),
         name: task.name.clone(),
-        coroutine: stack.first().map_or(String::new(), |place| place.function.clone()),
-        state: if task.is_running { "running" } else { "waiting" }.to_owned(),
-        awaited_by: task.awaited_by.iter().map(|address| format!("{address:x}")).collect(),
+        coroutine: stack
+            .first()
+            .map_or(String::new(), |place| place.function.clone()),
+        state: if task.is_running {
+            "running"
+        } else {
+            "waiting"
+        }
+        .to_owned(),
+        awaited_by: task
+            .awaited_by
+            .iter()
+            .map(|address| format!("{address:x}"))
+            .collect(),
         stack,
         ..Task::default()
     }
@@ -300,11 +335,18 @@ impl Source for Foreign {
         let Some(asked) = self.asked else {
             return Ok(None);
         };
-        if self.last_look.is_none_or(|last| last.elapsed() >= LOOKS_APART) {
+        if self
+            .last_look
+            .is_none_or(|last| last.elapsed() >= LOOKS_APART)
+        {
             self.last_look = Some(Instant::now());
             self.look()?;
         }
-        let enough = if self.is_first { FIRST_LOOKS_LAST } else { LOOKS_LAST };
+        let enough = if self.is_first {
+            FIRST_LOOKS_LAST
+        } else {
+            LOOKS_LAST
+        };
         if asked.elapsed() < enough {
             return Ok(None);
         }
@@ -322,6 +364,9 @@ impl Source for Foreign {
     }
 
     fn only_read(&self) -> Option<String> {
-        Some(format!("process {} does not run offloop: it is only read", self.pid))
+        Some(format!(
+            "process {} does not run offloop: it is only read",
+            self.pid
+        ))
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 
 use offloop_sys::interpreter::StackEntry;
 
-use crate::document::{BlockedNow, Culprit, LoopStatistics, Place, Stall};
+use offloop_views::document::{BlockedNow, Culprit, LoopStatistics, Place, Stall};
 
 /// For so long all looks find the same line before it is told to block the loop.
 const STALL_SECONDS: f64 = 0.25;
@@ -61,9 +61,15 @@ pub(super) struct Seen {
 
 /// What runs a loop: its entries say nothing of the program.
 fn is_machinery(filename: &str) -> bool {
-    ["/asyncio/", "/selectors.py", "/concurrent/futures/", "/threading.py", "<frozen "]
-        .iter()
-        .any(|part| filename.contains(part))
+    [
+        "/asyncio/",
+        "/selectors.py",
+        "/concurrent/futures/",
+        "/threading.py",
+        "<frozen ",
+    ]
+    .iter()
+    .any(|part| filename.contains(part))
 }
 
 /// Whether a stack is that of a thread that runs a loop, and whether it is at work.
@@ -76,7 +82,11 @@ pub(super) fn at_work(stack: &[StackEntry]) -> Option<bool> {
     let place = stack.iter().rposition(of_loop)?;
     // What the loop itself does is no work of the program's: it waits, or goes from one callback to
     // the next.
-    Some(stack[..place].iter().any(|entry| !is_machinery(&entry.filename)))
+    Some(
+        stack[..place]
+            .iter()
+            .any(|entry| !is_machinery(&entry.filename)),
+    )
 }
 
 pub(super) fn place(entry: &StackEntry) -> Place {
@@ -196,7 +206,11 @@ impl Seen {
     /// The line is not found any more.
     fn end(&mut self) {
         let told = self.kept.take().and_then(|kept| kept.stall);
-        if let Some(stall) = self.stalls.iter_mut().find(|stall| Some(stall.number) == told) {
+        if let Some(stall) = self
+            .stalls
+            .iter_mut()
+            .find(|stall| Some(stall.number) == told)
+        {
             stall.is_over = true;
         }
     }
@@ -237,7 +251,10 @@ impl Seen {
             line: Some(*line),
             function: Some(seen.function.clone()),
             cause: "seen".to_owned(),
-            because: Some(format!("{} of {} looks found it at work", seen.looks, self.all)),
+            because: Some(format!(
+                "{} of {} looks found it at work",
+                seen.looks, self.all
+            )),
             count: seen.looks,
             total_seconds: seen.seconds,
             longest_seconds: seen.longest,
@@ -257,19 +274,31 @@ mod tests {
             filename: filename.into(),
             function: function.into(),
             first_line: 1,
-            position: Position { line: Some(line), ..Position::default() },
+            position: Position {
+                line: Some(line),
+                ..Position::default()
+            },
         }
     }
 
     fn stack(inner: &[(&str, &str, i32)]) -> Vec<StackEntry> {
         let outer = [
-            ("/lib/python3.13/asyncio/base_events.py", "BaseEventLoop._run_once", 2034),
-            ("/lib/python3.13/asyncio/base_events.py", "BaseEventLoop.run_forever", 683),
+            (
+                "/lib/python3.13/asyncio/base_events.py",
+                "BaseEventLoop._run_once",
+                2034,
+            ),
+            (
+                "/lib/python3.13/asyncio/base_events.py",
+                "BaseEventLoop.run_forever",
+                683,
+            ),
             ("/lib/python3.13/asyncio/runners.py", "Runner.run", 118),
             ("/srv/main.py", "<module>", 9),
         ];
         let all = inner.iter().chain(&outer);
-        all.map(|(file, function, line)| entry(file, function, *line)).collect()
+        all.map(|(file, function, line)| entry(file, function, *line))
+            .collect()
     }
 
     #[test]
@@ -281,7 +310,11 @@ mod tests {
         let working = stack(&[("/srv/main.py", "work", 4), step]);
         assert_eq!(at_work(&working), Some(true));
         assert_eq!(at_work(&[entry("/srv/main.py", "<module>", 9)]), None);
-        let uvloop = [entry("/lib/python3.13/asyncio/runners.py", "Runner.run", 118)];
+        let uvloop = [entry(
+            "/lib/python3.13/asyncio/runners.py",
+            "Runner.run",
+            118,
+        )];
         assert_eq!(at_work(&uvloop), Some(false));
     }
 
@@ -301,11 +334,18 @@ mod tests {
         assert_eq!(seen.blocked(), None);
         let stalls: Vec<_> = seen.stalls().collect();
         assert_eq!(stalls.len(), 1);
-        assert!(stalls[0].is_over && stalls[0].culprit.as_ref().is_some_and(|place| {
-            place.file == "/srv/main.py" && place.line == Some(4)
-        }));
+        assert!(
+            stalls[0].is_over
+                && stalls[0]
+                    .culprit
+                    .as_ref()
+                    .is_some_and(|place| { place.file == "/srv/main.py" && place.line == Some(4) })
+        );
         let culprits: Vec<_> = seen.culprits().collect();
-        assert_eq!(culprits[0].because.as_deref(), Some("20 of 21 looks found it at work"));
+        assert_eq!(
+            culprits[0].because.as_deref(),
+            Some("20 of 21 looks found it at work")
+        );
         assert!((seen.statistics(0.4).utilisation - 20.0 / 21.0).abs() < 1e-9);
     }
 
