@@ -193,7 +193,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str, columns: int = 80, rows: int = 24, **variables: str) -> Iterator[Terminal]:
+def terminal(
+    *arguments: str, columns: int = 80, rows: int = 24, **variables: str
+) -> Iterator[Terminal]:
     """``offloop top`` with these arguments, in a terminal of this size."""
     made = Terminal([*TOP, *arguments], columns, rows, **variables)
     try:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from terminals import PATIENCE_SECONDS, SERVICE, TOP, program, terminal, top
 
 pytestmark = pytest.mark.timeout(120)
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.timeout(120)
 def test_a_frozen_program_is_read_from_outside(tmp_path):
     gate = tmp_path / "gate"
     with program(tmp_path, SERVICE, str(gate)) as service, terminal(str(service.pid)) as shown:
-        shown.wait_for("BLOCKED", "service.py:14 freeze", "read from outside")
+        shown.wait_for("BLOCKED", "service.py:12 freeze", "read from outside")
         shown.press("k")
         shown.wait_for("k kills what a worker runs")
         shown.press("\r")
@@ -59,7 +60,8 @@ def refused(arguments: list[str], status: int) -> str:
     done = top(*arguments)
     assert (done.returncode, done.stdout) == (status, ""), done
     line = done.stderr.removeprefix("offloop top: ")
-    assert line.count("\n") == 1 and line != done.stderr
+    assert line.count("\n") == 1
+    assert line != done.stderr
     return line
 
 
@@ -113,4 +115,4 @@ def test_a_program_that_ends_is_told(tmp_path):
         service.kill()
         service.wait()
         assert shown.end() == 5
-        assert f"process {service.pid} has ended" in shown.text
+        assert f"process {service.pid} has ended".encode() in shown.written

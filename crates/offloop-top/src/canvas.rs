@@ -2,6 +2,7 @@
 
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;
+use ratatui_core::style::Style;
 
 use crate::look::{Look, Meaning, Signs};
 use crate::words;
@@ -69,7 +70,8 @@ impl<'a> Canvas<'a> {
                 text = text.replace(|letter: char| !letter.is_ascii(), "?");
             }
             let (x, y) = (self.area.x + at as u16, self.area.y + row as u16);
-            let style = self.look.style(*meaning);
+            // What was there before leaves nothing.
+            let style = Style::reset().patch(self.look.style(*meaning));
             let (end, _) = self
                 .buffer
                 .set_stringn(x, y, &text, self.columns() - at, style);
@@ -99,7 +101,7 @@ impl<'a> Canvas<'a> {
             };
             self.write(row, 0, &[(Meaning::Key, self.signs().chosen.to_owned())]);
             self.buffer
-                .set_style(area, self.look.style(Meaning::Chosen));
+                .set_style(area, Style::reset().patch(self.look.style(Meaning::Chosen)));
         }
     }
 

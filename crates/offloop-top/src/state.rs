@@ -50,8 +50,8 @@ pub const SECTIONS: [Section; 3] = [Section::Culprits, Section::Workers, Section
 /// What a row of a section is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A line of source.
-    Culprit(String, i32),
+    /// A line of source, and the cause.
+    Culprit(String, i32, String),
     /// A worker's process id.
     Worker(i32),
     /// A task.
@@ -64,7 +64,7 @@ impl Item {
     pub fn of_culprit(culprit: &Culprit) -> Self {
         let file = culprit.file.as_ref().or(culprit.function.as_ref());
         let name = file.unwrap_or(&culprit.cause).clone();
-        Self::Culprit(name, culprit.line.unwrap_or(0))
+        Self::Culprit(name, culprit.line.unwrap_or(0), culprit.cause.clone())
     }
 }
 

@@ -70,88 +70,73 @@ fn screen(state: &State, columns: u16, rows: u16, look: Look) -> String {
     print::text(terminal.backend().buffer())
 }
 
-fn compare(name: &str, drawn: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/pictures")
-        .join(name);
-    let expected = fs::read_to_string(&file).unwrap_or_default();
-    if drawn != expected {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let other = folder.join(name);
-        fs::write(&other, drawn).expect("the folder is there");
-        panic!(
-            "{} differs from {}:\n{drawn}",
-            other.display(),
-            file.display()
-        );
+/// Writes all that differ before it fails.
+fn compare(pictures: &[(&str, String)]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures");
+    let other = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let mut differing = Vec::new();
+    for (name, drawn) in pictures {
+        let expected = fs::read_to_string(folder.join(name)).unwrap_or_default();
+        if *drawn != expected {
+            fs::write(other.join(name), drawn).expect("the folder is there");
+            differing.push(format!("{name}:\n{drawn}"));
+        }
     }
+    assert!(
+        differing.is_empty(),
+        "these are not as in {}, and stand in {} now:\n{}",
+        folder.display(),
+        other.display(),
+        differing.join("\n")
+    );
 }
 
 #[test]
-fn a_terminal_of_80_columns() {
-    compare("overview-80x24.txt", &screen(&state(), 80, 24, LETTERS));
+fn terminals_of_many_sizes() {
+    let state = state();
+    compare(&[
+        ("overview-80x24.txt", screen(&state, 80, 24, LETTERS)),
+        ("overview-120x40.txt", screen(&state, 120, 40, LETTERS)),
+        ("overview-50x16.txt", screen(&state, 50, 16, LETTERS)),
+        ("overview-20x10.txt", screen(&state, 20, 10, LETTERS)),
+        ("ascii-80x24.txt", screen(&state, 80, 24, Look::PLAIN)),
+    ]);
 }
 
 #[test]
-fn a_large_terminal() {
-    compare("overview-120x40.txt", &screen(&state(), 120, 40, LETTERS));
-}
-
-#[test]
-fn a_small_terminal_shows_what_is_urgent() {
-    compare("overview-20x10.txt", &screen(&state(), 20, 10, LETTERS));
-    compare("overview-50x16.txt", &screen(&state(), 50, 16, LETTERS));
-}
-
-#[test]
-fn a_terminal_without_unicode() {
-    compare("ascii-80x24.txt", &screen(&state(), 80, 24, Look::PLAIN));
-}
-
-#[test]
-fn the_last_stack_of_a_culprit() {
+fn what_keys_open() {
     let mut state = state();
-    state.handle_key(Key::Enter);
-    compare("culprit-80x24.txt", &screen(&state, 80, 24, LETTERS));
-}
-
-#[test]
-fn a_worker_and_a_task() {
-    let mut state = state();
-    state.handle_key(Key::Next);
-    state.handle_key(Key::Enter);
-    compare("worker-80x24.txt", &screen(&state, 80, 24, LETTERS));
-    state.handle_key(Key::Escape);
-    state.handle_key(Key::Next);
-    state.handle_key(Key::Down);
-    state.handle_key(Key::Enter);
-    compare("task-80x24.txt", &screen(&state, 80, 24, LETTERS));
-}
-
-#[test]
-fn questions_and_help() {
-    let mut state = state();
-    state.handle_key(Key::Next);
-    state.handle_key(Key::Letter('k'));
-    compare("question-80x24.txt", &screen(&state, 80, 24, LETTERS));
-    state.handle_key(Key::Escape);
-    state.handle_key(Key::Letter('?'));
-    compare("help-80x24.txt", &screen(&state, 80, 24, LETTERS));
+    let mut after = |keys: &[Key]| {
+        for &key in keys {
+            state.handle_key(key);
+        }
+        screen(&state, 80, 24, LETTERS)
+    };
+    compare(&[
+        ("culprit-80x24.txt", after(&[Key::Enter])),
+        (
+            "worker-80x24.txt",
+            after(&[Key::Escape, Key::Next, Key::Enter]),
+        ),
+        ("question-80x24.txt", after(&[Key::Letter('k')])),
+        ("sure-80x24.txt", after(&[Key::Letter('y')])),
+        ("help-80x24.txt", after(&[Key::Escape, Key::Letter('?')])),
+        (
+            "task-80x24.txt",
+            after(&[Key::Escape, Key::Next, Key::Down, Key::Enter]),
+        ),
+    ]);
 }
 
 #[test]
 fn a_picture_that_is_printed_is_as_high_as_it_needs() {
     let mut state = State::default();
     state.handle_document(document());
-    compare(
-        "printed-80.txt",
-        &print::text(&draw::picture(&state, 80, LETTERS)),
-    );
-    let empty = State::default();
-    compare(
-        "printed-empty.txt",
-        &print::text(&draw::picture(&empty, 80, LETTERS)),
-    );
+    let printed = |state| print::text(&draw::picture(state, 80, LETTERS));
+    compare(&[
+        ("printed-80.txt", printed(&state)),
+        ("printed-empty.txt", printed(&State::default())),
+    ]);
 }
 
 #[test]

@@ -17,12 +17,10 @@ pub(super) fn rows(state: &State) -> usize {
 pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     let culprits = &state.document.culprits;
     let room = canvas.rows().saturating_sub(1);
-    let each = match culprits.len() {
-        _ if room < 2 => 1,
-        count if room >= 3 * count => 3,
-        _ => 2,
-    };
+    // Two rows for each where there is room, and a third one for the first of them.
+    let each = if room < 2 { 1 } else { 2 };
     let shown = (room / each).max(1).min(culprits.len());
+    let mut more_rows = room.saturating_sub(each * shown);
     let title = section_title(state, Section::Culprits, canvas, "culprits");
     canvas.title(0, &title, &more(shown, culprits.len() as u64));
     if culprits.is_empty() {
@@ -40,16 +38,15 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
         .iter()
         .map(|each| each.total_seconds)
         .fold(0.0, f64::max);
+    let mut row = 1;
     for (index, culprit) in culprits.iter().enumerate().skip(first).take(shown) {
-        let row = 1 + (index - first) * each;
-        one(
-            &mut canvas.part(row, each.min(room + 1 - row)),
-            culprit,
-            most,
-        );
+        let rows = each + usize::from(more_rows > 0);
+        more_rows = more_rows.saturating_sub(1);
+        one(&mut canvas.part(row, rows), culprit, most);
         if state.is_attended && state.section == Section::Culprits && index == chosen {
             canvas.choose(row);
         }
+        row += rows;
     }
 }
 
@@ -81,7 +78,7 @@ fn one(canvas: &mut Canvas<'_>, culprit: &Culprit, most: f64) {
         pieces.push((Meaning::Plain, format!(" {function}")));
     }
     let end = canvas.write(0, 0, &pieces);
-    if wide {
+    if wide && culprit.longest_seconds > 0.0 {
         let longest = words::seconds(culprit.longest_seconds);
         let more = format!("{} {} max {longest} ", culprit.cause, signs.dot);
         canvas.write_right(0, end + 1, &[(Meaning::Faint, more)]);

@@ -94,7 +94,8 @@ fn numbers(state: &State, dot: &str) -> Vec<Piece> {
         parts.push((Meaning::Plain, words::bytes(bytes)));
     }
     if let Some(threads) = process.threads {
-        parts.push((Meaning::Plain, format!("{threads} threads")));
+        let name = if threads == 1 { "thread" } else { "threads" };
+        parts.push((Meaning::Plain, format!("{threads} {name}")));
     }
     if state.document.tasks.reason.is_none() {
         let tasks = words::count(state.document.tasks.total);

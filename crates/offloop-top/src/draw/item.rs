@@ -15,7 +15,7 @@ type Line = Vec<Piece>;
 pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State, item: &Item) {
     let signs = canvas.signs();
     let (title, lines) = match item {
-        Item::Culprit(file, line) => of_culprit(state, file, *line, signs),
+        Item::Culprit(file, line, _) => of_culprit(state, item, &format!("{file}:{line}"), signs),
         Item::Worker(pid) => of_worker(state, *pid),
         Item::Task(id) => of_task(state, id, signs),
     };
@@ -47,11 +47,10 @@ fn gone(what: String) -> (String, Vec<Line>) {
     (what, vec![line])
 }
 
-fn of_culprit(state: &State, file: &str, line: i32, signs: &Signs) -> (String, Vec<Line>) {
-    let item = Item::Culprit(file.to_owned(), line);
+fn of_culprit(state: &State, item: &Item, name: &str, signs: &Signs) -> (String, Vec<Line>) {
     let mut known = state.document.culprits.iter();
-    let Some(culprit) = known.find(|each| Item::of_culprit(each) == item) else {
-        return gone(format!("{}:{line}", words::file_name(file)));
+    let Some(culprit) = known.find(|each| Item::of_culprit(each) == *item) else {
+        return gone(words::file_name(name).to_owned());
     };
     let mut lines = culprit_lines(culprit, signs);
     let stalls = state

@@ -53,13 +53,10 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     let with_totals = canvas.columns() >= COLUMNS_WITH_TOTALS && lag_of(each).is_some();
     let right = if with_totals { TOTAL_COLUMNS } else { 1 };
     let columns = canvas.columns().saturating_sub(LABEL_COLUMNS + right);
-    for level in 0..LEVELS {
+    for (level, label) in LABELS.iter().enumerate() {
         let row = LEVELS - level;
         let wall = canvas.signs().wall;
-        let label = format!(
-            "{} {wall}",
-            words::right(LABELS[level], LABEL_COLUMNS - 2, "")
-        );
+        let label = format!("{} {wall}", words::right(label, LABEL_COLUMNS - 2, ""));
         canvas.write(row, 0, &[(Meaning::Faint, label)]);
         level_row(canvas, state, each, (row, level, columns));
         if let (true, Some(lag)) = (with_totals, lag_of(each)) {

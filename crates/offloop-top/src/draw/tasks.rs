@@ -101,12 +101,18 @@ fn chain(task: &Task, signs: &Signs) -> String {
     names.collect::<Vec<_>>().join(&format!(" {} ", signs.into))
 }
 
-/// The innermost line of the program's own, or else of asyncio's.
+/// Whether a file is part of Python, of a package that was installed, or of offloop.
+fn is_of_library(file: &str) -> bool {
+    let parts = ["/lib/python3", "/site-packages/", "/asyncio/", "/offloop/"];
+    parts.iter().any(|part| file.contains(part))
+}
+
+/// The innermost line of the program's own, or else of a library's.
 pub(super) fn stands_at(task: &Task) -> Option<&Place> {
     let own = task
         .stack
         .iter()
         .rev()
-        .find(|entry| !entry.file.contains("/asyncio/"));
+        .find(|entry| !is_of_library(&entry.file));
     own.or(task.stack.last())
 }

@@ -2,14 +2,15 @@
 //!
 //! A look finds the thread waiting for events, or in the midst of a callback. The part of looks
 //! that found it at work is its utilisation. A line is blamed for the time between two looks that
-//! found it; when every look for `STALL_SECONDS` found the same line in the same functions, the
-//! loop is told to be blocked there. A look cannot tell one long call from many short ones at the
-//! same line, and says so.
+//! found it; when every look for `STALL_SECONDS` found the loop at the same line of a callback, in
+//! the same function that this line has called, the loop is told to be blocked there. A look cannot
+//! tell one long call from many short ones at the same line, and says so.
 //!
 //! Units:      seconds.
 //! Invariants: at most `LINES_MAX` lines and `STALLS_MAX` stalls are kept.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use offloop_sys::interpreter::StackEntry;
 
@@ -35,11 +36,18 @@ struct Line {
     longest: f64,
 }
 
+/// The outermost line of a callback, and the function that it has called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Call {
+    outer: Option<StackEntry>,
+    inner: Option<Arc<str>>,
+}
+
 /// A line that all looks have found since.
 #[derive(Clone, Debug)]
 struct Kept {
     since: f64,
-    stack: Vec<StackEntry>,
+    call: Call,
     /// In `stalls`, once it is one.
     stall: Option<u64>,
 }
@@ -72,14 +80,16 @@ fn is_machinery(filename: &str) -> bool {
     .any(|part| filename.contains(part))
 }
 
+/// Whether this is the function of asyncio's that runs a loop.
+fn is_of_loop(entry: &StackEntry) -> bool {
+    let is_runner = entry.filename.ends_with("/asyncio/runners.py")
+        || entry.filename.ends_with("/asyncio/base_events.py");
+    is_runner && (entry.function.starts_with("Runner.run") || entry.function.contains(".run_"))
+}
+
 /// Whether a stack is that of a thread that runs a loop, and whether it is at work.
 pub(super) fn at_work(stack: &[StackEntry]) -> Option<bool> {
-    let of_loop = |entry: &StackEntry| {
-        let is_runner = entry.filename.ends_with("/asyncio/runners.py")
-            || entry.filename.ends_with("/asyncio/base_events.py");
-        is_runner && (entry.function.starts_with("Runner.run") || entry.function.contains(".run_"))
-    };
-    let place = stack.iter().rposition(of_loop)?;
+    let place = stack.iter().position(is_of_loop)?;
     // What the loop itself does is no work of the program's: it waits, or goes from one callback to
     // the next.
     Some(
@@ -110,6 +120,20 @@ fn blamed(stack: &[StackEntry]) -> Option<&StackEntry> {
     stack.iter().find(own).or_else(|| stack.iter().find(any))
 }
 
+/// The call that a callback is in.
+fn call_of(stack: &[StackEntry]) -> Call {
+    let outside = stack.iter().position(is_of_loop).unwrap_or(stack.len());
+    let inside = &stack[..outside];
+    let place = inside
+        .iter()
+        .rposition(|entry| !is_machinery(&entry.filename));
+    let inner = place.and_then(|place| inside.get(place.checked_sub(1)?));
+    Call {
+        outer: place.map(|place| inside[place].clone()),
+        inner: inner.map(|entry| Arc::clone(&entry.function)),
+    }
+}
+
 impl Seen {
     pub(super) fn new(number: u64, thread: String) -> Self {
         Self {
@@ -138,12 +162,13 @@ impl Seen {
             self.looks.pop_front();
         }
         let known = passed <= APART_MAX;
-        let same = at_work && known && self.kept.as_ref().is_some_and(|kept| kept.stack == stack);
+        let call = call_of(stack);
+        let same = at_work && known && self.kept.as_ref().is_some_and(|kept| kept.call == call);
         if !same {
             self.end();
             let kept = Kept {
                 since: now,
-                stack: stack.to_vec(),
+                call,
                 stall: None,
             };
             self.kept = at_work.then_some(kept);
@@ -179,6 +204,7 @@ impl Seen {
         if let Some(number) = kept.stall {
             if let Some(stall) = self.stalls.iter_mut().find(|stall| stall.number == number) {
                 stall.seconds = now - since;
+                stall.stack = stack.iter().take(STACK_MAX).map(place).collect();
             }
             return;
         }
