@@ -55,7 +55,7 @@ fn asked(question: &Question) -> Vec<Piece> {
         (Meaning::Alarm, text),
         (Meaning::Key, format!(" {key}")),
         (Meaning::Plain, " yes ".to_owned()),
-        (Meaning::Key, " any other key".to_owned()),
+        (Meaning::Key, " any other".to_owned()),
         (Meaning::Plain, " no".to_owned()),
     ]
 }

@@ -184,7 +184,7 @@ fn of_worker(state: &State, pid: i32) -> (String, Vec<Line>) {
     for function in functions.filter(|function| Some(&function.name) == running) {
         let mean = function.run_seconds / function.calls.max(1) as f64;
         let text = format!(
-            "{} calls, {} each, {} crashes",
+            "{} calls, {} each, {} crashed",
             words::count(function.calls),
             words::seconds(mean),
             words::count(function.crashes),

@@ -31,6 +31,14 @@ const COLUMNS_WITH_LONG_BAR: usize = 100;
 /// How dark a cell is from which share on.
 const DARKER_FROM: [f64; 4] = [0.0, 0.03, 0.2, 0.6];
 
+pub(super) fn rows(state: &State) -> usize {
+    if state.document.loops.is_empty() {
+        ROWS_SHORT
+    } else {
+        ROWS
+    }
+}
+
 pub(super) fn draw(canvas: &mut Canvas<'_>, state: &State) {
     let loops = &state.document.loops;
     let Some(each) = loops.get(state.loop_index) else {
@@ -104,12 +112,13 @@ fn activity(canvas: &Canvas<'_>, each: &Loop) -> Vec<Piece> {
         return Vec::new();
     };
     let part = statistics.utilisation_1s;
-    let columns = if canvas.columns() >= COLUMNS_WITH_LONG_BAR {
-        12
-    } else {
-        6
+    let columns = match canvas.columns() {
+        wide if wide >= COLUMNS_WITH_LONG_BAR => 12,
+        _ if each.blocked.is_some() => 0,
+        _ => 6,
     };
     let (full, rest) = bar(part, columns, canvas.signs());
+    let space = if columns > 0 { " " } else { "" };
     let meaning = match part {
         part if part < 0.7 => Meaning::Good,
         part if part < 0.9 => Meaning::Warning,
@@ -119,7 +128,7 @@ fn activity(canvas: &Canvas<'_>, each: &Loop) -> Vec<Piece> {
         (Meaning::Plain, "busy ".to_owned()),
         (meaning, full),
         (Meaning::Faint, rest),
-        (meaning, format!(" {}", words::percent(part))),
+        (meaning, format!("{space}{}", words::percent(part))),
     ];
     if statistics.age_seconds >= 1.5 {
         let age = words::seconds(statistics.age_seconds);

@@ -80,7 +80,7 @@ fn wanted(state: &State) -> [Wanted; 4] {
     [
         Wanted {
             least: loops::ROWS_SHORT,
-            most: loops::ROWS,
+            most: loops::rows(state),
         },
         Wanted {
             least: 3,
