@@ -2,8 +2,8 @@
 //!
 //! From 3.14 on asyncio publishes a table of its own, in a section of the file that it was loaded
 //! from. Each thread has a list of the tasks that were made in it; those of threads that have ended
-//! are in a list of the interpreter's. A task has its coroutine, whose frame is a part of it; on the
-//! top of that frame's stack is what the coroutine awaits.
+//! are in a list of the interpreter's. A task has its coroutine, whose frame is a part of it; on
+//! the top of that frame's stack is what the coroutine awaits.
 //!
 //! Units:      bytes.
 //! Invariants: 1. What is listed is a task only if its coroutine is one, by its type.

@@ -153,7 +153,7 @@ impl Foreign {
         })
     }
 
-    /// Looks at all threads that run loops; and at the others now and then, which may begin to.
+    /// Looks at all threads that run loops; and now and then at the rest, which may begin to.
     fn look(&mut self) -> Result<(), Trouble> {
         if facts::began(self.pid) != Some(self.began) {
             return Err(Trouble::Ended { pid: self.pid });
