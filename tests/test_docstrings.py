@@ -7,12 +7,13 @@ import pkgutil
 import pytest
 
 import offloop
+import offloop.integrations
 
 pytestmark = pytest.mark.quick
 
 MODULES = sorted(
     module.name
-    for package in (offloop, offloop._files, offloop._loop)
+    for package in (offloop, offloop._files, offloop._loop, offloop.integrations)
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
     if not module.ispkg and module.name != "offloop.__main__"
 )

@@ -19,7 +19,11 @@ from PIL import Image
 from gates import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXTS = (ROOT / "README.md", ROOT / "docs" / "guide.md")
+TEXTS = (
+    ROOT / "README.md",
+    ROOT / "docs" / "guide.md",
+    *sorted((ROOT / "docs" / "integrations").glob("*.md")),
+)
 EXAMPLES = ROOT / "examples"
 SECONDS_MAX = 50
 
@@ -125,6 +129,25 @@ def test_loop_statistics_show_the_block():
     assert 0 < after["loop_utilisation"] <= 1
 
 
+def test_timing_of_a_request_is_in_its_answer():
+    def timing(path: str) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_MAX)
+        connection.request("GET", path)
+        with connection.getresponse() as response:
+            assert (response.status, len(json.load(response)["signature"])) == (200, 64)
+            found = response.getheader("server-timing")
+        connection.close()
+        return found
+
+    with service("fastapi_timing.py") as port:
+        blocked = re.fullmatch(
+            r'loop;dur=([\d.]+);desc="event loop blocked"', timing("/reports/blocking")
+        )
+        free = timing("/reports/free")
+    assert float(blocked[1]) >= 50
+    assert re.search(r', processes;dur=[\d.]+;desc="1 call"$', free)
+
+
 def test_every_page_with_hidden_blocking_stops_the_loop():
     lines = run_example("hidden_blocking.py").splitlines()
     said = [
@@ -167,7 +190,7 @@ def test_notebook_like_script_runs_without_a_main_guard():
 
 
 def listings() -> list[str]:
-    """The listings of README and guide, each a whole module; those with a loop run to their end."""
+    """The listings, each a whole module; those with a loop run to their end."""
     found = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
     return [source for text in TEXTS for source in found.findall(text.read_text())]
 

@@ -34,7 +34,7 @@ from offloop._process_pool import PoolView, ProcessPool
 from offloop._statistics import PoolStatistics
 from offloop._streams import Stream
 from offloop._thread_pool import ThreadPool
-from offloop._views import views
+from offloop._views import page, views
 from offloop._watch import (
     Blocked,
     Culprit,
@@ -74,6 +74,7 @@ __all__ = [
     "AsyncFile",
     "watch",
     "views",
+    "page",
     "Stall",
     "StallCause",
     "StackEntry",

@@ -7,10 +7,12 @@ import atexit
 import contextvars
 import functools
 import os
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from _offloop_worker import _offloop
+from offloop import _observing
 from offloop._loop import new_event_loop
 from offloop._process_pool import ProcessPool
 
@@ -56,7 +58,12 @@ async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
     call = functools.partial(context.run, fn, *args, **kwargs)
-    return await loop.run_in_executor(None, call)
+    observed = _observing.begin("threads", fn) if _observing.observers else None
+    try:
+        return await loop.run_in_executor(None, call)
+    finally:
+        if observed is not None:
+            observed.end(sys.exception())
 
 
 def run(

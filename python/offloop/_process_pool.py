@@ -9,6 +9,7 @@ import itertools
 import multiprocessing
 import multiprocessing.context
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from _offloop_worker._offloop import Lane, WorkerProcess
 from _offloop_worker.exceptions import QueueFull
-from offloop import _launch
+from offloop import _launch, _observing
 from offloop._arguments import BYTES_MAX, COUNT_MAX, check_seconds, count, names, values
 from offloop._future import Future
 from offloop._statistics import PoolStatistics
@@ -78,21 +79,26 @@ class _Executor(concurrent.futures.Executor):
         ``submit`` and its future do. To be awaited on the thread of a running event loop.
         """
         lane = self._lane
-        while True:
-            try:
-                future, token = lane.start(
-                    fn, args, kwargs, self._timeout, self._run_timeout, self._retries
-                )
-                break
-            except QueueFull:
-                if not self._waits or lane.has_room():
-                    raise
-                await lane.room()
+        observed = _observing.begin("processes", fn) if _observing.observers else None
         try:
-            return await future  # type: ignore[no-any-return]
-        except asyncio.CancelledError:
-            await stopped(lane.stop(token))
-            raise
+            while True:
+                try:
+                    future, token = lane.start(
+                        fn, args, kwargs, self._timeout, self._run_timeout, self._retries
+                    )
+                    break
+                except QueueFull:
+                    if not self._waits or lane.has_room():
+                        raise
+                    await lane.room()
+            try:
+                return await future  # type: ignore[no-any-return]
+            except asyncio.CancelledError:
+                await stopped(lane.stop(token))
+                raise
+        finally:
+            if observed is not None:
+                observed.end(sys.exception())
 
     def stream(
         self,

@@ -22,6 +22,10 @@ class ProgramCommand(click.Command):
         """Keep what follows ``-m MODULE`` or ``-c CODE`` from being read as options of ours."""
         for index, argument in enumerate(args):
             is_value = index > 0 and args[index - 1] in ("--loop", "--threshold")
+            if argument == "--page":
+                # Any free port: what follows is the program, and no port.
+                args = [*args[:index], "--page=0", *args[index + 1 :]]
+                continue
             if argument in ("-", "--") or not (argument.startswith("-") or is_value):
                 break
             if argument.startswith(("-m", "-c")):
@@ -42,7 +46,7 @@ def main() -> None:
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
     options_metavar="[--loop NAME] [--threshold SECONDS] [--native] [--strict] "
-    "[--gather-writes] [--no-adopt] [--no-watch] [--no-views] [--no-report]",
+    "[--gather-writes] [--no-adopt] [--no-watch] [--page[=PORT]] [--no-views] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
 @click.option(
@@ -77,6 +81,13 @@ def main() -> None:
 )
 @click.option("--no-adopt", is_flag=True, help="Leave ProcessPoolExecutor as it is.")
 @click.option("--no-watch", is_flag=True, help="Do not say what blocks the event loop.")
+@click.option(
+    "--page",
+    type=click.IntRange(0, 65535),
+    metavar="[=PORT]",
+    help="Serve a live page on the loopback, and print its address.",
+)
+@click.option("--page-actions", is_flag=True, help="Let the page end calls and cancel tasks.")
 @click.option("--no-views", is_flag=True, help="Let nothing attach, as `offloop top` does.")
 @click.option("--no-report", is_flag=True, help="Print no report at exit.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as `python -m` does.")
@@ -93,6 +104,8 @@ def run_command(
     gather_writes: bool,
     no_adopt: bool,
     no_watch: bool,
+    page: int | None,
+    page_actions: bool,
     no_views: bool,
     no_report: bool,
 ) -> None:
@@ -114,6 +127,8 @@ def run_command(
         raise click.UsageError(f"--gather-writes is for offloop's loop, not for {loop}'s")
     if strict and no_watch:
         raise click.UsageError("--strict needs the watch, which --no-watch turns off")
+    if page_actions and page is None:
+        raise click.UsageError("--page-actions needs --page")
     if native and no_watch:
         raise click.UsageError("--native needs the watch, which --no-watch turns off")
     settings = _run.Settings(
@@ -123,6 +138,8 @@ def run_command(
         gather_writes=gather_writes,
         watch=not no_watch,
         views=not no_views,
+        page=page,
+        page_actions=page_actions,
         threshold=threshold,
         native=native,
         strict=strict,

@@ -6,18 +6,19 @@
 //! Threads:    the switch under the GIL; the rest on the engine's thread, or on the reader's.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use offloop::Runtime;
 use offloop_sys::fork;
-use offloop_views::Views;
 use offloop_views::document::{Function, Lag, LoopStatistics, Place, Task};
 use offloop_views::program::{Identity, LoopRead, Program, Reading, WatchSeen};
+use offloop_views::{PageOptions, Views};
 use pyo3::prelude::*;
 
 use crate::forsaking;
 use crate::functions;
-use crate::home::existing_home;
+use crate::home::{existing_home, home};
 use crate::pending;
 use crate::watch;
 
@@ -91,7 +92,7 @@ impl Program for Shown {
     fn function_of(&self, token: u64) -> Option<String> {
         let name = pending::update(token, |pending| {
             let statistics = pending.statistics.as_ref();
-            statistics.map(|statistics| statistics.name().to_owned())
+            statistics.map(|statistics| statistics.name().to_string())
         });
         name.flatten()
     }
@@ -312,6 +313,34 @@ fn views_close_socket() {
     }
 }
 
+/// Serves the live page, in place of the one that is served; its address.
+#[pyfunction]
+fn page_open(
+    identity: IdentityFields,
+    reading: Py<PyAny>,
+    host: &str,
+    port: u16,
+    actions: bool,
+) -> PyResult<String> {
+    let mut guard = on();
+    let on = begun(&mut guard, shown(identity, reading))?;
+    let runtime = home()?.runtime;
+    let options = PageOptions {
+        host: host.parse::<IpAddr>()?,
+        port,
+        actions,
+    };
+    Ok(on.views.open_page(&options, Some(&runtime))?)
+}
+
+/// Serves the live page no more.
+#[pyfunction]
+fn page_close() {
+    if let Some(on) = on().as_ref() {
+        on.views.close_page();
+    }
+}
+
 /// Ends all views of this process.
 #[pyfunction]
 fn views_stop(py: Python<'_>) {
@@ -344,6 +373,8 @@ fn views_after_fork() -> PyResult<Option<OsString>> {
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(views_open_socket, module)?)?;
     module.add_function(wrap_pyfunction!(views_close_socket, module)?)?;
+    module.add_function(wrap_pyfunction!(page_open, module)?)?;
+    module.add_function(wrap_pyfunction!(page_close, module)?)?;
     module.add_function(wrap_pyfunction!(views_stop, module)?)?;
     module.add_function(wrap_pyfunction!(views_after_fork, module)?)
 }

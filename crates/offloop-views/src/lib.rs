@@ -12,7 +12,8 @@
 //! Shape:      `document.rs` what is told · `program.rs` what is asked of the program ·
 //!             `building.rs` the one from the other · `measured.rs` what the kernel says ·
 //!             `reading.rs` what the interpreter says · `answers.rs` what viewers get ·
-//!             `address.rs`, `socket.rs` the private socket · `views.rs` the engine.
+//!             `address.rs`, `socket.rs` the private socket · `page/` the live page, `timeline.rs` its
+//!             past · `views.rs` the engine.
 
 #![forbid(unsafe_code)]
 
@@ -21,9 +22,12 @@ mod answers;
 mod building;
 pub mod document;
 mod measured;
+mod page;
 pub mod program;
 mod reading;
 mod socket;
+mod timeline;
 mod views;
 
+pub use page::PageOptions;
 pub use views::Views;

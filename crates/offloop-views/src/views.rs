@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle as TaskHandle;
 
 use crate::answers::Answers;
+use crate::page::{self, PageOptions};
 use crate::program::Program;
 use crate::socket::{self, SocketFile};
 
@@ -28,6 +29,7 @@ const END_SLICE: Duration = Duration::from_millis(1);
 
 enum Command {
     Socket(Option<Box<socket::Bound>>),
+    Page(Option<Box<page::Bound>>),
 }
 
 /// Views that are on, until they are stopped.
@@ -81,6 +83,27 @@ impl Views {
         let _ = self.command(Command::Socket(None));
     }
 
+    /// Serves the live page from now on, in place of the one that it serves; its address, with the
+    /// token. What happens in the runtime is recorded for it.
+    ///
+    /// # Errors
+    /// The system's, as when the port is taken.
+    pub fn open_page(
+        &self,
+        options: &PageOptions,
+        runtime: Option<&offloop::Runtime>,
+    ) -> io::Result<String> {
+        let (url, bound) = page::bind(options, runtime)?;
+        self.command(Command::Page(Some(Box::new(bound))))?;
+        Ok(url)
+    }
+
+    /// Serves the live page no more.
+    pub fn close_page(&self) {
+        // An engine that has ended has closed it.
+        let _ = self.command(Command::Page(None));
+    }
+
     fn command(&self, command: Command) -> io::Result<()> {
         self.commands
             .try_send(command)
@@ -107,7 +130,7 @@ impl Views {
 
 /// Carries out the commands until there is nothing to come.
 async fn run(mut commands: Receiver<Command>, answers: Arc<Answers>) {
-    let mut socket = Service::default();
+    let (mut socket, mut page) = (Service::default(), Service::default());
     while let Some(command) = commands.recv().await {
         match command {
             Command::Socket(bound) => {
@@ -116,9 +139,16 @@ async fn run(mut commands: Receiver<Command>, answers: Arc<Answers>) {
                     socket.begin(socket::serve(*bound, Arc::clone(&answers)));
                 }
             }
+            Command::Page(bound) => {
+                page.stop().await;
+                if let Some(bound) = bound {
+                    page.begin(page::serve(*bound, Arc::clone(&answers)));
+                }
+            }
         }
     }
     socket.stop().await;
+    page.stop().await;
 }
 
 /// Something that is served, or not.

@@ -30,7 +30,8 @@ def begin(settings: dict[str, Any]) -> None:
     """Put in place what the parent was asked for; its report is the parent's alone."""
     from offloop._run.session import Session, Settings
 
-    Session().install(Settings(**{**settings, "report": False}))
+    # The report and the page are the first process's.
+    Session().install(Settings(**{**settings, "report": False, "page": None}))
 
 
 class Strictness:

@@ -38,8 +38,15 @@ class Settings:
     native: bool = False
     strict: bool = False
     views: bool = True
+    page: int | None = None
+    """The port of the live page; none without one."""
+    page_actions: bool = False
     told_at: str | None = None
     """Where a strict run is told of a stall."""
+
+
+class PageRefused(Exception):
+    """The live page cannot be served."""
 
 
 class Session:
@@ -85,6 +92,15 @@ class Session:
             # A program runs as well where there is no private folder.
             with contextlib.suppress(OSError):
                 offloop.views()
+        if settings.page is not None:
+            self._open_page(settings)
+
+    def _open_page(self, settings: Settings) -> None:
+        try:
+            page = offloop.page(settings.page or 0, actions=settings.page_actions)
+        except OSError as error:
+            raise PageRefused(f"no page at port {settings.page}: {error}") from None
+        print(f"offloop: live page at {page.url}", file=sys.stderr, flush=True)
 
     def was_blocked(self) -> bool:
         """Whether an event loop was blocked in this process or one that it has started.
@@ -135,7 +151,8 @@ def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], progra
     session = Session()
     try:
         session.start(settings)
-    except loops.LoopMissing as error:
+    except (loops.LoopMissing, PageRefused) as error:
+        session.is_silent = True
         print(f"offloop run: {error}", file=sys.stderr)
         raise SystemExit(EXIT_NOT_STARTED) from None
     try:

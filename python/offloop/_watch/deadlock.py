@@ -3,8 +3,12 @@
 A task is stuck if all that could wake it are tasks that are stuck as well. What a task waits for is
 followed where asyncio says so: a task, ``gather``, ``shield``, ``wait``, the end of a task group.
 Any other future may be set by any code, and a task that waits for one is not stuck. So is one that
-waits for such a task and for more, since its failure would wake it. What remains is a deadlock for
-certain, unless a task is cancelled from outside. A task inside ``asyncio.timeout`` will be.
+waits for such a task and for more, since its failure would wake it. What remains goes on only if a
+task is cancelled from outside.
+
+What cancels it after a while is a timer. So a circle is told of when the last timer has fired that
+was there when it was seen, and it still stands as it did. A timer that is far away is not waited
+for: after a grace the circle is told of as uncertain.
 
 Source:     asyncio/tasks.py, asyncio/taskgroups.py.
 Invariants: those of `reading.py`.
@@ -13,28 +17,26 @@ Invariants: those of `reading.py`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
-import math
+import time
 import types
+import weakref
 from asyncio import tasks as asyncio_tasks
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from offloop._watch import tasks
 from offloop._watch.losses import Waiting
-from offloop._watch.reading import attribute, local_variables, module_of, qualified_name_of
+from offloop._watch.reading import attribute, local_variables
 
-__all__ = ["circle_in_words", "circles"]
+__all__ = ["Standing", "circle_in_words", "circles"]
 
 NESTED_MAX = 20
 """Futures of asyncio between a task and the tasks that it waits for."""
 
-_TIME_LIMITS = {
-    ("anyio._backends._asyncio", "CancelScope"),
-    ("async_timeout", "Timeout"),
-}
-_MANAGERS = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
+GRACE_SECONDS = 60.0
+"""A circle that has stood for so long is told of, whatever timers there are."""
+
 _GATHERING = asyncio_tasks._GatheringFuture  # type: ignore[attr-defined]
 _SHIELD = tasks.inner_code(asyncio_tasks.shield, "_outer_done_callback")
 _WAIT = asyncio_tasks._wait.__code__  # type: ignore[attr-defined]
@@ -73,35 +75,6 @@ def _all_behind(futures: Iterable[Any], depth: int) -> list[Any] | None:
     return found or None
 
 
-def _has_time_limit(task: Any) -> bool:
-    """Whether a task is inside a block that ends after a while."""
-    return any(
-        _is_time_limit(block)
-        for coroutine in tasks.coroutines_of(tasks.coroutine_of(task))
-        for block in _blocks(coroutine)
-    )
-
-
-def _blocks(coroutine: Any, depth: int = 0) -> Iterator[Any]:
-    """What a function works with; blocks that it is inside of are among that."""
-    for value in gc.get_referents(coroutine):
-        # Before Python 3.14 it has only the method with which the block is left.
-        block = value.__self__ if type(value) is types.MethodType else value
-        yield block
-        if type(block) in _MANAGERS and depth < NESTED_MAX:
-            generator = attribute(block, "gen")
-            if type(generator) in (types.GeneratorType, types.AsyncGeneratorType):
-                yield from _blocks(generator, depth + 1)
-
-
-def _is_time_limit(value: object) -> bool:
-    """Whether this is the block of asyncio's, or of a library, that is left after a while."""
-    if type(value) is asyncio.Timeout:
-        return attribute(value, "_when") is not None
-    where = module_of(type(value)), qualified_name_of(type(value))
-    return where in _TIME_LIMITS and attribute(value, "_deadline") not in (None, math.inf)
-
-
 def _awaited(task: Any) -> list[Any] | None:
     """The tasks whose ends alone can wake a task; ``None`` if other things can."""
     future = tasks.waiter_of(task)
@@ -126,7 +99,7 @@ def _awaited(task: Any) -> list[Any] | None:
 
 
 def circles(pending: Iterable[Any]) -> list[list[Any]]:
-    """Circles of tasks that can never go on: each awaits the next, and the last one the first."""
+    """Circles of tasks: each awaits the next, and the last one the first."""
     by_id: dict[int, Any] = {}
     awaited: dict[int, list[int]] = {}
     for task in pending:
@@ -135,12 +108,6 @@ def circles(pending: Iterable[Any]) -> list[list[Any]]:
             by_id[id(task)] = task
             awaited[id(task)] = [id(each) for each in behind]
     _leave_stuck(awaited)
-    # Few are left that have to be looked through for this.
-    limited = [each for each in awaited if _has_time_limit(by_id[each])]
-    for each in limited:
-        del awaited[each]
-    if limited:
-        _leave_stuck(awaited)
     found = []
     seen: set[int] = set()
     for start in awaited:
@@ -165,6 +132,60 @@ def _leave_stuck(awaited: dict[int, list[int]]) -> None:
     while free:
         freed = awaiting.get(free.pop(), ())
         free += [task for task in freed if awaited.pop(task, None) is not None]
+
+
+Reference = weakref.ref[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A task of a circle, as it was first seen."""
+
+    task: Reference
+    waiter: Reference
+    due: float
+    """When the circle is to be told of, on the clock of ``time.monotonic``."""
+    is_certain: bool
+    """Whether every timer has fired by then that was there."""
+
+    def stands(self, task: Any) -> bool:
+        """Whether the task still waits for the same."""
+        return self.task() is task and self.waiter() is tasks.waiter_of(task)
+
+
+class Standing:
+    """The circles that were seen, for as long as they stand."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, _Seen] = {}
+
+    def see(
+        self, circles: list[list[Any]], timers_end_in: Callable[[], float]
+    ) -> list[tuple[list[Any], float, bool]]:
+        """Each circle, in how many seconds it is to be told of, and whether it is certain then.
+
+        ``timers_end_in`` says in how many seconds the last timer fires.
+        """
+        now = time.monotonic()
+        before, self._seen = self._seen, {}
+        found = []
+        for circle in circles:
+            for task in circle:
+                seen = before.get(id(task))
+                if seen is None or not seen.stands(task):
+                    seen = self._first_seen(task, now, timers_end_in())
+                self._seen[id(task)] = seen
+            members = [self._seen[id(task)] for task in circle]
+            due = max(member.due for member in members)
+            certain = all(member.is_certain for member in members)
+            found.append((circle, max(0.0, due - now), certain))
+        return found
+
+    @staticmethod
+    def _first_seen(task: Any, now: float, seconds: float) -> _Seen:
+        waiter = weakref.ref(tasks.waiter_of(task))
+        due = now + min(seconds, GRACE_SECONDS)
+        return _Seen(weakref.ref(task), waiter, due, is_certain=seconds <= GRACE_SECONDS)
 
 
 def circle_in_words(circle: list[Any]) -> tuple[Waiting, ...]:

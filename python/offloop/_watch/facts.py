@@ -28,7 +28,7 @@ from offloop._watch.reading import (
     qualified_name_of,
     text_of,
 )
-from offloop._watch.request import request_of
+from offloop._watch.request import noted_request, request_of
 from offloop._watch.tasks import Place
 
 __all__ = ["Facts", "Place", "TaskFacts", "facts_of", "facts_of_task"]
@@ -81,6 +81,7 @@ def facts_of(
         task = _running_task(frames)
     if task is None:
         request = request_of(reversed(frames)) if called is None else None
+        request = noted_request(context, request)
         name = None if called is None else _name_of(called)
         return Facts(None, name, request, _shown(context, variables))
     chain = _chain(task)
@@ -88,6 +89,7 @@ def facts_of(
     for each in chain:
         request = request or request_of(tasks.frames_of(tasks.coroutine_of(each)))
     context = context or tasks.context_of(task)
+    request = noted_request(context, request)
     about = TaskFacts(
         tasks.name_of(task),
         tasks.coroutine_name(task),

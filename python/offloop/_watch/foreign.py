@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import Heartbeat, Overheard
+from _offloop_worker._offloop import BlockedTime, Heartbeat, Overheard
 from offloop._loop.event_loop import EventLoop
 from offloop._watch.hooks import Front, stand_in_front
 
@@ -33,19 +33,22 @@ BEATS_PER_THRESHOLD = 4
 """A stall that begins between two beats is found at most this part of the threshold late."""
 
 
-Idle = Callable[[asyncio.AbstractEventLoop, bool], object]
-"""Called with a loop that has nothing to do, and whether that is for ever."""
+Idle = Callable[[asyncio.AbstractEventLoop, bool], float | None]
+"""Called with a loop that has nothing to do, and whether that is for ever. Returns in how many
+seconds it is to be called again, if that matters."""
+
+_ROUND: Any = asyncio.BaseEventLoop._run_once  # type: ignore[attr-defined]
 
 
-def _nothing(*_: object) -> None:
-    """Take what a listener has heard of."""
+def _nothing() -> None:
+    """Say that a loop has no time to wait of its own."""
 
 
 def _is_plain(loop: asyncio.AbstractEventLoop, selector: Any) -> bool:
     """Whether a shorter wait changes nothing: for the loop it is a round without events."""
     return (
         isinstance(loop, asyncio.BaseEventLoop)
-        and type(loop)._run_once is asyncio.BaseEventLoop._run_once  # type: ignore[attr-defined]
+        and type(loop)._run_once is _ROUND  # type: ignore[attr-defined]
         and type(loop).time is asyncio.BaseEventLoop.time
         and type(selector).__module__ == selectors.__name__
         and "select" not in vars(selector)
@@ -55,8 +58,14 @@ def _is_plain(loop: asyncio.AbstractEventLoop, selector: Any) -> bool:
 class _Rounds:
     """Tells the rounds of a loop with a selector, and when it has nothing else to do."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, selector: Any, idle: Idle) -> None:
-        self._heartbeat = Heartbeat(loop)
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        heartbeat: Heartbeat,
+        idle: Idle,
+        selector: Any,
+    ) -> None:
+        self._heartbeat = heartbeat
         self.loop = weakref.ref(loop)
         self._idle = idle
         self._selector = selector
@@ -70,25 +79,18 @@ class _Rounds:
         if not self._is_on:
             return self._select(*args, **kwargs)
         heartbeat = self._heartbeat
-        if args == (None,) and self._is_plain:
-            args = (self._look(),)
+        if self._is_plain and args != (0,) and sys._getframe(1).f_code is _ROUND.__code__:
+            args = (self._look(*args),)
         heartbeat.waits()
         try:
             return self._select(*args, **kwargs)
         finally:
             heartbeat.goes_on()
 
-    def _look(self) -> float | None:
-        """Look for tasks that never go on. If it is too early, the loop wakes once for it.
-
-        No timer runs: one might cancel a task of a circle.
-        """
-        if asyncio._get_running_loop() is not self.loop():
-            return None
-        for_ever = len(self._selector.get_map()) <= OWN_DESCRIPTORS
-        wait = self._heartbeat.looks_idle(self._idle, for_ever)
-        # The program may have been told of a loss, and have set a timer.
-        return self._due_in() if wait is None else wait
+    def _look(self, wait: float | None) -> float | None:
+        """Look for tasks that never go on. If it is too early, the loop wakes once for it."""
+        for_ever = wait is None and len(self._selector.get_map()) <= OWN_DESCRIPTORS
+        return self._heartbeat.looks_idle(self._idle, for_ever, self._due_in)
 
     def _due_in(self) -> float | None:
         """For how long the loop may wait, by its own lists."""
@@ -110,9 +112,14 @@ class _Beats:
     """Has a loop without a selector beat, as often as `seconds` says; None ends it."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, seconds: Callable[[], float | None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        heartbeat: Heartbeat,
+        idle: Idle,
+        seconds: Callable[[], float | None],
     ) -> None:
-        self._heartbeat = Heartbeat(loop)
+        self._heartbeat = heartbeat
+        self._idle = idle
         self.loop: Callable[[], asyncio.AbstractEventLoop | None] = weakref.ref(loop)
         self._call_later = loop.call_later
         self._seconds = seconds
@@ -129,6 +136,7 @@ class _Beats:
 
     def _beat(self) -> None:
         self._heartbeat.beats()
+        self._heartbeat.looks_idle(self._idle, False, _nothing)
         self._go_on()
 
     def stop(self) -> None:
@@ -147,7 +155,8 @@ class Announcements:
     """Hears of the loops that begin to run, and of those that end."""
 
     def __init__(self, idle: Idle) -> None:
-        self._idle = Overheard(idle, _nothing)
+        self._idle = idle
+        self._heartbeats: weakref.WeakKeyDictionary[Any, Heartbeat] = weakref.WeakKeyDictionary()
         self._seconds: float | None = None
         self._watched: dict[int, _Rounds | _Beats] = {}
         self._fronts: list[Front] = []
@@ -155,6 +164,11 @@ class Announcements:
     def set_threshold(self, threshold: float) -> None:
         """Loops beat by this, from their next beat on."""
         self._seconds = threshold / BEATS_PER_THRESHOLD
+
+    def blocked_time(self, loop: asyncio.AbstractEventLoop | None) -> BlockedTime | None:
+        """Measures for how long a loop is blocked from now on; None if it is not watched."""
+        watched = self._watched.get(id(loop))
+        return None if watched is None else watched._heartbeat.blocked_time()
 
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""
@@ -203,10 +217,18 @@ class Announcements:
             return
         selector = getattr(loop, "_selector", None)
         if callable(getattr(selector, "select", None)) and hasattr(selector, "__dict__"):
-            self._watched[id(loop)] = _Rounds(loop, selector, self._idle)
+            heartbeat = self._heartbeat_of(loop)
+            self._watched[id(loop)] = _Rounds(loop, heartbeat, self._idle, selector)
         elif not isinstance(loop, asyncio.BaseEventLoop):
             # A loop of Python's without a selector may have a time of its own.
-            self._watched[id(loop)] = _Beats(loop, lambda: self._seconds)
+            heartbeat = self._heartbeat_of(loop)
+            self._watched[id(loop)] = _Beats(loop, heartbeat, self._idle, lambda: self._seconds)
+
+    def _heartbeat_of(self, loop: asyncio.AbstractEventLoop) -> Heartbeat:
+        heartbeat = self._heartbeats.get(loop)
+        if heartbeat is None:
+            heartbeat = self._heartbeats[loop] = Heartbeat(loop)
+        return heartbeat
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         watched = self._watched.pop(id(loop), None)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -15,8 +17,9 @@ from contextvars import Context
 from typing import Any
 
 from _offloop_worker._offloop import are_held
+from offloop._loop.event_loop import EventLoop
 from offloop._watch import tasks
-from offloop._watch.deadlock import circle_in_words, circles
+from offloop._watch.deadlock import Standing, circle_in_words, circles
 from offloop._watch.facts import facts_of_task
 from offloop._watch.losses import LossKind, LossMoment, describe_exception, raised_at
 
@@ -93,10 +96,14 @@ class LoopLosses:
         self._tell: Tell | None = tell
         self._grace_seconds = grace_seconds
         self._told = _Told()
+        self._standing = Standing()
         self._failed: list[Reference] = []
         """Tasks that have failed in this round of the loop."""
         self._waiting: deque[tuple[float, Reference]] = deque()
-        """Tasks that have failed and have a grace until then."""
+        """Tasks that have failed and have a grace until then, on the clock of ``time.monotonic``.
+
+        A timer of the loop's would be one that the program sees: its clock may be another one.
+        """
 
     def stop(self) -> None:
         """Find nothing any more."""
@@ -136,28 +143,25 @@ class LoopLosses:
         loop = self._loop()
         if self._tell is None or loop is None or not failed:
             return
-        until = loop.time() + self._grace_seconds
+        until = time.monotonic() + self._grace_seconds
         held = are_held(failed, [loop])
         for reference, is_held in zip(failed, held, strict=True):
             if not is_held:
                 self._tell_exception(reference, LossMoment.ENDED)
                 continue
             self._waiting.append((until, reference))
-            if len(self._waiting) == 1:
-                loop.call_at(until, self._end_grace, context=Context())
+        self._end_graces()
 
-    def _end_grace(self) -> None:
-        loop = self._loop()
-        if self._tell is None or loop is None:
-            return
-        now = loop.time()
+    def _end_graces(self) -> float | None:
+        """Tell of those whose grace is over. Returns in how many seconds the next one is."""
+        now = time.monotonic()
         while self._waiting:
             until, reference = self._waiting[0]
             if until > now and _is_unseen(reference):
-                loop.call_at(until, self._end_grace, context=Context())
-                return
+                return until - now
             self._waiting.popleft()
             self._tell_exception(reference, LossMoment.GRACE)
+        return None
 
     def _tell_exception(self, reference: Reference, moment: LossMoment) -> None:
         future = reference()
@@ -190,19 +194,24 @@ class LoopLosses:
 
     # Tasks that wait.
 
-    def idle(self, loop: Any, for_ever: bool) -> None:
-        """The loop has nothing to do, for ever or for now: look, unless that would take long."""
+    def idle(self, loop: Any, for_ever: bool) -> float | None:
+        """The loop has nothing to do, for ever or for now: look, unless that would take long.
+
+        Returns in how many seconds a circle that stands or a failed task is due, if there is one.
+        """
+        due = [self._end_graces()]
         pending = asyncio.all_tasks(loop)
         if for_ever and len(pending) <= IDLE_TASKS_MAX:
-            self.look(loop)
+            due.append(self.look(loop))
         elif len(pending) <= BUSY_TASKS_MAX and self._tell is not None:
-            self._tell_deadlocks(pending)
+            due.append(self._tell_deadlocks(loop, pending)[1])
+        return min((seconds for seconds in due if seconds is not None), default=None)
 
-    def look(self, loop: Any) -> None:
-        """Look for tasks that can never go on."""
+    def look(self, loop: Any) -> float | None:
+        """Look for tasks that can never go on. Returns in how many seconds a circle is due."""
         if self._tell is None:
-            return
-        stuck = self._tell_deadlocks(asyncio.all_tasks(loop))
+            return None
+        stuck, due = self._tell_deadlocks(loop, asyncio.all_tasks(loop))
         # No variable of ours refers to a task while it is asked what does.
         references = [
             weakref.ref(task) for task in asyncio.all_tasks(loop) if id(task) not in stuck
@@ -210,16 +219,25 @@ class LoopLosses:
         for reference, is_held in zip(references, are_held(references, [loop]), strict=True):
             if not is_held:
                 self._tell_dangling(reference)
+        return due
 
-    def _tell_deadlocks(self, pending: set[asyncio.Task[Any]]) -> set[int]:
-        """Tell of deadlocks, and return the numbers of their tasks."""
+    def _tell_deadlocks(
+        self, loop: Any, pending: set[asyncio.Task[Any]]
+    ) -> tuple[set[int], float | None]:
+        """Tell of deadlocks; return the numbers of their tasks, and when the next one is due."""
         stuck: set[int] = set()
-        for circle in circles(pending):
+        next_due = None
+        found = self._standing.see(circles(pending), lambda: _timers_end_in(loop))
+        for circle, due, is_certain in found:
             stuck.update(map(id, circle))
+            if due > 0:
+                next_due = due if next_due is None else min(due, next_due)
+                continue
             is_new = [self._told.add(LossKind.DEADLOCK, task) for task in circle]
             if any(is_new) and self._tell is not None:
-                self._tell(LossKind.DEADLOCK, LossMoment.IDLE, circle=circle_in_words(circle))
-        return stuck
+                moment = LossMoment.IDLE if is_certain else LossMoment.GRACE
+                self._tell(LossKind.DEADLOCK, moment, circle=circle_in_words(circle))
+        return stuck, next_due
 
     def _tell_dangling(self, reference: Reference) -> None:
         task = reference()
@@ -247,6 +265,20 @@ class LoopLosses:
                 self._tell_exception(reference, moment)
             self._failed.clear()
             self._waiting.clear()
+
+
+def _timers_end_in(loop: Any) -> float:
+    """In how many seconds the last timer of a loop fires; infinite if the loop does not say."""
+    if isinstance(loop, EventLoop):
+        latest = loop._latest_timer()
+    else:
+        timers = getattr(loop, "_scheduled", None)
+        if type(timers) is not list or any(
+            type(each) is not asyncio.TimerHandle for each in timers
+        ):
+            return math.inf
+        latest = max((each.when() for each in timers if not each.cancelled()), default=None)
+    return 0.0 if latest is None else max(0.0, latest - loop.time())
 
 
 def _is_unseen(reference: Reference) -> bool:

@@ -75,12 +75,18 @@ def _of_forgotten(loss: Loss) -> str:
     return "a task was pending when its loop was closed"
 
 
+def _of_deadlock(loss: Loss) -> str:
+    if loss.moment is LossMoment.GRACE:
+        return "tasks have awaited each other in a circle for a minute, until one is cancelled"
+    return "tasks await each other in a circle: none goes on unless one is cancelled"
+
+
 _HEADINGS: dict[LossKind, Callable[[Loss], str]] = {
     LossKind.EXCEPTION: _of_exception,
     LossKind.FORGOTTEN: _of_forgotten,
     LossKind.DANGLING: lambda _: "nothing refers to a pending task, which may vanish any time",
     LossKind.UNAWAITED: lambda loss: f"a coroutine was never awaited: {loss.what}",
-    LossKind.DEADLOCK: lambda _: "tasks await each other in a circle, and never go on",
+    LossKind.DEADLOCK: _of_deadlock,
 }
 
 _WHERE: dict[LossKind, str] = {

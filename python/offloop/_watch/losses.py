@@ -40,7 +40,8 @@ class LossMoment(enum.StrEnum):
     ENDED = "ended"
     """When the task ended: nothing could ask for its exception any more."""
     GRACE = "grace"
-    """Something still refers to the task, but has not asked for a while: it may yet."""
+    """Nothing has asked the task for its exception for a while, but something refers to it and may
+    yet ask; or tasks have awaited each other for a minute, and a timer may yet cancel one."""
     COLLECTED = "collected"
     """When the object was collected."""
     IDLE = "idle"

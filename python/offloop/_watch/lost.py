@@ -234,11 +234,13 @@ class LossWatch:
         if self._told is not None:
             self._told(loss)
 
-    def idle(self, loop: asyncio.AbstractEventLoop, for_ever: bool) -> None:
-        """A loop that is not ours has nothing to do, for ever or for now."""
+    def idle(self, loop: asyncio.AbstractEventLoop, for_ever: bool) -> float | None:
+        """A loop that is not ours has nothing to do, for ever or for now.
+
+        Returns in how many seconds this is to be called again, if that matters.
+        """
         losses = self._loops.get(loop)
-        if losses is not None:
-            losses.idle(loop, for_ever)
+        return None if losses is None else losses.idle(loop, for_ever)
 
     def look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look for deadlocks and dangling tasks of a loop now."""

@@ -19,11 +19,15 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterable
-from typing import Any
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
 
 from offloop._watch.reading import attribute, entries_of, local_variables, text_of
 
-__all__ = ["request_of"]
+if TYPE_CHECKING:
+    from offloop._serving import Serving
+
+__all__ = ["described", "noted_request", "request_of"]
 
 
 class _Found:
@@ -142,6 +146,49 @@ _READERS: dict[str, list[tuple[str, _Reader]]] = {
     ],
 }
 """Qualified names of functions, with the modules that define them."""
+
+
+def noted_request(context: object, of_stack: str | None) -> str | None:
+    """What is known of a request by its stack, or by the note that a middleware has made of it.
+
+    The stack knows routes of applications within applications better; without a route it knows
+    less.
+    """
+    if of_stack is not None and " " in of_stack:
+        return of_stack
+    # Nothing has noted a request while the module was not imported.
+    module = sys.modules.get("offloop._serving")
+    if module is None or type(context) is not Context:
+        return of_stack
+    serving = context.get(module.SERVING)
+    return of_stack if serving is None else described(serving) or of_stack
+
+
+def described(serving: Serving) -> str | None:
+    """A request in words, by its note."""
+    method = text_of(serving.method)
+    path = text_of(serving.route) or _route_of(serving.origin) or text_of(serving.path)
+    if method is None or path is None:
+        return method
+    return f"{method} {path}"
+
+
+def _route_of(origin: object) -> str | None:
+    """The pattern that a framework has matched by now, if it says so."""
+    if type(origin) is not dict:
+        route = text_of(attribute(attribute(origin, "resolver_match"), "route"))
+        return None if route is None else f"/{route}"
+    scope = dict(entries_of(origin))
+    template = text_of(scope.get("path_template"))
+    if template is not None:
+        return template
+    context = dict(entries_of(scope.get("fastapi"))).get("effective_route_context")
+    path = text_of(attribute(context, "path")) or text_of(attribute(scope.get("route"), "path"))
+    if path is None:
+        return None
+    # Of an application within another one: where it is mounted.
+    root, outer = text_of(scope.get("root_path")), text_of(scope.get("app_root_path"))
+    return f"{(root or '')[len(outer or '') :]}{path}" if outer is not None else path
 
 
 def _reader_of(code: types.CodeType) -> _Reader | None:

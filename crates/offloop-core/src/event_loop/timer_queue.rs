@@ -305,6 +305,14 @@ impl<T: Timer> TimerQueue<T> {
         self.cancelled = 0;
     }
 
+    /// When the last timer is due that is not cancelled. Goes through all of them.
+    #[must_use]
+    pub fn latest(&self, access: T::Access<'_>) -> Option<f64> {
+        let entries = self.queues.iter().flatten().chain(&self.heap);
+        let waiting = entries.filter(|entry| !entry.timer.is_cancelled(access));
+        waiting.map(|entry| entry.when).max_by(f64::total_cmp)
+    }
+
     /// In no order, cancelled ones included.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let queued = self.queues.iter().flatten();

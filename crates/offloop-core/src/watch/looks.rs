@@ -2,8 +2,8 @@
 //!
 //! A look takes longer the more tasks there are, and holds the loop up. A loop that waits for ever
 //! has time: nothing but another thread wakes it. Its look is a whole one. A loop that waits for
-//! its descriptors is looked through for circles alone, and that rarely: a circle stays, so it is
-//! found a little later. While a timer runs there is no look: it may cancel a task of a circle.
+//! its descriptors or timers is looked through for circles alone, and that rarely: a circle stays,
+//! so it is found a little later.
 //!
 //! Units:      nanoseconds of one clock.
 
@@ -28,11 +28,16 @@ impl Look {
     /// The least time between the end of a look and the begin of this one.
     const fn pause_ns(self) -> u64 {
         match self {
-            Look::Circles => 1_000_000_000,
+            Look::Circles => CIRCLES_PAUSE_NS,
             Look::Whole => 0,
         }
     }
 }
+
+const CIRCLES_PAUSE_NS: u64 = 1_000_000_000;
+
+/// A look that took long because its thread did not run is no reason to look no more.
+const PAUSE_MAX_NS: u64 = 10_000_000_000;
 
 /// When one loop may be looked through.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +60,22 @@ impl Looks {
         } else {
             look.pause_ns()
         };
+        let pause = if pause > PAUSE_MAX_NS {
+            PAUSE_MAX_NS
+        } else {
+            pause
+        };
         self.end_ns.saturating_add(pause).saturating_sub(now_ns)
+    }
+
+    /// For how long a loop may wait that would wait for its next timer, if there is one, and is to
+    /// be looked through after `look_ns`. A timer that is due soon wakes it anyway.
+    #[must_use]
+    pub const fn wait_ns(timer_ns: Option<u64>, look_ns: u64) -> u64 {
+        match timer_ns {
+            Some(timer_ns) if timer_ns < look_ns || timer_ns <= CIRCLES_PAUSE_NS => timer_ns,
+            _ => look_ns,
+        }
     }
 
     /// A look is over.
@@ -97,6 +117,23 @@ mod tests {
         assert_eq!(looks.too_early_ns(Look::Circles, end + 1), SECOND - 1);
         assert_eq!(looks.too_early_ns(Look::Whole, end), 100_000);
         assert_eq!(looks.too_early_ns(Look::Whole, end + 100_000), 0);
+    }
+
+    #[test]
+    fn a_look_is_never_put_off_for_long() {
+        let mut looks = Looks::default();
+        looks.looked(SECOND, 60 * SECOND);
+        for look in [Look::Circles, Look::Whole] {
+            assert_eq!(looks.too_early_ns(look, 60 * SECOND), 10 * SECOND);
+        }
+    }
+
+    #[test]
+    fn a_loop_is_woken_for_a_look_unless_a_timer_wakes_it_soon() {
+        assert_eq!(Looks::wait_ns(None, SECOND), SECOND);
+        assert_eq!(Looks::wait_ns(Some(60 * SECOND), SECOND / 2), SECOND / 2);
+        assert_eq!(Looks::wait_ns(Some(SECOND), SECOND / 2), SECOND);
+        assert_eq!(Looks::wait_ns(Some(5 * SECOND), 9 * SECOND), 5 * SECOND);
     }
 
     #[test]

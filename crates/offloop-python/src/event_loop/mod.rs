@@ -31,7 +31,7 @@ use round::{LoopCore, calls, lent, makers, overrides};
 use streams::stream::Stream;
 use streams::{receiver, transport_calls};
 
-pub(crate) use ground::errors::os_error;
+pub(crate) use ground::errors::{heard, os_error};
 
 /// Remembers the methods of the standard loop, before the program replaces one. Python calls it
 /// once it has made the class of the loop: workers have the extension too, but not asyncio.

@@ -7,14 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use offloop::loads::Doing;
 use offloop::watch::{Ended, Line, Pulse};
-use offloop_core::event_loop::Stalled;
+use offloop_core::event_loop::{LoopLoad, Stalled};
 use offloop_core::watch::{Look, Looks};
 use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 
-use super::{NO_ERA, era, join};
+use super::blocked::BlockedTime;
+use super::{NO_ERA, era, gauge_of, join};
+use crate::event_loop::heard;
+use crate::loads::Publisher;
+use crate::recording::{SLICE_NS, note_slice};
 
 /// What tells a watch of a loop that is not ours.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
@@ -24,6 +29,16 @@ pub(crate) struct Heartbeat {
     era: AtomicU64,
     joined: Mutex<Option<(Arc<Line>, u64)>>,
     looks: Mutex<Looks>,
+    load: Mutex<Load>,
+}
+
+/// What the loop has done, by the clock of its ticks.
+struct Load {
+    /// One for all times: they are compared.
+    scale: TickScale,
+    load: Box<LoopLoad>,
+    publisher: Publisher,
+    recorded: bool,
 }
 
 impl Drop for Heartbeat {
@@ -37,6 +52,39 @@ impl Heartbeat {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn load(&self) -> MutexGuard<'_, Load> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The loop asks what is ready. The number under which it is recorded, if it is.
+    fn publish(&self, now: u64) -> Option<u64> {
+        let mut load = self.load();
+        let now = load.scale.nanoseconds(now);
+        let Load {
+            load,
+            publisher,
+            recorded,
+            ..
+        } = &mut *load;
+        load.begin(now);
+        load.wait(now);
+        if publisher.is_due(now, true, load) {
+            *recorded = publisher.publish(now, Doing::Waiting, load);
+        }
+        let gauge = publisher.gauge().filter(|_| *recorded);
+        gauge.map(|gauge| gauge.number)
+    }
+
+    /// Has `told` look. Returns in how many nanoseconds it is to be called again.
+    fn look(&self, told: &Bound<'_, PyAny>, for_ever: bool) -> PyResult<Option<u64>> {
+        let Some(event_loop) = self.event_loop.bind(told.py()).upgrade() else {
+            return Ok(None);
+        };
+        let next = heard(told, told.call1((event_loop, for_ever)))?;
+        let next = next.and_then(|seconds| seconds.extract().ok());
+        Ok(next.map(nanoseconds))
+    }
+
     /// The line to the watch that is on, and how many ticks are too many.
     fn line(&self, py: Python<'_>) -> PyResult<Option<(Arc<Line>, u64)>> {
         let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,6 +96,10 @@ impl Heartbeat {
             return Ok(None);
         };
         let (era, fresh) = join(&event_loop, &self.pulse, false)?;
+        if self.load().publisher.gauge().is_none() {
+            let gauge = gauge_of(&event_loop)?;
+            self.load().publisher.set_gauge(gauge);
+        }
         self.pulse.running.set_thread();
         self.era.store(era, Ordering::Relaxed);
         *joined = fresh.map(|fresh| {
@@ -56,6 +108,11 @@ impl Heartbeat {
         });
         Ok(joined.clone())
     }
+}
+
+fn nanoseconds(seconds: f64) -> u64 {
+    let duration = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[pymethods]
@@ -68,6 +125,12 @@ impl Heartbeat {
             era: AtomicU64::new(NO_ERA),
             joined: Mutex::new(None),
             looks: Mutex::default(),
+            load: Mutex::new(Load {
+                scale: TickScale::measure(),
+                load: Box::default(),
+                publisher: Publisher::default(),
+                recorded: false,
+            }),
         })
     }
 
@@ -81,9 +144,19 @@ impl Heartbeat {
     fn waits(&self, py: Python<'_>) -> PyResult<()> {
         let line = self.line(py)?;
         let now = ticks();
-        if let (Some(round), Some((line, limit))) = (self.pulse.running.end_round(), line)
-            && now.saturating_sub(round.start) >= limit
-        {
+        let recorded = self.publish(now);
+        if let (Some(round), Some((line, limit))) = (self.pulse.running.end_round(), line) {
+            let length = now.saturating_sub(round.start);
+            if let Some(number) = recorded {
+                let length_ns = TickScale::measure().nanoseconds(length);
+                if length_ns >= SLICE_NS {
+                    note_slice(number, length_ns, None, true);
+                }
+            }
+            if length < limit {
+                return Ok(());
+            }
+            self.pulse.note_blocked(round, now);
             line.tell(Ended {
                 stalled: Stalled::Round,
                 number: round.number,
@@ -98,29 +171,51 @@ impl Heartbeat {
     /// The loop has something to do: a round begins.
     fn goes_on(&self, py: Python<'_>) -> PyResult<()> {
         let line = self.line(py)?;
-        line.iter().for_each(|(line, _)| line.begin_round(ticks()));
+        let now = ticks();
+        let mut load = self.load();
+        let at = load.scale.nanoseconds(now);
+        load.load.resume(at);
+        drop(load);
+        line.iter().for_each(|(line, _)| line.begin_round(now));
         Ok(())
     }
 
-    /// The loop has nothing else to do: `told` looks for tasks that never go on. It is called with
-    /// the loop, and whether that waits for ever. Returns for how many seconds it is too early.
+    /// Measures for how long the loop is blocked from now on; None while no watch is on.
+    fn blocked_time(&self) -> Option<BlockedTime> {
+        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        joined
+            .as_ref()
+            .map(|(_line, limit)| BlockedTime::begin(&self.pulse, *limit))
+    }
+
+    /// The loop has nothing else to do: `told` looks for tasks that never go on, unless it is too
+    /// early. It is called with the loop, and whether that waits for ever, and returns in how many
+    /// seconds it is to be called again. `wait` says for how many seconds the loop would wait.
+    /// Returns for how many it is to wait.
     fn looks_idle(
         &self,
         told: &Bound<'_, PyAny>,
         for_ever: bool,
-        py: Python<'_>,
+        wait: &Bound<'_, PyAny>,
     ) -> PyResult<Option<f64>> {
         let look = if for_ever { Look::Whole } else { Look::Circles };
         let begin = monotonic_ns();
-        let too_early = self.looks().too_early_ns(look, begin);
-        if too_early > 0 {
-            return Ok(Some(Duration::from_nanos(too_early).as_secs_f64()));
+        let mut next = match self.looks().too_early_ns(look, begin) {
+            0 => None,
+            too_early => Some(too_early),
+        };
+        if next.is_none() {
+            next = self.look(told, for_ever)?;
+            self.looks().looked(begin, monotonic_ns());
         }
-        if let Some(event_loop) = self.event_loop.bind(py).upgrade() {
-            told.call1((event_loop, for_ever))?;
-        }
-        self.looks().looked(begin, monotonic_ns());
-        Ok(None)
+        let wait: Option<f64> = wait.call0()?.extract()?;
+        Ok(match next {
+            Some(next) => {
+                let wait = Looks::wait_ns(wait.map(nanoseconds), next);
+                Some(Duration::from_nanos(wait).as_secs_f64())
+            }
+            None => wait,
+        })
     }
 
     /// A round is over, and another one begins: for a loop that tells of itself now and then.

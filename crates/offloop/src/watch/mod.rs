@@ -1,11 +1,13 @@
 //! The watch: threads that find loops which stall, and say so.
 //!
-//! Shape:      `pulse.rs` what a loop's thread writes down · `watched.rs` one loop, and its stalls
-//!             · `examined.rs` what it does then · `native.rs` its functions of C · `watchdog.rs`
-//!             the thread that looks, `lateness.rs` when it could not · `listeners.rs` what it
-//!             tells · `source.rs` the text of files · `witness.rs` the thread that asks the
-//!             interpreter · `roll.rs` which loops there are. The whole is here.
+//! Shape:      `pulse.rs` what a loop's thread writes down, `blocked.rs` how long it was blocked
+//!             · `watched.rs` one loop, and its stalls · `examined.rs` what it does then ·
+//!             `native.rs` its functions of C · `watchdog.rs` the thread that looks, `lateness.rs`
+//!             when it could not · `listeners.rs` what it tells · `source.rs` the text of files ·
+//!             `witness.rs` the thread that asks the interpreter · `roll.rs` which loops there are.
+//!             The whole is here.
 
+mod blocked;
 mod examined;
 mod lateness;
 mod listeners;
@@ -29,6 +31,7 @@ use crate::runtime::Runtime;
 use listeners::Listeners;
 use witness::Witness;
 
+pub use blocked::Moment;
 pub use listeners::Ranking;
 pub use native::NativeReader;
 pub use pulse::{Ended, Line, Pulse};

@@ -10,13 +10,15 @@
 //!             2. At most `ENDED_MAX` slices wait for the watchdog; those beyond are counted.
 //! Threads:    the loop's writes; one watchdog reads.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 
 use offloop_core::event_loop::Stalled;
-use offloop_sys::running::Running;
+use offloop_sys::running::{Round, Running};
+
+use super::blocked::{BlockedRounds, Moment};
 
 /// Slices that took long and wait for the watchdog: as many as end while it writes a report.
 const ENDED_MAX: usize = 256;
@@ -32,6 +34,8 @@ pub struct Pulse {
     closed: AtomicBool,
     /// Slices that found no room.
     missed: AtomicU64,
+    /// What the loop's own work asks for; no other thread takes the lock.
+    blocked: Mutex<BlockedRounds>,
 }
 
 impl Pulse {
@@ -39,6 +43,37 @@ impl Pulse {
     pub fn close(&self) {
         // A watchdog that sees it sees what was told before.
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// A round took long, and is over.
+    #[cold]
+    pub fn note_blocked(&self, round: Round, end: u64) {
+        let blocked = self.blocked.lock();
+        blocked
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(round, end);
+    }
+
+    /// This moment, for `blocked_since`; on the loop's thread.
+    #[must_use]
+    pub fn moment(&self, now: u64) -> Moment {
+        let blocked = self.blocked.lock();
+        blocked
+            .unwrap_or_else(PoisonError::into_inner)
+            .moment(now, self.running.own_round())
+    }
+
+    /// For how long the loop was blocked since then, by rounds of `limit` or longer; on the loop's
+    /// thread.
+    #[must_use]
+    pub fn blocked_since(&self, since: &Moment, now: u64, limit: u64) -> u64 {
+        let blocked = self.blocked.lock();
+        blocked.unwrap_or_else(PoisonError::into_inner).since(
+            since,
+            now,
+            self.running.own_round(),
+            limit,
+        )
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -111,6 +111,10 @@ impl Both {
         let next = self.queue.next((), &mut dropped);
         self.sweep(dropped);
         assert_eq!(next, self.model.next().map(|timer| timer.when));
+        let alive = self.model.waiting.iter();
+        let alive = alive.filter(|timer| !timer.cancelled.get());
+        let latest = alive.map(|timer| timer.when).max_by(f64::total_cmp);
+        assert_eq!(self.queue.latest(()), latest);
     }
 
     fn release(&mut self, end: f64) {

@@ -14,17 +14,17 @@ pub(crate) fn os_error(error: std::io::Error) -> PyErr {
     PyOSError::new_err((code, text))
 }
 
-/// What a listener of ours returned on the loop's thread: what it raises is the program's only if
-/// it ends the run.
-pub(crate) fn heard<T>(listener: &Bound<'_, PyAny>, result: PyResult<T>) -> PyResult<()> {
+/// What a listener of ours returned on the loop's thread, if anything: what it raises is the
+/// program's only if it ends the run.
+pub(crate) fn heard<T>(listener: &Bound<'_, PyAny>, result: PyResult<T>) -> PyResult<Option<T>> {
     let py = listener.py();
     match result {
         Err(error) if ends_run(py, &error) => Err(error),
         Err(error) => {
             error.write_unraisable(py, Some(listener));
-            Ok(())
+            Ok(None)
         }
-        Ok(_) => Ok(()),
+        Ok(returned) => Ok(Some(returned)),
     }
 }
 

@@ -165,6 +165,11 @@ impl Schedule {
         }
     }
 
+    /// When the last timer is due that is not cancelled.
+    pub(crate) fn latest_timer(&self, py: Python<'_>) -> Option<f64> {
+        self.timers.latest(py)
+    }
+
     /// Timers that wait and are not cancelled.
     pub(crate) fn timers_len(&self) -> usize {
         self.timers.len().saturating_sub(self.timers.cancelled())

@@ -151,6 +151,6 @@ impl Endings {
     #[cold]
     pub(super) fn tell(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let told = self.told.bind(task.py());
-        heard(told, told.call1((task,)))
+        heard(told, told.call1((task,))).map(drop)
     }
 }

@@ -43,6 +43,7 @@ use super::port::marks::{Armed, Called};
 use super::port::schedule::Entry;
 use super::streams::stream::Stream;
 use crate::forsaking;
+use crate::watch::blocked::BlockedTime;
 use endings::Endings;
 use found::Overrides;
 use idle::Idle;
@@ -154,9 +155,25 @@ impl LoopCore {
         slf.as_super().get().marks.forget(slf.py());
     }
 
-    /// Has `ended` hear of each task that ends with an exception, when it ends, and `idle` of each
-    /// time that the loop begins to wait for what only another thread can do. `step` is the class
-    /// of what a loop calls for the next step of a task.
+    /// Measures for how long the loop is blocked from now on; None while no watch is on.
+    fn _blocked_time(slf: &Bound<'_, Self>) -> Option<BlockedTime> {
+        slf.as_super().get().marks.blocked_time(slf.py())
+    }
+
+    /// When the last timer is due, in seconds of the loop's clock: never, if the program has them.
+    fn _latest_timer(slf: &Bound<'_, Self>) -> Option<f64> {
+        let (py, port) = (slf.py(), slf.as_super().get());
+        match slf.get().lent(py) {
+            Some(_) => Some(f64::INFINITY),
+            None => port.state.with(py, |state| state.schedule.latest_timer(py)),
+        }
+    }
+
+    /// Has `ended` hear of each task that ends with an exception, when it ends. `step` is the class
+    /// of what a loop calls for the next step of a task. `idle` is called now and then before the
+    /// loop waits, with the loop and whether only another thread can wake it. It returns for how
+    /// many seconds the loop may wait before it is to be called again.
+
     #[pyo3(signature = (step=None, ended=None, idle=None))]
     fn _watch_tasks(
         &self,

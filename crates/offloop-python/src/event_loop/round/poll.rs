@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use offloop_core::event_loop::PollPace;
-use offloop_core::watch::Look;
+use offloop_core::watch::{Look, Looks};
 use offloop_sys::clock::{monotonic_ns, ticks};
 use offloop_sys::readiness::{Found, Interest};
 use pyo3::exceptions::PyRuntimeError;
@@ -20,6 +20,7 @@ use super::clock::{clock, clock_as, wait_of};
 use super::idle::OWN_DESCRIPTORS;
 use super::loop_core::LoopCore;
 use super::overrides;
+use crate::watch;
 
 /// Timers due this soon are due: the resolution of the clock, as in the standard loop.
 const RESOLUTION_S: f64 = 1e-9;
@@ -39,17 +40,18 @@ pub(super) fn poll_and_release(
         (busy, state.schedule.next_timer(py, &mut dropped))
     });
     if !busy {
-        let limit = if next.is_none() && rounds_are_listened_to(event_loop) {
-            let latest = look_when_idle(event_loop)?;
-            // A listener may have set a timer.
-            next = port
-                .state
-                .with(py, |state| state.schedule.next_timer(py, &mut dropped));
-            let timer = next.map(|when| until(event_loop, when)).transpose()?;
-            timer.into_iter().chain(latest).min()
-        } else {
-            next.map(|when| until(event_loop, when)).transpose()?
-        };
+        let mut limit = next.map(|when| until(event_loop, when)).transpose()?;
+        if limit != Some(Duration::ZERO) && rounds_are_listened_to(event_loop) {
+            let looked = look_when_idle(event_loop, limit.is_some())?;
+            if looked.is_over {
+                // A listener may have set a timer.
+                next = port
+                    .state
+                    .with(py, |state| state.schedule.next_timer(py, &mut dropped));
+                limit = next.map(|when| until(event_loop, when)).transpose()?;
+            }
+            limit = looked.limit(limit);
+        }
         let (found, answered) = poll(event_loop, limit, now, false)?;
         pace.waited(answered, found);
     } else if due {
@@ -80,12 +82,33 @@ fn rounds_are_listened_to(event_loop: &Bound<'_, LoopCore>) -> bool {
     rounds.with(event_loop.py(), |state| state.idle.is_some())
 }
 
-/// The loop is about to wait, without a timer that may cancel anything, and the listener looks for
-/// tasks that never go on. Returns the limit of the wait, if it is too early for a look.
-fn look_when_idle(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<Duration>> {
+/// What has become of a look.
+struct Looked {
+    /// It was taken, or else it is too early for it.
+    is_over: bool,
+    /// When the next one is due, if it is.
+    next: Option<Duration>,
+}
+
+impl Looked {
+    /// The limit of a wait that has this one, if any, without a look.
+    fn limit(&self, wait: Option<Duration>) -> Option<Duration> {
+        let Some(next) = self.next else {
+            return wait;
+        };
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let limit_ns = Looks::wait_ns(wait.map(nanos), nanos(next));
+        Some(Duration::from_nanos(limit_ns))
+    }
+}
+
+/// The loop is about to wait, for timers if it `has_timers`, and the listener looks for tasks that
+/// never go on.
+fn look_when_idle(event_loop: &Bound<'_, LoopCore>, has_timers: bool) -> PyResult<Looked> {
     let py = event_loop.py();
     let port = event_loop.as_super().get();
-    let for_ever = port.state.with(py, |state| state.watches.len()) <= OWN_DESCRIPTORS;
+    let watches = || port.state.with(py, |state| state.watches.len());
+    let for_ever = !has_timers && watches() <= OWN_DESCRIPTORS;
     let look = if for_ever { Look::Whole } else { Look::Circles };
     let rounds = &event_loop.get().state;
     let begin = monotonic_ns();
@@ -94,27 +117,34 @@ fn look_when_idle(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<Duration>
         idle.map(|idle| idle.looks.too_early_ns(look, begin))
     });
     match too_early {
-        None => Ok(None),
-        Some(0) => tell_idle(event_loop, for_ever, begin).map(|()| None),
-        Some(wait) => Ok(Some(Duration::from_nanos(wait))),
+        Some(0) => tell_idle(event_loop, for_ever, begin),
+        _ => Ok(Looked {
+            is_over: false,
+            next: too_early.map(Duration::from_nanos),
+        }),
     }
 }
 
 #[cold]
-fn tell_idle(event_loop: &Bound<'_, LoopCore>, for_ever: bool, begin: u64) -> PyResult<()> {
+fn tell_idle(event_loop: &Bound<'_, LoopCore>, for_ever: bool, begin: u64) -> PyResult<Looked> {
     let py = event_loop.py();
     let rounds = &event_loop.get().state;
     let told = rounds.with(py, |state| Some(state.idle.as_ref()?.told.clone_ref(py)));
-    if let Some(told) = told {
-        heard(told.bind(py), told.call1(py, (event_loop, for_ever)))?;
-    }
+    let next = match told {
+        Some(told) => heard(told.bind(py), told.call1(py, (event_loop, for_ever)))?,
+        None => None,
+    };
+    let next = next.and_then(|seconds| seconds.extract(py).ok());
     let end = monotonic_ns();
     rounds.with(py, |state| {
         if let Some(idle) = &mut state.idle {
             idle.looks.looked(begin, end);
         }
     });
-    Ok(())
+    Ok(Looked {
+        is_over: true,
+        next: next.map(wait_of),
+    })
 }
 
 /// How long until `when`, by the loop's clock.
@@ -151,7 +181,7 @@ pub(crate) fn wait(
     let py = event_loop.py();
     let (core, port) = (event_loop.get(), event_loop.as_super().get());
     if port.marks.is_era_over(py) {
-        port.marks.begin_era(event_loop)?;
+        begin_era(event_loop)?;
     }
     if !busy {
         trim(py);
@@ -160,16 +190,19 @@ pub(crate) fn wait(
     }
     let found = core.state.with(py, |state| state.found.take());
     let mut found = found.unwrap_or_default();
-    let (kernel, limit) = port.state.with(py, |state| {
+    let (kernel, limit, records) = port.state.with(py, |state| {
         // Code that has run since the loop was seen to be idle has not woken it: it was not asleep.
         let idle = state.schedule.ready_len() == 0 && !state.stopping && !state.runs.is_asked();
         let limit = if idle { limit } else { Some(Duration::ZERO) };
         state.asleep = limit != Some(Duration::ZERO);
-        state.meter.poll(now, state.asleep);
+        let records = state.meter.poll(now, state.asleep);
         // All that is ready belongs to one round. One place more is for the waker.
         found.make_room(state.watches.len() + 1);
-        (state.kernel.clone(), limit)
+        (state.kernel.clone(), limit, records)
     });
+    if let Some(records) = records {
+        port.marks.set_recorded(py, records);
+    }
     let Some(kernel) = kernel else {
         return Err(PyRuntimeError::new_err("Event loop is closed"));
     };
@@ -199,6 +232,20 @@ pub(crate) fn wait(
     outcome?;
     py.check_signals()?;
     Ok(answered)
+}
+
+/// The watch was turned on or off, or the loop runs for the first time.
+#[cold]
+pub(super) fn begin_era(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let (py, port) = (event_loop.py(), event_loop.as_super().get());
+    port.marks.begin_era(event_loop)?;
+    let publishes = |state: &mut State| state.meter.publisher.gauge().is_some();
+    if !port.state.with(py, publishes) {
+        let gauge = watch::gauge_of(event_loop)?;
+        port.state
+            .with(py, |state| state.meter.publisher.set_gauge(gauge));
+    }
+    Ok(())
 }
 
 fn queue_found(
