@@ -1,4 +1,4 @@
-"""The command line: ``offloop run``, ``offloop report``, ``offloop demo``, ``offloop doctor``.
+"""The command line: ``offloop run``, ``top``, ``report``, ``demo`` and ``doctor``.
 
 Each command only reads its options and hands over to a package of its own, which is imported on
 use, so that ``offloop run`` puts as little as possible between the interpreter and the program.
@@ -190,6 +190,35 @@ def report_command(journal: str, out: str) -> None:
     from offloop._run.tape import write_report
 
     sys.exit(0 if write_report(journal, out) else 1)
+
+
+@main.command("top", short_help="Show what a running program does, in the terminal.")
+@click.option("--once", is_flag=True, help="Print one picture, and end.")
+@click.option("--json", "as_json", is_flag=True, help="With --once, print the document as JSON.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1, 60),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="How far apart pictures are.",
+)
+@click.argument("pid", required=False, type=click.IntRange(1, 2**31 - 1))
+def top_command(pid: int | None, once: bool, as_json: bool, every: float) -> None:
+    """Show what a running program does: its event loops, what blocks them, its workers and tasks.
+
+    PID is a program under `offloop run`, or one that calls `offloop.views()`; without PID, the only
+    one that there is. Any other asyncio program of the same Python version is read from outside.
+    The program under view never notices.
+
+    Exit status: 0 once you quit; 2 if a process must be named; 3 if there is none, or none that can
+    be read; 4 if that is not allowed; 5 if it has ended, or does not answer.
+    """
+    from offloop._top import run_top
+
+    if as_json and not once:
+        raise click.UsageError("--json needs --once")
+    sys.exit(run_top(pid, once=once, as_json=as_json, every_seconds=every))
 
 
 @main.command("demo", short_help="See a service freeze, and stay awake under offloop.")

@@ -20,7 +20,14 @@ CRATE_EDGES = {
     "offloop-views": {"offloop", "offloop-core", "offloop-sys"},
     "offloop-jobs": {"offloop-core"},
     "offloop-check": set(),
-    "offloop-python": {"offloop", "offloop-core", "offloop-sys", "offloop-views"},
+    "offloop-top": {"offloop-sys", "offloop-views"},
+    "offloop-python": {
+        "offloop",
+        "offloop-core",
+        "offloop-sys",
+        "offloop-top",
+        "offloop-views",
+    },
 }
 """Which of our crates each of ours may name: python -> offloop -> core and sys, jobs -> core."""
 

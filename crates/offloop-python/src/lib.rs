@@ -42,6 +42,7 @@ mod state;
 mod stopping;
 mod surroundings;
 mod tape;
+mod top;
 mod view;
 mod views;
 mod watch;
@@ -99,6 +100,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(watch::watch_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(watch::loops::loop_number, module)?)?;
     module.add_function(wrap_pyfunction!(watch::loops::numbered_loops, module)?)?;
+    top::add_to(module)?;
     views::add_to(module)?;
     module.add_function(wrap_pyfunction!(causes::cause_of, module)?)?;
     module.add_function(wrap_pyfunction!(causes::sample_causes, module)?)?;

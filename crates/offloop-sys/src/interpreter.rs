@@ -1,4 +1,4 @@
-//! The Python stack of another thread of this process, read without the GIL.
+//! The Python stack of another thread of this process, or of another process, without the GIL.
 //!
 //! A watch must see what a thread does while that thread holds the lock, so it cannot ask the
 //! interpreter. It reads the interpreter's structures as a debugger would, with reads that cannot
@@ -10,6 +10,7 @@
 //!   thread -> frame -> frame -> frame         chain.rs       innermost first
 //!   thread -> interpreter -> GIL              gil.rs         which thread has it
 //!   thread -> frame, again and again          motion.rs      whether its instructions change
+//!   thread -> task -> coroutine -> frame      tasks.rs       what tasks wait for, from 3.14 on
 //!     frame -> code object                    code.rs        names, file, table of lines
 //!       instruction -> line                   lines.rs       by the table
 //! ```
@@ -32,6 +33,7 @@ mod motion;
 mod own;
 mod processor;
 mod stack;
+mod tasks;
 mod text;
 mod threads;
 
@@ -46,6 +48,7 @@ pub use motion::Motion;
 pub use own::OwnCaller;
 pub use processor::{own_native_id, time_of};
 pub use stack::{Reading, Stack, StackEntry};
+pub use tasks::{Asyncio, SeenTask};
 pub use threads::Thread;
 
 use layout::Layout;

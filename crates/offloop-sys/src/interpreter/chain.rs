@@ -176,6 +176,17 @@ impl<M: Memory> Interpreter<M> {
         Err(Unreadable::Endless)
     }
 
+    /// The frame at an address, unless it is the interpreter's own.
+    pub(super) fn frame_at(&self, address: Address) -> Result<Option<Frame>, Unreadable> {
+        let mut pages = Pages {
+            memory: &self.memory,
+            kept: Vec::with_capacity(PAGES),
+            oldest: 0,
+        };
+        let (frame, _) = self.frame(&mut pages, checked(address, "a frame")?)?;
+        Ok(frame)
+    }
+
     /// A frame, unless it is the interpreter's own, and the address of its caller's.
     fn frame(
         &self,

@@ -43,6 +43,29 @@ pub(super) struct Layout {
     pub object_type: usize,
     pub text: TextLayout,
     pub bytes: BytesLayout,
+    /// What leads from a task to where it waits, where that is published.
+    pub coroutines: Option<CoroutineLayout>,
+}
+
+/// Coroutines, and what tasks are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CoroutineLayout {
+    /// In a coroutine: its frame, which is part of it.
+    pub frame: u64,
+    /// In a coroutine: its state, a byte.
+    pub state: u64,
+    /// The states in which it waits for another one.
+    pub awaiting: &'static [u8],
+    /// In a frame: what lies above the last object of its stack.
+    pub stack_pointer: u64,
+    /// In a node of a list: the next one.
+    pub node_next: u64,
+    /// In a set: its entries, and their number less one.
+    pub set_table: u64,
+    pub set_mask: u64,
+    /// In an integer: how many digits it has, and the first one.
+    pub integer_tag: u64,
+    pub integer_digits: u64,
 }
 
 /// The state of a thread.
@@ -182,6 +205,18 @@ impl Layout {
             self.gil.collecting,
             self.gil.requested.unwrap_or(0) as u64,
         ];
+        let of_coroutines = self.coroutines.iter().flat_map(|layout| {
+            [
+                layout.frame,
+                layout.state,
+                layout.stack_pointer,
+                layout.node_next,
+                layout.set_table,
+                layout.set_mask,
+                layout.integer_tag,
+                layout.integer_digits,
+            ]
+        });
         let windows = [
             self.thread.window(),
             self.frame.window(),
@@ -194,7 +229,10 @@ impl Layout {
         let ordered = self.text.ascii_data <= self.text.data
             && self.code.first_traceable < self.code.instructions;
         if ordered
-            && far.iter().all(|&offset| offset <= OFFSET_MAX)
+            && far
+                .into_iter()
+                .chain(of_coroutines)
+                .all(|offset| offset <= OFFSET_MAX)
             && windows.iter().all(|&bytes| bytes <= WINDOW_MAX)
         {
             Ok(())

@@ -1,10 +1,11 @@
-//! Reads of this process's own memory that cannot fault.
+//! Reads of a process's memory that cannot fault: this one's, or another one's.
 //!
 //! What another thread works on may be unmapped at any moment, and a load from there would end the
 //! process. So the kernel is asked to copy: a bad address is an error like any other. The call
 //! meant for this is `process_vm_readv`, which takes many pieces at once and needs no privilege
 //! for one's own process. Where a filter forbids it, bytes go through a pipe instead: `write` looks
-//! at the same pages, and fails in the same way.
+//! at the same pages, and fails in the same way. Another process is read by the same call alone,
+//! if the system lets it be traced by this user: nothing of it is stopped or changed.
 //!
 //! Units:      bytes; an address is what a pointer would hold.
 //! Invariants: 1. Bytes are filled whole or the read is an error.
@@ -128,7 +129,7 @@ impl Memory for OwnMemory {
 
     fn read_all(&self, pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
         let straight = match self.way {
-            Way::Straight => pieces.chunks_mut(PIECES_MAX).try_for_each(copy),
+            Way::Straight => pieces.chunks_mut(PIECES_MAX).try_for_each(copy_own),
             Way::Pipe => return around(pieces),
         };
         match straight {
@@ -139,14 +140,57 @@ impl Memory for OwnMemory {
     }
 }
 
+/// The memory of another process.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherMemory {
+    pid: libc::pid_t,
+}
+
+impl OtherMemory {
+    /// That of a process.
+    ///
+    /// # Errors
+    /// `Forbidden` with `ESRCH`, if no process can have this number.
+    pub fn of(pid: u32) -> Result<Self, MemoryError> {
+        let number = libc::pid_t::try_from(pid).ok().filter(|&pid| pid > 0);
+        let pid = number.ok_or(MemoryError::Forbidden { error: libc::ESRCH })?;
+        Ok(Self { pid })
+    }
+}
+
+impl MemoryError {
+    /// Whether the process that was to be read has ended.
+    #[must_use]
+    pub fn is_of_ended_process(self) -> bool {
+        self == Self::Forbidden { error: libc::ESRCH }
+    }
+}
+
+impl Memory for OtherMemory {
+    fn read(&self, address: Address, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.read_all(&mut [Piece { address, into }])
+    }
+
+    fn read_all(&self, pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
+        let mut chunks = pieces.chunks_mut(PIECES_MAX);
+        chunks.try_for_each(|chunk| copy(self.pid, chunk))
+    }
+}
+
 /// All the pieces, through a pipe.
 fn around(pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
     let pipe = Pipe::open().map_err(forbidden)?;
     pieces.iter_mut().try_for_each(|piece| pipe.copy(piece))
 }
 
+/// Of this process; a forked child has another id, so it is asked for each time.
+fn copy_own(pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
+    // SAFETY: has no preconditions.
+    copy(unsafe { libc::getpid() }, pieces)
+}
+
 /// One call of the kernel for all the pieces.
-fn copy(pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
+fn copy(pid: libc::pid_t, pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
     let remote: Vec<libc::iovec> = pieces.iter().map(source).collect();
     let local: Vec<libc::iovec> = pieces
         .iter_mut()
@@ -159,17 +203,9 @@ fn copy(pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
     let count = libc::c_ulong::try_from(pieces.len()).expect("at most PIECES_MAX");
     let copied = retry(|| {
         // SAFETY: `local` names memory that is borrowed for writing, for as long as the call lasts.
-        // `remote` may name anything: the kernel checks each address itself. A forked child has
-        // another id, so it is asked for each time.
+        // `remote` may name anything: the kernel checks each address itself, and only reads.
         check_size(unsafe {
-            libc::process_vm_readv(
-                libc::getpid(),
-                local.as_ptr(),
-                count,
-                remote.as_ptr(),
-                count,
-                0,
-            )
+            libc::process_vm_readv(pid, local.as_ptr(), count, remote.as_ptr(), count, 0)
         })
     });
     match copied {
@@ -298,6 +334,26 @@ mod tests {
             let mut seen = vec![0; bytes.len()];
             memory.read(at(&bytes), &mut seen).expect("it is there");
             assert_eq!(seen, bytes);
+        }
+    }
+
+    #[test]
+    fn another_process_is_read_like_this_one_and_one_that_is_not_there_is_told() {
+        let bytes = *b"seen from outside";
+        let memory = OtherMemory::of(std::process::id()).expect("it can be one");
+        let mut seen = [0; 17];
+        memory.read(at(&bytes), &mut seen).expect("it is there");
+        assert_eq!(seen, bytes);
+        let address = 8;
+        let outcome = memory.read(address, &mut seen);
+        assert_eq!(outcome, Err(MemoryError::Unmapped { address }));
+        for pid in [0, i32::MAX.unsigned_abs(), u32::MAX] {
+            let memory = OtherMemory::of(pid);
+            let outcome = memory.and_then(|memory| memory.read(at(&bytes), &mut seen));
+            assert!(
+                outcome.is_err_and(MemoryError::is_of_ended_process),
+                "{pid}"
+            );
         }
     }
 

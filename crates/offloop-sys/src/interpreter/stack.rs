@@ -224,6 +224,15 @@ impl<M: Memory> Interpreter<M> {
         stack
     }
 
+    /// A frame alone, if its code is there.
+    pub(super) fn entry_alone(&self, frame: &Frame, codes: &mut Codes) -> Option<StackEntry> {
+        codes.look(self, std::iter::once(frame.executable));
+        match self.entry(frame, codes) {
+            Entry::Shown(entry) => Some(entry),
+            Entry::Passed | Entry::Unknown => None,
+        }
+    }
+
     fn entry(&self, frame: &Frame, codes: &Codes) -> Entry {
         let Some(code) = codes.get(frame.executable) else {
             return Entry::Unknown;

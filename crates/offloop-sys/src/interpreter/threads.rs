@@ -30,6 +30,12 @@ impl Thread {
     pub fn new(state: Address, native_id: u64) -> Self {
         Self { state, native_id }
     }
+
+    /// The kernel's id of it.
+    #[must_use]
+    pub fn native_id(self) -> u64 {
+        self.native_id
+    }
 }
 
 /// What is read of a thread's state.
@@ -60,9 +66,48 @@ impl<M: Memory> Interpreter<M> {
         outcome
     }
 
+    /// All threads, those of the newest interpreter first.
+    ///
+    /// # Errors
+    /// Why the lists cannot be read.
+    pub fn threads(&self) -> Result<Vec<Thread>, Unreadable> {
+        let mut outcome = Err(Unreadable::Endless);
+        for _ in 0..ATTEMPTS_MAX {
+            let mut found = Vec::new();
+            outcome = self.each_thread(|state, seen| {
+                let native_id = seen.native_id;
+                found.push(Thread { state, native_id });
+                None::<()>
+            });
+            if outcome.is_ok() {
+                return Ok(found);
+            }
+        }
+        outcome.map(|_| Vec::new())
+    }
+
     fn search(&self, native_id: u64) -> Result<Thread, Unreadable> {
-        let mut looks = 0;
         let mut idle = None;
+        let found = self.each_thread(|state, seen| {
+            if seen.native_id != native_id {
+                return None;
+            }
+            let thread = Thread { state, native_id };
+            if seen.frame != 0 {
+                return Some(thread);
+            }
+            idle = idle.or(Some(thread));
+            None
+        })?;
+        found.or(idle).ok_or(Unreadable::NoThread)
+    }
+
+    /// Looks at all threads once, until `look` has found what it wants.
+    fn each_thread<R>(
+        &self,
+        mut look: impl FnMut(Address, &State) -> Option<R>,
+    ) -> Result<Option<R>, Unreadable> {
+        let mut looks = 0;
         let head = self.layout.interpreters_head;
         let mut interpreter = self.read_word(self.symbols.runtime, head)?;
         while interpreter != 0 {
@@ -77,12 +122,8 @@ impl<M: Memory> Interpreter<M> {
                 if seen.interpreter != interpreter {
                     return Err(Unreadable::Malformed { what: "a thread" });
                 }
-                if seen.native_id == native_id {
-                    let thread = Thread { state, native_id };
-                    if seen.frame != 0 {
-                        return Ok(thread);
-                    }
-                    idle = idle.or(Some(thread));
+                if let Some(found) = look(state, &seen) {
+                    return Ok(Some(found));
                 }
                 state = seen.next;
             }
@@ -92,7 +133,7 @@ impl<M: Memory> Interpreter<M> {
             }
             interpreter = self.read_word(interpreter, self.layout.interpreter_next)?;
         }
-        idle.ok_or(Unreadable::NoThread)
+        Ok(None)
     }
 
     /// The state of a thread, if it is still that thread's.

@@ -69,6 +69,7 @@ pub(super) fn of_3_11() -> Layout {
             data: 72,
         },
         bytes: BYTES,
+        coroutines: None,
     }
 }
 
@@ -121,5 +122,6 @@ pub(super) fn of_3_12() -> Layout {
             data: 56,
         },
         bytes: BYTES,
+        coroutines: None,
     }
 }

@@ -13,8 +13,8 @@
 //! Source:     Include/internal/pycore_runtime.h of 3.13, pycore_debug_offsets.h of 3.14 and 3.15.
 
 use super::{
-    BytesLayout, CodeLayout, Current, FrameLayout, GIL_BYTES, GilLayout, GilPlace, Layout,
-    TextLayout, ThreadLayout, WORD,
+    BytesLayout, CodeLayout, CoroutineLayout, Current, FrameLayout, GIL_BYTES, GilLayout, GilPlace,
+    Layout, TextLayout, ThreadLayout, WORD,
 };
 use crate::interpreter::UnsupportedError;
 use crate::interpreter::memory::{Address, Memory};
@@ -103,6 +103,11 @@ const INTEGER: Group = ("int", &["size", "lv_tag", "ob_digit"]);
 const BYTES: Group = ("bytes", &["size", "ob_size", "ob_sval"]);
 const TEXT: Group = ("str", &["size", "state", "length", "asciiobject_size"]);
 const COLLECTOR: Group = ("gc", &["size", "collecting"]);
+const GENERATOR: Group = (
+    "generator",
+    &["size", "gi_name", "gi_iframe", "gi_frame_state"],
+);
+const LIST_NODE: Group = ("list node", &["next", "prev"]);
 
 const GROUPS_3_13: &[Group] = &[
     RUNTIME,
@@ -180,6 +185,8 @@ const GROUPS_3_14: &[Group] = &[
     BYTES,
     TEXT,
     COLLECTOR,
+    GENERATOR,
+    LIST_NODE,
 ];
 
 const GROUPS_3_15: &[Group] = &[
@@ -239,7 +246,18 @@ const GROUPS_3_15: &[Group] = &[
             "compactunicodeobject_size",
         ],
     ),
-    COLLECTOR,
+    (
+        "gc",
+        &[
+            "size",
+            "collecting",
+            "frame",
+            "generation_stats_size",
+            "generation_stats",
+        ],
+    ),
+    GENERATOR,
+    LIST_NODE,
 ];
 
 /// The offsets as they are in memory, under their names.
@@ -342,6 +360,27 @@ fn gil(table: &Table, version: u64) -> GilLayout {
     }
 }
 
+/// From 3.14 on; the states are counted otherwise from 3.15 on.
+fn coroutines(table: &Table, version: u64) -> Option<CoroutineLayout> {
+    let awaiting: &[u8] = match version >> 16 {
+        0x030d => return None,
+        // It is -1 there.
+        0x030e => &[0xff],
+        _ => &[2, 3],
+    };
+    Some(CoroutineLayout {
+        frame: table.far("generator", "gi_iframe"),
+        state: table.far("generator", "gi_frame_state"),
+        awaiting,
+        stack_pointer: table.far("frame", "stackpointer"),
+        node_next: table.far("list node", "next"),
+        set_table: table.far("set", "table"),
+        set_mask: table.far("set", "mask"),
+        integer_tag: table.far("int", "lv_tag"),
+        integer_digits: table.far("int", "ob_digit"),
+    })
+}
+
 fn layout(table: &Table, version: u64) -> Layout {
     let instructions = table.near("code", "co_code_adaptive");
     let ascii_data = table.near("str", "asciiobject_size");
@@ -390,6 +429,7 @@ fn layout(table: &Table, version: u64) -> Layout {
             length: table.near("bytes", "ob_size"),
             data: table.near("bytes", "ob_sval"),
         },
+        coroutines: coroutines(table, version),
     }
 }
 
@@ -423,10 +463,19 @@ mod tests {
     #[test]
     fn fields_are_taken_from_where_each_version_has_them() {
         // Counted by hand in the headers.
-        for (version, current_frame, owner, instructions, ascii_data, gil, collecting) in [
-            (0x030d_00f0, 23, 33, 43, 70, 14, 10 + 72),
-            (0x030e_0af0, 26, 36, 48, 80, 15, 11 + 82),
-            (0x030f_02f0, 26, 44, 56, 92, 15, 11 + 95),
+        for (
+            version,
+            current_frame,
+            owner,
+            instructions,
+            ascii_data,
+            gil,
+            collecting,
+            from_tasks,
+        ) in [
+            (0x030d_00f0, 23, 33, 43, 70, 14, 10 + 72, None),
+            (0x030e_0af0, 26, 36, 48, 80, 15, 11 + 82, Some((85, 87))),
+            (0x030f_02f0, 26, 44, 56, 92, 15, 11 + 95, Some((101, 103))),
         ] {
             let layout = read(&state(version), 0, version).expect("a known version");
             assert_eq!(layout.interpreters_head, 5);
@@ -439,6 +488,10 @@ mod tests {
             assert_eq!(layout.gil.place, GilPlace::Interpreter(gil));
             assert_eq!((layout.gil.locked, layout.gil.holder), (2, 3));
             assert_eq!(layout.gil.collecting, collecting);
+            let coroutines = layout
+                .coroutines
+                .map(|layout| (layout.frame, layout.node_next));
+            assert_eq!(coroutines, from_tasks);
         }
     }
 

@@ -1,0 +1,139 @@
+//! What the kernel tells of another process.
+//!
+//! Units:      seconds since the system began, as `time.monotonic` counts them.
+//! Source:     proc_pid_stat(5), proc_pid_status(5), proc_pid_cmdline(5).
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use offloop_sys::clock::monotonic_ns;
+use offloop_sys::memory::page_bytes;
+
+use crate::words;
+use offloop_views::document::Process;
+
+/// Where the fields are behind the name in the line of a process, which may hold anything.
+const USER_TICKS: usize = 11;
+const SYSTEM_TICKS: usize = 12;
+const THREADS: usize = 17;
+const START_TICKS: usize = 19;
+const RESIDENT_PAGES: usize = 21;
+
+/// Ticks of the clock in which the kernel tells times to programs, on every machine of ours.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The fields of a process's line behind its name.
+fn fields(pid: u32) -> Option<Vec<u64>> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let behind = &line[line.rfind(')')? + 1..];
+    // The first one is a letter.
+    Some(
+        behind
+            .split_ascii_whitespace()
+            .map(|field| field.parse().unwrap_or(0))
+            .collect(),
+    )
+}
+
+/// When a process began, in ticks: no two processes of one number share it.
+pub(super) fn began(pid: u32) -> Option<u64> {
+    fields(pid)?.get(START_TICKS).copied()
+}
+
+/// The user that a process runs as.
+pub(super) fn user(pid: u32) -> Option<u32> {
+    Some(fs::metadata(format!("/proc/{pid}")).ok()?.uid())
+}
+
+/// The name of a thread.
+pub(super) fn thread_name(pid: u32, thread: u64) -> String {
+    if u64::from(pid) == thread {
+        return "MainThread".to_owned();
+    }
+    let name = fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm")).unwrap_or_default();
+    format!("{} {thread}", name.trim_end())
+}
+
+/// The program: the first argument that is not an option of Python's.
+pub(in crate::source) fn program(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let arguments: Vec<String> = line
+        .split(|&byte| byte == 0)
+        .filter(|argument| !argument.is_empty())
+        .map(|argument| String::from_utf8_lossy(argument).into_owned())
+        .collect();
+    program_of(&arguments)
+}
+
+fn program_of(arguments: &[String]) -> String {
+    let Some((interpreter, rest)) = arguments.split_first() else {
+        return "?".to_owned();
+    };
+    let mut rest = rest.iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "-m" => return format!("-m {}", rest.next().map_or("", String::as_str)),
+            "-c" => return "-c".to_owned(),
+            "-W" | "-X" => {
+                rest.next();
+            }
+            option if option.starts_with('-') => {}
+            path => return words::file_name(path).to_owned(),
+        }
+    }
+    words::file_name(interpreter).to_owned()
+}
+
+/// The clock of the documents.
+pub(super) fn now() -> f64 {
+    monotonic_ns() as f64 / 1e9
+}
+
+/// What a document says of a process; `None` if it has ended.
+pub(super) fn process(pid: u32, program: &str, python: &str) -> Option<Process> {
+    let fields = fields(pid)?;
+    let at = |index: usize| fields.get(index).copied().unwrap_or(0);
+    let now_wall = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default();
+    Some(Process {
+        pid,
+        python: python.to_owned(),
+        offloop: String::new(),
+        program: program.to_owned(),
+        started: at(START_TICKS) as f64 / TICKS_PER_SECOND,
+        now: now(),
+        now_wall: now_wall.as_secs_f64(),
+        memory_bytes: Some(at(RESIDENT_PAGES) * page_bytes()),
+        cpu_seconds: Some((at(USER_TICKS) + at(SYSTEM_TICKS)) as f64 / TICKS_PER_SECOND),
+        threads: Some(at(THREADS)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_named_as_it_was_started() {
+        for (line, name) in [
+            ("python3 -X dev -u /srv/app/main.py -m x", "main.py"),
+            ("/usr/bin/python3 -m uvicorn app:app", "-m uvicorn"),
+            ("python3 -c pass", "-c"),
+            ("/usr/bin/python3.13", "python3.13"),
+            ("", "?"),
+        ] {
+            let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(program_of(&arguments), name);
+        }
+    }
+
+    #[test]
+    fn this_process_is_told_and_one_that_is_not_there_is_not() {
+        let found = process(std::process::id(), "me", "").expect("it is there");
+        assert!(found.memory_bytes > Some(100_000) && found.threads >= Some(1));
+        assert!(found.started <= found.now);
+        assert_eq!(process(u32::MAX, "", ""), None);
+        assert_eq!(began(u32::MAX), None);
+    }
+}

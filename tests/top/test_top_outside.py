@@ -1,0 +1,118 @@
+"""``offloop top`` on programs that do not run offloop, and on what cannot be viewed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from terminals import PATIENCE_SECONDS, SERVICE, TOP, program, terminal, top
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_a_frozen_program_is_read_from_outside(tmp_path):
+    gate = tmp_path / "gate"
+    with program(tmp_path, SERVICE, str(gate)) as service, terminal(str(service.pid)) as shown:
+        shown.wait_for("BLOCKED", "service.py:12 freeze", "read from outside")
+        shown.press("k")
+        shown.wait_for("k kills what a worker runs")
+        shown.press("\r")
+        text = shown.wait_for("last stall", "from the outermost function in")
+        stack = text.split("outermost")[1]
+        assert stack.index("serve") < stack.index("freeze")
+        gate.touch()
+        assert service.stdout.readline() == "thawed\n"
+        shown.press("\x1b")
+        shown.wait_for("running")
+        shown.press("\t\tc")
+        shown.wait_for("choose a task" if sys.version_info < (3, 14) else "is only read")
+        shown.press("q")
+        assert shown.end() == 0
+        assert service.poll() is None
+
+
+@pytest.mark.quick
+def test_tasks_are_told_or_why_they_are_not(tmp_path):
+    gate = tmp_path / "gate"
+    gate.touch()
+    with program(tmp_path, SERVICE, str(gate)) as service:
+        assert service.stdout.readline() == "thawed\n"
+        done = top(str(service.pid), "--once", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        document = json.loads(done.stdout)
+        assert document["process"]["program"] == "service.py"
+        assert document["process"]["python"].startswith(f"3.{sys.version_info[1]}.")
+        assert [each["thread"] for each in document["loops"]] == ["MainThread"]
+        assert document["loops"][0]["statistics"]["utilisation"] < 0.5
+        tasks = document["tasks"]
+        if sys.version_info < (3, 14):
+            assert "3.14" in tasks["reason"]
+        else:
+            told = {task["name"]: task for task in tasks["tasks"]}
+            functions = [entry["function"] for entry in told["prices"]["stack"]]
+            assert functions == ["refresh_prices", "sleep"]
+            assert told["prices"]["awaited_by"] == [told["Task-1"]["id"]]
+
+
+def refused(arguments: list[str], status: int) -> str:
+    """The one line with which it ended."""
+    done = top(*arguments)
+    assert (done.returncode, done.stdout) == (status, ""), done
+    line = done.stderr.removeprefix("offloop top: ")
+    assert line.count("\n") == 1
+    assert line != done.stderr
+    return line
+
+
+@pytest.mark.quick
+def test_what_cannot_be_viewed_is_said_in_a_line(tmp_path):
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        line = refused([str(sleeping.pid), "--once"], 3)
+        assert line == f"process {sleeping.pid} (sleep) runs no Python that can be read\n"
+        sleeping.kill()
+    line = refused([str(sleeping.pid), "--once"], 3)
+    assert line == f"there is no process {sleeping.pid}\n"
+    assert refused([str(2**31 - 1)], 3) == "there is no process 2147483647\n"
+
+
+@pytest.mark.quick
+def test_another_version_of_python_is_named(tmp_path):
+    other = "import sys; sys.hexversion = 0x03080af0; from offloop.cli import main; main()"
+    gate = tmp_path / "gate"
+    with program(tmp_path, SERVICE, str(gate)) as service:
+        done = subprocess.run(
+            [sys.executable, "-c", other, "top", str(service.pid), "--once"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+        )
+    own = f"3.{sys.version_info[1]}"
+    assert done.returncode == 3
+    assert f"process {service.pid} runs Python {own}, and this is Python 3.8" in done.stderr
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--json"], "--json needs --once"),
+        (["0"], "0 is not in the range"),
+        (["many"], "'many' is not a valid integer"),
+        (["1", "--every", "0.01"], "0.01 is not in the range"),
+    ],
+)
+def test_arguments_that_are_none(arguments, said):
+    done = subprocess.run([*TOP, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_program_that_ends_is_told(tmp_path):
+    gate = tmp_path / "gate"
+    with program(tmp_path, SERVICE, str(gate)) as service, terminal(str(service.pid)) as shown:
+        shown.wait_for("service.py")
+        service.kill()
+        service.wait()
+        assert shown.end() == 5
+        assert f"process {service.pid} has ended".encode() in shown.written
