@@ -73,7 +73,8 @@ class Watch:
         Args:
             threshold: seconds. A callback, or a round of callbacks, that lasts longer is a stall.
             on_stall: called with a `Stall` when one is found and when it is over, on a thread of
-                offloop's. What it raises goes to ``sys.unraisablehook``.
+                offloop's. It sees the context variables of the task or callback that is to blame,
+                once these are known. What it raises goes to ``sys.unraisablehook``.
             on_loss: called with a `Loss` when one is found, in the thread that finds it, mostly
                 the loop's.
             words: whether all that is told on standard error.

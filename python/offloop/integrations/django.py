@@ -1,0 +1,80 @@
+"""What `asgi.py` does, as a middleware of Django's own, for a project that is served by ASGI.
+
+Source:     docs.djangoproject.com, "Middleware", "Asynchronous support".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from offloop._observing import guarded
+from offloop._serving import SERVING, Serving, blocked_time, count_calls
+from offloop.integrations._peers import missing
+
+try:
+    from asgiref.sync import iscoroutinefunction
+    from django.conf import settings
+except ModuleNotFoundError as error:
+    raise missing("django", "django") from error
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+__all__ = ["offloop_middleware"]
+
+GetResponse = Callable[["HttpRequest"], Any]
+
+
+def offloop_middleware(get_response: GetResponse) -> GetResponse:
+    """Note requests for the watch, and add ``Server-Timing`` to answers.
+
+    To be named first in the settings::
+
+        MIDDLEWARE = ["offloop.integrations.django.offloop_middleware", ...]
+
+    The setting ``OFFLOOP_SERVER_TIMING = False`` leaves the header out. Under WSGI there is no
+    event loop, and the middleware does nothing.
+    """
+    if not iscoroutinefunction(get_response):
+        return get_response
+    server_timing = bool(getattr(settings, "OFFLOOP_SERVER_TIMING", True))
+    if server_timing:
+        count_calls()
+
+    async def note(request: HttpRequest) -> HttpResponseBase:
+        serving = Serving(
+            request.method,
+            request.path,
+            origin=request,
+            blocked=guarded(blocked_time) if server_timing else None,
+        )
+        token = SERVING.set(serving)
+        try:
+            response = await _awaited(get_response, request)
+        finally:
+            SERVING.reset(token)
+        if server_timing:
+            guarded(_add, serving, response)
+        return response
+
+    return note
+
+
+# Django asks for these: under ASGI it is asynchronous, under WSGI it is not there.
+offloop_middleware.sync_capable = True  # type: ignore[attr-defined]
+offloop_middleware.async_capable = True  # type: ignore[attr-defined]
+
+
+async def _awaited(get_response: GetResponse, request: HttpRequest) -> HttpResponseBase:
+    answer: Awaitable[HttpResponseBase] = get_response(request)
+    return await answer
+
+
+def _add(serving: Serving, response: HttpResponseBase) -> None:
+    timing = serving.server_timing()
+    if timing is None:
+        return
+    known = response.get("Server-Timing")
+    response["Server-Timing"] = timing if known is None else f"{known}, {timing}"
