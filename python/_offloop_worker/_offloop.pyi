@@ -60,6 +60,7 @@ __all__ = [
     "current_frames",
     "watch_say",
     "watch_ranking",
+    "watched_loops",
     "watch_after_fork",
     "open_tracker_line",
     "are_held",
@@ -119,6 +120,7 @@ class Lane:
         timeout: float | None,
         run_timeout: float | None,
         retries: int,
+        carried: dict[str, str] | None = None,
     ) -> int | BaseException: ...
     def start(
         self,
@@ -128,6 +130,7 @@ class Lane:
         timeout: float | None,
         run_timeout: float | None,
         retries: int,
+        carried: dict[str, str] | None = None,
     ) -> tuple[AsyncioFuture[Any], int]: ...
     def stream(
         self,
@@ -137,6 +140,7 @@ class Lane:
         timeout: float | None,
         run_timeout: float | None,
         retries: int,
+        carried: dict[str, str] | None = None,
     ) -> Arrivals: ...
     def room(self) -> AsyncioFuture[None]: ...
     def has_room(self) -> bool: ...
@@ -587,6 +591,7 @@ class BlockedTime:
     def seconds(self) -> float: ...
 
 def watch_on(settings: dict[str, Any], hearing: object) -> None: ...
+def watched_loops() -> list[tuple[int, AbstractEventLoop]]: ...
 def current_frames() -> dict[int, FrameType]: ...
 def watch_say(text: str) -> None: ...
 def watch_ranking() -> tuple[list[dict[str, Any]], dict[str, Any]]: ...

@@ -27,11 +27,13 @@ class Traced:
         from opentelemetry import context, trace
 
         context.detach(self._token)
-        if error is not None:
-            self._span.record_exception(error)
-            self._span.set_attribute("error.type", type(error).__qualname__)
-            self._span.set_status(trace.StatusCode.ERROR, str(error))
-        self._span.end()
+        try:
+            if error is not None:
+                self._span.set_attribute("error.type", type(error).__qualname__)
+                self._span.record_exception(error)
+                self._span.set_status(trace.StatusCode.ERROR, str(error))
+        finally:
+            self._span.end()
 
 
 def enter(function: Callable[..., Any], carried: dict[str, str]) -> Traced | None:
@@ -42,6 +44,6 @@ def enter(function: Callable[..., Any], carried: dict[str, str]) -> Traced | Non
         return None
     parent = propagate.extract(carried)
     name = carried["offloop.function"]
-    attributes = {"code.function.name": name, "process.pid": os.getpid()}
+    attributes: dict[str, Any] = {"code.function.name": name, "process.pid": os.getpid()}
     span = trace.get_tracer("offloop").start_span(f"run {name}", parent, attributes=attributes)
     return Traced(span, context.attach(trace.set_span_in_context(span, parent)))

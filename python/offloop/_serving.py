@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any
 
 from _offloop_worker._offloop import BlockedTime
@@ -28,9 +28,10 @@ class Serving:
         route: the pattern that has matched, where the middleware knows it.
         origin: what will know the pattern later: ASGI's scope, or Django's request.
         calls: by lane: how many calls have ended, and how many seconds they were waited for.
+        is_told: the client was told what it has cost.
     """
 
-    __slots__ = ("blocked", "calls", "method", "origin", "path", "route")
+    __slots__ = ("blocked", "calls", "is_told", "method", "origin", "path", "route")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Serving:
         self.route = route
         self.origin = origin
         self.blocked = blocked
+        self.is_told = False
         self.calls: dict[str, list[float]] | None = None
 
     def count(self, lane: str, seconds: float) -> None:
@@ -85,10 +87,15 @@ class _Counting:
 
     __slots__ = ("_begun", "_lane", "_serving")
 
+    carried = None
+
     def __init__(self, serving: Serving, lane: str) -> None:
         self._serving = serving
         self._lane = lane
         self._begun = time.monotonic()
+
+    def enter(self, context: Context) -> None:
+        """The call runs in this process: that changes nothing."""
 
     def end(self, error: BaseException | None) -> None:
         """The call is over."""

@@ -82,6 +82,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(watch::frames::current_frames, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_say, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_ranking, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::loops::watched_loops, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(causes::cause_of, module)?)?;
     module.add_function(wrap_pyfunction!(causes::sample_causes, module)?)?;

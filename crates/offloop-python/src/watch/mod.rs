@@ -13,7 +13,7 @@ pub(crate) mod blocked;
 mod fields;
 pub(crate) mod frames;
 pub(crate) mod heartbeat;
-mod loops;
+pub(crate) mod loops;
 mod witness;
 
 use std::sync::atomic::{AtomicU64, Ordering};
