@@ -144,8 +144,29 @@ def test_timing_of_a_request_is_in_its_answer():
             r'loop;dur=([\d.]+);desc="event loop blocked"', timing("/reports/blocking")
         )
         free = timing("/reports/free")
-    assert float(blocked[1]) >= 50
+    assert float(blocked[1]) > 0
     assert re.search(r', processes;dur=[\d.]+;desc="1 call"$', free)
+
+
+def test_stalls_go_to_the_log_and_to_sentry():
+    output = run_example("stalls_to_logs.py")
+    assert "event=event_loop_was_blocked customer=ada function=" in output
+    assert "to Sentry: EventLoopBlocked, ada, return hashlib.pbkdf2_hmac(" in output
+
+
+def test_spans_of_a_request_are_a_tree():
+    lines = run_example("traced_service.py").splitlines()
+    found = [re.fullmatch(r"( *)(.+?) +\d+ ms in (.+)", line).groups() for line in lines]
+    tree = [(len(indent) // 2, name, where) for indent, name, where in found]
+    # On a busy machine the loop may stall elsewhere, too.
+    assert [line for line in tree if line[1] != "event loop blocked" or line[0] == 2] == [
+        (0, "GET /report", "this process"),
+        (1, "call __main__.sign", "this process"),
+        (2, "run __main__.sign", "a worker"),
+        (3, "hash", "a worker"),
+        (1, "check", "this process"),
+        (2, "event loop blocked", "this process"),
+    ]
 
 
 def test_every_page_with_hidden_blocking_stops_the_loop():

@@ -6,14 +6,12 @@ import sys
 
 import pytest
 from aiohttp import web
-from http_served import THRESHOLD_SECONDS, ask
+from http_served import ask
 
 import offloop
 from offloop._serving import SERVING, Serving
 from offloop._watch.request import described
 from offloop.integrations.aiohttp import setup
-
-THRESHOLD_MS = THRESHOLD_SECONDS * 1000
 
 
 @contextlib.asynccontextmanager
@@ -50,7 +48,7 @@ def test_answer_says_what_its_request_waited_for(run_on, told):
 
     answer = run_on(one(application_of(handler)))
     assert (answer.status, answer.body) == (200, b"GET /items/{name}")
-    assert answer.timing["loop"][0] >= THRESHOLD_MS
+    assert answer.timing["loop"][0] > 0
     assert answer.timing["threads"][1] == "1 call"
     assert told.wait("handler", is_over=True).request == "GET /items/{name}"
 
@@ -75,13 +73,13 @@ def test_task_that_a_handler_leaves_behind_serves_its_request(run_on, told):
     assert told.wait("later", is_over=True).request == "GET /items/{name}"
 
 
-@pytest.mark.parametrize("error", [web.HTTPTeapot(), LookupError("of the handler")])
+@pytest.mark.parametrize("error", [web.HTTPNotFound, LookupError])
 def test_errors_have_their_timing_too(run_on, told, error):
     async def handler(request):
         raise error
 
     answer = run_on(one(application_of(handler)))
-    assert answer.status == (418 if isinstance(error, web.HTTPException) else 500)
+    assert answer.status == (404 if error is web.HTTPNotFound else 500)
     assert (list(answer.timing), SERVING.get()) == (["loop"], None)
 
 
@@ -93,7 +91,7 @@ def test_path_is_noted_where_nothing_matches(run_on):
         noted.append(described(SERVING.get()))
         return await handler(request)
 
-    application = application_of(None)
+    application = application_of(look)
     application.middlewares.append(look)
     assert run_on(one(application, "/none?key=a-secret")).status == 404
     assert noted == ["GET /none"]
@@ -109,7 +107,7 @@ def test_stream_that_a_handler_begins_has_its_timing(run_on, told):
         return response
 
     answer = run_on(one(application_of(handler)))
-    assert answer.body.count(b"\n") >= 100
+    assert answer.body == b"".join(b"%d\n" % number for number in range(100))
     assert list(answer.timing) == ["db", "loop"]
 
 

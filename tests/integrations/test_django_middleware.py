@@ -9,14 +9,13 @@ from django.core.asgi import get_asgi_application
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import include, path
-from http_served import THRESHOLD_SECONDS, ask, served
+from http_served import ask, served
 
 import offloop
 from offloop._serving import SERVING
 from offloop._watch.request import described
 from offloop.integrations.django import offloop_middleware
 
-THRESHOLD_MS = THRESHOLD_SECONDS * 1000
 NAME = "offloop.integrations.django.offloop_middleware"
 
 
@@ -45,7 +44,7 @@ def test_answer_of_django_says_what_its_request_waited_for(run_on, told):
     answer = run_on(one(view))
     assert answer.body == b"GET /v1/items/<slug:name>/"
     assert list(answer.timing) == ["db", "loop", "threads"]
-    assert answer.timing["loop"][0] >= THRESHOLD_MS
+    assert answer.timing["loop"][0] > 0
     assert told.wait("view", is_over=True).request == "GET /v1/items/<slug:name>/"
 
 

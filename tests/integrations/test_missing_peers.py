@@ -9,6 +9,7 @@ pytestmark = pytest.mark.quick
 PEERS = {
     "aiohttp": ("aiohttp", "aiohttp"),
     "django": ("django", "django"),
+    "opentelemetry": ("opentelemetry", "opentelemetry-sdk"),
     "sentry": ("sentry_sdk", "sentry-sdk"),
     "structlog": ("structlog", "structlog"),
 }

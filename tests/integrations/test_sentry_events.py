@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 import sentry_sdk
-from http_served import THRESHOLD_SECONDS, Told
+from http_served import THRESHOLD_SECONDS, Told, with_culprit
 from sentry_sdk.transport import Transport
 
 import offloop
+from gates import PATIENCE_SECONDS
 from offloop._serving import SERVING, Serving
 from offloop.integrations.sentry import stall_event, stall_reporter
 
@@ -48,7 +49,7 @@ def blocked(run_on, **options):
             sentry_sdk.set_tag("shop", "north")
             SERVING.set(Serving("GET", "/items"))
             await asyncio.sleep(0)
-            told.wait("task")
+            told.found("task").wait(PATIENCE_SECONDS)
 
     async def main():
         await asyncio.create_task(task())
@@ -64,7 +65,7 @@ def of(stall, events):
 
 
 def test_stall_is_one_event_with_its_stack(run_on, kept):
-    stall = blocked(run_on)
+    stall = with_culprit(lambda: blocked(run_on))
     [event] = of(stall, kept)
     [exception] = event["exception"]["values"]
     assert (event["level"], exception["type"]) == ("warning", "EventLoopBlocked")
@@ -75,7 +76,7 @@ def test_stall_is_one_event_with_its_stack(run_on, kept):
     ]
     [culprit] = [entry for entry in entries if entry["function"] == stall.culprit.function]
     assert (culprit["abs_path"], culprit["lineno"]) == (__file__, stall.culprit.lineno)
-    assert culprit["context_line"].strip() == 'told.wait("task")'
+    assert culprit["context_line"].strip() == 'told.found("task").wait(PATIENCE_SECONDS)'
     assert (len(culprit["pre_context"]), len(culprit["post_context"])) == (5, 5)
     assert event["contexts"]["stall"]["duration"] == stall.duration
 
@@ -89,7 +90,8 @@ def test_event_has_what_is_known_of_the_task(run_on, kept):
 
 
 def test_stalls_of_one_culprit_are_one_issue(run_on, kept):
-    first, second = (of(blocked(run_on), kept)[0] for _ in range(2))
+    stalls = [with_culprit(lambda: blocked(run_on)) for _ in range(2)]
+    first, second = (of(stall, kept)[0] for stall in stalls)
     assert first["fingerprint"] == second["fingerprint"]
     assert first["fingerprint"][:2] == ["offloop-stall", __file__]
     assert first["event_id"] != second["event_id"]

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 import structlog
-from http_served import THRESHOLD_SECONDS, Told
+from http_served import THRESHOLD_SECONDS, Told, with_culprit
 
 import offloop
+from gates import PATIENCE_SECONDS
 from offloop._serving import SERVING, Serving
 from offloop.integrations.structlog import add_request, stall_facts, stall_logger
 
@@ -40,7 +41,7 @@ def blocked_by(run_on, callback):
         SERVING.set(Serving("GET", "/items"))
         structlog.contextvars.bind_contextvars(customer="ada")
         await asyncio.sleep(0)
-        told.wait("task")
+        told.found("task").wait(PATIENCE_SECONDS)
 
     async def main():
         await asyncio.create_task(task())
@@ -51,7 +52,7 @@ def blocked_by(run_on, callback):
 
 
 def test_stall_is_logged_while_it_lasts_and_when_it_is_over(run_on, logged):
-    stall = blocked_by(run_on, stall_logger())
+    stall = with_culprit(lambda: blocked_by(run_on, stall_logger()))
     found, over = (event for _, event in logged if event["stall"] == stall.number)
     assert (found["event"], over["event"]) == ("event_loop_blocked", "event_loop_was_blocked")
     assert {name for name, _ in logged} == {"warning"}

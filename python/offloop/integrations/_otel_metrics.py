@@ -17,7 +17,7 @@ from offloop._loop.statistics import LagHistogram, LoopStatistics
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-__all__ = ["Instruments"]
+__all__ = ["Instruments", "LagSince"]
 
 DURATION_EDGES_SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -28,6 +28,14 @@ Rows = Iterable[tuple[float, Mapping[str, str]]]
 """Values, each with its attributes."""
 
 OUTCOMES = ("completed", "cancelled", "expired", "crashed", "dropped", "broken")
+EVENTS = {
+    "starts": "start",
+    "restarts": "restart",
+    "start_failures": "start_failure",
+    "kills": "kill",
+    "crashes": "crash",
+    "ends": "end",
+}
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -36,7 +44,7 @@ class Instruments:
 
     def __init__(self, meter: Meter) -> None:
         self._is_on = True
-        self._lags: weakref.WeakKeyDictionary[EventLoop, _LagSince] = weakref.WeakKeyDictionary()
+        self._lags: weakref.WeakKeyDictionary[EventLoop, LagSince] = weakref.WeakKeyDictionary()
         self._meter = meter
         self._stall_duration = meter.create_histogram(
             "offloop.stall.duration",
@@ -116,8 +124,8 @@ class Instruments:
 
         def events() -> Rows:
             counts = _state.snapshot().events
-            for name in ("starts", "restarts", "start_failures", "kills", "crashes", "ends"):
-                yield getattr(counts, name), {"offloop.worker.event": name.removesuffix("s")}
+            for name, event in EVENTS.items():
+                yield getattr(counts, name), {"offloop.worker.event": event}
 
         def arena() -> Rows:
             yield _state.snapshot().arena.bytes_in_use, {}
@@ -146,7 +154,7 @@ class Instruments:
 
     def _lag(self) -> Rows:
         for loop, attributes in self._loops():
-            since = self._lags.setdefault(loop, _LagSince())
+            since = self._lags.setdefault(loop, LagSince())
             for name, seconds in since.read(loop.statistics().lag):
                 yield seconds, {**attributes, "offloop.loop.quantile": name}
 
@@ -175,7 +183,7 @@ class Instruments:
         self._meter.create_observable_up_down_counter(name, [self._callback(read)], unit, text)
 
 
-class _LagSince:
+class LagSince:
     """What was measured since the last look, of a histogram that only grows."""
 
     def __init__(self) -> None:

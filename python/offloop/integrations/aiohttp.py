@@ -5,6 +5,8 @@ Source:     aiohttp's middlewares and its signal ``on_response_prepare`` (docs.a
 
 from __future__ import annotations
 
+from typing import Any
+
 from offloop._observing import guarded
 from offloop._serving import SERVING, Serving, blocked_time, count_calls
 from offloop.integrations._peers import missing
@@ -17,7 +19,8 @@ except ModuleNotFoundError as error:
 
 __all__ = ["setup"]
 
-NOTE = "offloop.request"
+# Older releases have plain names.
+NOTE: Any = web.RequestKey("offloop.request", Serving) if hasattr(web, "RequestKey") else "offloop"
 """Where a request has its note; an application within another one finds it there."""
 
 
