@@ -94,8 +94,11 @@ class _Call:
         self._context = trace.set_span_in_context(self._span)
         self.carried: dict[str, str] | None = None
         if lane == "processes":
-            self.carried = {"offloop.function": name}
-            propagate.inject(self.carried, self._context)
+            carried: dict[str, str] = {}
+            propagate.inject(carried, self._context)
+            # Without a provider there is no trace, and nothing to carry.
+            if carried:
+                self.carried = {**carried, "offloop.function": name}
         self._begun = time.monotonic()
 
     def enter(self, context: Context) -> None:
