@@ -14,7 +14,7 @@ from offloop.integrations._peers import missing
 
 try:
     from asgiref.sync import iscoroutinefunction
-    from django.conf import settings
+    from django import conf
 except ModuleNotFoundError as error:
     raise missing("django", "django") from error
 
@@ -39,7 +39,7 @@ def offloop_middleware(get_response: GetResponse) -> GetResponse:
     """
     if not iscoroutinefunction(get_response):
         return get_response
-    server_timing = bool(getattr(settings, "OFFLOOP_SERVER_TIMING", True))
+    server_timing = bool(getattr(conf.settings, "OFFLOOP_SERVER_TIMING", True))
     if server_timing:
         count_calls()
 
