@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, Token
 from typing import Any
 
 from _offloop_worker._offloop import BlockedTime
@@ -16,7 +16,7 @@ from offloop import _observing
 from offloop._loop.event_loop import EventLoop
 from offloop._watch.switch import watch
 
-__all__ = ["SERVING", "Serving", "blocked_time", "count_calls"]
+__all__ = ["SERVING", "Serving", "blocked_time", "count_calls", "end"]
 
 
 class Serving:
@@ -72,6 +72,15 @@ class Serving:
 
 
 SERVING: ContextVar[Serving | None] = ContextVar("offloop_serving", default=None)
+
+
+def end(token: Token[Serving | None]) -> None:
+    """A request is over: what was noted before is noted again."""
+    try:
+        SERVING.reset(token)
+    except ValueError:
+        # The coroutine is being collected, outside of the context in which it began.
+        return
 
 
 def blocked_time() -> BlockedTime | None:

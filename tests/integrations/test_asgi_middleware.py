@@ -1,6 +1,7 @@
 """The middleware for ASGI, around applications that are served over real HTTP."""
 
 import asyncio
+import contextvars
 import sys
 
 import pytest
@@ -250,6 +251,20 @@ def test_task_that_a_handler_leaves_behind_serves_its_request(run_on, told):
 
     run_on(main())
     assert told.wait("later", is_over=True).request == "GET /items"
+
+
+def test_request_that_is_never_finished_ends_silently():
+    async def application(scope, receive, send):
+        await receive()
+
+    class Never:
+        def __await__(self):
+            yield
+
+    serving = OffloopMiddleware(application)({"type": "http"}, Never, None)
+    contextvars.copy_context().run(serving.send, None)
+    serving.close()
+    assert not _is_serving()
 
 
 def noted(make, *targets):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from offloop._observing import guarded
-from offloop._serving import SERVING, Serving, blocked_time, count_calls
+from offloop._serving import SERVING, Serving, blocked_time, count_calls, end
 from offloop.integrations._peers import missing
 
 try:
@@ -61,7 +61,7 @@ def _noting(server_timing: bool) -> Middleware:
         try:
             return await handler(request)
         finally:
-            SERVING.reset(token)
+            end(token)
 
     return note
 

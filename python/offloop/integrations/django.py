@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from offloop._observing import guarded
-from offloop._serving import SERVING, Serving, blocked_time, count_calls
+from offloop._serving import SERVING, Serving, blocked_time, count_calls, end
 from offloop.integrations._peers import missing
 
 try:
@@ -54,7 +54,7 @@ def offloop_middleware(get_response: GetResponse) -> GetResponse:
         try:
             response = await _awaited(get_response, request)
         finally:
-            SERVING.reset(token)
+            end(token)
         if server_timing:
             guarded(_add, serving, response)
         return response
