@@ -29,6 +29,7 @@ __all__ = [
     "Heartbeat",
     "BlockedTime",
     "Overheard",
+    "Recording",
     "LoopCore",
     "Stream",
     "Stage",
@@ -52,6 +53,9 @@ __all__ = [
     "zygote_pids",
     "snapshot",
     "events_after",
+    "note_collection",
+    "note_thread_call",
+    "is_recording",
     "function_statistics",
     "name_functions_by",
     "forget_functions",
@@ -558,6 +562,11 @@ def worker_pids() -> list[int]: ...
 def zygote_pids() -> list[int]: ...
 def snapshot() -> _Snapshot: ...
 def events_after(number: int) -> _Events: ...
+def note_collection(phase: str, facts: dict[str, Any]) -> None: ...
+def note_thread_call(
+    function: str, submitter: int, submitted: float, began: float, ended: float, raised: bool
+) -> None: ...
+def is_recording() -> bool: ...
 def function_statistics() -> list[_FunctionStatistics]: ...
 def name_functions_by(namer: Callable[[Callable[..., Any]], str]) -> None: ...
 
@@ -568,6 +577,11 @@ class _StackReading(TypedDict):
     hidden: int
     settled: int
     reason: str | None
+
+@final
+class Recording:
+    def __new__(cls) -> Self: ...
+    def after(self, number: int) -> tuple[int, list[tuple[str, str | None]], int]: ...
 
 @final
 class Heartbeat:

@@ -12,14 +12,14 @@ BINDING = ROOT / "crates" / "offloop-python" / "src"
 RUNTIME_FLOORS = (
     # What travels, what is started, which thread is on duty, what holds a thread up: they know
     # nothing else of ours.
-    ("causes", "frame", "launch", "roster", "tracker", "unresolved"),
+    ("causes", "frame", "launch", "loads", "roster", "tracker", "unresolved"),
     # Memory for large payloads, and its way back.
     ("arena", "releases"),
     # Tasks and mailboxes: calls, how they end or fail, and which owner is told.
     # What happened, and what is: records of both. What workers write, while it can be passed on.
     (
         *("call", "fault", "outcome", "item", "task", "notice"),
-        *("mailboxes", "journal", "snapshot", "stderr"),
+        *("mailboxes", "journal", "recorder", "snapshot", "stderr"),
     ),
     # One worker, from both sides; the process that forks it.
     ("channel", "worker", "zygote"),

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import types
 import weakref
+from unittest import mock
 
 import pytest
 
@@ -30,6 +31,15 @@ def test_all_is_as_before_when_the_watch_has_gone(make_loop):
         assert not set(vars(loop) if hasattr(loop, "__dict__") else ()) & set(METHODS)
     assert attributes(loop) == before
     loop.close()
+
+
+def test_a_mock_is_as_it_was_when_what_stood_in_front_has_gone():
+    selector = mock.Mock()
+    selector.select.return_value = []
+    front = Front(selector, "select", lambda: "ours")
+    assert selector.select() == "ours"
+    front.step_aside()
+    assert selector.select() == []
 
 
 def test_watches_may_go_in_any_order(make_loop):

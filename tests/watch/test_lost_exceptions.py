@@ -88,6 +88,35 @@ def test_task_that_is_kept_is_told_of_after_a_grace(make_loop):
     assert not loss.is_certain
 
 
+def test_a_loop_that_waits_for_ever_tells_of_a_kept_task_after_its_grace(make_loop, monkeypatch):
+    monkeypatch.setattr(offloop.watch._losses, "grace_seconds", 0.2)
+    loop = make_loop()
+    found = []
+
+    def told(loss):
+        found.append((loss.kind, loss.moment))
+        loop.call_soon(loop.stop)
+
+    with offloop.watch(on_loss=told, words=False):
+        KEPT.append(loop.create_task(fail(), name="kept"))
+        loop.run_forever()
+    assert found == [("exception", "grace")]
+    assert isinstance(KEPT.pop().exception(), ValueError)
+    loop.close()
+
+
+@pytest.mark.parametrize("make", [asyncio.SelectorEventLoop, offloop.new_event_loop])
+def test_a_grace_is_no_timer_of_the_programs_loop(make):
+    async def main():
+        KEPT.append(asyncio.create_task(fail(), name="kept"))
+        await rounds()
+        return list(asyncio.get_running_loop()._scheduled)
+
+    with watching(), asyncio.Runner(loop_factory=make) as runner:
+        assert runner.run(main()) == []
+        assert isinstance(KEPT.pop().exception(), ValueError)
+
+
 def test_kept_task_is_told_of_once_when_its_circle_is_collected(make_loop):
     async def scenario(seen):
         async def fail_in_circle():

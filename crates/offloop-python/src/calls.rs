@@ -12,6 +12,7 @@ use crate::codec::{self, Receiver};
 use crate::functions::{self, FunctionStatistics, KnownFunction};
 use crate::home::Home;
 use crate::lifted::Parts;
+use crate::recording;
 
 /// An encoded call, not yet submitted.
 pub(crate) struct EncodedCall {
@@ -38,6 +39,8 @@ pub(crate) fn encode<'py>(
         Some(known) => (Some(known.function), Some(known.statistics)),
         None => (None, functions::statistics_of_unnamed(py, callable)?),
     };
+    let name = statistics.as_ref().map(|statistics| statistics.name());
+    let note = recording::note_of(home, name);
     let call = Call {
         owner: 0,
         token: 0,
@@ -47,6 +50,7 @@ pub(crate) fn encode<'py>(
         needs,
         payload,
         surroundings: None,
+        note,
     };
     Ok(EncodedCall { call, statistics })
 }

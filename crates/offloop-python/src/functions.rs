@@ -35,8 +35,8 @@ const DEFINITION_BYTES_MAX: usize = 32 << 20;
 const OTHERS: &str = "(other functions)";
 
 /// How often the functions of one name ran, for how long, and what else became of their calls.
-#[derive(Default)]
 pub(crate) struct FunctionStatistics {
+    name: Arc<str>,
     calls: AtomicU64,
     run_ns: AtomicU64,
     /// Calls that were cancelled, expired, dropped or broken.
@@ -46,6 +46,22 @@ pub(crate) struct FunctionStatistics {
 }
 
 impl FunctionStatistics {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            calls: AtomicU64::new(0),
+            run_ns: AtomicU64::new(0),
+            stopped: AtomicU64::new(0),
+            crashes: AtomicU64::new(0),
+            last_crash: Mutex::new(None),
+        }
+    }
+
+    /// The name under which they are counted.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// Counts the end of a call.
     pub(crate) fn record(&self, outcome: &Outcome) {
         match outcome {
@@ -363,7 +379,8 @@ fn statistics_of(name: String) -> Arc<FunctionStatistics> {
     let statistics = &mut guard.as_mut().expect("made by `tables`").statistics;
     let full = statistics.len() >= FUNCTIONS_MAX && !statistics.contains_key(&name);
     let name = if full { OTHERS.into() } else { name };
-    Arc::clone(statistics.entry(name).or_default())
+    let fresh = || Arc::new(FunctionStatistics::new(&name));
+    Arc::clone(statistics.entry(name.clone()).or_insert_with(fresh))
 }
 
 /// What gives a name to a callable that has none of its own.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::arena::Block;
 use crate::fault::Fault;
+use crate::recorder::CallNote;
 
 /// Bytes on their way to a worker.
 #[derive(Debug, Default)]
@@ -125,6 +126,8 @@ pub struct Call {
     /// What the program has changed of its surroundings since it began. The worker makes the same
     /// changes first, unless it has made these or later ones.
     pub surroundings: Option<Arc<Definition>>,
+    /// What is noted of it, if calls are recorded.
+    pub note: Option<Box<CallNote>>,
 }
 
 /// What a submitted call is known by.

@@ -34,6 +34,7 @@ use crate::launch::Launch;
 use crate::mailboxes::Mailboxes;
 use crate::notice::{News, Notice};
 use crate::outcome::Returned;
+use crate::recorder::Recorder;
 use crate::releases::Releases;
 use crate::task::Task;
 use crate::zygote::Zygote;
@@ -50,6 +51,7 @@ pub(crate) struct Desk<'runtime> {
     pub(crate) now: Instant,
     pub(crate) mailboxes: &'runtime mut Mailboxes,
     pub(crate) journal: &'runtime mut Journal,
+    pub(crate) recorder: &'runtime Recorder,
     pub(crate) arena: &'runtime Arc<Arena>,
     pub(crate) releases: &'runtime Arc<Releases>,
     pub(crate) cores: u32,

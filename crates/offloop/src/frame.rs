@@ -8,7 +8,7 @@
 //! release     kind u8 | 0 u8 | 0 u8 | 0 u8 | 0 u32 | sequence u64 | item u64, unless the result's
 //! retire      kind u8 | ...
 //! forget      kind u8 | ... | 0 u64 | numbers u32 each
-//! completion  kind u8 | flags u8 | status u8 | blocks u8 | 0 u32 | sequence u64 | run_ns u64 |
+//! completion  kind u8 | flags u8 | status u8 | blocks u8 | us u32 | sequence u64 | run_ns u64 |
 //!             blocks | inline payload
 //! item        kind u8 | flags u8 | 0 u8 | blocks u8 | 0 u32 | sequence u64 | number u64 | blocks |
 //!             inline payload

@@ -141,15 +141,28 @@ pub struct EventCounts {
     pub loop_stalls: u64,
 }
 
+/// What hears of each event, under the runtime's lock.
+pub(crate) type Echo = Box<dyn Fn(Instant, &Event) + Send>;
+
 /// The last entries, and how many there have been of each kind.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Journal {
+    /// Hears of each event, too.
+    echo: Option<Echo>,
     entries: VecDeque<Entry>,
     last: u64,
     counts: EventCounts,
 }
 
 impl Journal {
+    /// Empty; each event is passed on.
+    pub(crate) fn with_echo(echo: Echo) -> Self {
+        Self {
+            echo: Some(echo),
+            ..Self::default()
+        }
+    }
+
     /// Writes an entry: rarely, beside calls that are many.
     #[cold]
     pub(crate) fn write(&mut self, at: Instant, event: Event) {
@@ -167,6 +180,9 @@ impl Journal {
             Event::Stall { .. } => counts.stalls += 1,
             Event::LoopStall { told } => counts.loop_stalls += u64::from(is_first(told)),
             Event::Drop { .. } | Event::Failure { .. } | Event::StderrFailure { .. } => {}
+        }
+        if let Some(echo) = &self.echo {
+            echo(at, &event);
         }
         self.last += 1;
         if self.entries.len() == JOURNAL_ENTRIES_MAX {

@@ -139,7 +139,10 @@ impl Lane {
         if let Some(newest) = &call.surroundings {
             fleet.notice(newest);
         }
-        let task = Task::new(call, options.retries > 0);
+        let mut task = Task::new(call, options.retries > 0);
+        if let Some(note) = &mut task.note {
+            note.lane = place.lane.index();
+        }
         let options = TaskOptions {
             deadline: options
                 .timeout

@@ -16,7 +16,7 @@
 //! shared                              all fleets and mailboxes, under one lock
 //! fleet                               workers that were started alike
 //! channel, zygote, worker             one worker, from both sides
-//! call, task, outcome, item, fault, notice, mailboxes, journal, snapshot, stderr
+//! call, task, outcome, item, fault, notice, mailboxes, journal, recorder, snapshot, stderr
 //! arena, releases                     memory for large payloads
 //! causes, frame, launch, roster, …     what knows nothing else of ours
 //! ```
@@ -41,10 +41,12 @@ mod item;
 mod journal;
 mod lane;
 pub mod launch;
+pub mod loads;
 mod mailboxes;
 mod notice;
 mod outcome;
 mod owner;
+pub mod recorder;
 mod releases;
 mod roster;
 mod runtime;

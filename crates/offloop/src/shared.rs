@@ -28,6 +28,7 @@ use crate::fleet::{Desk, Fleet, REPLY_BOUND};
 use crate::journal::{self, Journal};
 use crate::launch::FleetConfig;
 use crate::mailboxes::{Mailbox, Mailboxes};
+use crate::recorder::{Recorder, What};
 use crate::releases::Releases;
 use crate::stderr::Tee;
 use crate::tracker::TrackerLine;
@@ -93,6 +94,7 @@ pub(crate) struct Shared {
     pub(crate) arena: Arc<Arena>,
     releases: Arc<Releases>,
     pub(crate) tee: OnceLock<Arc<Tee>>,
+    pub(crate) recorder: Arc<Recorder>,
     cores: u32,
     pub(crate) generation: u32,
     pub(crate) numbers: Arc<Numbers>,
@@ -112,13 +114,20 @@ impl Shared {
         let releases = Arc::new(Releases::new(&wake));
         let arena_bytes_max = arena_bytes_max.unwrap_or_else(|| memory::physical_bytes() / 2);
         let arena = Arena::with_wake(arena_bytes_max, Arc::clone(&wake));
+        let recorder = Arc::new(Recorder::default());
+        let echo = Arc::clone(&recorder);
+        let journal = Journal::with_echo(Box::new(move |at, event| {
+            if echo.is_on() {
+                echo.record(at, What::Event(event.clone()));
+            }
+        }));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             state: Mutex::new(State {
                 fleets: BTreeMap::new(),
                 last_fleet: 0,
                 mailboxes,
-                journal: Journal::default(),
+                journal,
                 lanes_opened: 0,
                 forgotten: LaneStatistics::default(),
                 planned: None,
@@ -141,6 +150,7 @@ impl Shared {
             arena,
             releases,
             tee: OnceLock::new(),
+            recorder,
             cores: u32::try_from(cores).unwrap_or(u32::MAX),
             generation: fork::generation(),
             numbers: Arc::default(),
@@ -277,6 +287,7 @@ impl State {
             now: now(),
             mailboxes: &mut self.mailboxes,
             journal: &mut self.journal,
+            recorder: &shared.recorder,
             arena: &shared.arena,
             releases: &shared.releases,
             cores: shared.cores,

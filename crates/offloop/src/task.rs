@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::call::{Call, Definition, Payload, SubmitError};
 use crate::fault::Fault;
+use crate::recorder::CallNote;
 
 /// A call that the pool decides about.
 pub(crate) struct Task {
@@ -17,6 +18,7 @@ pub(crate) struct Task {
     pub(crate) needs: Vec<Arc<Definition>>,
     pub(crate) payload: Payload,
     pub(crate) surroundings: Option<Arc<Definition>>,
+    pub(crate) note: Option<Box<CallNote>>,
 }
 
 impl Task {
@@ -31,6 +33,7 @@ impl Task {
             needs,
             payload,
             surroundings,
+            note,
         } = call;
         Self {
             owner,
@@ -42,6 +45,7 @@ impl Task {
             needs,
             payload,
             surroundings,
+            note,
         }
     }
 }
@@ -92,6 +96,7 @@ fn give_back(task: Task) -> Box<Call> {
         needs,
         payload,
         surroundings,
+        note,
         ..
     } = task;
     Box::new(Call {
@@ -103,5 +108,6 @@ fn give_back(task: Task) -> Box<Call> {
         needs,
         payload,
         surroundings,
+        note,
     })
 }

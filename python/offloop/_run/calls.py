@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextvars
 import functools
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from _offloop_worker import _offloop
 from offloop._state import FunctionStatistics
 
 FUNCTIONS_MAX = 1000
@@ -128,11 +130,19 @@ def watch_threads(table: CallTable) -> None:
 
 
 def _timed(table: CallTable, fn: Callable[..., Any]) -> Callable[..., Any]:
+    submitted, submitter = time.monotonic(), threading.get_native_id()
+
     def call(*args: Any, **kwargs: Any) -> Any:
         begin = time.monotonic()
+        raised = True
         try:
-            return fn(*args, **kwargs)
+            result = fn(*args, **kwargs)
+            raised = False
+            return result
         finally:
-            table.record(function_name(fn), THREADS, time.monotonic() - begin)
+            end = time.monotonic()
+            name = function_name(fn)
+            table.record(name, THREADS, end - begin)
+            _offloop.note_thread_call(name, submitter, submitted, begin, end, raised)
 
     return call

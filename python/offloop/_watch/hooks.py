@@ -26,7 +26,7 @@ class Front:
         self._place, self._name, self._replacement = owner, name, replacement
         self._had_one = name in vars(owner)
         self._before = vars(owner).get(name)
-        setattr(owner, name, replacement)
+        self._set(replacement)
 
     def step_aside(self) -> None:
         """Put back what was there, once ours is the foremost."""
@@ -41,9 +41,18 @@ class Front:
 
     def _restore(self) -> None:
         if self._had_one:
-            setattr(self._place, self._name, self._before)
-        else:
+            self._set(self._before)
+        elif isinstance(self._place, type):
             delattr(self._place, self._name)
+        else:
+            del vars(self._place)[self._name]
+
+    def _set(self, value: Any) -> None:
+        if isinstance(self._place, type):
+            setattr(self._place, self._name, value)
+        else:
+            # An object may do more as an attribute is set: that of a mock is gone once deleted.
+            vars(self._place)[self._name] = value
 
 
 def stand_in_front(kind: type, name: str, around: Around) -> Front:

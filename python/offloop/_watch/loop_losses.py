@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -99,7 +100,10 @@ class LoopLosses:
         self._failed: list[Reference] = []
         """Tasks that have failed in this round of the loop."""
         self._waiting: deque[tuple[float, Reference]] = deque()
-        """Tasks that have failed and have a grace until then."""
+        """Tasks that have failed and have a grace until then, on the clock of ``time.monotonic``.
+
+        A timer of the loop's would be one that the program sees: its clock may be another one.
+        """
 
     def stop(self) -> None:
         """Find nothing any more."""
@@ -139,28 +143,25 @@ class LoopLosses:
         loop = self._loop()
         if self._tell is None or loop is None or not failed:
             return
-        until = loop.time() + self._grace_seconds
+        until = time.monotonic() + self._grace_seconds
         held = are_held(failed, [loop])
         for reference, is_held in zip(failed, held, strict=True):
             if not is_held:
                 self._tell_exception(reference, LossMoment.ENDED)
                 continue
             self._waiting.append((until, reference))
-            if len(self._waiting) == 1:
-                loop.call_at(until, self._end_grace, context=Context())
+        self._end_graces()
 
-    def _end_grace(self) -> None:
-        loop = self._loop()
-        if self._tell is None or loop is None:
-            return
-        now = loop.time()
+    def _end_graces(self) -> float | None:
+        """Tell of those whose grace is over. Returns in how many seconds the next one is."""
+        now = time.monotonic()
         while self._waiting:
             until, reference = self._waiting[0]
             if until > now and _is_unseen(reference):
-                loop.call_at(until, self._end_grace, context=Context())
-                return
+                return until - now
             self._waiting.popleft()
             self._tell_exception(reference, LossMoment.GRACE)
+        return None
 
     def _tell_exception(self, reference: Reference, moment: LossMoment) -> None:
         future = reference()
@@ -196,20 +197,21 @@ class LoopLosses:
     def idle(self, loop: Any, for_ever: bool) -> float | None:
         """The loop has nothing to do, for ever or for now: look, unless that would take long.
 
-        Returns in how many seconds a circle is due that stands, if there is one.
+        Returns in how many seconds a circle that stands or a failed task is due, if there is one.
         """
+        due = [self._end_graces()]
         pending = asyncio.all_tasks(loop)
         if for_ever and len(pending) <= IDLE_TASKS_MAX:
-            self.look(loop)
+            due.append(self.look(loop))
         elif len(pending) <= BUSY_TASKS_MAX and self._tell is not None:
-            return self._tell_deadlocks(loop, pending)[1]
-        return None
+            due.append(self._tell_deadlocks(loop, pending)[1])
+        return min((seconds for seconds in due if seconds is not None), default=None)
 
-    def look(self, loop: Any) -> None:
-        """Look for tasks that can never go on."""
+    def look(self, loop: Any) -> float | None:
+        """Look for tasks that can never go on. Returns in how many seconds a circle is due."""
         if self._tell is None:
-            return
-        stuck, _ = self._tell_deadlocks(loop, asyncio.all_tasks(loop))
+            return None
+        stuck, due = self._tell_deadlocks(loop, asyncio.all_tasks(loop))
         # No variable of ours refers to a task while it is asked what does.
         references = [
             weakref.ref(task) for task in asyncio.all_tasks(loop) if id(task) not in stuck
@@ -217,6 +219,7 @@ class LoopLosses:
         for reference, is_held in zip(references, are_held(references, [loop]), strict=True):
             if not is_held:
                 self._tell_dangling(reference)
+        return due
 
     def _tell_deadlocks(
         self, loop: Any, pending: set[asyncio.Task[Any]]

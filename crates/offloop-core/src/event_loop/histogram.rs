@@ -51,6 +51,23 @@ impl Histogram {
         self.max_ns = self.max_ns.max(ns);
     }
 
+    /// Counts all that another one has counted.
+    pub fn add(&mut self, other: &Self) {
+        let pairs = self.buckets.iter_mut().zip(&other.buckets);
+        pairs.for_each(|(own, other)| *own += other);
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+
+    /// How many were counted that are not longer than `ns`; those within a sixteenth of it may
+    /// count as longer.
+    #[must_use]
+    pub fn count_up_to(&self, ns: u64) -> u64 {
+        let buckets = self.buckets();
+        let within = buckets.filter(|(longest, _)| longest.is_some_and(|longest| longest <= ns));
+        within.map(|(_, count)| count).sum()
+    }
+
     /// How many were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -152,6 +169,23 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn sums_and_shares_of_histograms_are_those_of_their_durations() {
+        let mut sum = Histogram::default();
+        for durations in [[1_000, 3_000_000], [2_000_000, 900_000_000]] {
+            let mut one = Histogram::default();
+            durations.iter().for_each(|&ns| one.record(ns));
+            sum.add(&one);
+        }
+        assert_eq!((sum.count(), sum.max_ns()), (4, 900_000_000));
+        assert_eq!(sum.total_ns(), 905_001_000);
+        for (ns, expected) in [(0, 0), (1_100_000, 1), (2_500_000, 2), (1_000_000_000, 4)] {
+            assert_eq!(sum.count_up_to(ns), expected, "{ns}");
+        }
+        sum.record(u64::MAX);
+        assert_eq!(sum.count_up_to(u64::MAX), 4, "the last bucket has no end");
     }
 
     #[test]

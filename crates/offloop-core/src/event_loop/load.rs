@@ -47,6 +47,8 @@ pub struct LoopLoad {
     looked: u64,
     looked_before: u64,
     lag: Histogram,
+    /// The longest stretch since it was asked for.
+    longest: u64,
     /// The slot that is being filled, counted from the origin, and its end.
     slot: u64,
     slot_end: u64,
@@ -65,6 +67,7 @@ impl Default for LoopLoad {
             looked: 0,
             looked_before: 0,
             lag: Histogram::default(),
+            longest: 0,
             slot: 0,
             slot_end: SLOT_NS,
             filling: Spent::default(),
@@ -114,7 +117,9 @@ impl LoopLoad {
         let begun = self.since;
         self.account(now);
         if self.state == State::Busy {
-            self.lag.record(self.since - begun);
+            let stretch = self.since - begun;
+            self.lag.record(stretch);
+            self.longest = self.longest.max(stretch);
         }
         self.looked_before = self.looked;
         self.looked = self.since;
@@ -197,6 +202,11 @@ impl LoopLoad {
         self.busy_ns() + self.full.waited + u64::from(self.filling.waited)
     }
 
+    /// The longest stretch since this was last asked.
+    pub fn take_longest(&mut self) -> u64 {
+        core::mem::take(&mut self.longest)
+    }
+
     /// The stretches between two looks.
     #[must_use]
     pub const fn lag(&self) -> &Histogram {
@@ -274,6 +284,7 @@ mod tests {
             (lag.count(), lag.total_ns(), lag.max_ns()),
             (4, 15 * MS, 5 * MS)
         );
+        assert_eq!((load.take_longest(), load.take_longest()), (5 * MS, 0));
         assert_eq!((load.busy_ns(), load.running_ns()), (16 * MS, 1065 * MS));
         assert_share(load.utilisation(), 16.0 / 1065.0);
     }

@@ -110,6 +110,7 @@ fn call() -> Box<Call> {
         needs: Vec::new(),
         payload: Payload::default(),
         surroundings: None,
+        note: None,
     })
 }
 

@@ -7,16 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use offloop::loads::Doing;
 use offloop::watch::{Ended, Line, Pulse};
-use offloop_core::event_loop::Stalled;
+use offloop_core::event_loop::{LoopLoad, Stalled};
 use offloop_core::watch::{Look, Looks};
 use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 
 use super::blocked::BlockedTime;
-use super::{NO_ERA, era, join};
+use super::{NO_ERA, era, gauge_of, join};
 use crate::event_loop::heard;
+use crate::loads::Publisher;
+use crate::recording::{SLICE_NS, note_slice};
 
 /// What tells a watch of a loop that is not ours.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
@@ -26,6 +29,16 @@ pub(crate) struct Heartbeat {
     era: AtomicU64,
     joined: Mutex<Option<(Arc<Line>, u64)>>,
     looks: Mutex<Looks>,
+    load: Mutex<Load>,
+}
+
+/// What the loop has done, by the clock of its ticks.
+struct Load {
+    /// One for all times: they are compared.
+    scale: TickScale,
+    load: Box<LoopLoad>,
+    publisher: Publisher,
+    recorded: bool,
 }
 
 impl Drop for Heartbeat {
@@ -37,6 +50,29 @@ impl Drop for Heartbeat {
 impl Heartbeat {
     fn looks(&self) -> MutexGuard<'_, Looks> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load(&self) -> MutexGuard<'_, Load> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The loop asks what is ready. The number under which it is recorded, if it is.
+    fn publish(&self, now: u64) -> Option<u64> {
+        let mut load = self.load();
+        let now = load.scale.nanoseconds(now);
+        let Load {
+            load,
+            publisher,
+            recorded,
+            ..
+        } = &mut *load;
+        load.begin(now);
+        load.wait(now);
+        if publisher.is_due(now, true, load) {
+            *recorded = publisher.publish(now, Doing::Waiting, load);
+        }
+        let gauge = publisher.gauge().filter(|_| *recorded);
+        gauge.map(|gauge| gauge.number)
     }
 
     /// Has `told` look. Returns in how many nanoseconds it is to be called again.
@@ -60,6 +96,10 @@ impl Heartbeat {
             return Ok(None);
         };
         let (era, fresh) = join(&event_loop, &self.pulse, false)?;
+        if self.load().publisher.gauge().is_none() {
+            let gauge = gauge_of(&event_loop)?;
+            self.load().publisher.set_gauge(gauge);
+        }
         self.pulse.running.set_thread();
         self.era.store(era, Ordering::Relaxed);
         *joined = fresh.map(|fresh| {
@@ -85,6 +125,12 @@ impl Heartbeat {
             era: AtomicU64::new(NO_ERA),
             joined: Mutex::new(None),
             looks: Mutex::default(),
+            load: Mutex::new(Load {
+                scale: TickScale::measure(),
+                load: Box::default(),
+                publisher: Publisher::default(),
+                recorded: false,
+            }),
         })
     }
 
@@ -98,9 +144,18 @@ impl Heartbeat {
     fn waits(&self, py: Python<'_>) -> PyResult<()> {
         let line = self.line(py)?;
         let now = ticks();
-        if let (Some(round), Some((line, limit))) = (self.pulse.running.end_round(), line)
-            && now.saturating_sub(round.start) >= limit
-        {
+        let recorded = self.publish(now);
+        if let (Some(round), Some((line, limit))) = (self.pulse.running.end_round(), line) {
+            let length = now.saturating_sub(round.start);
+            if let Some(number) = recorded {
+                let length_ns = TickScale::measure().nanoseconds(length);
+                if length_ns >= SLICE_NS {
+                    note_slice(number, length_ns, None, true);
+                }
+            }
+            if length < limit {
+                return Ok(());
+            }
             self.pulse.note_blocked(round, now);
             line.tell(Ended {
                 stalled: Stalled::Round,
@@ -116,7 +171,12 @@ impl Heartbeat {
     /// The loop has something to do: a round begins.
     fn goes_on(&self, py: Python<'_>) -> PyResult<()> {
         let line = self.line(py)?;
-        line.iter().for_each(|(line, _)| line.begin_round(ticks()));
+        let now = ticks();
+        let mut load = self.load();
+        let at = load.scale.nanoseconds(now);
+        load.load.resume(at);
+        drop(load);
+        line.iter().for_each(|(line, _)| line.begin_round(now));
         Ok(())
     }
 

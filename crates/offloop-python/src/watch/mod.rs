@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use offloop::loads::LoopGauge;
 use offloop::watch::{Line, Pulse, Ranking, Subject, WatchOptions};
 use offloop_core::event_loop::StallLimits;
 use offloop_core::watch::{Places, Style};
@@ -28,6 +29,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use crate::home::home;
+use crate::loads::{kind_of, loads};
 use crate::stacks;
 pub(crate) use fields::StallFields;
 use fields::{BlockedFields, RankedFields};
@@ -220,6 +222,18 @@ impl Watch {
     }
 }
 
+/// The number of a loop, which it keeps.
+pub(crate) fn number_of(event_loop: &Bound<'_, PyAny>) -> PyResult<u64> {
+    loops::number_of(event_loop)
+}
+
+/// Where a loop publishes its load.
+pub(crate) fn gauge_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<LoopGauge>> {
+    let number = number_of(event_loop)?;
+    let name = thread_name(event_loop.py()).or_else(|error| passed_over(event_loop, error))?;
+    Ok(loads().join(number, kind_of(event_loop), name))
+}
+
 /// A loop joins the watch that is on, if one is. Returns the era, too.
 pub(crate) fn join(
     event_loop: &Bound<'_, PyAny>,
@@ -232,15 +246,8 @@ pub(crate) fn join(
     }
     let subject = Subject {
         number: loops::number_of(event_loop)?,
-        thread_name: thread_name(event_loop.py()).or_else(|error| {
-            // A name that cannot be had is empty: a loop must not fail for it. But Ctrl-C may come.
-            let is_of_name = error.is_instance_of::<PyException>(event_loop.py());
-            if is_of_name {
-                Ok("".into())
-            } else {
-                Err(error)
-            }
-        })?,
+        thread_name: thread_name(event_loop.py())
+            .or_else(|error| passed_over(event_loop, error))?,
         tells_callbacks,
     };
     // The era is that of this watch: both change under the lock.
@@ -253,6 +260,15 @@ pub(crate) fn join(
         }
     });
     Ok((era(), joined))
+}
+
+/// A name that cannot be had is empty: a loop must not fail for it. But Ctrl-C may come.
+fn passed_over(event_loop: &Bound<'_, PyAny>, error: PyErr) -> PyResult<Arc<str>> {
+    if error.is_instance_of::<PyException>(event_loop.py()) {
+        Ok("".into())
+    } else {
+        Err(error)
+    }
 }
 
 /// The name of the thread that calls, if Python knows it.

@@ -47,6 +47,8 @@ pub(crate) struct Completed {
     pub(crate) task: TaskId,
     pub(crate) sequence: u64,
     pub(crate) status: Status,
+    /// When the call started: the low bits of its microseconds.
+    pub(crate) started_us: u32,
     pub(crate) run_ns: u64,
     pub(crate) payload: Vec<u8>,
     pub(crate) blocks: Vec<MappedBlock>,
@@ -105,8 +107,8 @@ impl Channel {
             kind,
             flags,
             detail,
+            function,
             sequence,
-            ..
         } = frame.header;
         match kind {
             Kind::Release => {
@@ -140,6 +142,7 @@ impl Channel {
             task,
             sequence,
             status,
+            started_us: function,
             run_ns: frame.word,
             payload: frame.payload.to_vec(),
             blocks,

@@ -13,7 +13,8 @@ use crate::fault::{Crash, Fault, WorkerFault};
 use crate::fleet::{Desk, Fleet};
 use crate::journal::Event;
 use crate::notice::{News, Notice};
-use crate::outcome::{Outcome, Returned};
+use crate::outcome::{Outcome, Returned, Status};
+use crate::recorder::{CallEnd, CallNote, What};
 use crate::task::Task;
 
 /// How long a worker may look for its next call before it sleeps, while a core is spare. Waking an
@@ -22,6 +23,19 @@ const SPIN_NS: u32 = 100_000;
 
 /// How the pool decided that a call ended.
 type Decided = Decision<Returned, Arc<Crash>>;
+
+/// What is recorded of such an end.
+fn end_of(decision: &Decided) -> CallEnd {
+    match decision {
+        Decision::Completed { value } if value.status == Status::Value => CallEnd::Returned,
+        Decision::Completed { .. } => CallEnd::Raised,
+        Decision::Cancelled => CallEnd::Cancelled,
+        Decision::Expired { .. } => CallEnd::Expired,
+        Decision::Lost { .. } => CallEnd::Lost,
+        Decision::Dropped => CallEnd::Dropped,
+        Decision::Broken => CallEnd::Broken,
+    }
+}
 
 impl Fleet {
     /// Carries out what the pool decided.
@@ -117,6 +131,7 @@ impl Fleet {
         let fleet = self.pool.fleet_statistics();
         let busy = fleet.alive.saturating_sub(fleet.idle);
         let spin_ns = if busy < desk.cores { SPIN_NS } else { 0 };
+        let mut worker_pid = None;
         let pushed = {
             let channel = self
                 .channels
@@ -128,6 +143,7 @@ impl Fleet {
                 (Some(channel), Some(call)) => {
                     let event = desk.mailboxes.event(call.owner);
                     let timer = desk.mailboxes.timer(call.owner);
+                    worker_pid = channel.life.pid();
                     let pushed = channel.push(&PushedCall {
                         task,
                         owner: call.owner,
@@ -150,11 +166,19 @@ impl Fleet {
         };
         if !pushed {
             self.pool.handle_assign_refused(task);
+        } else if let Some(note) = self.note(task) {
+            note.worker = worker_pid;
         }
     }
 
     /// Posts the end of a call, as the pool decided it, to the call's owner.
     pub(super) fn finish(&mut self, desk: &mut Desk<'_>, decision: Decided, task: Task) {
+        if let Some(note) = task.note {
+            let fleet = self.number;
+            let end = end_of(&decision);
+            desk.recorder
+                .record(desk.now, What::Call { note, fleet, end });
+        }
         let outcome = match decision {
             Decision::Completed { value } => Outcome::Returned(value),
             Decision::Cancelled => Outcome::Cancelled,
@@ -186,6 +210,11 @@ impl Fleet {
             news,
         };
         desk.mailboxes.post(task.owner, notice);
+    }
+
+    /// What is noted of a call, if calls are recorded.
+    pub(super) fn note(&mut self, task: TaskId) -> Option<&mut CallNote> {
+        self.pool.payload_mut(task)?.note.as_deref_mut()
     }
 
     /// Why calls end as broken.

@@ -107,6 +107,7 @@ impl Fleet {
             fault: channel.take_fault(),
         });
         let (started, was_ready) = (channel.started(), channel.life.was_ready());
+        let started_at = started.and_then(|task| channel.started_at_ns(task));
         if channel.life.is_unwanted() {
             // That it ended says nothing of the next one.
         } else if was_ready {
@@ -115,6 +116,10 @@ impl Fleet {
             let crash = Arc::clone(&crash);
             self.health
                 .fail_unless_failing(Fault::WorkerEnded { crash });
+        }
+        if let Some(note) = started.and_then(|task| self.note(task)) {
+            note.started = started_at.map(|at| Instant::from_nanos(at).min(desk.now));
+            note.finished = Some(desk.now);
         }
         self.channels[dying.worker.index() as usize] = None;
         let before = self.pool.fleet_statistics();

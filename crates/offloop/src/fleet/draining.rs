@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use offloop_core::{ITEMS_MAX, WorkerId, limits};
+use offloop_core::{ITEMS_MAX, Instant, WorkerId, limits};
 use offloop_sys::{handshake, process};
 
 use crate::arena::MappedBlock;
@@ -20,8 +20,26 @@ const HEARD_PER_PASS: usize = 512;
 /// A pass takes what a worker with one stream may have in its ring when it begins, and what comes
 /// later is announced anew. What several streams in a row have left is announced by the pass.
 const _: () = assert!(HEARD_PER_PASS as u64 >= limits::PREFETCH_TASKS_MAX as u64 + ITEMS_MAX);
+/// The longest run whose beginning the low bits of microseconds tell.
+const RUN_TOLD_MAX_NS: u64 = 3_600_000_000_000;
 /// Messages taken from one worker's socket before the next worker gets its turn.
 const MESSAGES_PER_PASS: usize = 64;
+
+/// When a call began and ended that ran for so long. A worker says when it started by the low bits
+/// of its microseconds, which say it for a call of up to an hour. A worker that says nothing
+/// possible is taken to have ended just now.
+fn ran(now: Instant, started_us: u32, run_ns: u64) -> (Option<Instant>, Option<Instant>) {
+    let ago_us = ((now.as_nanos() / 1_000) as u32).wrapping_sub(started_us);
+    let ago_ns = (u64::from(ago_us) + 1) * 1_000;
+    let ago_ns = if run_ns > RUN_TOLD_MAX_NS || ago_ns < run_ns {
+        run_ns
+    } else {
+        ago_ns
+    };
+    let began = now.as_nanos().saturating_sub(ago_ns);
+    let instant = |ns: u64| Some(Instant::from_nanos(ns).min(now));
+    (instant(began), instant(began.saturating_add(run_ns)))
+}
 
 impl Fleet {
     /// Takes the completions and items of one worker, at most a pass of them; true when some may be
@@ -53,6 +71,7 @@ impl Fleet {
             task,
             sequence,
             status,
+            started_us,
             run_ns,
             payload,
             blocks,
@@ -67,6 +86,10 @@ impl Fleet {
             if let Some(channel) = self.channel_mut(worker) {
                 channel.hold(sequence, held.unwrap_or_default());
             }
+        }
+        let now = desk.now;
+        if let Some(note) = self.note(task) {
+            (note.started, note.finished) = ran(now, started_us, run_ns);
         }
         let returned = Returned {
             status,

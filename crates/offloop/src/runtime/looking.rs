@@ -6,6 +6,7 @@ use offloop_core::watch::Told;
 
 use crate::fleet::Fleet;
 use crate::journal::{Entries, Event};
+use crate::recorder::Recorder;
 use crate::runtime::Runtime;
 use crate::shared::now;
 use crate::snapshot::{ArenaSnapshot, OwnerSnapshot, Snapshot};
@@ -43,6 +44,12 @@ impl Runtime {
             last_event: state.journal.last(),
             failed: state.failed.clone(),
         }
+    }
+
+    /// What happens over time, while something records it.
+    #[must_use]
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.shared.recorder
     }
 
     /// Writes a stall of an event loop into the journal; nothing in a fork.

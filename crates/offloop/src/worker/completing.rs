@@ -54,7 +54,8 @@ impl WorkerChannel {
             flags: (u8::from(flags.payload_in_block) * FLAG_PAYLOAD_IN_BLOCK)
                 | (u8::from(flags.holds_blocks) * FLAG_HOLDS_BLOCKS),
             detail: status as u8,
-            function: 0,
+            // Wraps after an hour; the parent knows about when it was.
+            function: (call.started_ns / 1_000) as u32,
             sequence: call.sequence,
         };
         let run_ns = clock::monotonic_ns().saturating_sub(call.started_ns);

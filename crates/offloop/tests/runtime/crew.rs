@@ -22,6 +22,7 @@ fn submit(fixture: &Fixture, owner: u8, token: u64) {
         function: None,
         needs: Vec::new(),
         surroundings: None,
+        note: None,
         payload,
     };
     fixture.lane.submit(call, CallOptions::default()).unwrap();

@@ -129,6 +129,7 @@ impl Fixture {
                 ..Payload::default()
             },
             surroundings: None,
+            note: None,
         }
     }
 

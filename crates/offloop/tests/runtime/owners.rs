@@ -22,6 +22,7 @@ fn call(owner: &Owner, token: u64, command: &str) -> Call {
         needs: Vec::new(),
         payload,
         surroundings: None,
+        note: None,
     }
 }
 

@@ -42,6 +42,7 @@ fn calls_of_several_threads_and_owners_do_not_mix() {
                         function: None,
                         needs: Vec::new(),
                         surroundings: None,
+                        note: None,
                         payload: Payload {
                             inline,
                             ..Payload::default()

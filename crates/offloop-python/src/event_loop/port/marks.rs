@@ -24,6 +24,7 @@ use pyo3::prelude::*;
 
 use super::super::ground::cell::GilCell;
 use super::super::ground::trampoline::ffi_bound;
+use crate::recording::{self, SLICE_NS};
 use crate::watch;
 use crate::watch::blocked::BlockedTime;
 
@@ -69,10 +70,18 @@ struct State {
     armed: Option<Armed>,
     /// To the watchdog, if one watches.
     line: Option<Arc<Line>>,
-    /// The time of the watch that the line belongs to.
-    era: u64,
-    /// Ticks: what lasts as long is told to the watchdog.
+    /// The time of the watch that the line belongs to; `None` before the loop has looked.
+    era: Option<u64>,
+    /// Ticks: what lasts as long is told to the watchdog, or recorded.
     limit: u64,
+    /// Ticks: what lasts as long is told to the watchdog.
+    threshold: u64,
+    /// What lasts is recorded.
+    recorded: bool,
+    /// A callback of this round was recorded.
+    seen_in_round: bool,
+    /// The number under which the loop is recorded.
+    number: u64,
     /// When the last callback ended, or the round began.
     at: u64,
     /// The greatest number of a mark that ended while another one was shown.
@@ -91,8 +100,12 @@ impl Default for Marks {
             state: GilCell::new(State {
                 armed: None,
                 line: None,
-                era: watch::NO_ERA,
+                era: None,
                 limit: u64::MAX,
+                threshold: u64::MAX,
+                recorded: false,
+                seen_in_round: false,
+                number: 0,
                 at: 0,
                 ended_behind: 0,
                 kept: VecDeque::new(),
@@ -107,7 +120,57 @@ impl Drop for Marks {
     }
 }
 
+impl State {
+    fn set_limit(&mut self) {
+        let recorded = if self.recorded {
+            TickScale::measure().ticks(SLICE_NS)
+        } else {
+            u64::MAX
+        };
+        self.limit = self.threshold.min(recorded);
+    }
+}
+
 impl Marks {
+    /// Whether callbacks that last are recorded from now on.
+    #[cold]
+    pub(crate) fn set_recorded(&self, py: Python<'_>, recorded: bool) {
+        self.state.with(py, |state| {
+            if state.recorded == recorded {
+                return;
+            }
+            state.recorded = recorded;
+            state.set_limit();
+            if state.line.is_none() {
+                state.armed = recorded.then(Armed::now);
+                state.at = ticks();
+            }
+        });
+    }
+
+    /// Records something that took long, if that is wanted; whether the watchdog is to be told.
+    #[cold]
+    fn record(
+        &self,
+        py: Python<'_>,
+        called: Option<&Bound<'_, PyAny>>,
+        (start, end): (u64, u64),
+    ) -> bool {
+        let length = end.saturating_sub(start);
+        let is_round = called.is_none();
+        let (number, wanted, is_stall) = self.state.with(py, |state| {
+            let known = is_round && state.seen_in_round;
+            let length_ns = TickScale::measure().nanoseconds(length);
+            let wanted = (state.recorded && !known).then_some(length_ns);
+            state.seen_in_round = !is_round;
+            (state.number, wanted, length >= state.threshold)
+        });
+        if let Some(length_ns) = wanted.filter(|length_ns| *length_ns >= SLICE_NS) {
+            recording::note_slice(number, length_ns, called, is_round);
+        }
+        is_stall
+    }
+
     pub(crate) fn arm(&self, py: Python<'_>, armed: Option<Armed>) {
         self.state.with(py, |state| {
             state.armed = armed;
@@ -123,7 +186,7 @@ impl Marks {
     /// Whether the watch was turned on or off, or changed, since the loop last looked.
     #[inline]
     pub(crate) fn is_era_over(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.era) != watch::era()
+        self.state.with(py, |state| state.era) != Some(watch::era())
     }
 
     /// Joins the watch that is on now, or leaves it.
@@ -134,15 +197,18 @@ impl Marks {
         // Also where a program runs the rounds.
         self.pulse.running.set_thread();
         let goes_on = self.pulse.running.own_round().is_some();
+        let number = watch::number_of(event_loop)?;
         let old = self.state.with(py, |state| {
-            state.era = era;
+            state.era = Some(era);
+            state.number = number;
             if joined.is_some() || state.line.is_some() {
-                state.armed = joined.as_ref().map(|_| Armed::now());
+                state.armed = (joined.is_some() || state.recorded).then(Armed::now);
             }
             state.at = ticks();
-            state.limit = joined.as_ref().map_or(u64::MAX, |joined| {
+            state.threshold = joined.as_ref().map_or(u64::MAX, |joined| {
                 TickScale::measure().ticks(joined.threshold_ns)
             });
+            state.set_limit();
             let line = joined.map(|joined| Arc::new(joined.line));
             std::mem::replace(&mut state.line, line)
         });
@@ -181,7 +247,7 @@ impl Marks {
             return;
         };
         let limit = self.state.with(py, |state| state.limit);
-        if now.saturating_sub(round.start) >= limit {
+        if now.saturating_sub(round.start) >= limit && self.record(py, None, (round.start, now)) {
             self.pulse.note_blocked(round, now);
             self.tell(py, Stalled::Round, (round.number, round.start, now));
         }
@@ -290,6 +356,9 @@ impl Marks {
     /// The callback took long, and is over.
     #[cold]
     fn over(&self, py: Python<'_>, called: &Bound<'_, PyAny>, times: (u64, u64, u64)) {
+        if !self.record(py, Some(called), (times.1, times.2)) {
+            return;
+        }
         // SAFETY: attached, by the token; a new reference, or null with an error.
         let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) };
         let called = (!called.is_none()).then(|| called.clone().unbind());

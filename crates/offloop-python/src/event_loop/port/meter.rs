@@ -9,11 +9,13 @@
 
 use std::sync::Arc;
 
+use offloop::loads::Doing;
 use offloop_core::event_loop::{Histogram, LoopLoad};
 use offloop_sys::clock::{TickScale, ticks};
 use pyo3::prelude::*;
 
 use super::schedule::Schedule;
+use crate::loads::Publisher;
 
 /// What a loop has counted since it was made.
 pub(crate) struct Meter {
@@ -27,6 +29,7 @@ pub(crate) struct Meter {
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) scale: TickScale,
+    pub(crate) publisher: Publisher,
     /// Two pages, kept apart from what each round touches.
     pub(crate) times: Box<Times>,
     /// Has one reference for each open connection, and this one.
@@ -52,6 +55,7 @@ impl Default for Meter {
             bytes_received: 0,
             bytes_sent: 0,
             scale: TickScale::measure(),
+            publisher: Publisher::default(),
             times: Box::default(),
             connection: Arc::new(()),
         }
@@ -67,13 +71,16 @@ impl Meter {
     /// A run ends; `is_over` says that it was the last.
     pub(crate) fn end(&mut self, is_over: bool) {
         if is_over {
-            self.times.load.end(self.scale.nanoseconds(ticks()));
+            let now = self.scale.nanoseconds(ticks());
+            self.times.load.end(now);
+            self.publisher
+                .publish(now, Doing::Stopped, &mut self.times.load);
         }
     }
 
-    /// The loop polls now, and may wait.
+    /// The loop polls now, and may wait. Whether anything records, now and then.
     #[inline]
-    pub(crate) fn poll(&mut self, now: u64, waits: bool) {
+    pub(crate) fn poll(&mut self, now: u64, waits: bool) -> Option<bool> {
         self.polls += 1;
         let now = self.scale.nanoseconds(now);
         if waits {
@@ -81,6 +88,13 @@ impl Meter {
         } else {
             self.times.load.look(now);
         }
+        let Self {
+            publisher, times, ..
+        } = self;
+        publisher.is_due(now, waits, &times.load).then(|| {
+            let doing = if waits { Doing::Waiting } else { Doing::Busy };
+            publisher.publish(now, doing, &mut times.load)
+        })
     }
 
     /// The kernel has answered.

@@ -20,6 +20,7 @@ use super::clock::{clock, clock_as, wait_of};
 use super::idle::OWN_DESCRIPTORS;
 use super::loop_core::LoopCore;
 use super::overrides;
+use crate::watch;
 
 /// Timers due this soon are due: the resolution of the clock, as in the standard loop.
 const RESOLUTION_S: f64 = 1e-9;
@@ -180,7 +181,7 @@ pub(crate) fn wait(
     let py = event_loop.py();
     let (core, port) = (event_loop.get(), event_loop.as_super().get());
     if port.marks.is_era_over(py) {
-        port.marks.begin_era(event_loop)?;
+        begin_era(event_loop)?;
     }
     if !busy {
         trim(py);
@@ -189,16 +190,19 @@ pub(crate) fn wait(
     }
     let found = core.state.with(py, |state| state.found.take());
     let mut found = found.unwrap_or_default();
-    let (kernel, limit) = port.state.with(py, |state| {
+    let (kernel, limit, records) = port.state.with(py, |state| {
         // Code that has run since the loop was seen to be idle has not woken it: it was not asleep.
         let idle = state.schedule.ready_len() == 0 && !state.stopping && !state.runs.is_asked();
         let limit = if idle { limit } else { Some(Duration::ZERO) };
         state.asleep = limit != Some(Duration::ZERO);
-        state.meter.poll(now, state.asleep);
+        let records = state.meter.poll(now, state.asleep);
         // All that is ready belongs to one round. One place more is for the waker.
         found.make_room(state.watches.len() + 1);
-        (state.kernel.clone(), limit)
+        (state.kernel.clone(), limit, records)
     });
+    if let Some(records) = records {
+        port.marks.set_recorded(py, records);
+    }
     let Some(kernel) = kernel else {
         return Err(PyRuntimeError::new_err("Event loop is closed"));
     };
@@ -228,6 +232,20 @@ pub(crate) fn wait(
     outcome?;
     py.check_signals()?;
     Ok(answered)
+}
+
+/// The watch was turned on or off, or the loop runs for the first time.
+#[cold]
+pub(super) fn begin_era(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let (py, port) = (event_loop.py(), event_loop.as_super().get());
+    port.marks.begin_era(event_loop)?;
+    let publishes = |state: &mut State| state.meter.publisher.gauge().is_some();
+    if !port.state.with(py, publishes) {
+        let gauge = watch::gauge_of(event_loop)?;
+        port.state
+            .with(py, |state| state.meter.publisher.set_gauge(gauge));
+    }
+    Ok(())
 }
 
 fn queue_found(

@@ -17,6 +17,7 @@ use super::super::handle::context::Entered;
 use super::super::port::LoopPort;
 use super::endings::Endings;
 use super::loop_core::LoopCore;
+use super::poll::begin_era;
 
 /// Rounds are run for as long as this is kept.
 pub(super) struct Run<'a, 'py> {
@@ -35,7 +36,7 @@ impl<'a, 'py> Run<'a, 'py> {
     pub(super) fn begin(event_loop: &'a Bound<'py, LoopCore>) -> PyResult<Self> {
         let (py, port) = (event_loop.py(), event_loop.as_super().get());
         if port.marks.is_era_over(py) {
-            port.marks.begin_era(event_loop)?;
+            begin_era(event_loop)?;
         }
         let entered = Arc::new(Entered::default());
         let kept = entered.clone();

@@ -74,6 +74,7 @@ fn submit(lane: &Lane, command: &str) -> io::Result<()> {
         needs: Vec::new(),
         payload,
         surroundings: None,
+        note: None,
     };
     lane.submit(call, CallOptions::default())
         .map_err(io::Error::other)?;
