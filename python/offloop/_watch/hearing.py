@@ -10,21 +10,11 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar
 from typing import Any
 
-from offloop import _observing
 from offloop._loop.event_loop import EventLoop
 from offloop._watch.facts import facts_of
 from offloop._watch.records import Stall
 
 _LOGGER = logging.getLogger("offloop.watch")
-
-Key = tuple[int, bool, int]
-"""A loop, whether a callback of it or a round has stalled, and the number of that."""
-
-CONTEXTS_MAX = 16
-"""Contexts that are kept for stalls that were not told yet: more than loops stall at once."""
-
-listeners: list[Callable[[Stall], object]] = []
-"""Integrations that hear of stalls beside the program's own callback."""
 
 
 class Hearing:
@@ -40,14 +30,9 @@ class Hearing:
         self._on_stall = on_stall
         self._log = log
         self._variables = variables
-        self._contexts: dict[Key, Context] = {}
 
     def facts(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        number: int | None,
-        native_id: int | None,
-        key: Key,
+        self, loop: asyncio.AbstractEventLoop, number: int | None, native_id: int | None
     ) -> dict[str, Any]:
         """What is known of the callback of this number, while it runs or just after.
 
@@ -62,12 +47,12 @@ class Hearing:
             called, context = found
         ident = self.ident_of(native_id) or 0
         facts = facts_of(called, context, ident, self._variables)
-        self._keep(key, facts.context)
         request = [] if facts.request is None else [facts.request]
         request += [f"{name}={value}" for name, value in facts.variables]
         return {
             "callback": facts.callback,
             "task": facts.task,
+            "context": facts.context,
             "request": " ".join(request) or None,
         }
 
@@ -79,30 +64,15 @@ class Hearing:
         # In a forked child some versions have the parent's id of the thread.
         return threading.main_thread().ident if native_id == os.getpid() else None
 
-    def _keep(self, key: Key, context: Context | None) -> None:
-        """Keep what a task's context holds now: the task may go on, and change it."""
-        if type(context) is not Context or (self._on_stall is None and not listeners):
-            return
-        if len(self._contexts) >= CONTEXTS_MAX:
-            del self._contexts[next(iter(self._contexts))]
-        self._contexts[key] = context.copy()
-
-    def hear(
-        self, loop: asyncio.AbstractEventLoop | None, fields: dict[str, Any], key: Key
-    ) -> None:
+    def hear(self, loop: asyncio.AbstractEventLoop | None, fields: dict[str, Any]) -> None:
         """A stall was found, or is over."""
         stall = Stall.of(fields)
         if stall.duration is not None and isinstance(loop, EventLoop):
             loop._forget_callbacks()
         if self._log:
             self._to_log(stall)
-        context = self._contexts.get(key)
-        if stall.duration is not None:
-            self._contexts.pop(key, None)
-        for listener in tuple(listeners):
-            _observing.guarded(_run, context, listener, stall)
         if self._on_stall is not None:
-            _run(context, self._on_stall, stall)
+            self._on_stall(stall)
 
     def _to_log(self, stall: Stall) -> None:
         where = stall.stack[0] if stall.stack else None
@@ -113,11 +83,3 @@ class Hearing:
             _LOGGER.warning(
                 "event loop was blocked for %.3f s (%s) at %s", stall.duration, stall.cause, place
             )
-
-
-def _run(context: Context | None, call: Callable[[Stall], object], stall: Stall) -> None:
-    """Call in a copy of a context; what the call changes there is its own."""
-    if context is None:
-        call(stall)
-    else:
-        context.copy().run(call, stall)

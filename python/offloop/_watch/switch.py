@@ -14,6 +14,7 @@ from typing import Any
 import _offloop_worker
 from _offloop_worker import _offloop
 from offloop._arguments import count, values
+from offloop._watch.contexts import InContext
 from offloop._watch.foreign import Announcements
 from offloop._watch.hearing import Hearing
 from offloop._watch.loss_words import LossTelling
@@ -116,7 +117,7 @@ class Watch:
         }
         # A beat that is set meanwhile belongs to the watch that ends.
         self._announcements.set_threshold(threshold)
-        _offloop.watch_on(settings, hearing)
+        _offloop.watch_on(settings, InContext(hearing))
         self._announcements.install()
         self._look_for_losses(losses, on_loss, words)
         return self

@@ -17,7 +17,7 @@ from typing import Any
 
 import offloop
 from offloop import _observing
-from offloop._watch import hearing
+from offloop._watch import contexts
 from offloop._watch.records import StackEntry, Stall
 from offloop.integrations._otel_metrics import Instruments
 from offloop.integrations._peers import missing
@@ -42,14 +42,14 @@ class Instrumentation:
         self._instruments = instruments
         self._is_on = True
         _observing.add(self._call)
-        hearing.listeners.append(self._stall)
+        contexts.listeners.append(self._stall)
 
     def stop(self) -> None:
         """End it. Calls that are under way keep their spans; metrics tell nothing any more."""
         if self._is_on:
             self._is_on = False
             _observing.remove(self._call)
-            hearing.listeners.remove(self._stall)
+            contexts.listeners.remove(self._stall)
             self._instruments.stop()
 
     def __enter__(self) -> Instrumentation:
