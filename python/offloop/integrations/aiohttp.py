@@ -14,8 +14,8 @@ from offloop.integrations._peers import missing
 try:
     from aiohttp import web
     from aiohttp.typedefs import Handler, Middleware
-except ModuleNotFoundError as error:
-    raise missing("aiohttp", "aiohttp") from error
+except ModuleNotFoundError as _error:
+    raise missing("aiohttp", "aiohttp") from _error
 
 __all__ = ["setup"]
 

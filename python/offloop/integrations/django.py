@@ -5,8 +5,8 @@ Source:     docs.djangoproject.com, "Middleware", "Asynchronous support".
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from offloop._observing import guarded
 from offloop._serving import SERVING, Serving, blocked_time, count_calls, end
@@ -15,16 +15,12 @@ from offloop.integrations._peers import missing
 try:
     from asgiref.sync import iscoroutinefunction
     from django import conf
-except ModuleNotFoundError as error:
-    raise missing("django", "django") from error
-
-if TYPE_CHECKING:
-    from django.http import HttpRequest
-    from django.http.response import HttpResponseBase
+except ModuleNotFoundError as _error:
+    raise missing("django", "django") from _error
 
 __all__ = ["offloop_middleware"]
 
-GetResponse = Callable[["HttpRequest"], Any]
+GetResponse = Callable[[Any], Any]
 
 
 def offloop_middleware(get_response: GetResponse) -> GetResponse:
@@ -43,7 +39,7 @@ def offloop_middleware(get_response: GetResponse) -> GetResponse:
     if server_timing:
         count_calls()
 
-    async def note(request: HttpRequest) -> HttpResponseBase:
+    async def note(request: Any) -> Any:
         serving = Serving(
             request.method,
             request.path,
@@ -52,7 +48,7 @@ def offloop_middleware(get_response: GetResponse) -> GetResponse:
         )
         token = SERVING.set(serving)
         try:
-            response = await _awaited(get_response, request)
+            response = await get_response(request)
         finally:
             end(token)
         if server_timing:
@@ -67,12 +63,7 @@ offloop_middleware.sync_capable = True  # type: ignore[attr-defined]
 offloop_middleware.async_capable = True  # type: ignore[attr-defined]
 
 
-async def _awaited(get_response: GetResponse, request: HttpRequest) -> HttpResponseBase:
-    answer: Awaitable[HttpResponseBase] = get_response(request)
-    return await answer
-
-
-def _add(serving: Serving, response: HttpResponseBase) -> None:
+def _add(serving: Serving, response: Any) -> None:
     timing = serving.server_timing()
     if timing is None:
         return

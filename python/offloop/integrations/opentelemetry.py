@@ -25,8 +25,8 @@ from offloop.integrations._peers import missing
 try:
     from opentelemetry import context as otel_context
     from opentelemetry import metrics, propagate, trace
-except ModuleNotFoundError as error:
-    raise missing("opentelemetry", "opentelemetry-sdk") from error
+except ModuleNotFoundError as _error:
+    raise missing("opentelemetry", "opentelemetry-sdk") from _error
 
 __all__ = ["Instrumentation", "instrument"]
 

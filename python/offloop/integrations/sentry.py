@@ -14,8 +14,8 @@ from offloop.integrations._peers import missing
 
 try:
     import sentry_sdk
-except ModuleNotFoundError as error:
-    raise missing("sentry", "sentry-sdk") from error
+except ModuleNotFoundError as _error:
+    raise missing("sentry", "sentry-sdk") from _error
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event

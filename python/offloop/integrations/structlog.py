@@ -15,8 +15,8 @@ from offloop.integrations._peers import missing
 
 try:
     import structlog
-except ModuleNotFoundError as error:
-    raise missing("structlog", "structlog") from error
+except ModuleNotFoundError as _error:
+    raise missing("structlog", "structlog") from _error
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
