@@ -7,7 +7,10 @@ import pytest
 
 def is_installed(package: str) -> bool:
     """Whether a package can be imported here."""
-    return importlib.util.find_spec(package) is not None
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # what it is a part of
+        return False
 
 
 NEEDS_UVLOOP = pytest.mark.needs("uvloop")

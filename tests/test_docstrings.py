@@ -8,14 +8,26 @@ import pytest
 
 import offloop
 import offloop.integrations
+from peers import is_installed
 
 pytestmark = pytest.mark.quick
+
+NEEDED_PACKAGES = {
+    "offloop.integrations.aiohttp": "aiohttp",
+    "offloop.integrations.django": "django",
+    "offloop.integrations.opentelemetry": "opentelemetry",
+    "offloop.integrations.sentry": "sentry_sdk",
+    "offloop.integrations.structlog": "structlog",
+}
+"""Modules that can be imported only beside their libraries."""
 
 MODULES = sorted(
     module.name
     for package in (offloop, offloop._files, offloop._loop, offloop.integrations)
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
-    if not module.ispkg and module.name != "offloop.__main__"
+    if not module.ispkg
+    and module.name != "offloop.__main__"
+    and is_installed(NEEDED_PACKAGES.get(module.name, "offloop"))
 )
 WITH_EXAMPLES = (
     offloop,

@@ -70,6 +70,7 @@ __all__ = [
     "watch_hearing",
     "watch_say",
     "watch_ranking",
+    "watched_loops",
     "watch_after_fork",
     "loop_number",
     "numbered_loops",
@@ -138,6 +139,7 @@ class Lane:
         timeout: float | None,
         run_timeout: float | None,
         retries: int,
+        carried: dict[str, str] | None = None,
     ) -> int | BaseException: ...
     def start(
         self,
@@ -147,6 +149,7 @@ class Lane:
         timeout: float | None,
         run_timeout: float | None,
         retries: int,
+        carried: dict[str, str] | None = None,
     ) -> tuple[AsyncioFuture[Any], int]: ...
     def stream(
         self,
@@ -156,6 +159,7 @@ class Lane:
         timeout: float | None,
         run_timeout: float | None,
         retries: int,
+        carried: dict[str, str] | None = None,
     ) -> Arrivals: ...
     def room(self) -> AsyncioFuture[None]: ...
     def has_room(self) -> bool: ...
@@ -623,6 +627,7 @@ class BlockedTime:
     def seconds(self) -> float: ...
 
 def watch_on(settings: dict[str, Any], hearing: object) -> None: ...
+def watched_loops() -> list[tuple[int, AbstractEventLoop]]: ...
 def current_frames() -> dict[int, FrameType]: ...
 def watch_settle(seconds: float) -> bool: ...
 def watch_long() -> int: ...

@@ -59,6 +59,8 @@ async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     context = contextvars.copy_context()
     call = functools.partial(context.run, fn, *args, **kwargs)
     observed = _observing.begin("threads", fn) if _observing.observers else None
+    if observed is not None:
+        observed.enter(context)
     try:
         return await loop.run_in_executor(None, call)
     finally:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextvars import Context
 from typing import Any, Protocol
 
 __all__ = ["Observation", "Observer", "add", "begin", "observers", "remove"]
@@ -15,6 +17,13 @@ __all__ = ["Observation", "Observer", "add", "begin", "observers", "remove"]
 
 class Observation(Protocol):
     """One call, as an observer sees it."""
+
+    @property
+    def carried(self) -> dict[str, str] | None:
+        """What its worker is given along with it."""
+
+    def enter(self, context: Context) -> None:
+        """The call is about to run in this process, in a context of its own."""
 
     def end(self, error: BaseException | None) -> None:
         """The call is over, perhaps by an error."""
@@ -46,10 +55,30 @@ class Observed:
     def __init__(self, observations: list[Observation]) -> None:
         self._observations = observations
 
+    @property
+    def carried(self) -> dict[str, str] | None:
+        """What the call's worker is given along with it."""
+        found = (observation.carried for observation in self._observations)
+        return next((carried for carried in found if carried is not None), None)
+
+    def enter(self, context: Context) -> None:
+        """The call is about to run in this process, in a context of its own."""
+        for observation in self._observations:
+            guarded(observation.enter, context)
+
+    def end_with(self, future: Future[Any]) -> None:
+        """The call of a future is over."""
+        self.end(CancelledError() if future.cancelled() else future.exception())
+
     def end(self, error: BaseException | None) -> None:
         """The call is over."""
-        for observation in self._observations:
+        observations, self._observations = self._observations, []
+        for observation in observations:
             guarded(observation.end, error)
+
+    def __del__(self) -> None:
+        # A stream that a program has left is over when it is collected.
+        self.end(None)
 
 
 def begin(lane: str, function: object) -> Observed:

@@ -55,13 +55,28 @@ class _Executor(concurrent.futures.Executor):
         """
         future: Future[T] = Future()
         future._lane = self._lane
-        submitted = self._lane.submit(
-            future, fn, args, kwargs, self._timeout, self._run_timeout, self._retries
-        )
+        observed = _observing.begin("processes", fn) if _observing.observers else None
+        try:
+            submitted = self._lane.submit(
+                future,
+                fn,
+                args,
+                kwargs,
+                self._timeout,
+                self._run_timeout,
+                self._retries,
+                None if observed is None else observed.carried,
+            )
+        except BaseException as error:
+            if observed is not None:
+                observed.end(error)
+            raise
         if isinstance(submitted, int):
             future._token = submitted
         else:
             future._resolve(None, submitted)  # type: ignore[arg-type]
+        if observed is not None:
+            future.add_done_callback(observed.end_with)
         return future
 
     async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -84,7 +99,13 @@ class _Executor(concurrent.futures.Executor):
             while True:
                 try:
                     future, token = lane.start(
-                        fn, args, kwargs, self._timeout, self._run_timeout, self._retries
+                        fn,
+                        args,
+                        kwargs,
+                        self._timeout,
+                        self._run_timeout,
+                        self._retries,
+                        None if observed is None else observed.carried,
                     )
                     break
                 except QueueFull:

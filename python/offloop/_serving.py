@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, Token
 from typing import Any
 
 from _offloop_worker._offloop import BlockedTime
@@ -16,7 +16,7 @@ from offloop import _observing
 from offloop._loop.event_loop import EventLoop
 from offloop._watch.switch import watch
 
-__all__ = ["SERVING", "Serving", "blocked_time", "count_calls"]
+__all__ = ["SERVING", "Serving", "blocked_time", "count_calls", "end"]
 
 
 class Serving:
@@ -28,9 +28,10 @@ class Serving:
         route: the pattern that has matched, where the middleware knows it.
         origin: what will know the pattern later: ASGI's scope, or Django's request.
         calls: by lane: how many calls have ended, and how many seconds they were waited for.
+        is_told: the client was told what it has cost.
     """
 
-    __slots__ = ("blocked", "calls", "method", "origin", "path", "route")
+    __slots__ = ("blocked", "calls", "is_told", "method", "origin", "path", "route")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Serving:
         self.route = route
         self.origin = origin
         self.blocked = blocked
+        self.is_told = False
         self.calls: dict[str, list[float]] | None = None
 
     def count(self, lane: str, seconds: float) -> None:
@@ -72,6 +74,15 @@ class Serving:
 SERVING: ContextVar[Serving | None] = ContextVar("offloop_serving", default=None)
 
 
+def end(token: Token[Serving | None]) -> None:
+    """A request is over: what was noted before is noted again."""
+    try:
+        SERVING.reset(token)
+    except ValueError:
+        # The coroutine is being collected, outside of the context in which it began.
+        return
+
+
 def blocked_time() -> BlockedTime | None:
     """Measures for how long the running loop is blocked from now on; None without a watch."""
     loop = asyncio._get_running_loop()
@@ -85,10 +96,15 @@ class _Counting:
 
     __slots__ = ("_begun", "_lane", "_serving")
 
+    carried = None
+
     def __init__(self, serving: Serving, lane: str) -> None:
         self._serving = serving
         self._lane = lane
         self._begun = time.monotonic()
+
+    def enter(self, context: Context) -> None:
+        """The call runs in this process: that changes nothing."""
 
     def end(self, error: BaseException | None) -> None:
         """The call is over."""

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from _offloop_worker._offloop import Arrivals, Lane
 from _offloop_worker.exceptions import QueueFull
+from offloop import _observing
+from offloop._observing import Observed
 
 __all__ = ["Stream", "stopped"]
 
@@ -40,6 +42,7 @@ class Stream(AsyncIterator[T]):
         self._waits = waits
         self._call: _Call | None = call
         self._arrivals: Arrivals | None = None
+        self._observed: Observed | None = None
 
     async def __anext__(self) -> T:
         arrivals = self._arrivals
@@ -51,7 +54,13 @@ class Stream(AsyncIterator[T]):
             except asyncio.CancelledError:
                 await self.aclose()
                 raise
-        return arrivals.take()  # type: ignore[no-any-return]
+        if self._observed is None:
+            return arrivals.take()  # type: ignore[no-any-return]
+        try:
+            return arrivals.take()  # type: ignore[no-any-return]
+        except BaseException as error:
+            self._end(None if isinstance(error, StopAsyncIteration) else error)
+            raise
 
     async def aclose(self) -> None:
         """Stop the call, and return once it has really stopped; without effect when it is over.
@@ -61,13 +70,29 @@ class Stream(AsyncIterator[T]):
         self._call = None
         if self._arrivals is not None:
             await stopped(self._arrivals.stop())
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        observed, self._observed = self._observed, None
+        if observed is not None:
+            observed.end(error)
 
     async def _begin(self) -> Arrivals:
         """Submit the call; with a full queue, wait for room as the pool's policy says."""
         call, self._call = self._call, None
+        if call is not None and _observing.observers:
+            self._observed = _observing.begin("processes", call[0])
+        carried = None if self._observed is None else self._observed.carried
+        try:
+            return await self._submit(call, carried)
+        except BaseException as error:
+            self._end(None if isinstance(error, StopAsyncIteration) else error)
+            raise
+
+    async def _submit(self, call: _Call | None, carried: dict[str, str] | None) -> Arrivals:
         while call is not None and self._arrivals is None:
             try:
-                self._arrivals = self._lane.stream(*call)
+                self._arrivals = self._lane.stream(*call, carried)
             except QueueFull:
                 if not self._waits or self._lane.has_room():
                     raise

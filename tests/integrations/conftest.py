@@ -14,7 +14,18 @@ from offloop import _observing
 from peers import is_installed
 
 NEEDED_PACKAGES = {
+    "test_aiohttp_setup.py": ("aiohttp", "uvicorn"),
     "test_asgi_middleware.py": ("fastapi", "starlette", "uvicorn", "websockets"),
+    "test_django_middleware.py": ("django", "uvicorn"),
+    "test_grafana_dashboard.py": (
+        "opentelemetry.exporter.prometheus",
+        "prometheus_client",
+        "uvicorn",
+    ),
+    "test_otel_metrics.py": ("opentelemetry.sdk", "uvicorn"),
+    "test_otel_spans.py": ("numpy", "opentelemetry.sdk", "uvicorn"),
+    "test_sentry_events.py": ("sentry_sdk", "uvicorn"),
+    "test_structlog_events.py": ("structlog", "uvicorn"),
 }
 LEFT_OUT = {
     test: [package for package in packages if not is_installed(package)]

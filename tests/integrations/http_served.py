@@ -12,6 +12,7 @@ import offloop
 from gates import PATIENCE_SECONDS
 
 THRESHOLD_SECONDS = 0.05
+ATTEMPTS_MAX = 10
 
 
 class Told:
@@ -20,11 +21,20 @@ class Told:
     def __init__(self) -> None:
         self.stalls: list[offloop.Stall] = []
         self._changed = threading.Condition()
+        self._found: dict[str, threading.Event] = {}
 
     def __call__(self, stall: offloop.Stall) -> None:
         with self._changed:
             self.stalls.append(stall)
             self._changed.notify_all()
+            for function, found in self._found.items():
+                if self.of(function):
+                    found.set()
+
+    def found(self, function: str) -> threading.Event:
+        """Set when a stall of a function is told; the function waits for it in its own line."""
+        with self._changed:
+            return self._found.setdefault(function, threading.Event())
 
     def of(self, function: str) -> list[offloop.Stall]:
         """What was told so far of the stalls in which a function of this name ran."""
@@ -47,6 +57,15 @@ class Told:
             return wanted()[-1]
 
 
+def with_culprit(block: Callable[[], offloop.Stall]) -> offloop.Stall:
+    """A stall that has a culprit: on a busy machine the system may be to blame, a few times."""
+    for _ in range(ATTEMPTS_MAX):
+        stall = block()
+        if stall.culprit is not None:
+            return stall
+    raise AssertionError("no stall had a culprit")
+
+
 @contextlib.asynccontextmanager
 async def served(application: Any, **options: Any) -> AsyncIterator[int]:
     """Serve an ASGI application by uvicorn; its port."""
@@ -63,14 +82,17 @@ async def served(application: Any, **options: Any) -> AsyncIterator[int]:
 
 
 class Answer:
-    """Status, headers with lower-case names, and body."""
+    """Status, headers with lower-case names, body, and whether the body came to its end."""
 
     def __init__(self, received: bytes) -> None:
-        head, _, self.body = received.partition(b"\r\n\r\n")
+        head, _, body = received.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         self.status = int(first.split()[1])
         pairs = [line.split(": ", 1) for line in lines]
         self.headers = [(name.lower(), value) for name, value in pairs]
+        self.body, self.is_whole = body, True
+        if self.all("transfer-encoding") == ["chunked"]:
+            self.body, self.is_whole = _joined(body)
 
     def all(self, name: str) -> list[str]:
         """Every value of a header."""
@@ -86,6 +108,18 @@ class Answer:
             name: (float(duration.removeprefix("dur=")), text.removeprefix("desc=").strip('"'))
             for name, duration, text in metrics
         }
+
+
+def _joined(chunks: bytes) -> tuple[bytes, bool]:
+    """A body that was sent in chunks, and whether the last one has come."""
+    body = b""
+    while chunks:
+        size, _, chunks = chunks.partition(b"\r\n")
+        length = int(size, 16)
+        if length == 0:
+            return body, True
+        body, chunks = body + chunks[:length], chunks[length + 2 :]
+    return body, False
 
 
 async def ask(port: int, target: str, method: str = "GET") -> Answer:

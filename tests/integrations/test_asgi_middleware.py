@@ -1,12 +1,13 @@
 """The middleware for ASGI, around applications that are served over real HTTP."""
 
 import asyncio
+import contextvars
 import sys
 
 import pytest
 import websockets
 from fastapi import APIRouter, FastAPI
-from http_served import THRESHOLD_SECONDS, ask, plain, served
+from http_served import ask, plain, served
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -18,7 +19,6 @@ from offloop._watch.request import described
 from offloop.integrations.asgi import OffloopMiddleware
 
 SECRET = "a-secret"
-THRESHOLD_MS = THRESHOLD_SECONDS * 1000
 
 
 async def one(application, target="/", **options):
@@ -32,9 +32,9 @@ def test_answer_says_for_how_long_the_loop_was_blocked(run_on, told):
         told.wait("act")
 
     answer = run_on(one(OffloopMiddleware(plain(act)), f"/items?key={SECRET}"))
-    assert (answer.status, answer.body[:3]) == (200, b"4\r\n")
+    assert (answer.status, answer.body) == (200, b"one two")
     blocked_ms, text = answer.timing["loop"]
-    assert (blocked_ms >= THRESHOLD_MS, text) == (True, "event loop blocked")
+    assert (blocked_ms > 0, text) == (True, "event loop blocked")
     assert told.wait("act", is_over=True).request == "GET /items"
 
 
@@ -55,7 +55,7 @@ def test_request_that_waits_meanwhile_was_blocked_too(run_on, told):
             return await asyncio.gather(ask(port, "/blocks"), ask(port, "/waits"))
 
     for answer in run_on(main()):
-        assert answer.timing["loop"][0] >= THRESHOLD_MS
+        assert answer.timing["loop"][0] > 0
 
 
 def test_without_a_watch_and_calls_nothing_is_said(run_on):
@@ -157,7 +157,7 @@ def test_error_after_the_head_ends_the_connection(run_on, told):
         raise LookupError("in the middle")
 
     answer = run_on(one(OffloopMiddleware(application)))
-    assert (answer.status, b"0\r\n\r\n" in answer.body) == (200, False)
+    assert (answer.status, answer.body, answer.is_whole) == (200, b"one ", False)
 
 
 def test_web_sockets_are_noted_and_pass(run_on, told):
@@ -251,6 +251,20 @@ def test_task_that_a_handler_leaves_behind_serves_its_request(run_on, told):
 
     run_on(main())
     assert told.wait("later", is_over=True).request == "GET /items"
+
+
+def test_request_that_is_never_finished_ends_silently():
+    async def application(scope, receive, send):
+        await receive()
+
+    class Never:
+        def __await__(self):
+            yield
+
+    serving = OffloopMiddleware(application)({"type": "http"}, Never, None)
+    contextvars.copy_context().run(serving.send, None)
+    serving.close()
+    assert not _is_serving()
 
 
 def noted(make, *targets):

@@ -39,6 +39,9 @@ MAY_NAME_PYO3 = {"offloop-python"}
 ABBREVIATIONS = {"mgr", "msg", "cfg", "req", "resp", "cnt", "idx", "conf", "tbl", "svc", "elem"}
 """Words that no name of ours may hold; id, fd, pid and ms are the only short ones."""
 
+IMPORTED_WHEN_NEEDED = {"async_streams": {"asyncio"}, "traced": {"opentelemetry"}}
+"""Files of the worker package, with what they import beside the standard library."""
+
 EMPTY_NAMES = {"util", "utils", "helper", "helpers", "misc", "common"}
 """Names of files that say nothing."""
 
@@ -198,8 +201,8 @@ def test_worker_package_imports_only_the_standard_library_and_itself():
     for path in files(".py"):
         if not shown(path).startswith("python/_offloop_worker/"):
             continue
-        # Imported by the workers that need it, when they do; see the next test.
-        allowed = everywhere | ({"asyncio"} if path.stem == "async_streams" else set())
+        # Imported by the workers that need them, when they do; see the next test.
+        allowed = everywhere | IMPORTED_WHEN_NEEDED.get(path.stem, set())
         for node in ast.walk(ast.parse(path.read_text())):
             names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -212,14 +215,15 @@ def test_worker_package_imports_only_the_standard_library_and_itself():
     assert found == []
 
 
-def test_no_module_of_the_worker_package_imports_asyncio_with_itself():
+def test_no_module_of_the_worker_package_imports_with_itself_what_few_need():
     found = []
     for path in files(".py"):
         if shown(path).startswith("python/_offloop_worker/"):
             for node in ast.parse(path.read_text()).body:
                 if isinstance(node, (ast.Import, ast.ImportFrom)):
                     text = ast.unparse(node)
-                    found += [f"{shown(path)}: {text}"] if "async_streams" in text else []
+                    is_late = re.search(r"async_streams|traced|opentelemetry", text)
+                    found += [f"{shown(path)}: {text}"] if is_late else []
     assert found == []
 
 

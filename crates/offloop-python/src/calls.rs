@@ -6,7 +6,6 @@ use std::time::Duration;
 use offloop::{Call, CallOptions, Definition, Payload};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
 
 use crate::blocks::Allocate;
 use crate::codec::{self, Receiver};
@@ -21,25 +20,20 @@ pub(crate) struct EncodedCall {
     pub(crate) statistics: Option<Arc<FunctionStatistics>>,
 }
 
-/// Encodes `callable(*arguments, **keywords)`; `known` is what workers know it as, if they do.
+/// Encodes a call of `callable` with `parts`; `known` is what workers know it as, if they do.
 /// Owner and token are filled in at submission.
-pub(crate) fn encode(
-    py: Python<'_>,
+pub(crate) fn encode<'py>(
+    py: Python<'py>,
     home: &Home,
-    callable: &Bound<'_, PyAny>,
+    callable: &Bound<'py, PyAny>,
     known: Option<KnownFunction>,
-    arguments: &Bound<'_, PyTuple>,
-    keywords: Option<&Bound<'_, PyDict>>,
+    mut parts: Parts<'py>,
 ) -> PyResult<EncodedCall> {
     let known = match known {
         Some(known) => Some(known),
         None => functions::describe(py, &home.runtime, &home.allocate, callable)?,
     };
-    let parts = Parts {
-        callable: known.is_none().then(|| callable.clone()),
-        arguments: arguments.clone(),
-        keywords: keywords.filter(|keywords| !keywords.is_empty()).cloned(),
-    };
+    parts.callable = known.is_none().then(|| callable.clone());
     let (payload, needs) = payload(py, &parts, &home.allocate)?;
     let (function, statistics) = match known {
         Some(known) => (Some(known.function), Some(known.statistics)),
@@ -66,7 +60,7 @@ fn payload<'py>(
     parts: &Parts<'py>,
     allocate: &Allocate,
 ) -> PyResult<(Payload, Vec<Arc<Definition>>)> {
-    let nothing = parts.callable.is_none() && parts.keywords.is_none();
+    let nothing = parts.callable.is_none() && parts.keywords.is_none() && parts.carried.is_none();
     if nothing && parts.arguments.is_empty() {
         return Ok((Payload::default(), Vec::new()));
     }

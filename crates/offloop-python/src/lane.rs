@@ -22,6 +22,7 @@ use crate::forsaking;
 use crate::functions::{self, KnownFunction};
 use crate::home::{Home, home};
 use crate::incoming::Incoming;
+use crate::lifted::Parts;
 use crate::names::function;
 use crate::owner;
 use crate::pending::{self, Pending, Waiter};
@@ -109,7 +110,8 @@ impl Lane {
 
     /// Submits a call for a `concurrent.futures.Future`; returns its token, or the exception of an
     /// argument that cannot be pickled, which belongs to the future.
-    #[pyo3(signature = (future, callable, arguments, keywords, timeout, run_timeout, retries))]
+    #[pyo3(signature = (future, callable, arguments, keywords, timeout, run_timeout, retries,
+                        carried=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "positional, from one caller in Python"
@@ -124,6 +126,7 @@ impl Lane {
         timeout: Option<f64>,
         run_timeout: Option<f64>,
         retries: u32,
+        carried: Option<Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
         forsaking::stay();
         self.check_process()?;
@@ -131,7 +134,8 @@ impl Lane {
         let known = look_up(py, callable, Wanted::Value)?;
         let options = calls::options(timeout, run_timeout, retries)?;
         let surroundings = self.look_around(py)?;
-        let encoded = match calls::encode(py, &self.home, callable, known, arguments, keywords) {
+        let parts = Parts::of(arguments, keywords, carried);
+        let encoded = match calls::encode(py, &self.home, callable, known, parts) {
             Ok(encoded) => encoded,
             Err(error) if is_refusal(py, &error)? => return Err(error),
             Err(error) => return Ok(Submitted::Failed(error.into_value(py).into_any())),
@@ -163,7 +167,8 @@ impl Lane {
     }
 
     /// Submits a call from a coroutine: (asyncio future, token).
-    #[pyo3(signature = (callable, arguments, keywords, timeout, run_timeout, retries))]
+    #[pyo3(signature = (callable, arguments, keywords, timeout, run_timeout, retries,
+                        carried=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "positional, from one caller in Python"
@@ -177,6 +182,7 @@ impl Lane {
         timeout: Option<f64>,
         run_timeout: Option<f64>,
         retries: u32,
+        carried: Option<Bound<'_, PyDict>>,
     ) -> PyResult<(Bound<'py, PyAny>, u64)> {
         self.check_process()?;
         check_not_importing()?;
@@ -185,10 +191,11 @@ impl Lane {
             .ok_or_else(|| PyRuntimeError::new_err("no running event loop"))?;
         let options = calls::options(timeout, run_timeout, retries)?;
         let surroundings = self.look_around(py)?;
+        let parts = Parts::of(arguments, keywords, carried);
         let EncodedCall {
             mut call,
             statistics,
-        } = calls::encode(py, &self.home, callable, known, arguments, keywords)?;
+        } = calls::encode(py, &self.home, callable, known, parts)?;
         let event_loop = owner.get().event_loop(py);
         let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
         let token = pending::insert(Pending {
@@ -209,7 +216,8 @@ impl Lane {
     }
 
     /// Submits a call from a coroutine, whose items are wanted one by one.
-    #[pyo3(signature = (callable, arguments, keywords, timeout, run_timeout, retries))]
+    #[pyo3(signature = (callable, arguments, keywords, timeout, run_timeout, retries,
+                        carried=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "positional, from one caller in Python"
@@ -223,6 +231,7 @@ impl Lane {
         timeout: Option<f64>,
         run_timeout: Option<f64>,
         retries: u32,
+        carried: Option<Bound<'_, PyDict>>,
     ) -> PyResult<Arrivals> {
         self.check_process()?;
         check_not_importing()?;
@@ -234,10 +243,11 @@ impl Lane {
         })?;
         let options = calls::options(timeout, run_timeout, retries)?;
         let surroundings = self.look_around(py)?;
+        let parts = Parts::of(arguments, keywords, carried);
         let EncodedCall {
             mut call,
             statistics,
-        } = calls::encode(py, &self.home, callable, known, arguments, keywords)?;
+        } = calls::encode(py, &self.home, callable, known, parts)?;
         let incoming = Arc::new(Incoming::default());
         let token = pending::insert(Pending {
             waiter: Waiter::Stream(Arc::clone(&incoming), Arc::clone(&self.lane)),

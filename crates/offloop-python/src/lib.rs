@@ -97,6 +97,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(watch::watch_hearing, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_say, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_ranking, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::loops::watched_loops, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(watch::loops::loop_number, module)?)?;
     module.add_function(wrap_pyfunction!(watch::loops::numbered_loops, module)?)?;

@@ -5,7 +5,8 @@
 //! array of 80 KB the plain way spends 9 us on naming NumPy's functions and 6 us on finding them.
 //!
 //! Shape:      `LIFTED`, the count of lifted objects (u8), then the pickle of (arguments, keywords,
-//!             callable, descriptions), each description being (position or keyword, kind, shape).
+//!             callable, what is carried, descriptions), each description being (position or
+//!             keyword, kind, shape).
 //! Units:      sizes in bytes; positions count the arguments from 0.
 //! Invariants: 1. What can change is lifted only from a call that cannot mention it twice: beside
 //!                it stand only numbers and texts. So a worker sees the same identities as we do.
@@ -132,16 +133,40 @@ pub(crate) struct Parts<'py> {
     pub(crate) callable: Option<Bound<'py, PyAny>>,
     pub(crate) arguments: Bound<'py, PyTuple>,
     pub(crate) keywords: Option<Bound<'py, PyDict>>,
+    /// What goes along with the call, and is none of its arguments: texts by their names.
+    pub(crate) carried: Option<Bound<'py, PyDict>>,
 }
 
 impl<'py> Parts<'py> {
-    /// What is pickled of a call from which nothing is lifted: the arguments alone, a list with the
-    /// keywords when there are any, and a tuple that begins with the callable if it must be sent.
+    /// The parts of a call whose callable workers know.
+    pub(crate) fn of(
+        arguments: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+        carried: Option<Bound<'py, PyDict>>,
+    ) -> Self {
+        Self {
+            callable: None,
+            arguments: arguments.clone(),
+            keywords: keywords.filter(|keywords| !keywords.is_empty()).cloned(),
+            carried,
+        }
+    }
+
+    /// What is pickled of a call from which nothing is lifted: the arguments alone; a list with
+    /// them, the keywords and what is carried when there are any; and a tuple that begins with the
+    /// callable if it must be sent.
     pub(crate) fn pickled(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let arguments = match &self.keywords {
-            None => self.arguments.clone().into_any(),
-            Some(keywords) => {
+        let arguments = match (&self.keywords, &self.carried) {
+            (None, None) => self.arguments.clone().into_any(),
+            (Some(keywords), None) => {
                 PyList::new(py, [self.arguments.as_any(), keywords.as_any()])?.into_any()
+            }
+            (keywords, Some(carried)) => {
+                let none = py.None().into_bound(py);
+                let keywords = keywords
+                    .as_ref()
+                    .map_or(&none, |keywords| keywords.as_any());
+                PyList::new(py, [self.arguments.as_any(), keywords, carried.as_any()])?.into_any()
             }
         };
         match &self.callable {
@@ -158,20 +183,23 @@ impl<'py> Parts<'py> {
         } else {
             (None, whole)
         };
-        let (arguments, keywords) = match rest.cast_into::<PyTuple>() {
-            Ok(arguments) => (arguments, None),
+        let (arguments, keywords, carried) = match rest.cast_into::<PyTuple>() {
+            Ok(arguments) => (arguments, None, None),
             Err(other) => {
-                let (arguments, keywords): (Bound<'py, PyAny>, Bound<'py, PyAny>) = {
-                    let pair = other.into_inner().cast_into::<PyList>()?;
-                    (pair.get_item(0)?, pair.get_item(1)?)
-                };
-                (arguments.cast_into()?, Some(keywords.cast_into()?))
+                let list = other.into_inner().cast_into::<PyList>()?;
+                let carried = (list.len() > 2).then(|| list.get_item(2)).transpose()?;
+                (
+                    list.get_item(0)?.cast_into()?,
+                    list.get_item(1)?.extract()?,
+                    carried.map(Bound::cast_into).transpose()?,
+                )
             }
         };
         Ok(Self {
             callable,
             arguments,
             keywords,
+            carried,
         })
     }
 
@@ -226,6 +254,7 @@ impl<'py> Parts<'py> {
             PyTuple::new(py, arguments)?,
             keywords,
             self.callable.clone(),
+            self.carried.clone(),
         );
         copy(py, &candidates, holes, allocate).map(Some)
     }
@@ -239,7 +268,8 @@ impl<'py> Parts<'py> {
         share: &dyn Fn(&MappedBlock) -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Self> {
         let py = pickled.py();
-        let (arguments, keywords, callable, descriptions): Pickled<'py> = pickled.extract()?;
+        let (arguments, keywords, callable, carried, descriptions): Pickled<'py> =
+            pickled.extract()?;
         if descriptions.len() != blocks.len() {
             let text = "a payload describes other objects than it has blocks for";
             return Err(PyValueError::new_err(text));
@@ -262,6 +292,7 @@ impl<'py> Parts<'py> {
             callable,
             arguments: PyTuple::new(py, items)?,
             keywords,
+            carried,
         })
     }
 }
@@ -281,15 +312,16 @@ pub(crate) fn lift_value<'py>(
         kind,
         view,
     };
-    let holes = (PyTuple::new(py, [py.None()])?, None, None);
+    let holes = (PyTuple::new(py, [py.None()])?, None, None, None);
     copy(py, &[candidate], holes, allocate).map(Some)
 }
 
-/// Arguments and keywords with holes, the callable.
+/// Arguments and keywords with holes, the callable, what is carried.
 type WithHoles<'py> = (
     Bound<'py, PyTuple>,
     Option<Bound<'py, PyDict>>,
     Option<Bound<'py, PyAny>>,
+    Option<Bound<'py, PyDict>>,
 );
 
 /// The same, and (place, kind, shape) of what fills the holes.
@@ -297,13 +329,14 @@ type Pickled<'py> = (
     Bound<'py, PyTuple>,
     Option<Bound<'py, PyDict>>,
     Option<Bound<'py, PyAny>>,
+    Option<Bound<'py, PyDict>>,
     Bound<'py, PyTuple>,
 );
 
 fn copy<'py>(
     py: Python<'py>,
     candidates: &[Candidate<'py>],
-    (arguments, keywords, callable): WithHoles<'py>,
+    (arguments, keywords, callable, carried): WithHoles<'py>,
     allocate: &Allocate,
 ) -> PyResult<Lifted<'py>> {
     let mut blocks = Vec::with_capacity(candidates.len());
@@ -314,7 +347,7 @@ fn copy<'py>(
         blocks.push(copy_to_block(py, allocate, candidate.view.bytes())?);
     }
     let descriptions = PyTuple::new(py, descriptions)?;
-    let pickled = (arguments, keywords, callable, descriptions).into_pyobject(py)?;
+    let pickled = (arguments, keywords, callable, carried, descriptions).into_pyobject(py)?;
     Ok(Lifted { pickled, blocks })
 }
 

@@ -5,6 +5,7 @@
 
 mod known;
 mod streaming;
+mod tracing;
 
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -242,10 +243,11 @@ fn is_inside_import(frame: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(false)
 }
 
-/// A callable, its arguments, and its keywords if there are any.
+/// A callable, its arguments, its keywords and what is carried, if there are any.
 type DecodedCall<'py> = (
     Bound<'py, PyAny>,
     Bound<'py, PyTuple>,
+    Option<Bound<'py, PyDict>>,
     Option<Bound<'py, PyDict>>,
 );
 
@@ -383,7 +385,7 @@ impl Worker {
         set_importing(true);
         let decoded = self.decode(py, call, lease);
         set_importing(false);
-        let (callable, arguments, keywords) = match decoded {
+        let (callable, arguments, keywords, carried) = match decoded {
             Ok(decoded) => decoded,
             Err(error) => {
                 return (
@@ -392,6 +394,7 @@ impl Worker {
                 );
             }
         };
+        let trace = carried.and_then(|carried| tracing::enter(&callable, &carried));
         let result = callable.call(&arguments, keywords.as_ref());
         drop((callable, arguments, keywords));
         let encoded = match result {
@@ -399,6 +402,9 @@ impl Worker {
             Ok(value) => self.encode_value(py, value),
             Err(error) => Err(error),
         };
+        if let Some(trace) = trace {
+            trace.leave(py, encoded.as_ref().err());
+        }
         match encoded {
             Ok(encoded) => (Status::Value, Ok(encoded)),
             Err(error) => (
@@ -463,7 +469,7 @@ impl Worker {
         };
         let empty = call.payload.is_empty() && call.blocks.is_empty();
         if let (Some(callable), true) = (&callable, empty) {
-            return Ok((callable.clone(), PyTuple::empty(py), None));
+            return Ok((callable.clone(), PyTuple::empty(py), None, None));
         }
         let mut enter = |numbers: Vec<u32>| self.known.enter(py, &numbers);
         let parts = match codec::decode(py, &received, lease, &mut enter)? {
@@ -473,6 +479,6 @@ impl Worker {
         let callable = callable
             .or(parts.callable)
             .ok_or_else(|| PyRuntimeError::new_err("a call came without its function"))?;
-        Ok((callable, parts.arguments, parts.keywords))
+        Ok((callable, parts.arguments, parts.keywords, parts.carried))
     }
 }

@@ -15,7 +15,7 @@ import types
 import uuid
 from asyncio import tasks as asyncio_tasks
 from contextvars import Context, ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from offloop._loop.event_loop import EventLoop
@@ -63,6 +63,7 @@ class Facts:
     callback: str | None
     request: str | None
     variables: tuple[tuple[str, str], ...]
+    context: Context | None = field(default=None, compare=False, repr=False)
 
 
 def facts_of(
@@ -83,7 +84,7 @@ def facts_of(
         request = request_of(reversed(frames)) if called is None else None
         request = noted_request(context, request)
         name = None if called is None else _name_of(called)
-        return Facts(None, name, request, _shown(context, variables))
+        return Facts(None, name, request, _shown(context, variables), context)
     chain = _chain(task)
     request = request_of(_frames_of_task(task, frames))
     for each in chain:
@@ -96,7 +97,7 @@ def facts_of(
         tasks.made_at(task),
         tuple(map(_waiting, chain)),
     )
-    return Facts(about, None, request, _shown(context, variables))
+    return Facts(about, None, request, _shown(context, variables), context)
 
 
 def facts_of_task(task: Any) -> TaskFacts:

@@ -54,6 +54,7 @@ class Hearing:
         return {
             "callback": facts.callback,
             "task": facts.task,
+            "context": facts.context,
             "request": " ".join(request) or None,
         }
 

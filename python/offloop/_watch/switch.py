@@ -14,6 +14,7 @@ from typing import Any
 import _offloop_worker
 from _offloop_worker import _offloop
 from offloop._arguments import count, values
+from offloop._watch.contexts import InContext
 from offloop._watch.foreign import Announcements
 from offloop._watch.hearing import Hearing
 from offloop._watch.loss_words import LossTelling
@@ -73,7 +74,8 @@ class Watch:
         Args:
             threshold: seconds. A callback, or a round of callbacks, that lasts longer is a stall.
             on_stall: called with a `Stall` when one is found and when it is over, on a thread of
-                offloop's. What it raises goes to ``sys.unraisablehook``.
+                offloop's. It sees the context variables of the task or callback that is to blame,
+                once these are known. What it raises goes to ``sys.unraisablehook``.
             on_loss: called with a `Loss` when one is found, in the thread that finds it, mostly
                 the loop's.
             words: whether all that is told on standard error.
@@ -127,7 +129,7 @@ class Watch:
         }
         # A beat that is set meanwhile belongs to the watch that ends.
         self._announcements.set_threshold(threshold)
-        _offloop.watch_on(settings, hearing)
+        _offloop.watch_on(settings, InContext(hearing))
         self._announcements.install()
 
     def _look_for_losses(

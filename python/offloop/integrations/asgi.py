@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from offloop._observing import guarded
-from offloop._serving import SERVING, Serving, blocked_time, count_calls
+from offloop._serving import SERVING, Serving, blocked_time, count_calls, end
 
 __all__ = ["OffloopMiddleware"]
 
@@ -77,7 +77,7 @@ class OffloopMiddleware:
         try:
             await self.app(scope, receive, _timed(send, serving) if is_timed else send)
         finally:
-            SERVING.reset(token)
+            end(token)
 
 
 def _timed(send: Send, serving: Serving) -> Send:

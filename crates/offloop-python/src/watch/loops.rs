@@ -43,6 +43,24 @@ pub(super) fn number_of(event_loop: &Bound<'_, PyAny>) -> PyResult<u64> {
     Ok(number)
 }
 
+/// The loops that have joined a watch and still exist, with their numbers.
+#[pyfunction]
+pub(crate) fn watched_loops(py: Python<'_>) -> Vec<(u64, Bound<'_, PyAny>)> {
+    let references: Vec<_> = {
+        let loops = loops();
+        let known = loops.iter().flat_map(|loops| &loops.by_number);
+        known
+            .map(|(number, reference)| (*number, reference.clone_ref(py)))
+            .collect()
+    };
+    let mut found: Vec<_> = references
+        .into_iter()
+        .filter_map(|(number, reference)| Some((number, reference.into_bound(py).upgrade()?)))
+        .collect();
+    found.sort_by_key(|(number, _)| *number);
+    found
+}
+
 /// The loop of this number, if it still exists.
 pub(super) fn loop_of(py: Python<'_>, number: u64) -> Option<Bound<'_, PyAny>> {
     let loops = loops();

@@ -102,7 +102,8 @@ fn answer(py: Python<'_>, hearing: &Bound<'_, PyAny>, question: &Question) -> Py
         return Ok(Facts::default());
     }
     let native_id = question.pulse.running.read().map(|seen| seen.thread);
-    let answer = hearing.call_method1("facts", (event_loop, number, native_id))?;
+    let of = (event_loop, number, native_id, key(slice));
+    let answer = hearing.call_method1("facts", of)?;
     let Answer {
         callback,
         task,
@@ -153,6 +154,13 @@ fn stack(
 
 fn tell(py: Python<'_>, hearing: &Bound<'_, PyAny>, slice: Slice, told: &Told) -> PyResult<()> {
     let event_loop = loop_of(py, slice.event_loop);
-    hearing.call_method1("hear", (event_loop, StallFields::of(told)))?;
+    hearing.call_method1("hear", (event_loop, StallFields::of(told), key(slice)))?;
     Ok(())
+}
+
+/// What joins the facts of a stall to what is told of it: its loop, whether it is a callback, its
+/// number.
+fn key(slice: Slice) -> (u64, bool, u64) {
+    let is_callback = slice.stalled == Stalled::Callback;
+    (slice.event_loop, is_callback, slice.number)
 }
