@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use offloop::recorded::{About, Format};
-use offloop::{Snapshot, metrics, recorded, report};
+use offloop::{metrics, recorded, report};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
@@ -86,7 +86,7 @@ pub(crate) fn report_html(py: Python<'_>, path: PathBuf) -> PyResult<String> {
 #[pyfunction]
 pub(crate) fn metrics_text() -> String {
     let snapshot = existing_home().map(|home| home.runtime.snapshot());
-    let snapshot = snapshot.unwrap_or_else(Snapshot::default);
+    let snapshot = snapshot.unwrap_or_default();
     let ranking = watch::ranking();
     let culprits = ranking
         .as_ref()
