@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use offloop::recorded::{About, Format};
-use offloop::{Snapshot, metrics, recorded, report};
+use offloop::{metrics, recorded, report};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 

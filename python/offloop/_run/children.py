@@ -23,7 +23,10 @@ __all__ = ["Strictness", "Teller", "begin", "install"]
 
 def install(settings: Settings) -> None:
     """Have the processes join that start from now on."""
-    tell_children(dataclasses.asdict(settings))
+    told = dataclasses.asdict(settings)
+    # Files are written by the first process alone.
+    del told["tape"]
+    tell_children(told)
 
 
 def begin(settings: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Session:
             atexit.register(self.strictness.close)
             settings = dataclasses.replace(settings, told_at=self.strictness.address)
         self.install(settings)
-        children.install(dataclasses.replace(settings, tape=tape.NOTHING))
+        children.install(settings)
 
     def install(self, settings: Settings) -> None:
         """Put the instruments in place, and order the report for after everything else."""
