@@ -58,6 +58,16 @@ test-python: $(VENV)/.built ## Run the Python tests in full: fast ones first, ch
 	$(BIN)/python -m pytest tests/conformance $(PYTEST_ARGS)
 	$(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
+# Tests of ours that run their loops as programs do. The other ones block loops on purpose, turn the
+# watch on themselves, or count descriptors.
+GATED := tests/streams tests/test_to_process.py tests/test_resolving.py tests/test_process_pool.py \
+	tests/test_contract_cancelling.py tests/test_contract_errors.py tests/test_queue_limits.py \
+	tests/loop/test_streams_on_the_loop.py tests/loop/test_tls.py
+
+.PHONY: test-gated
+test-gated: $(VENV)/.built ## Run tests of ours under the gate: none blocks its loop or leaves anything
+	$(BIN)/python -m pytest $(GATED) --offloop-max-stall=1s $(PYTEST_ARGS)
+
 .PHONY: test-quick
 test-quick: $(VENV)/.built ## Run the short form of the Python tests
 	$(BIN)/python -m pytest tests -m quick $(PYTEST_ARGS)

@@ -12,11 +12,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from _offloop_pytest import asked
+
+if TYPE_CHECKING:
+    from _offloop_pytest.gated import Gated
 
 MARK = (
     "offloop(max_stall='50ms', allow=()): fail this test if it blocks its event loop for that long"
@@ -67,7 +70,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.pluginmanager.hasplugin("offloop-gate") and any(
         item.get_closest_marker("offloop") is not None for item in items
     ):
-        _gate(config, asked.of_config(config))
+        # It was not there when this call began.
+        _gate(config, asked.of_config(config)).pytest_collection_modifyitems(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Tell of marked tests that a process of a divided run has measured: this one saw no marks."""
+    config = node.config
+    has_found = "offloop" in getattr(node, "workeroutput", {})
+    if has_found and not config.pluginmanager.hasplugin("offloop-gate"):
+        _gate(config, asked.of_config(config)).pytest_testnodedown(node, error)
 
 
 @pytest.fixture
@@ -83,11 +96,13 @@ def offloop_gate(request: pytest.FixtureRequest) -> object:
     return gated.door()
 
 
-def _gate(config: pytest.Config, asked_for: asked.Asked) -> None:
+def _gate(config: pytest.Config, asked_for: asked.Asked) -> Gated:
     with _as_it_is(config):
         from _offloop_pytest.gated import Gated
 
-        config.pluginmanager.register(Gated(config, asked_for), "offloop-gate")
+        gated = Gated(config, asked_for)
+    config.pluginmanager.register(gated, "offloop-gate")
+    return gated
 
 
 @contextmanager

@@ -94,6 +94,25 @@ def test_a_run_in_several_processes_is_told_as_one(suite):
     assert "found in 4 tests: 3 stall" in ran.text
 
 
+def test_marked_tests_of_several_processes_are_told_of_as_well(suite):
+    source = """
+        import time
+        import pytest
+
+        pytestmark = pytest.mark.asyncio
+
+        @pytest.mark.offloop
+        async def test_held():
+            time.sleep(0.3)
+
+        async def test_free():
+            time.sleep(0.3)
+    """
+    ran = suite(source, "-n", "2", plugins=("asyncio", "xdist"), limit=None)
+    assert ran.failed() == {"test_held": "call"}, ran.text
+    assert "found in 1 tests: 1 stall" in ran.text
+
+
 def test_what_comes_too_late_for_its_test_fails_the_run(suite):
     source = """
         import asyncio, threading, time

@@ -158,8 +158,10 @@ class Leaks:
     # Tasks.
 
     def _loops(self) -> Iterator[asyncio.AbstractEventLoop]:
-        for loop in list(self._losses._loops):
-            if not loop.is_closed() and not loop.is_running():
+        for loop in list(self._losses.open_loops):
+            if loop.is_closed():
+                self._losses.open_loops.discard(loop)
+            elif not loop.is_running():
                 yield loop
 
     def _left(self, loop: asyncio.AbstractEventLoop, moment: str) -> Iterator[Finding]:

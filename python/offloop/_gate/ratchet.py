@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["Known", "read_ratchet", "write_ratchet"]
 
@@ -22,8 +22,7 @@ HEADING = """\
 _NAMES = ("file", "function", "line")
 
 
-@dataclass(frozen=True, order=True)
-class Known:
+class Known(NamedTuple):
     """A stall, as it is recognised."""
 
     file: str

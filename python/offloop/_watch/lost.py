@@ -77,6 +77,8 @@ class LossWatch:
         self._numbers = itertools.count(1)
         self._unawaited: dict[tuple[str, Place | None], int] = {}
         self._loops: weakref.WeakKeyDictionary[Any, LoopLosses] = weakref.WeakKeyDictionary()
+        self.open_loops: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Those loops that were not seen to be closed."""
         self._fronts: list[Front] = []
         self._classes: list[type] = []
         self._installed = False
@@ -135,6 +137,7 @@ class LossWatch:
         """Find the losses of a loop from now on."""
         if not self._installed or loop in self._loops or loop.is_closed():
             return
+        self.open_loops.add(loop)
         losses = self._loops[loop] = LoopLosses(loop, self.tell, self.grace_seconds)
         if isinstance(loop, EventLoop):
             loop._losses = losses
@@ -190,6 +193,7 @@ class LossWatch:
             return close()  # type: ignore[no-any-return]
         with losses.closing(loop, LossMoment.CLOSED):
             close()
+        self.open_loops.discard(loop)
         return None
 
     def _exit(self) -> None:
