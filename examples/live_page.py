@@ -1,8 +1,8 @@
 """A page shows what a program does while it does it, also while its event loop is frozen.
 
-Run it, open the address that it prints, and watch: the loop works, calls run on workers, and now and
-then a handler blocks the loop. The page names its line, and what to write instead. `--rounds 3` ends
-after three rounds of a second; without it the program goes on until Ctrl-C.
+Run it, open the address that it prints, and watch: the loop works, calls run on workers, and now
+and then a handler blocks the loop. The page names its line, and what to write instead. `--rounds 3`
+ends after three rounds of a second; without it the program goes on until Ctrl-C.
 """
 
 import argparse
