@@ -114,6 +114,12 @@ def test_aiohttp_service_answers_and_stops_when_the_client_hangs_up():
         assert ask(port, "GET", "/primes?below=10")[0] == 200
 
 
+def test_live_page_is_served_while_the_rounds_go_on():
+    first, last = run_example("live_page.py", "--rounds", "1").splitlines()
+    assert re.fullmatch(r"open http://127\.0\.0\.1:\d+/\?token=[0-9a-f]{32}", first)
+    assert re.fullmatch(r"[1-9]\d* stalls were shown", last)
+
+
 def test_loop_statistics_show_the_block():
     def metrics() -> dict[str, float]:
         lines = ask(port, "GET", "/metrics")[1].decode().splitlines()

@@ -88,8 +88,9 @@ def check_servers(path, *arguments):
 def test_every_absent_server_gets_one_line_with_its_package(bare_path):
     status, lines = check_servers(bare_path)
     assert status == 1
-    assert [line.split()[-1] for line in lines] == ["postgresql)", "redis-server)"]
+    assert [line.split()[-1] for line in lines] == ["postgresql)", "redis-server)", "chromium)"]
     pretend(bare_path, "redis-server", "Redis")
+    pretend(bare_path, "chromium", "Chromium")
     assert len(check_servers(bare_path)[1]) == 1
     pretend(bare_path, "postgres", "PostgreSQL")
     assert check_servers(bare_path) == (0, [])
@@ -99,17 +100,17 @@ def test_absent_servers_are_installed_for_root_alone(bare_path):
     installed = bare_path / "apt-get"
     pretend(bare_path, "id", "1000")
     pretend(bare_path, "apt-get", "must not run")
-    assert len(check_servers(bare_path, "--install")[1]) == 2
+    assert len(check_servers(bare_path, "--install")[1]) == 3
     pretend(bare_path, "id", "0")
     installed.write_text(
         f'#!/usr/bin/env bash\n[ "$1" = update ] && exit\n'
-        f'cd "{bare_path}" && for server in postgres redis-server\n'
+        f'cd "{bare_path}" && for server in postgres redis-server chromium\n'
         "do /bin/ln -s /bin/true $server; done\n"
         'echo "$@" >&2\n'
     )
     status, lines = check_servers(bare_path, "--install")
     assert status == 0
-    assert lines == ["install -qq --no-install-recommends postgresql redis-server"]
+    assert lines == ["install -qq --no-install-recommends postgresql redis-server chromium"]
 
 
 def test_shim_that_fails_is_passed_over(bare_path):
