@@ -517,6 +517,7 @@ COINCIDENCES = {
     "_result_or_cancel": "a function of ours",
     "_results": "a function of ours",
     "_send": "a function of ours",
+    "_serving": "a module of ours",
     "_session": "of the demo",
     "_set": "a function of ours",
     "_set_extra": "a name of ours for a slot of `BaseTransport._extra`",
