@@ -474,10 +474,6 @@ WATCH: dict[str, dict[str, What]] = {
     "asyncio.timeouts.Timeout": {
         "_when": ALWAYS,
     },
-    "contextlib": {
-        "_AsyncGeneratorContextManager": A_CLASS,
-        "_GeneratorContextManager": A_CLASS,
-    },
     "warnings": {
         "_warn_unawaited_coroutine": {"3.11": "(coro)"},
     },
