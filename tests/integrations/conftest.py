@@ -22,6 +22,7 @@ NEEDED_PACKAGES = {
         "prometheus_client",
         "uvicorn",
     ),
+    "test_grafana_of_metrics.py": ("prometheus_client",),
     "test_otel_metrics.py": ("opentelemetry.sdk", "uvicorn"),
     "test_otel_spans.py": ("numpy", "opentelemetry.sdk", "uvicorn"),
     "test_sentry_events.py": ("sentry_sdk", "uvicorn"),

@@ -486,10 +486,6 @@ WATCH: dict[str, dict[str, What]] = {
     "asyncio.timeouts.Timeout": {
         "_when": ALWAYS,
     },
-    "contextlib": {
-        "_AsyncGeneratorContextManager": A_CLASS,
-        "_GeneratorContextManager": A_CLASS,
-    },
     "warnings": {
         "_warn_unawaited_coroutine": {"3.11": "(coro)"},
     },
@@ -529,6 +525,7 @@ COINCIDENCES = {
     "_result_or_cancel": "a function of ours",
     "_results": "a function of ours",
     "_send": "a function of ours",
+    "_serving": "a module of ours",
     "_session": "of the demo",
     "_set": "a function of ours",
     "_set_extra": "a name of ours for a slot of `BaseTransport._extra`",

@@ -83,8 +83,8 @@ class Instruments:
             "The share of the last ten seconds for which the loop did not wait.",
             lambda: each(lambda now: now.utilisation_10s),
         )
-        self._counter("offloop.loop.time", "s", "Time of the loop.", self._times)
-        self._counter(
+        self._growing("offloop.loop.time", "s", "Time of the loop.", self._times)
+        self._growing(
             "offloop.loop.callbacks",
             "{callback}",
             "Callbacks that the loop has run.",
@@ -109,7 +109,7 @@ class Instruments:
             yield calls.prefetched, {"offloop.call.state": "prefetched"}
             yield calls.running, {"offloop.call.state": "running"}
 
-        self._counter("offloop.calls", "{call}", "Calls of processes that ended.", outcomes)
+        self._growing("offloop.calls", "{call}", "Calls of processes that ended.", outcomes)
         self._sum("offloop.call.active", "{call}", "Calls that did not end.", active)
 
     def _add_workers(self) -> None:
@@ -131,7 +131,7 @@ class Instruments:
             yield _state.snapshot().arena.bytes_in_use, {}
 
         self._sum("offloop.workers", "{worker}", "Worker processes.", workers)
-        self._counter("offloop.worker.events", "{event}", "What happened to workers.", events)
+        self._growing("offloop.worker.events", "{event}", "What happened to workers.", events)
         self._sum("offloop.arena.usage", "By", "Shared memory of arguments in use.", arena)
 
     # What is read when it is exported.
@@ -174,7 +174,7 @@ class Instruments:
         unit, text, read = described
         self._meter.create_observable_gauge(name, [self._callback(read)], unit, text)
 
-    def _counter(self, name: str, *described: Any) -> None:
+    def _growing(self, name: str, *described: Any) -> None:
         unit, text, read = described
         self._meter.create_observable_counter(name, [self._callback(read)], unit, text)
 

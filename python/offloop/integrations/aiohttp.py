@@ -67,10 +67,10 @@ def _noting(server_timing: bool) -> Middleware:
 
 
 async def _add_timing(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    guarded(_add, request, response)
+    guarded(_add_header, request, response)
 
 
-def _add(request: web.BaseRequest, response: web.StreamResponse) -> None:
+def _add_header(request: web.BaseRequest, response: web.StreamResponse) -> None:
     serving = request.get(NOTE)
     if not isinstance(serving, Serving) or serving.is_told:
         return

@@ -52,7 +52,7 @@ def offloop_middleware(get_response: GetResponse) -> GetResponse:
         finally:
             end(token)
         if server_timing:
-            guarded(_add, serving, response)
+            guarded(_add_header, serving, response)
         return response
 
     return note
@@ -63,7 +63,7 @@ offloop_middleware.sync_capable = True  # type: ignore[attr-defined]
 offloop_middleware.async_capable = True  # type: ignore[attr-defined]
 
 
-def _add(serving: Serving, response: Any) -> None:
+def _add_header(serving: Serving, response: Any) -> None:
     timing = serving.server_timing()
     if timing is None:
         return
