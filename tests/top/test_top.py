@@ -21,9 +21,9 @@ def test_the_culprit_is_shown_while_the_loop_is_frozen(tmp_path):
             # What blocks now is at the top of its picture, and its age is told.
             assert re.search(r"BLOCKED \d", text.splitlines()[0])
             shown.press("\r")
-            text = shown.wait_for("last stall", "and it goes on", "from the outermost function in")
-            stack = text.split("outermost")[1]
-            assert stack.index("serve") < stack.index("freeze")
+            text = shown.wait_for("last stall", "and it goes on", "the innermost function first")
+            stack = text.split("innermost")[1]
+            assert stack.index("freeze") < stack.index("serve")
             assert "offloop.to_thread" in text or "asyncio.sleep" in text
             assert service.poll() is None
             gate.touch()

@@ -18,9 +18,9 @@ def test_a_frozen_program_is_read_from_outside(tmp_path):
         shown.press("k")
         shown.wait_for("k kills what a worker runs")
         shown.press("\r")
-        text = shown.wait_for("last stall", "from the outermost function in")
-        stack = text.split("outermost")[1]
-        assert stack.index("serve") < stack.index("freeze")
+        text = shown.wait_for("last stall", "the innermost function first")
+        stack = text.split("innermost")[1]
+        assert stack.index("freeze") < stack.index("serve")
         gate.touch()
         assert service.stdout.readline() == "thawed\n"
         shown.press("\x1b")
@@ -67,12 +67,12 @@ def refused(arguments: list[str], status: int) -> str:
 
 @pytest.mark.quick
 def test_what_cannot_be_viewed_is_said_in_a_line(tmp_path):
-    with subprocess.Popen(["sleep", "60"]) as sleeping:
-        line = refused([str(sleeping.pid), "--once"], 3)
-        assert line == f"process {sleeping.pid} (sleep) runs no Python that can be read\n"
-        sleeping.kill()
-    line = refused([str(sleeping.pid), "--once"], 3)
-    assert line == f"there is no process {sleeping.pid}\n"
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as waiting:
+        line = refused([str(waiting.pid), "--once"], 3)
+        assert line == f"process {waiting.pid} (cat) runs no Python that can be read\n"
+        waiting.kill()
+    line = refused([str(waiting.pid), "--once"], 3)
+    assert line == f"there is no process {waiting.pid}\n"
     assert refused([str(2**31 - 1)], 3) == "there is no process 2147483647\n"
 
 

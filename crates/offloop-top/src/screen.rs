@@ -74,7 +74,9 @@ impl Screen {
     /// # Errors
     /// The system's.
     pub fn forget(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // To clear would ask the terminal where its cursor is, and not every one answers.
+        let size = self.terminal.size()?;
+        self.terminal.resize(size.into())
     }
 
     /// Waits for a key, at most so long.

@@ -134,10 +134,9 @@ fn stall_lines(stall: &Stall, now: f64, signs: &Signs) -> Vec<Line> {
     lines.push(Vec::new());
     lines.push(vec![(
         Meaning::Faint,
-        "stack, from the outermost function in".to_owned(),
+        "stack, the innermost function first".to_owned(),
     )]);
-    lines.extend(stack_lines(stall.stack.iter().rev(), signs));
-    for native in stall.native.iter().rev() {
+    for native in &stall.native {
         let file = words::file_name(&native.file).to_owned();
         lines.push(vec![
             (Meaning::Faint, format!("  {} ", signs.into)),
@@ -145,6 +144,7 @@ fn stall_lines(stall: &Stall, now: f64, signs: &Signs) -> Vec<Line> {
             (Meaning::Faint, format!("  {file}, in C")),
         ]);
     }
+    lines.extend(stack_lines(stall.stack.iter(), signs));
     lines
 }
 
@@ -246,9 +246,9 @@ fn of_task(state: &State, id: &str, signs: &Signs) -> (String, Vec<Line>) {
     lines.push(Vec::new());
     lines.push(vec![(
         Meaning::Faint,
-        "stack, from the outermost function in".to_owned(),
+        "stack, the innermost function first".to_owned(),
     )]);
-    lines.extend(stack_lines(task.stack.iter(), signs));
+    lines.extend(stack_lines(task.stack.iter().rev(), signs));
     (format!("task {}", task.name), lines)
 }
 

@@ -54,6 +54,12 @@ pub(super) fn thread_name(pid: u32, thread: u64) -> String {
     format!("{} {thread}", name.trim_end())
 }
 
+/// The name of a process.
+pub(super) fn name(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    words::clean(name.trim_end())
+}
+
 /// The program: the first argument that is not an option of Python's.
 pub(in crate::source) fn program(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

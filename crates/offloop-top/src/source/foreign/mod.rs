@@ -115,7 +115,10 @@ impl Foreign {
         let program = facts::program(pid);
         let Some(located) = located else {
             return Err(if is_readable(pid) {
-                Trouble::NoPython { pid, program }
+                Trouble::NoPython {
+                    pid,
+                    program: facts::name(pid),
+                }
             } else {
                 forbidden(pid)
             });
