@@ -68,7 +68,7 @@ class Hearing:
 
     def hear(self, loop: asyncio.AbstractEventLoop | None, fields: dict[str, Any]) -> None:
         """A stall was found, or is over."""
-        words = fields.pop("words")
+        words = fields.get("words")
         stall = Stall.of(fields)
         if stall.duration is not None and isinstance(loop, EventLoop):
             loop._forget_callbacks()

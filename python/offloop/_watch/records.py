@@ -141,7 +141,8 @@ class Stall:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Stall:
-        """The record of what the extension has filled in."""
+        """The record of what the extension has filled in; its words are left out."""
+        fields.pop("words", None)
         stack = tuple(StackEntry(**entry) for entry in fields.pop("stack"))
         native = tuple(NativeEntry(**entry) for entry in fields.pop("native"))
         task = fields.pop("task")

@@ -221,14 +221,22 @@ impl<M: Memory> Interpreter<M> {
                 break;
             }
             let above = self.read_word(frame, layout.stack_pointer)?;
-            let top = checked(above, "a stack")? - WORD as u64;
-            let awaited = self.read_word(top, 0)? & !REFERENCE_MARKS;
-            if !self.is_coroutine(asyncio, awaited).unwrap_or(false) {
+            let Some(awaited) = self.awaited(asyncio, checked(above, "a stack")?) else {
                 break;
-            }
+            };
             coroutine = awaited;
         }
         Ok(stack)
+    }
+
+    /// The coroutine on the top of a stack. From 3.15 on there is a number above it.
+    fn awaited(&self, asyncio: Asyncio, above: Address) -> Option<Address> {
+        (1..=2).find_map(|depth: u64| {
+            let place = above.checked_sub(depth * WORD as u64)?;
+            let object = self.read_word(place, 0).ok()? & !REFERENCE_MARKS;
+            let is_one = self.is_coroutine(asyncio, object).unwrap_or(false);
+            is_one.then_some(object)
+        })
     }
 
     /// A name, or the number that one is made of when it is asked for.

@@ -1,13 +1,14 @@
 //! Where the interpreter of another process is: by the files that it has loaded and their symbols.
 //!
-//! Files are opened through the other process's own root folder, so a program in a container is
-//! found by the files that it sees.
+//! Files are opened through the other process's own root folder if they are there, so a program in
+//! a container is found by the files that it sees.
 //!
 //! Invariants: at most `MAPPINGS_MAX` lines are looked at, and files are read only as far as their
 //!             tables reach.
 //! Source:     proc_pid_maps(5), proc_pid_root(5), elf(5).
 
 use std::fs::{self, File};
+use std::path::Path;
 
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSection, ObjectSegment, ObjectSymbol, ReadCache};
@@ -114,7 +115,13 @@ fn path_of(pid: u32, mapping: &Mapping, is_executable: bool) -> String {
     if is_executable {
         format!("/proc/{pid}/exe")
     } else {
-        format!("/proc/{pid}/root{}", mapping.path)
+        // Of a process with another root, the path is seen from there, or from here.
+        let theirs = format!("/proc/{pid}/root{}", mapping.path);
+        if Path::new(&theirs).exists() {
+            theirs
+        } else {
+            mapping.path.clone()
+        }
     }
 }
 
