@@ -185,8 +185,14 @@ class Terminal:
             assert time.monotonic() < until, self.text
         return self.process.wait(PATIENCE_SECONDS)
 
+    def hang_up(self) -> int:
+        """Take the terminal away from what runs in it; the exit status of that."""
+        os.close(self._main)
+        self._main = os.open(os.devnull, os.O_RDONLY)
+        return self.process.wait(PATIENCE_SECONDS)
+
     def close(self) -> None:
-        """Take the terminal away."""
+        """End what runs in it, and take the terminal away."""
         self.process.kill()
         self.process.wait()
         os.close(self._main)

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from terminals import RUN, SERVICE, WORKING, program, terminal, top
+from terminals import RUN, SERVICE, TOP, WORKING, Terminal, program, terminal, top
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -153,6 +153,18 @@ def test_a_program_that_ends_or_stops_while_it_is_watched(tmp_path):
             assert shown.end() == 5
             after = shown.written.split(b"\x1b[?1049l")[1].decode()
             assert f"offloop top: process {service.pid} has ended\r\n" in after
+
+
+def test_it_ends_with_its_terminal_also_where_hangups_are_ignored(tmp_path):
+    gate = tmp_path / "gate"
+    with program(tmp_path, SERVICE, str(gate), under=RUN) as service:
+        deaf = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"]
+        shown = Terminal([*deaf, *TOP, str(service.pid)])
+        try:
+            shown.wait_for("BLOCKED")
+            assert shown.hang_up() > 0
+        finally:
+            shown.close()
 
 
 def test_a_signal_gives_the_terminal_back(tmp_path):

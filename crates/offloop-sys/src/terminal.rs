@@ -89,6 +89,29 @@ fn wait_for_room(fd: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
     }
 }
 
+/// Waits until something is typed, a signal comes, or the time is over.
+///
+/// # Errors
+/// `UnexpectedEof` if the terminal is gone, of which a read would tell again and again; the
+/// system's otherwise.
+pub fn wait_for_input(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
+    let mut asked = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one valid entry for the call to read and fill.
+    match check(unsafe { libc::poll(&raw mut asked, 1, limit) }) {
+        Ok(_) if asked.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 => {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The columns of the terminal behind a descriptor; `None` if it is none, or does not say.
 #[must_use]
 pub fn columns(fd: BorrowedFd<'_>) -> Option<u16> {
@@ -101,7 +124,7 @@ pub fn columns(fd: BorrowedFd<'_>) -> Option<u16> {
 
 #[cfg(all(test, not(loom), not(miri)))]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::os::fd::{FromRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
 
@@ -120,6 +143,20 @@ mod tests {
         assert_eq!(
             error.map_err(|error| error.kind()),
             Err(io::ErrorKind::TimedOut)
+        );
+    }
+
+    #[test]
+    fn input_is_waited_for_and_its_end_is_told() {
+        let (read, mut write) = io::pipe().expect("a pipe");
+        wait_for_input(read.as_fd(), Duration::ZERO).expect("nothing came, and nothing ended");
+        write.write_all(b"x").expect("there is room");
+        wait_for_input(read.as_fd(), Duration::from_secs(20)).expect("it came");
+        drop(write);
+        let error = wait_for_input(read.as_fd(), Duration::from_secs(20));
+        assert_eq!(
+            error.map_err(|error| error.kind()),
+            Err(io::ErrorKind::UnexpectedEof)
         );
     }
 

@@ -3,6 +3,7 @@
 //! Source:     crossterm; termios(3).
 
 use std::io::{self, BufWriter, Stdout, Write};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crossterm::cursor::{Hide, Show};
@@ -11,6 +12,7 @@ use crossterm::execute;
 use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use offloop_sys::terminal::wait_for_input;
 use ratatui_core::terminal::Terminal;
 use ratatui_crossterm::CrosstermBackend;
 
@@ -84,8 +86,13 @@ impl Screen {
     /// # Errors
     /// The system's, if the terminal is gone.
     pub fn wait(&self, limit: Duration) -> io::Result<Happened> {
-        if !event::poll(limit)? {
-            return Ok(Happened::Nothing);
+        // What reads the keys would read the end of a terminal for ever.
+        wait_for_input(io::stdin().as_fd(), Duration::ZERO)?;
+        if !event::poll(Duration::ZERO)? {
+            wait_for_input(io::stdin().as_fd(), limit)?;
+            if !event::poll(Duration::ZERO)? {
+                return Ok(Happened::Nothing);
+            }
         }
         Ok(match event::read()? {
             Event::Key(key) if key.kind == KeyEventKind::Release => Happened::Nothing,
