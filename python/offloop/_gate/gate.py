@@ -17,6 +17,7 @@ from dataclasses import replace
 from _offloop_worker import _offloop
 from offloop._gate.findings import BLAMELESS, Finding, Phase, of_loss, of_stall
 from offloop._gate.leaks import Leaks
+from offloop._watch.contexts import InContext
 from offloop._watch.hearing import Hearing
 from offloop._watch.losses import Loss
 from offloop._watch.records import Stall
@@ -91,7 +92,8 @@ class Gate:
         return late
 
     def _is_ours(self) -> bool:
-        return _offloop.watch_hearing() is self._hearing
+        hears = _offloop.watch_hearing()
+        return isinstance(hears, InContext) and hears.hearing is self._hearing
 
     # Phases.
 

@@ -36,7 +36,7 @@ class InContext:
     """Hears of stalls, each in its context."""
 
     def __init__(self, hearing: Hearing) -> None:
-        self._hearing = hearing
+        self.hearing = hearing
         self._contexts: dict[Key, Context] = {}
 
     def facts(
@@ -47,7 +47,7 @@ class InContext:
         key: Key,
     ) -> dict[str, Any]:
         """What is known of the callback of this number, while it runs or just after."""
-        facts = self._hearing.facts(loop, number, native_id)
+        facts = self.hearing.facts(loop, number, native_id)
         context = facts.pop("context", None)
         if type(context) is Context:
             if len(self._contexts) >= CONTEXTS_MAX:
@@ -58,7 +58,7 @@ class InContext:
 
     def ident_of(self, native_id: int | None) -> int | None:
         """What Python calls the thread that the kernel has under this id."""
-        return self._hearing.ident_of(native_id)
+        return self.hearing.ident_of(native_id)
 
     def hear(
         self, loop: asyncio.AbstractEventLoop | None, fields: dict[str, Any], key: Key
@@ -70,7 +70,7 @@ class InContext:
         for listener in tuple(listeners):
             stall = Stall.of({name: fields[name] for name in _NAMES})
             _observing.guarded(_run, context, listener, stall)
-        _run(context, self._hearing.hear, loop, fields)
+        _run(context, self.hearing.hear, loop, fields)
 
 
 def _run(context: Context | None, call: Callable[..., object], *arguments: Any) -> None:
