@@ -293,7 +293,7 @@ def test_test_plugins_run_coroutines_on_our_loop(name, tmp_path):
     test, configuration = PLUGINS[name]
     (tmp_path / "test_plugin.py").write_text(textwrap.dedent(test))
     (tmp_path / "conftest.py").write_text(textwrap.dedent(configuration))
-    settings = "addopts = -p no:asyncio -p no:looptime_plugin"
+    settings = "addopts = -p no:asyncio -p no:aiohttp -p no:looptime_plugin"
     if name in {"pytest-asyncio", "looptime"}:
         settings = "asyncio_default_fixture_loop_scope = function"
     (tmp_path / "pytest.ini").write_text(f"[pytest]\nfilterwarnings = error\n{settings}\n")
