@@ -26,7 +26,7 @@ export PYO3_PYTHON := $(VENV_PYTHON)
 
 REQUIREMENTS := requirements/build.txt requirements/test.txt requirements/lint.txt \
 	requirements/demo.txt requirements/lock.txt
-RUST_SOURCES := $(shell find crates -name '*.rs' -o -name '*.py' -o -name Cargo.toml) Cargo.toml \
+RUST_SOURCES := $(shell find crates -type f -path '*/src/*' -o -name Cargo.toml -o -name build.rs) Cargo.toml \
 	$(wildcard Cargo.lock rustfmt.toml)
 
 # The benchmark's client is a package of its own, and is checked without OpenSSL's headers.
