@@ -96,19 +96,30 @@ def write_everywhere():
     return "written"
 
 
-def test_worker_that_writes_to_every_inherited_descriptor(survivor):
-    error = survivor.submit(spoil_descriptors).exception(20)
-    assert error is None or isinstance(error, offloop.WorkerCrashed)
+def test_worker_that_writes_to_every_inherited_descriptor(tmp_path):
+    # One of them is the memory of all arguments: a program of its own is spoiled.
+    done = run_program(
+        tmp_path,
+        r"""
+        import os
+        import offloop
 
+        def spoil_descriptors():
+            for descriptor in range(3, 64):
+                try:
+                    os.set_blocking(descriptor, False)
+                    os.write(descriptor, b"\xff" * 64)
+                except OSError:
+                    continue
 
-def spoil_descriptors():
-    """Write rubbish to every descriptor that takes it."""
-    for descriptor in range(3, 64):
-        try:
-            os.set_blocking(descriptor, False)
-            os.write(descriptor, b"\xff" * 64)
-        except OSError:
-            continue
+        with offloop.ProcessPool(2) as pool:
+            neighbour = pool.submit(abs, -1)
+            error = pool.submit(spoil_descriptors).exception(20)
+            print(error is None or isinstance(error, offloop.WorkerCrashed))
+            print(neighbour.result(20), [pool.submit(abs, -n).result(20) for n in range(4)])
+        """,
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n1 [0, 1, 2, 3]\n"), done.stderr
 
 
 def test_worker_that_closes_its_descriptors(survivor):

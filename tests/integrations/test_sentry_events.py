@@ -31,7 +31,7 @@ def kept():
     sentry_sdk.init(dsn="https://key@localhost/1", transport=transport, default_integrations=False)
     yield transport.events
     sentry_sdk.get_client().close(timeout=0)
-    sentry_sdk.init()
+    sentry_sdk.init(default_integrations=False)
 
 
 def blocked(run_on, **options):

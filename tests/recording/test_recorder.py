@@ -100,6 +100,7 @@ def test_a_call_on_a_thread_is_recorded_while_anything_records():
     assert records == [("thread_call", "work")]
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_records_nothing_of_its_parent():
     recording = _offloop.Recording()
     pid = os.fork()

@@ -11,7 +11,7 @@ import offloop
 from viewers import Viewer, running
 
 KEEPS_THE_GIL = """
-import asyncio, ctypes, threading
+import asyncio, ctypes, os
 
 def keep():
     # A call of C that keeps the GIL until a byte comes.
@@ -24,7 +24,8 @@ async def main():
     waits = asyncio.create_task(wait(), name="waits for ever")
     await asyncio.sleep(0)
     print("ready", flush=True)
-    await asyncio.to_thread(input)
+    # Not `input`: it would take the byte for `keep` as well, if that is there already.
+    await asyncio.to_thread(os.read, 0, 1)
     keep()
     print("free", flush=True)
     await waits
