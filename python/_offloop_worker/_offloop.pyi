@@ -1,7 +1,7 @@
 from asyncio import AbstractEventLoop, BaseProtocol, Handle, Task, TimerHandle
 from asyncio import Future as AsyncioFuture
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from contextvars import Context
 from socket import socket
@@ -27,6 +27,7 @@ __all__ = [
     "Bell",
     "LagRecorder",
     "Heartbeat",
+    "WatchedSelect",
     "BlockedTime",
     "Overheard",
     "Recording",
@@ -41,9 +42,9 @@ __all__ = [
     "add_stream_methods",
     "learn_standard_loop",
     "remember_makers",
-    "note_maker",
     "maker_of",
     "Child",
+    "TaskEnds",
     "add_pipe_methods",
     "Tls",
     "add_tls_methods",
@@ -611,14 +612,37 @@ class Heartbeat:
     def runs_here(self) -> None: ...
     def waits(self) -> None: ...
     def goes_on(self) -> None: ...
-    def looks_idle(
-        self,
-        told: Callable[[AbstractEventLoop, bool], float | None],
-        for_ever: bool,
-        wait: Callable[[], float | None],
-    ) -> float | None: ...
+    def looks_idle(self, told: Callable[[AbstractEventLoop, bool], float | None]) -> None: ...
     def beats(self) -> None: ...
     def blocked_time(self) -> BlockedTime | None: ...
+
+@final
+class WatchedSelect:
+    """``select`` of one selector, while its loop is watched."""
+
+    def __new__(
+        cls,
+        heartbeat: Heartbeat,
+        select: Callable[..., Any],
+        look: tuple[
+            Callable[[AbstractEventLoop, bool], float | None],
+            Callable[[], float | None],
+            Callable[[], Mapping[Any, Any]],
+            CodeType,
+        ]
+        | None = None,
+    ) -> Self: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def stop(self) -> None: ...
+
+@final
+class TaskEnds:
+    """The callback of the tasks of one loop that is not ours."""
+
+    def __new__(cls, told: Callable[[Any], object]) -> Self: ...
+    def made(self, task: object, coroutine: object = None) -> bool: ...
+    def listen(self, task: object) -> None: ...
+    def __call__(self, task: object) -> None: ...
 
 @final
 class BlockedTime:
@@ -650,7 +674,6 @@ def page_close() -> None: ...
 def views_stop() -> None: ...
 def views_after_fork() -> str | None: ...
 def remember_makers(passed: list[CodeType] | None = None) -> None: ...
-def note_maker(task: Task[Any], coroutine: object) -> None: ...
 def maker_of(task: Task[Any], coroutine: object) -> tuple[CodeType, int] | None: ...
 def are_held(references: list[ReferenceType[Any]], outside: list[Any]) -> list[bool]: ...
 def stack_of(native_thread_id: int) -> _StackReading: ...

@@ -149,7 +149,9 @@ def test_another_thread_that_has_the_gil():
 
 def test_two_threads_of_python():
     with started(count) as subject, started(count) as other:
-        readings = _offloop.sample_causes(subject.native_id, APART, 50)
+        # They take turns of 5 ms (`sys.getswitchinterval`). In 7 ms one of them has the larger
+        # part, now this one and now that one.
+        readings = _offloop.sample_causes(subject.native_id, 0.007, 60)
         subject.stop = other.stop = True
     causes = [told(reading) for reading in readings]
     # It runs half of the time, and waits for the other one otherwise.

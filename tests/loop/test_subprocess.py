@@ -4,7 +4,6 @@ import asyncio
 import errno
 import gc
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -391,47 +390,76 @@ def test_loop_of_another_thread_has_children_too(make_loop):
     assert outcomes == [(b"out\n", b"", 5)]
 
 
-def test_exhausted_descriptors_leave_none_open(run, children_left):
-    async def main():
-        await sh("true")
-        gc.collect()
-        # No number below the highest is free.
-        fillers = [os.dup(0) for _ in range(max(map(int, open_descriptors())))]
-        descriptors = open_descriptors()
-        kept = set(filter(is_open, descriptors))
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        outcomes = []
-        for room in range(14):
-            limit = max(map(int, descriptors)) + 1 + room
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    "/bin/true", stdin=PIPE, stdout=PIPE, stderr=PIPE
-                )
-                await process.communicate()
-                outcomes.append(0)
-                process = None
-            except OSError as error:
-                outcomes.append(error.errno)
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            gc.collect()
-            if sys.version_info < (3, 11, 4):
-                # `Popen` itself leaves pipes open there, where one cannot be made (gh-87474).
-                for left in filter(is_open, open_descriptors()):
-                    if left not in kept:
-                        os.close(int(left))
-            assert open_descriptors() == descriptors
-            assert not children_left()
-        for filler in fillers:
-            os.close(filler)
-        return outcomes
+EXHAUSTED = """
+import asyncio, errno, gc, os, resource, sys, warnings
+from asyncio.subprocess import PIPE
+from pathlib import Path
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        outcomes = run(main())
-    assert outcomes == sorted(outcomes, reverse=True)
-    assert set(outcomes) == {errno.EMFILE, 0}
+import offloop
+
+
+def open_descriptors():
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def is_open(descriptor):
+    return Path("/proc/self/fd", descriptor).is_symlink()
+
+
+def children():
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+
+
+async def start():
+    return await asyncio.create_subprocess_exec("/bin/true", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+
+
+async def main():
+    await (await start()).communicate()
+    gc.collect()
+    # No number below the highest is free.
+    fillers = [os.dup(0) for _ in range(max(map(int, open_descriptors())))]
+    descriptors = open_descriptors()
+    kept = set(filter(is_open, descriptors))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    outcomes = []
+    for room in range(14):
+        limit = max(map(int, descriptors)) + 1 + room
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            process = await start()
+            await process.communicate()
+            outcomes.append(0)
+            process = None
+        except OSError as error:
+            outcomes.append(error.errno)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        gc.collect()
+        if sys.version_info < (3, 11, 4):
+            # `Popen` itself leaves pipes open there, where one cannot be made (gh-87474).
+            for left in filter(is_open, open_descriptors()):
+                if left not in kept:
+                    os.close(int(left))
+        assert open_descriptors() == descriptors, room
+        assert not children(), room
+    return outcomes
+
+
+warnings.simplefilter("ignore", ResourceWarning)
+loops = {"asyncio": asyncio.SelectorEventLoop, "offloop": offloop.EventLoop}
+with asyncio.Runner(loop_factory=loops[sys.argv[1]]) as runner:
+    outcomes = runner.run(main())
+assert outcomes == sorted(outcomes, reverse=True), outcomes
+assert set(outcomes) == {errno.EMFILE, 0}, outcomes
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "offloop"])
+def test_exhausted_descriptors_leave_none_open(loop, tmp_path):
+    # A process of its own: in this one, what an earlier test has left may be closed meanwhile.
+    ended = run_program(tmp_path, EXHAUSTED, loop)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_child_whose_end_cannot_be_watched_is_not_left_behind(monkeypatch, children_left):

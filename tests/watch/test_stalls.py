@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import sys
 import threading
 import time
@@ -393,3 +394,16 @@ def test_loop_that_ends_while_its_stall_is_told_lets_go(our_loop):
         del loop
         heard.wait_over()
     assert len(heard.stalls) == 2
+
+
+def test_cure_of_what_sleeps_with_the_gil_is_a_process(our_loop, heard):
+    usleep = ctypes.PyDLL(None).usleep
+
+    def block():
+        usleep(300_000)
+
+    run_blocked(our_loop, block)
+    # It is examined once or more, at times only when it is over.
+    stall = heard.all_of(block.__qualname__)[-1]
+    assert stall.cause == "sleep"
+    assert "to_process" in stall.advice

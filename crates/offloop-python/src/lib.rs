@@ -64,6 +64,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<resolving::Bell>()?;
     module.add_class::<lag::LagRecorder>()?;
     module.add_class::<watch::heartbeat::Heartbeat>()?;
+    module.add_class::<watch::selecting::WatchedSelect>()?;
     module.add_class::<watch::blocked::BlockedTime>()?;
     module.add_class::<overheard::Overheard>()?;
     module.add_class::<recording::Recording>()?;

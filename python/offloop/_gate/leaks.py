@@ -157,12 +157,8 @@ class Leaks:
 
     # Tasks.
 
-    def _loops(self) -> Iterator[asyncio.AbstractEventLoop]:
-        for loop in list(self._losses.open_loops):
-            if loop.is_closed():
-                self._losses.open_loops.discard(loop)
-            elif not loop.is_running():
-                yield loop
+    def _loops(self) -> list[asyncio.AbstractEventLoop]:
+        return [loop for loop in self._losses.open_loops() if not loop.is_running()]
 
     def _left(self, loop: asyncio.AbstractEventLoop, moment: str) -> Iterator[Finding]:
         pending = [task for task in tasks.pending_tasks(loop) if task not in self._pending]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from types import TracebackType
 from typing import Any
 
 from _offloop_worker import _offloop
 from offloop._arguments import count
+from offloop._stopping import Stoppable
 from offloop._views.switch import hook, identity, reading
 
 __all__ = ["Page", "page"]
@@ -17,7 +17,7 @@ PORT_MAX = 65535
 LOCALHOST = "localhost"
 
 
-class Page:
+class Page(Stoppable):
     """The live page of this process, for one thread at a time to open and close."""
 
     def __init__(self) -> None:
@@ -75,17 +75,6 @@ class Page:
 
     def _forget(self) -> None:
         self._url = None
-
-    def __enter__(self) -> Page:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _check(port: Any, host: Any, actions: Any) -> str:

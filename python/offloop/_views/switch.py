@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from types import TracebackType
 from typing import Any
 
 from _offloop_worker import _offloop
+from offloop._stopping import Stoppable
 
 __all__ = ["Views", "identity", "reading", "views"]
 
@@ -42,7 +42,7 @@ def hook() -> None:
         atexit.register(_offloop.views_stop)
 
 
-class Views:
+class Views(Stoppable):
     """The private socket of this process, for one thread at a time to open and close."""
 
     def __init__(self) -> None:
@@ -85,22 +85,9 @@ class Views:
         _offloop.views_close_socket()
 
     def _after_fork(self) -> None:
-        try:
-            self._path = _offloop.views_after_fork()
-        except OSError:
-            # A child must not fail for this.
-            self._path = None
-
-    def __enter__(self) -> Views:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
+        self._path = None
+        # An `OSError` goes to `sys.unraisablehook`, as from any callback of a fork.
+        self._path = _offloop.views_after_fork()
 
 
 views = Views()

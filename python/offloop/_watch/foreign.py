@@ -1,14 +1,12 @@
 """Watches loops that are not ours: the standard library's, uvloop, and any other one.
 
-A loop announces itself to ``asyncio.events._set_running_loop`` when it begins to run in a thread
-and when it ends; `Announcements` stands there while the watch is on. A loop with a selector tells
-its rounds: a method of that one selector is replaced. Any other loop has a timer that fires four
-times within the threshold.
+A loop announces itself to asyncio when it begins to run in a thread and when it ends;
+`Announcements` hears of that while the watch is on. A loop with a selector tells its rounds: a
+method of that one selector is replaced (`watch/selecting.rs`). Any other loop has a timer that
+fires four times within the threshold.
 
 Invariants: a loop that does not run is not watched, and has nothing of ours scheduled. While the
             watch is off a loop that runs has nothing of ours scheduled after its next beat.
-Source:     the standard loop and uvloop both call that function; so must any loop for which
-            ``asyncio.get_running_loop`` is to work.
 """
 
 from __future__ import annotations
@@ -20,14 +18,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import BlockedTime, Heartbeat, Overheard
+from _offloop_worker._offloop import BlockedTime, Heartbeat, WatchedSelect
 from offloop._loop.event_loop import EventLoop
-from offloop._watch.hooks import Front, stand_in_front
+from offloop._watch.hooks import Front, hear_announcements, stand_in_front
+from offloop._watch.per_loop import PerLoop
 
 __all__ = ["Announcements"]
-
-OWN_DESCRIPTORS = 1
-"""What the standard loop watches for itself: the socket that wakes it."""
 
 BEATS_PER_THRESHOLD = 4
 """A stall that begins between two beats is found at most this part of the threshold late."""
@@ -38,10 +34,6 @@ Idle = Callable[[asyncio.AbstractEventLoop, bool], float | None]
 seconds it is to be called again, if that matters."""
 
 _ROUND: Any = asyncio.BaseEventLoop._run_once  # type: ignore[attr-defined]
-
-
-def _nothing() -> None:
-    """Say that a loop has no time to wait of its own."""
 
 
 def _is_plain(loop: asyncio.AbstractEventLoop, selector: Any) -> bool:
@@ -67,30 +59,12 @@ class _Rounds:
     ) -> None:
         self._heartbeat = heartbeat
         self.loop = weakref.ref(loop)
-        self._idle = idle
-        self._selector = selector
-        self._is_plain = _is_plain(loop, selector)
-        self._select = selector.select
-        self._front = Front(selector, "select", self._tell)
-        self._is_on = True
+        look = None
+        if _is_plain(loop, selector):
+            look = (idle, self._due_in, selector.get_map, _ROUND.__code__)
+        self._select = WatchedSelect(heartbeat, selector.select, look)
+        self._front = Front(selector, "select", self._select)
         self._heartbeat.runs_here()
-
-    def _tell(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._is_on:
-            return self._select(*args, **kwargs)
-        heartbeat = self._heartbeat
-        if self._is_plain and args != (0,) and sys._getframe(1).f_code is _ROUND.__code__:
-            args = (self._look(*args),)
-        heartbeat.waits()
-        try:
-            return self._select(*args, **kwargs)
-        finally:
-            heartbeat.goes_on()
-
-    def _look(self, wait: float | None) -> float | None:
-        """Look for tasks that never go on. If it is too early, the loop wakes once for it."""
-        for_ever = wait is None and len(self._selector.get_map()) <= OWN_DESCRIPTORS
-        return self._heartbeat.looks_idle(self._idle, for_ever, self._due_in)
 
     def _due_in(self) -> float | None:
         """For how long the loop may wait, by its own lists."""
@@ -104,7 +78,7 @@ class _Rounds:
     def stop(self) -> None:
         """Tell nothing any more. What covers this may stay: it is passed through."""
         self._heartbeat.waits()
-        self._is_on = False
+        self._select.stop()
         self._front.step_aside()
 
 
@@ -136,7 +110,7 @@ class _Beats:
 
     def _beat(self) -> None:
         self._heartbeat.beats()
-        self._heartbeat.looks_idle(self._idle, False, _nothing)
+        self._heartbeat.looks_idle(self._idle)
         self._go_on()
 
     def stop(self) -> None:
@@ -160,7 +134,7 @@ class Announcements:
         self.unwatched: str | None = None
         """The class of the last loop that cannot be watched, if there was one."""
         self._idle = idle
-        self._heartbeats: weakref.WeakKeyDictionary[Any, Heartbeat] = weakref.WeakKeyDictionary()
+        self._heartbeats: PerLoop[Heartbeat] = PerLoop()
         self._seconds: float | None = None
         self._watched: dict[int, _Rounds | _Beats] = {}
         self._fronts: list[Front] = []
@@ -178,10 +152,7 @@ class Announcements:
         """Stand between the loops and asyncio's record of the running one."""
         if self._fronts:
             return
-        announce = Overheard(self._announced, asyncio.events._set_running_loop)
-        self._fronts += [
-            Front(owner, "_set_running_loop", announce) for owner in (asyncio.events, asyncio)
-        ]
+        self._fronts += hear_announcements(self._announced)
         uvloop = sys.modules.get("uvloop")
         if uvloop is not None:
             # It keeps the function that it found when it was imported.
@@ -234,7 +205,8 @@ class Announcements:
     def _heartbeat_of(self, loop: asyncio.AbstractEventLoop) -> Heartbeat:
         heartbeat = self._heartbeats.get(loop)
         if heartbeat is None:
-            heartbeat = self._heartbeats[loop] = Heartbeat(loop)
+            heartbeat = Heartbeat(loop)
+            self._heartbeats.set(loop, heartbeat)
         return heartbeat
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -6,11 +6,15 @@ tool has covered by then stays where it is and only calls on, until that tool ha
 
 from __future__ import annotations
 
+import asyncio
 import functools
+from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Front", "stand_in_front"]
+from _offloop_worker._offloop import Overheard
+
+__all__ = ["Front", "hear_announcements", "stand_in_front", "stand_behind"]
 
 Around = Callable[..., Any]
 
@@ -67,3 +71,26 @@ def stand_in_front(kind: type, name: str, around: Around) -> Front:
         return around(inner, self, *args, **kwargs)
 
     return Front(kind, name, functools.wraps(getattr(kind, name))(method))
+
+
+def stand_behind(kind: type, name: str, after: Callable[[Any, Any], object]) -> Front:
+    """Have a method of a class call ``after(self, what it returns)`` once it returns."""
+    own = vars(kind).get(name)
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        inner = own.__get__(self) if own is not None else getattr(super(kind, self), name)
+        returned = inner(*args, **kwargs)
+        after(self, returned)
+        return returned
+
+    return Front(kind, name, functools.wraps(getattr(kind, name))(method))
+
+
+def hear_announcements(heard: Callable[[Any], object]) -> list[Front]:
+    """Have each loop that begins to run in a thread announced, and None when it ends.
+
+    The standard loop and uvloop both tell ``asyncio.events._set_running_loop``; so must any loop
+    for which ``asyncio.get_running_loop`` is to work.
+    """
+    announce = Overheard(heard, events._set_running_loop)
+    return [Front(owner, "_set_running_loop", announce) for owner in (events, asyncio)]

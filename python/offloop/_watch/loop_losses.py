@@ -10,13 +10,13 @@ import contextlib
 import math
 import time
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Any
 
-from _offloop_worker._offloop import are_held
+from _offloop_worker._offloop import TaskEnds, are_held
 from offloop._loop.event_loop import EventLoop
 from offloop._watch import tasks
 from offloop._watch.deadlock import Standing, circle_in_words, circles
@@ -51,7 +51,8 @@ class _Told:
 
     def __init__(self) -> None:
         self._alive: dict[tuple[LossKind, int], tuple[Reference, str]] = {}
-        self._gone: OrderedDict[tuple[LossKind, int], str] = OrderedDict()
+        self._gone: dict[tuple[LossKind, int], str] = {}
+        """In the order in which they went."""
 
     def forget_gone(self) -> None:
         """The loop goes on: no collection is under way."""
@@ -78,7 +79,7 @@ class _Told:
             if self._alive.pop(key, None) is not None:
                 self._gone[key] = name
                 while len(self._gone) > GONE_MAX:
-                    self._gone.popitem(last=False)
+                    del self._gone[next(iter(self._gone))]
 
         self._alive[key] = weakref.ref(future, gone), name
         return True
@@ -97,6 +98,7 @@ class LoopLosses:
         self._grace_seconds = grace_seconds
         self._told = _Told()
         self._standing = Standing()
+        self._ends = TaskEnds(self.ended)
         self._failed: list[Reference] = []
         """Tasks that have failed in this round of the loop."""
         self._waiting: deque[tuple[float, Reference]] = deque()
@@ -123,10 +125,15 @@ class LoopLosses:
         if tasks.is_done(task):
             self.ended(task)
         else:
-            task.add_done_callback(self.ended, context=Context())
+            self._ends.listen(task)
+
+    def made(self, task: Any) -> None:
+        """A task of a loop that is not ours was made just now: remember where."""
+        if not self._ends.made(task):
+            self._ends.made(task, tasks.coroutine_of(task))
 
     def ended(self, task: Any) -> None:
-        """A task has ended, and has an exception if it is ours that tells."""
+        """A task has ended, mostly with an exception."""
         self._told.forget_gone()
         loop = self._loop()
         if self._tell is None or loop is None or not tasks.is_unseen(task):

@@ -24,18 +24,18 @@ import itertools
 import sys
 import types
 import warnings
-import weakref
 from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import Overheard, note_maker
+from _offloop_worker._offloop import Overheard
 from offloop._loop.event_loop import EventLoop
 from offloop._watch import makers, tasks
 from offloop._watch.facts import Place, facts_of_task
-from offloop._watch.hooks import Front, stand_in_front
+from offloop._watch.hooks import Front, hear_announcements, stand_behind, stand_in_front
 from offloop._watch.loop_losses import LoopLosses
 from offloop._watch.losses import Loss, LossKind, LossMoment
+from offloop._watch.per_loop import PerLoop
 from offloop._watch.reading import text_of
 
 __all__ = ["LossWatch"]
@@ -76,8 +76,8 @@ class LossWatch:
         self._told = None if told is None else Overheard(told, _nothing)
         self._numbers = itertools.count(1)
         self._unawaited: dict[tuple[str, Place | None], int] = {}
-        self._loops: weakref.WeakKeyDictionary[Any, LoopLosses] = weakref.WeakKeyDictionary()
-        self.open_loops: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._loops: PerLoop[LoopLosses] = PerLoop()
+        self._open: PerLoop[bool] = PerLoop()
         """Those loops that were not seen to be closed."""
         self._fronts: list[Front] = []
         self._classes: list[type] = []
@@ -97,10 +97,7 @@ class LossWatch:
         """
         if not self._installed:
             self._installed = True
-            announce = Overheard(self._announced, events._set_running_loop)
-            self._fronts += [
-                Front(owner, "_set_running_loop", announce) for owner in (events, asyncio)
-            ]
+            self._fronts += hear_announcements(self._announced)
             warn = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined]
             overheard = Overheard(self._died, warn)
             self._fronts.append(Front(warnings, "_warn_unawaited_coroutine", overheard))
@@ -126,7 +123,7 @@ class LossWatch:
             front.step_aside()
         self._fronts.clear()
         self._classes.clear()
-        for loop, losses in list(self._loops.items()):
+        for loop, losses in self._loops.items():
             losses.stop()
             if isinstance(loop, EventLoop) and loop._losses is losses:
                 loop._losses = None
@@ -135,10 +132,11 @@ class LossWatch:
 
     def attend(self, loop: asyncio.AbstractEventLoop) -> None:
         """Find the losses of a loop from now on."""
-        if not self._installed or loop in self._loops or loop.is_closed():
+        if not self._installed or self._loops.get(loop) is not None or loop.is_closed():
             return
-        self.open_loops.add(loop)
-        losses = self._loops[loop] = LoopLosses(loop, self.tell, self.grace_seconds)
+        losses = LoopLosses(loop, self.tell, self.grace_seconds)
+        self._loops.set(loop, losses)
+        self._open.set(loop, True)
         if isinstance(loop, EventLoop):
             loop._losses = losses
             loop._watch_tasks(tasks.STEP, losses.ended, losses.idle)
@@ -147,6 +145,14 @@ class LossWatch:
         for task in tasks.pending_tasks(loop):
             losses.listen(task)
 
+    def open_loops(self) -> list[asyncio.AbstractEventLoop]:
+        """Those loops that are not closed."""
+        loops = [loop for loop, _ in self._open.items()]
+        for loop in loops:
+            if loop.is_closed():
+                self._open.discard(loop)
+        return [loop for loop in loops if not loop.is_closed()]
+
     def _stand_before(self, kind: type) -> None:
         if kind in self._classes or any(issubclass(kind, known) for known in self._classes):
             return
@@ -154,29 +160,31 @@ class LossWatch:
         methods: dict[str, Callable[..., Any]] = {
             "call_exception_handler": self._reported,
             "close": self._closed,
-            "create_task": self._created,
         }
         self._fronts += [stand_in_front(kind, name, method) for name, method in methods.items()]
+        self._fronts.append(stand_behind(kind, "create_task", self._created))
 
     # What is heard.
 
     def _announced(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        if loop is not None and loop not in self._loops:
+        if loop is not None and self._loops.get(loop) is None:
             self.attend(loop)
 
-    def _created(
-        self, create_task: Callable[..., Any], loop: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        if loop not in self._loops:
-            self.attend(loop)
-        task = create_task(*args, **kwargs)
+    def _created(self, loop: Any, task: Any) -> None:
+        if not tasks.is_task(task):
+            return
+        if loop.get_debug():
+            tasks.forget_last_entries(task, _OWN_FILES)
         losses = self._loops.get(loop)
-        if losses is not None and tasks.is_task(task):
-            if loop.get_debug():
-                tasks.forget_last_entries(task, _OWN_FILES)
-            note_maker(task, tasks.coroutine_of(task))
+        if losses is not None:
+            losses.made(task)
             losses.listen(task)
-        return task
+            return
+        # The task is one of those that the loop has by now.
+        self.attend(loop)
+        losses = self._loops.get(loop)
+        if losses is not None:
+            losses.made(task)
 
     def _reported(
         self, call_exception_handler: Callable[..., Any], loop: Any, *args: Any, **kwargs: Any
@@ -193,11 +201,11 @@ class LossWatch:
             return close()  # type: ignore[no-any-return]
         with losses.closing(loop, LossMoment.CLOSED):
             close()
-        self.open_loops.discard(loop)
+        self._open.discard(loop)
         return None
 
     def _exit(self) -> None:
-        for loop, losses in list(self._loops.items()):
+        for loop, losses in self._loops.items():
             if not loop.is_closed() and not loop.is_running():
                 with losses.closing(loop, LossMoment.EXIT):
                     pass

@@ -8,12 +8,12 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any
 
 import _offloop_worker
 from _offloop_worker import _offloop
 from offloop._arguments import count, values
+from offloop._stopping import Stoppable
 from offloop._watch.contexts import InContext
 from offloop._watch.foreign import Announcements
 from offloop._watch.hearing import Hearing
@@ -47,7 +47,7 @@ OFFLOOP_FOLDERS = [
 ]
 
 
-class Watch:
+class Watch(Stoppable):
     """The watch of this process, for one thread at a time to turn on and off."""
 
     def __init__(self) -> None:
@@ -166,17 +166,6 @@ class Watch:
         return WatchStatistics(
             tuple(_culprit({**fields}) for fields in ranked), Blocked(**left_out)
         )
-
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _hook(self) -> None:
         if not self._is_hooked:

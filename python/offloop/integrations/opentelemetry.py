@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import time
 from contextvars import Context
-from types import TracebackType
 from typing import Any
 
 import offloop
 from offloop import _observing
+from offloop._stopping import Stoppable
 from offloop._watch import contexts
 from offloop._watch.records import StackEntry, Stall
 from offloop.integrations._otel_metrics import Instruments
@@ -34,7 +34,7 @@ ENTRIES_MAX = 50
 """Stack entries of a stall that its span has."""
 
 
-class Instrumentation:
+class Instrumentation(Stoppable):
     """What `instrument` has begun; ``stop()`` ends it, and so does leaving a ``with`` block."""
 
     def __init__(self, tracer: trace.Tracer, instruments: Instruments) -> None:
@@ -51,17 +51,6 @@ class Instrumentation:
             _observing.remove(self._call)
             contexts.listeners.remove(self._stall)
             self._instruments.stop()
-
-    def __enter__(self) -> Instrumentation:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _call(self, lane: str, function: object) -> _Call:
         return _Call(self._tracer, self._instruments, lane, name_of(function))

@@ -28,6 +28,9 @@ const APART: &str = "put what blocks into a function of its own";
 const AWAITED: &str =
     "it is awaited already, and blocks in the library's own code: give it less at once";
 
+/// Where a thread would do, if the call let go of the GIL.
+const KEEPS_GIL: &str = "it keeps the GIL while it waits: in a thread it would stop the loop, too";
+
 /// What to do about a stall.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
@@ -132,6 +135,9 @@ impl Found<'_> {
 
     /// Whether the work goes to a process; otherwise to a thread.
     fn to_process(&self) -> bool {
+        if self.stall.keeps_gil {
+            return true;
+        }
         let by_function = self.function.as_ref().map(|(function, _)| &function.remedy);
         match by_function.and_then(|remedy| remedy.cure.as_ref()) {
             Some(Cure::Process) => true,
@@ -144,10 +150,19 @@ impl Found<'_> {
     fn reason(&self) -> String {
         match (&self.function, self.remedy) {
             (Some((function, _)), _) if !matches!(function.remedy.cure, Some(Cure::Line(_))) => {
-                function.remedy.because.clone()
+                self.because(&function.remedy)
             }
-            (_, Some(remedy)) => remedy.because.clone(),
+            (_, Some(remedy)) => self.because(remedy),
             _ => String::new(),
+        }
+    }
+
+    /// Why a remedy helps, or what takes its place.
+    fn because(&self, remedy: &Remedy) -> String {
+        if self.stall.keeps_gil && remedy.cure == Some(Cure::Thread) {
+            KEEPS_GIL.to_owned()
+        } else {
+            remedy.because.clone()
         }
     }
 
@@ -223,15 +238,15 @@ impl Found<'_> {
                 in_statement(text, call, &rendered(line, Some(call), name))
             }
             (Cure::Line(line), call) => rendered(line, call, name),
-            (cure, Some(call)) => in_statement(text, call, &moved(call, *cure == Cure::Process)),
-            (cure, None) => rewritten::moved_by_name(name, *cure == Cure::Process),
+            (_, Some(call)) => in_statement(text, call, &moved(call, self.to_process())),
+            (_, None) => rewritten::moved_by_name(name, self.to_process()),
         };
         let fill = |text: &String| rendered(text, call, name);
         Some(Advice {
             function: None,
             cure: Some(cure),
             at: None,
-            because: fill(&remedy.because),
+            because: fill(&self.because(remedy)),
             instead: remedy.instead.iter().map(fill).collect(),
         })
     }
@@ -263,9 +278,9 @@ impl Found<'_> {
             None => rewritten::moved_by_name(name, to_process),
         };
         let because = if call.is_none() && name == UNNAMED {
-            format!("{APART}; {}", remedy.because)
+            format!("{APART}; {}", self.because(remedy))
         } else {
-            remedy.because.clone()
+            self.because(remedy)
         };
         let mut instead = remedy.instead.clone();
         if self.stall.cause == Cause::Python && call.is_none() && called.is_none() {

@@ -155,6 +155,8 @@ pub struct Stall {
     pub suppressed: u64,
     /// Why.
     pub cause: Cause,
+    /// Whether the thread keeps the GIL in what it does or waits for: no other one runs Python.
+    pub keeps_gil: bool,
     /// What runs: of the thread that is to blame, which is another one for `OtherThread`.
     pub stack: Stack,
     /// Functions of C that the innermost entry of the stack has led to, innermost first, where

@@ -67,6 +67,7 @@ pub(super) fn sleeping(number: u64, moment: Moment, ms: u64) -> Stall {
         moment,
         suppressed: 0,
         cause: Cause::Sleep,
+        keeps_gil: false,
         stack: at_line(41),
         native: Vec::new(),
         callback: None,

@@ -27,7 +27,7 @@ use pyo3::prelude::*;
 
 use child::pipe;
 use handle::context;
-use round::{LoopCore, calls, lent, makers, overrides};
+use round::{LoopCore, TaskEnds, calls, lent, makers, overrides};
 use streams::stream::Stream;
 use streams::{receiver, transport_calls};
 
@@ -47,10 +47,10 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LoopCore>()?;
     module.add_class::<Stream>()?;
     module.add_class::<child::Child>()?;
+    module.add_class::<TaskEnds>()?;
     module.add_function(wrap_pyfunction!(pipe::add_pipe_methods, module)?)?;
     module.add_function(wrap_pyfunction!(learn_standard_loop, module)?)?;
     module.add_function(wrap_pyfunction!(makers::remember_makers, module)?)?;
-    module.add_function(wrap_pyfunction!(makers::note_maker, module)?)?;
     module.add_function(wrap_pyfunction!(makers::maker_of, module)?)?;
     tls::add_to(module)?;
     module.add_function(wrap_pyfunction!(receiver::register_tls_protocol, module)?)?;

@@ -54,6 +54,20 @@ impl Drop for Heartbeat {
     }
 }
 
+/// What a loop that is idle was looked through for; times in nanoseconds.
+pub(super) enum Idle {
+    /// Nothing: it is to be looked through after this.
+    TooEarly {
+        /// From now on.
+        next: u64,
+    },
+    /// Its tasks, and it may have more to do since.
+    Looked {
+        /// After what time again, if that matters.
+        next: Option<u64>,
+    },
+}
+
 impl Heartbeat {
     fn looks(&self) -> MutexGuard<'_, Looks> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
@@ -82,6 +96,20 @@ impl Heartbeat {
         gauge.map(|gauge| gauge.number)
     }
 
+    /// The loop has nothing else to do: `told` looks for tasks that never go on, unless it is too
+    /// early. It is called with the loop, and whether that waits for ever.
+    pub(super) fn idle(&self, told: &Bound<'_, PyAny>, for_ever: bool) -> PyResult<Idle> {
+        let look = if for_ever { Look::Whole } else { Look::Circles };
+        let begin = monotonic_ns();
+        let too_early = self.looks().too_early_ns(look, begin);
+        if too_early > 0 {
+            return Ok(Idle::TooEarly { next: too_early });
+        }
+        let next = self.look(told, for_ever)?;
+        self.looks().looked(begin, monotonic_ns());
+        Ok(Idle::Looked { next })
+    }
+
     /// Has `told` look. Returns in how many nanoseconds it is to be called again.
     fn look(&self, told: &Bound<'_, PyAny>, for_ever: bool) -> PyResult<Option<u64>> {
         let Some(event_loop) = self.event_loop.bind(told.py()).upgrade() else {
@@ -104,7 +132,8 @@ impl Heartbeat {
         };
         let (era, fresh) = join(&event_loop, &self.pulse, false)?;
         if self.load().publisher.gauge().is_none() {
-            let gauge = gauge_of(&event_loop)?;
+            let thread_name = fresh.as_ref().map(|fresh| Arc::clone(&fresh.thread_name));
+            let gauge = gauge_of(&event_loop, thread_name)?;
             self.load().publisher.set_gauge(gauge);
         }
         self.pulse.running.set_thread();
@@ -117,7 +146,7 @@ impl Heartbeat {
     }
 }
 
-fn nanoseconds(seconds: f64) -> u64 {
+pub(super) fn nanoseconds(seconds: f64) -> u64 {
     let duration = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -142,13 +171,13 @@ impl Heartbeat {
     }
 
     /// The loop runs in the calling thread from now on.
-    fn runs_here(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn runs_here(&self, py: Python<'_>) -> PyResult<()> {
         self.pulse.running.set_thread();
         self.goes_on(py)
     }
 
     /// The loop asks what is ready: its round is over.
-    fn waits(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn waits(&self, py: Python<'_>) -> PyResult<()> {
         let line = self.line(py)?;
         let now = ticks();
         let recorded = self.publish(now);
@@ -176,7 +205,7 @@ impl Heartbeat {
     }
 
     /// The loop has something to do: a round begins.
-    fn goes_on(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn goes_on(&self, py: Python<'_>) -> PyResult<()> {
         let line = self.line(py)?;
         let now = ticks();
         let mut load = self.load();
@@ -195,34 +224,10 @@ impl Heartbeat {
             .map(|(_line, limit)| BlockedTime::begin(&self.pulse, *limit))
     }
 
-    /// The loop has nothing else to do: `told` looks for tasks that never go on, unless it is too
-    /// early. It is called with the loop, and whether that waits for ever, and returns in how many
-    /// seconds it is to be called again. `wait` says for how many seconds the loop would wait.
-    /// Returns for how many it is to wait.
-    fn looks_idle(
-        &self,
-        told: &Bound<'_, PyAny>,
-        for_ever: bool,
-        wait: &Bound<'_, PyAny>,
-    ) -> PyResult<Option<f64>> {
-        let look = if for_ever { Look::Whole } else { Look::Circles };
-        let begin = monotonic_ns();
-        let mut next = match self.looks().too_early_ns(look, begin) {
-            0 => None,
-            too_early => Some(too_early),
-        };
-        if next.is_none() {
-            next = self.look(told, for_ever)?;
-            self.looks().looked(begin, monotonic_ns());
-        }
-        let wait: Option<f64> = wait.call0()?.extract()?;
-        Ok(match next {
-            Some(next) => {
-                let wait = Looks::wait_ns(wait.map(nanoseconds), next);
-                Some(Duration::from_nanos(wait).as_secs_f64())
-            }
-            None => wait,
-        })
+    /// The loop has nothing to do for now: `told` looks for tasks that never go on, unless it is
+    /// too early.
+    fn looks_idle(&self, told: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.idle(told, false).map(drop)
     }
 
     /// A round is over, and another one begins: for a loop that tells of itself now and then.

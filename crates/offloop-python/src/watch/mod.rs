@@ -6,7 +6,8 @@
 //!
 //! Shape:      `witness.rs` what the interpreter is asked and told · `fields.rs` a stall as Python
 //!             gets it · `loops.rs` the loops that have joined · `heartbeat.rs` loops that are not
-//!             ours · `blocked.rs` for how long a loop was blocked.
+//!             ours, `selecting.rs` those with a selector · `blocked.rs` for how long a loop was
+//!             blocked.
 //! Threads:    settings under the GIL; the era is read by loops, under the GIL too.
 
 pub(crate) mod blocked;
@@ -14,8 +15,10 @@ mod fields;
 pub(crate) mod frames;
 pub(crate) mod heartbeat;
 pub(crate) mod loops;
+pub(crate) mod selecting;
 mod witness;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +33,7 @@ use offloop_sys::fork;
 use offloop_views::program::WatchSeen;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
 
 use crate::home::home;
 use crate::loads::{kind_of, loads};
@@ -60,6 +64,7 @@ struct Watch {
 /// What a loop gets that joins.
 pub(crate) struct Joined {
     pub(crate) line: Line,
+    pub(crate) thread_name: Arc<str>,
     pub(crate) threshold_ns: u64,
 }
 
@@ -298,11 +303,17 @@ pub(crate) fn number_of(event_loop: &Bound<'_, PyAny>) -> PyResult<u64> {
     loops::number_of(event_loop)
 }
 
-/// Where a loop publishes its load.
-pub(crate) fn gauge_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<LoopGauge>> {
+/// Where a loop publishes its load; `thread_name` is that of the calling thread, if it is known.
+pub(crate) fn gauge_of(
+    event_loop: &Bound<'_, PyAny>,
+    thread_name: Option<Arc<str>>,
+) -> PyResult<Arc<LoopGauge>> {
     let number = number_of(event_loop)?;
-    let name = thread_name(event_loop.py()).or_else(|error| passed_over(event_loop, error))?;
-    Ok(loads().join(number, kind_of(event_loop), name))
+    let thread_name = match thread_name {
+        Some(name) => name,
+        None => name_of_thread(event_loop)?,
+    };
+    Ok(loads().join(number, kind_of(event_loop), thread_name))
 }
 
 /// A loop joins the watch that is on, if one is. Returns the era, too.
@@ -315,10 +326,10 @@ pub(crate) fn join(
     if let Some(left) = is_off(&watch()) {
         return Ok(left);
     }
+    let thread_name = name_of_thread(event_loop)?;
     let subject = Subject {
         number: loops::number_of(event_loop)?,
-        thread_name: thread_name(event_loop.py())
-            .or_else(|error| passed_over(event_loop, error))?,
+        thread_name: Arc::clone(&thread_name),
         tells_callbacks,
     };
     // The era is that of this watch: both change under the lock.
@@ -327,30 +338,53 @@ pub(crate) fn join(
         let threshold = watch.running.options().limits.threshold;
         Joined {
             line: watch.running.watch(pulse, subject),
+            thread_name,
             threshold_ns: u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX),
         }
     });
     Ok((era(), joined))
 }
 
-/// A name that cannot be had is empty: a loop must not fail for it. But Ctrl-C may come.
-fn passed_over(event_loop: &Bound<'_, PyAny>, error: PyErr) -> PyResult<Arc<str>> {
-    if error.is_instance_of::<PyException>(event_loop.py()) {
-        Ok("".into())
-    } else {
-        Err(error)
+/// The name of the thread of a loop, which calls. One that cannot be had is empty: a loop must not
+/// fail for it. But Ctrl-C may come.
+fn name_of_thread(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<str>> {
+    match thread_name(event_loop.py()) {
+        Err(error) if error.is_instance_of::<PyException>(event_loop.py()) => Ok("".into()),
+        name => name,
     }
 }
 
-/// The name of the thread that calls, if Python knows it.
+thread_local! {
+    /// What Python has for the thread that calls: a weak reference to its `threading.Thread`.
+    static THREAD: RefCell<Option<Py<PyWeakrefReference>>> = const { RefCell::new(None) };
+}
+
+/// The name of the thread that calls, if Python knows it. A suite of tests asks for each of its
+/// loops, so what was found is kept.
 fn thread_name(py: Python<'_>) -> PyResult<Arc<str>> {
+    let known = THREAD.with_borrow(|kept| kept.as_ref().map(|kept| kept.clone_ref(py)));
+    let known = known.and_then(|kept| kept.bind(py).upgrade());
+    let thread = match known {
+        Some(thread) => Some(thread),
+        None => find_thread(py)?,
+    };
+    match thread {
+        Some(thread) => Ok(thread.getattr("name")?.extract::<String>()?.into()),
+        None => Ok("".into()),
+    }
+}
+
+fn find_thread(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     let threading = py.import("threading")?;
     let own: u64 = threading.call_method0("get_ident")?.extract()?;
     for thread in threading.call_method0("enumerate")?.try_iter()? {
         let thread = thread?;
         if thread.getattr("ident")?.extract::<Option<u64>>()? == Some(own) {
-            return Ok(thread.getattr("name")?.extract::<String>()?.into());
+            let found = PyWeakrefReference::new(&thread)?.unbind();
+            let before = THREAD.replace(Some(found));
+            drop(before);
+            return Ok(Some(thread));
         }
     }
-    Ok("".into())
+    Ok(None)
 }

@@ -10,8 +10,8 @@
 //!             2. At most `ENDED_MAX` slices wait for the watchdog; those beyond are counted.
 //! Threads:    the loop's writes; one watchdog reads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 
@@ -133,19 +133,44 @@ pub struct Ended {
 #[derive(Clone, Debug)]
 pub struct Line {
     pulse: Arc<Pulse>,
-    sender: SyncSender<Ended>,
+    sender: Sender<Ended>,
+    /// Slices on the way. They have no memory before one comes: a test suite makes a loop for each
+    /// test, and nearly none of these stalls.
+    waiting: Arc<AtomicUsize>,
     watchdog: Thread,
 }
 
+/// The watchdog's end of a line.
+#[derive(Debug)]
+pub(super) struct LineEnd {
+    receiver: Receiver<Ended>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl LineEnd {
+    /// The next slice that took long.
+    pub(super) fn next(&self) -> Option<Ended> {
+        let ended = self.receiver.try_recv().ok()?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(ended)
+    }
+}
+
 impl Line {
-    pub(super) fn new(pulse: &Arc<Pulse>, watchdog: Thread) -> (Self, Receiver<Ended>) {
-        let (sender, receiver) = sync_channel(ENDED_MAX);
+    pub(super) fn new(pulse: &Arc<Pulse>, watchdog: Thread) -> (Self, LineEnd) {
+        let (sender, receiver) = channel();
+        let waiting = Arc::<AtomicUsize>::default();
+        let end = LineEnd {
+            receiver,
+            waiting: Arc::clone(&waiting),
+        };
         let line = Self {
             pulse: Arc::clone(pulse),
             sender,
+            waiting,
             watchdog,
         };
-        (line, receiver)
+        (line, end)
     }
 
     /// A round begins after the loop has waited.
@@ -170,8 +195,11 @@ impl Line {
     #[cold]
     pub fn tell(&self, ended: Ended) {
         LONG.fetch_add(1, Ordering::Relaxed);
-        // It is full, or the watchdog is gone: in a forked child, for one.
-        if self.sender.try_send(ended).is_err() {
+        // The number is taken first, so what is on the way is never more.
+        let has_room = self.waiting.fetch_add(1, Ordering::Relaxed) < ENDED_MAX;
+        // The watchdog may be gone: in a forked child, for one.
+        if !has_room || self.sender.send(ended).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.pulse.missed.fetch_add(1, Ordering::Relaxed);
         }
         self.watchdog.unpark();
@@ -195,7 +223,7 @@ mod tests {
     #[test]
     fn a_watchdog_may_sleep_only_while_no_round_goes_on() {
         let pulse = Arc::new(Pulse::default());
-        let (line, _receiver) = Line::new(&pulse, thread::current());
+        let (line, _end) = Line::new(&pulse, thread::current());
         assert!(pulse.may_sleep());
         line.begin_round(1);
         assert!(!pulse.sleeping.load(Ordering::Relaxed), "it was woken");
@@ -207,11 +235,13 @@ mod tests {
     #[test]
     fn slices_beyond_the_limit_are_counted() {
         let pulse = Arc::new(Pulse::default());
-        let (line, receiver) = Line::new(&pulse, thread::current());
+        let (line, end) = Line::new(&pulse, thread::current());
         for _ in 0..ENDED_MAX + 3 {
             line.tell(ENDED);
         }
-        assert_eq!(receiver.try_iter().count(), ENDED_MAX);
+        assert_eq!(std::iter::from_fn(|| end.next()).count(), ENDED_MAX);
         assert_eq!((pulse.take_missed(), pulse.take_missed()), (3, 0));
+        line.tell(ENDED);
+        assert_eq!((end.next(), end.next()), (Some(ENDED), None));
     }
 }

@@ -1,7 +1,6 @@
 //! One loop that is watched: what it was seen to do, and which of its stalls are not over.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use offloop_core::Instant;
@@ -14,7 +13,7 @@ use offloop_sys::running::Seen;
 
 use super::examined::{Examiner, missing};
 use super::native::NativeReader;
-use super::pulse::{Ended, Pulse};
+use super::pulse::{Ended, LineEnd, Pulse};
 use super::watchdog::{Facts, Question, Telling, next_number, now};
 
 /// How often the words of a pulse are read, if they change each time.
@@ -113,7 +112,7 @@ struct Open {
 pub(super) struct Watched {
     pub(super) pulse: Arc<Pulse>,
     subject: Subject,
-    ended: Receiver<Ended>,
+    ended: LineEnd,
     policy: StallPolicy,
     /// At most one for a callback and one for a round.
     open: Vec<Open>,
@@ -124,7 +123,7 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(subject: Subject, pulse: Arc<Pulse>, ended: Receiver<Ended>) -> Self {
+    pub(super) fn new(subject: Subject, pulse: Arc<Pulse>, ended: LineEnd) -> Self {
         Self {
             pulse,
             subject,
@@ -150,7 +149,7 @@ impl Watched {
     pub(super) fn look(&mut self, telling: &mut Telling) -> NextLook {
         // What the loop told before it was closed is there by now.
         self.is_over = self.pulse.is_closed();
-        while let Ok(ended) = self.ended.try_recv() {
+        while let Some(ended) = self.ended.next() {
             self.end(ended, telling);
         }
         self.missed += self.pulse.take_missed();
@@ -248,7 +247,7 @@ impl Watched {
             if let (true, Some(native)) = (report.is_told, &mut telling.native) {
                 stall.native = native_entries(native, seen, &cause);
             }
-            (stall.stack, stall.cause) = (stack, cause);
+            (stall.stack, stall.cause, stall.keeps_gil) = (stack, cause, keeps_gil);
         }
         stall.moment = report.moment;
         stall.lasted = report.lasted;
@@ -295,6 +294,7 @@ impl Watched {
             moment: report.moment,
             suppressed: 0,
             cause: Cause::Unknown,
+            keeps_gil: false,
             stack: missing("it was over before it was looked at".into()),
             native: Vec::new(),
             callback: None,

@@ -465,3 +465,21 @@ fn every_cure_of_the_catalogue_can_be_rendered() {
         }
     }
 }
+
+#[test]
+fn what_keeps_the_gil_while_it_waits_is_no_work_for_a_thread() {
+    let line = "library.wait(8)";
+    let program = format!("async def view(request):\n    {line}\n");
+    let lets_go = stall(Cause::Sleep, &[("/app/views.py", "view", 2)]);
+    let keeps = Stall {
+        keeps_gil: true,
+        ..lets_go.clone()
+    };
+    let [thread, process] = [lets_go, keeps].map(|stall| {
+        let advice = diagnosis(&stall, &program).advice.expect("advice");
+        (advice.cure.expect("a cure"), advice.because)
+    });
+    assert_eq!(thread.0, "await offloop.to_thread(library.wait, 8)");
+    assert_eq!(process.0, "await offloop.to_process(library.wait, 8)");
+    assert_eq!(process.1, KEEPS_GIL);
+}

@@ -74,12 +74,6 @@ pub(crate) fn remember_makers(py: Python<'_>, passed: Option<Vec<Py<PyAny>>>) ->
 }
 
 /// Remembers where a task was made: by the caller of native code.
-#[pyfunction]
-pub(crate) fn note_maker(task: &Bound<'_, PyAny>, coroutine: &Bound<'_, PyAny>) {
-    note(task, coroutine);
-}
-
-/// As `note_maker`.
 #[inline]
 pub(super) fn note(task: &Bound<'_, PyAny>, coroutine: &Bound<'_, PyAny>) {
     let py = task.py();

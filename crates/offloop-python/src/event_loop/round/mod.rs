@@ -8,15 +8,16 @@
 //!             `clock.rs` the loop's time · `calls.rs`, `tasks.rs` methods called too often for
 //!             anything but C's calling convention · `lending.rs`, `lent.rs` the queues that
 //!             programs use · `overrides.rs`, `found.rs` the methods that they replace · `whose.rs`
-//!             whether a round is ours · `endings.rs`, `idle.rs`, `makers.rs`
-//!             what a watch hears of tasks · `statistics.rs` what the loop has counted. The methods
-//!             that Python calls are here.
+//!             whether a round is ours · `endings.rs`, `idle.rs`, `makers.rs`,
+//!             `foreign_tasks.rs`, `task_class.rs` what a watch hears of tasks · `statistics.rs`
+//!             what the loop has counted. The methods that Python calls are here.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 pub(crate) mod calls;
 mod clock;
 mod endings;
 mod entry;
+mod foreign_tasks;
 mod found;
 mod idle;
 mod lending;
@@ -27,6 +28,7 @@ pub(crate) mod overrides;
 mod poll;
 mod run;
 mod statistics;
+mod task_class;
 mod tasks;
 mod turn;
 mod turnstile;
@@ -50,6 +52,7 @@ use idle::Idle;
 use loop_core::{State, all_streams};
 use turnstile::Turnstile;
 
+pub(crate) use foreign_tasks::TaskEnds;
 pub(crate) use loop_core::LoopCore;
 
 #[pymethods]

@@ -241,7 +241,7 @@ pub(super) fn begin_era(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     port.marks.begin_era(event_loop)?;
     let publishes = |state: &mut State| state.meter.publisher.gauge().is_some();
     if !port.state.with(py, publishes) {
-        let gauge = watch::gauge_of(event_loop)?;
+        let gauge = watch::gauge_of(event_loop, None)?;
         port.state
             .with(py, |state| state.meter.publisher.set_gauge(gauge));
     }
