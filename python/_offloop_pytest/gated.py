@@ -106,7 +106,7 @@ class Gated:
     def pytest_enter_pdb(self) -> None:
         """A person looks at the program."""
         if self._gate is not None:
-            self._gate.excuse("a debugger held the program")
+            self._gate.debug()
 
     def _phase(self, item: pytest.Item, when: str) -> Wrapper:
         gate, limits = self._gate, self._limits

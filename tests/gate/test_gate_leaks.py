@@ -102,7 +102,7 @@ SOURCE = """
 """
 
 LEFT = {
-    "test_task": ("call", "task", "was still pending at the end of the test"),
+    "test_task": ("teardown", "task", "was still pending when its loop ended"),
     "test_task_of_a_run": ("call", "task", "was still pending when its loop ended"),
     "test_task_of_a_loop_that_is_closed": ("call", "task", "was pending when its loop was closed"),
     "test_exception": ("call", "exception", "an exception was lost: ValueError: lost"),

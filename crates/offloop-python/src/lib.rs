@@ -95,6 +95,7 @@ fn _offloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(watch::frames::current_frames, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_settle, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_long, module)?)?;
+    module.add_function(wrap_pyfunction!(watch::watch_clock, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_hearing, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_say, module)?)?;
     module.add_function(wrap_pyfunction!(watch::watch_ranking, module)?)?;

@@ -26,6 +26,9 @@ __all__ = [
     "shown",
 ]
 
+_working_folder = os.getcwd
+"""As it was when this was imported: a test may replace it."""
+
 BLAMELESS = {
     StallCause.STARVED: "the system did not let the process run",
     StallCause.STOPPED: "a debugger or a signal had stopped the process",
@@ -138,7 +141,11 @@ def of_thread(thread: threading.Thread, place: Place | None) -> Finding:
 
 def shown(place: Place) -> str:
     """A place as a person reads it: from the working folder on."""
-    folder = os.getcwd() + os.sep
+    try:
+        folder = _working_folder() + os.sep
+    except OSError:
+        # A test may have removed it.
+        folder = ""
     return f"{place.filename.removeprefix(folder)}:{place.line}"
 
 

@@ -10,7 +10,6 @@ Threads:    phases are told by one thread; findings come from any.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import replace
 
@@ -19,11 +18,15 @@ from offloop._gate.findings import BLAMELESS, Finding, Phase, of_loss, of_stall
 from offloop._gate.leaks import Leaks
 from offloop._watch.contexts import InContext
 from offloop._watch.hearing import Hearing
-from offloop._watch.losses import Loss
+from offloop._watch.losses import Loss, LossKind
 from offloop._watch.records import Stall
 from offloop._watch.switch import watch
 
 __all__ = ["Gate"]
+
+LOOKED_AT = 0.8
+"""The part of the limit after which a stall is looked at: one that is over just after the limit has
+a line, too."""
 
 STALLS_PER_MINUTE = 1_000_000
 """All of them: each test is to hear of its own."""
@@ -50,6 +53,7 @@ class Gate:
         self._lost: deque[tuple[Loss, Phase | None]] = deque()
         self._phases: deque[Phase] = deque(maxlen=PHASES_MAX)
         self._current: Phase | None = None
+        self._debugged: deque[Phase] = deque(maxlen=PHASES_MAX)
         self._found: list[Finding] = []
         self._late: list[Finding] = []
         self._reasons: list[str] = []
@@ -69,7 +73,7 @@ class Gate:
         if self._threshold is not None and not self._is_ours():
             watch.stop()
         self._threshold = threshold
-        watch._turn_on(threshold, self._hearing, False, False, STALLS_PER_MINUTE)
+        watch._turn_on(threshold * LOOKED_AT, self._hearing, False, False, STALLS_PER_MINUTE)
         watch._look_for_losses(True, self._lose, False)
         self._leaks.install()
         self._long = _offloop.watch_long()
@@ -99,9 +103,10 @@ class Gate:
 
     def begin(self, test: str, when: str, max_stall_seconds: float, allow: frozenset[str]) -> None:
         """A phase of a test begins."""
-        phase = Phase(test, when, time.monotonic(), max_stall_seconds, allow)
+        phase = Phase(test, when, _offloop.watch_clock(), max_stall_seconds, allow)
         self._phases.append(phase)
         self._current = phase
+        watch._losses.tell_unawaited_again()
         if when == "call":
             self._leaks.begin()
 
@@ -110,10 +115,8 @@ class Gate:
         phase = self._current
         if phase is None:
             return True
-        if phase.when == "call" and self._leaks.look():
-            circles = [loss.circle for loss, _ in self._lost]
-            self._leaks.tell_of(circles)
-            self._leave(phase, self._leaks.end_call())
+        if phase.when == "call" and self._leaks.end_call():
+            self._leaks.tell_of(loss.circle for loss, _ in self._lost)
         elif phase.when == "teardown":
             self._leave(phase, self._leaks.end_test())
         if not self._is_ours():
@@ -131,6 +134,12 @@ class Gate:
         found, self._found = self._found, []
         reasons, self._reasons = self._reasons, []
         return found, reasons
+
+    def debug(self) -> None:
+        """A debugger holds the program in this phase: its stalls are a person's."""
+        if self._current is not None:
+            self._debugged.append(self._current)
+        self.excuse("a debugger held the program")
 
     def excuse(self, reason: str) -> None:
         """Something of this phase is not measured."""
@@ -182,6 +191,9 @@ class Gate:
             self._leave(self._current, [finding])
         while self._lost:
             loss, phase = self._lost.popleft()
+            if loss.kind is LossKind.UNAWAITED and loss.made is None:
+                # It has outlived the function that called it, and perhaps its test.
+                phase = None
             if loss.is_certain and not self._leaks.knows(loss):
                 self._keep(of_loss(loss, phase), phase)
 
@@ -190,8 +202,10 @@ class Gate:
             return
         seconds = stall.duration
         if seconds is None:
-            seconds = time.monotonic() - stall.started
+            seconds = _offloop.watch_clock() - stall.started
         phase = self._phase_at(stall.started)
+        if phase is not None and phase in self._debugged:
+            return
         if phase is None or seconds < phase.max_stall_seconds:
             return
         self._judged.add(stall.number)

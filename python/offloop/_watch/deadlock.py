@@ -17,7 +17,6 @@ Invariants: those of `reading.py`.
 from __future__ import annotations
 
 import asyncio
-import time
 import types
 import weakref
 from asyncio import tasks as asyncio_tasks
@@ -25,6 +24,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from _offloop_worker._offloop import watch_clock
 from offloop._watch import tasks
 from offloop._watch.losses import Waiting
 from offloop._watch.reading import attribute, local_variables
@@ -144,7 +144,7 @@ class _Seen:
     task: Reference
     waiter: Reference
     due: float
-    """When the circle is to be told of, on the clock of ``time.monotonic``."""
+    """When the circle is to be told of, on the watch's clock."""
     is_certain: bool
     """Whether every timer has fired by then that was there."""
 
@@ -166,7 +166,7 @@ class Standing:
 
         ``timers_end_in`` says in how many seconds the last timer fires.
         """
-        now = time.monotonic()
+        now = watch_clock()
         before, self._seen = self._seen, {}
         found = []
         for circle in circles:

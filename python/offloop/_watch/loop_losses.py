@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Any
 
-from _offloop_worker._offloop import TaskEnds, are_held
+from _offloop_worker._offloop import TaskEnds, are_held, watch_clock
 from offloop._loop.event_loop import EventLoop
 from offloop._watch import tasks
 from offloop._watch.deadlock import Standing, circle_in_words, circles
@@ -28,6 +27,9 @@ __all__ = ["LoopLosses"]
 NEVER_RETRIEVED = "exception was never retrieved"
 DESTROYED = "Task was destroyed but it is pending!"
 """How asyncio begins or ends what it tells an exception handler."""
+
+ENDS_RUN = (SystemExit, KeyboardInterrupt)
+"""A task that raises these ends the run of its loop with them, so they are not lost."""
 
 GONE_MAX = 1_000
 """Tasks that were told of and are being collected: asyncio may be about to tell of them, too."""
@@ -102,7 +104,7 @@ class LoopLosses:
         self._failed: list[Reference] = []
         """Tasks that have failed in this round of the loop."""
         self._waiting: deque[tuple[float, Reference]] = deque()
-        """Tasks that have failed and have a grace until then, on the clock of ``time.monotonic``.
+        """Tasks that have failed and have a grace until then, on the watch's clock.
 
         A timer of the loop's would be one that the program sees: its clock may be another one.
         """
@@ -150,7 +152,7 @@ class LoopLosses:
         loop = self._loop()
         if self._tell is None or loop is None or not failed:
             return
-        until = time.monotonic() + self._grace_seconds
+        until = watch_clock() + self._grace_seconds
         held = are_held(failed, [loop])
         for reference, is_held in zip(failed, held, strict=True):
             if not is_held:
@@ -161,7 +163,7 @@ class LoopLosses:
 
     def _end_graces(self) -> float | None:
         """Tell of those whose grace is over. Returns in how many seconds the next one is."""
-        now = time.monotonic()
+        now = watch_clock()
         while self._waiting:
             until, reference = self._waiting[0]
             if until > now and _is_unseen(reference):
@@ -174,6 +176,8 @@ class LoopLosses:
         future = reference()
         if future is not None and tasks.is_unseen(future):
             exception = tasks.exception_of(future)
+            if isinstance(exception, ENDS_RUN):
+                return
             what, where = describe_exception(exception), raised_at(exception)
             self.tell(LossKind.EXCEPTION, moment, future, what=what, where=where)
 
@@ -189,6 +193,8 @@ class LoopLosses:
         future, task = context.get("future"), context.get("task")
         if message.endswith(NEVER_RETRIEVED) and tasks.is_future(future):
             exception = context.get("exception")
+            if isinstance(exception, ENDS_RUN):
+                return
             what, where = describe_exception(exception), raised_at(exception)
             self._tell_dying(LossKind.EXCEPTION, future, what=what, where=where)
         elif message == DESTROYED and tasks.is_task(task):
@@ -207,7 +213,7 @@ class LoopLosses:
         Returns in how many seconds a circle that stands or a failed task is due, if there is one.
         """
         due = [self._end_graces()]
-        pending = asyncio.all_tasks(loop)
+        pending = tasks.all_tasks(loop)
         if for_ever and len(pending) <= IDLE_TASKS_MAX:
             due.append(self.look(loop))
         elif len(pending) <= BUSY_TASKS_MAX and self._tell is not None:
@@ -218,11 +224,9 @@ class LoopLosses:
         """Look for tasks that can never go on. Returns in how many seconds a circle is due."""
         if self._tell is None:
             return None
-        stuck, due = self._tell_deadlocks(loop, asyncio.all_tasks(loop))
+        stuck, due = self._tell_deadlocks(loop, tasks.all_tasks(loop))
         # No variable of ours refers to a task while it is asked what does.
-        references = [
-            weakref.ref(task) for task in asyncio.all_tasks(loop) if id(task) not in stuck
-        ]
+        references = [weakref.ref(task) for task in tasks.all_tasks(loop) if id(task) not in stuck]
         for reference, is_held in zip(references, are_held(references, [loop]), strict=True):
             if not is_held:
                 self._tell_dangling(reference)

@@ -76,6 +76,7 @@ class LossWatch:
         self._told = None if told is None else Overheard(told, _nothing)
         self._numbers = itertools.count(1)
         self._unawaited: dict[tuple[str, Place | None], int] = {}
+        self._told_unawaited: set[tuple[str, Place | None]] = set()
         self._loops: PerLoop[LoopLosses] = PerLoop()
         self._open: PerLoop[bool] = PerLoop()
         """Those loops that were not seen to be closed."""
@@ -86,6 +87,10 @@ class LossWatch:
     def unawaited(self) -> dict[tuple[str, Place | None], int]:
         """How often each coroutine was never awaited, by its name and the line where it died."""
         return dict(self._unawaited)
+
+    def tell_unawaited_again(self) -> None:
+        """From now on tell of each such coroutine and line once more."""
+        self._told_unawaited.clear()
 
     # Standing in front of asyncio, and going away again.
 
@@ -226,9 +231,11 @@ class LossWatch:
                 made = where
         key = name, where
         count = self._unawaited.get(key, 0)
-        if count or len(self._unawaited) < UNAWAITED_MAX:
-            self._unawaited[key] = count + 1
-        if not count:
+        if not count and len(self._unawaited) >= UNAWAITED_MAX:
+            return
+        self._unawaited[key] = count + 1
+        if key not in self._told_unawaited:
+            self._told_unawaited.add(key)
             self.tell(LossKind.UNAWAITED, LossMoment.COLLECTED, where=where, made=made, what=name)
 
     # What is told.

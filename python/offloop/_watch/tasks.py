@@ -26,6 +26,7 @@ from offloop._watch.reading import attribute, defines, is_a, qualified_name_of, 
 
 __all__ = [
     "Place",
+    "all_tasks",
     "awaiting_tasks",
     "callbacks_of",
     "context_of",
@@ -59,6 +60,8 @@ AWAITING_MAX = 16
 
 ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__) + os.sep
 
+all_tasks = asyncio.all_tasks
+"""As it was when this was imported: a test may replace it."""
 _FUTURE = _asyncio.Future
 _TASK = _asyncio.Task
 _PYTHON_TASK: Any = tasks._PyTask  # type: ignore[attr-defined]
@@ -130,7 +133,7 @@ def order_of(task: Any) -> tuple[int, str]:
 def pending_tasks(loop: asyncio.AbstractEventLoop) -> set[Any]:
     """The tasks of a loop that are not done."""
     # The sets are copied and looked through otherwise, and most loops that end have no task.
-    return asyncio.all_tasks(loop) if _SETS is None or any(map(len, _SETS)) else set()
+    return all_tasks(loop) if _SETS is None or any(map(len, _SETS)) else set()
 
 
 def coroutine_of(task: Any) -> Any:

@@ -29,6 +29,7 @@ use offloop::loads::LoopGauge;
 use offloop::watch::{Line, Pulse, Ranking, Subject, WatchOptions, long_slices};
 use offloop_core::event_loop::StallLimits;
 use offloop_core::watch::{Places, Style};
+use offloop_sys::clock::monotonic_ns;
 use offloop_sys::fork;
 use offloop_views::program::WatchSeen;
 use pyo3::exceptions::PyException;
@@ -224,6 +225,13 @@ pub(crate) fn watch_settle(py: Python<'_>, seconds: f64) -> bool {
             }
         }
     })
+}
+
+/// The clock of all that is told: seconds of the monotonic one. A test may have put another one
+/// into the place of Python's.
+#[pyfunction]
+pub(crate) fn watch_clock() -> f64 {
+    Duration::from_nanos(monotonic_ns()).as_secs_f64()
 }
 
 /// How many callbacks and rounds took long so far, also those that were not told yet.
