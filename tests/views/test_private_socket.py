@@ -222,14 +222,28 @@ def test_viewer_that_reads_nothing_keeps_no_other_waiting(private):
         assert other.document()["version"] == 1
 
 
-def test_forked_child_has_a_socket_of_its_own(private):
+def test_forked_child_has_a_socket_of_its_own_once_a_loop_runs(private):
     told = """
-import os, offloop
+import asyncio, os, offloop
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+async def main():
+    print(views.path != before, os.path.exists(views.path), threads() > 1, flush=True)
+
 with offloop.views() as views:
     before = views.path
     pid = os.fork()
     if pid == 0:
-        print(views.path != before, os.path.exists(views.path), flush=True)
+        # A daemon forks twice.
+        child = os.fork()
+        if child:
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        # It closes all descriptors, and so must find none that is used.
+        print(views.path, threads(), flush=True)
+        os.closerange(3, 100)
+        asyncio.run(main())
         offloop.views.stop()
         os._exit(0)
     os.waitpid(pid, 0)
@@ -237,9 +251,9 @@ with offloop.views() as views:
 print(os.path.exists(before))
 """
     with running(told, private, "--no-watch", "--no-views") as program:
-        lines = [program.heard() for _ in range(3)]
+        lines = [program.heard() for _ in range(4)]
         assert program.process.wait() == 0
-    assert lines == ["True True", "True True", "False"]
+    assert lines == ["None 1", "True True True", "True True", "False"]
 
 
 def test_socket_is_gone_when_the_program_is_over(tmp_path):

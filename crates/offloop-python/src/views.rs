@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use offloop::Runtime;
@@ -35,7 +36,8 @@ struct IdentityFields {
 struct On {
     views: Views,
     program: Arc<Shown>,
-    has_socket: bool,
+    /// The file of the private socket, if it listens.
+    path: Option<PathBuf>,
     generation: u32,
 }
 
@@ -276,7 +278,7 @@ fn begun(on: &mut Option<On>, program: Arc<Shown>) -> PyResult<&mut On> {
         *on = Some(On {
             views: Views::start(shown)?,
             program,
-            has_socket: false,
+            path: None,
             generation: fork::generation(),
         });
     }
@@ -297,19 +299,17 @@ fn shown(identity: IdentityFields, reading: Py<PyAny>) -> Arc<Shown> {
 /// Listens on the private socket, unless it does; its path.
 #[pyfunction]
 fn views_open_socket(identity: IdentityFields, reading: Py<PyAny>) -> PyResult<OsString> {
-    let mut guard = on();
-    let on = begun(&mut guard, shown(identity, reading))?;
-    let path = on.views.open_socket()?;
-    on.has_socket = true;
-    Ok(path.into_os_string())
+    drop(inherited().take());
+    Ok(open_socket(shown(identity, reading))?.into_os_string())
 }
 
 /// Listens no more on the private socket.
 #[pyfunction]
 fn views_close_socket() {
+    drop(inherited().take());
     if let Some(on) = on().as_mut() {
         on.views.close_socket();
-        on.has_socket = false;
+        on.path = None;
     }
 }
 
@@ -344,6 +344,7 @@ fn page_close() {
 /// Ends all views of this process.
 #[pyfunction]
 fn views_stop(py: Python<'_>) {
+    drop(inherited().take());
     let ended = on().take();
     match ended {
         Some(on) if on.generation == fork::generation() => py.detach(|| on.views.stop()),
@@ -352,22 +353,57 @@ fn views_stop(py: Python<'_>) {
     }
 }
 
-/// A forked child has a socket of its own, if its parent had one; its path.
+/// What a forked child opens a socket for once a loop runs there, if its parent had one.
+static INHERITED: Mutex<Option<Arc<Shown>>> = Mutex::new(None);
+
+fn inherited() -> MutexGuard<'static, Option<Arc<Shown>>> {
+    INHERITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A forked child: the threads of its parent's views are not there. Whether it is to have a socket
+/// once a loop runs.
 #[pyfunction]
-fn views_after_fork() -> PyResult<Option<OsString>> {
-    let mut guard = on();
-    let Some(before) = guard.take() else {
-        return Ok(None);
+fn views_after_fork() -> bool {
+    let Some(before) = on().take() else {
+        return false;
     };
-    let (program, has_socket) = (Arc::clone(&before.program), before.has_socket);
-    std::mem::forget(before);
-    if !has_socket {
-        return Ok(None);
+    let has_socket = before.path.is_some();
+    if has_socket {
+        *inherited() = Some(Arc::clone(&before.program));
+        watch::call_loops();
     }
+    std::mem::forget(before);
+    has_socket
+}
+
+/// A loop runs in a forked child: it has a socket of its own, if its parent had one.
+#[pyfunction(name = "views_follow_fork")]
+pub(crate) fn follow_fork(py: Python<'_>) {
+    let Some(program) = inherited().take() else {
+        return;
+    };
+    if let Err(error) = open_socket(program) {
+        // The loop goes on.
+        error.write_unraisable(py, None);
+    }
+}
+
+fn open_socket(program: Arc<Shown>) -> PyResult<PathBuf> {
+    let mut guard = on();
     let on = begun(&mut guard, program)?;
     let path = on.views.open_socket()?;
-    on.has_socket = true;
-    Ok(Some(path.into_os_string()))
+    on.path = Some(path.clone());
+    Ok(path)
+}
+
+/// The file of the socket; `None` while there is none.
+#[pyfunction]
+fn views_path() -> Option<OsString> {
+    let on = on();
+    let on = on
+        .as_ref()
+        .filter(|on| on.generation == fork::generation())?;
+    on.path.clone().map(PathBuf::into_os_string)
 }
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -376,5 +412,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(page_open, module)?)?;
     module.add_function(wrap_pyfunction!(page_close, module)?)?;
     module.add_function(wrap_pyfunction!(views_stop, module)?)?;
+    module.add_function(wrap_pyfunction!(views_path, module)?)?;
+    module.add_function(wrap_pyfunction!(follow_fork, module)?)?;
     module.add_function(wrap_pyfunction!(views_after_fork, module)?)
 }

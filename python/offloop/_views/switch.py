@@ -9,6 +9,7 @@ from typing import Any
 
 from _offloop_worker import _offloop
 from offloop._stopping import Stoppable
+from offloop._watch.hooks import Front, hear_announcements
 
 __all__ = ["Views", "identity", "reading", "views"]
 
@@ -45,17 +46,14 @@ def hook() -> None:
 class Views(Stoppable):
     """The private socket of this process, for one thread at a time to open and close."""
 
-    def __init__(self) -> None:
-        self._path: str | None = None
-
     def __call__(self) -> Views:
         """Listen on a private socket, by which ``offloop top PID`` shows this process.
 
         The socket is a file of this user alone, in ``$XDG_RUNTIME_DIR`` or a private folder; what
         connects must belong to the same user. It is answered by a thread that needs no GIL, also
         while the event loop is stuck; while nothing is attached that thread sleeps. Stalls are
-        found by the watch: turn that on, too. A forked child gets a socket of its own.
-        ``offloop run`` does all of this.
+        found by the watch: turn that on, too. A forked child gets a socket of its own once a loop
+        runs there. ``offloop run`` does all of this.
 
         Raises:
             OSError: there is no private folder, or the system refused a socket or a thread.
@@ -66,8 +64,7 @@ class Views(Stoppable):
         True
         """
         hook()
-        if self._path is None:
-            self._path = _offloop.views_open_socket(identity(), reading())
+        _offloop.views_open_socket(identity(), reading())
         return self
 
     @property
@@ -77,17 +74,27 @@ class Views(Stoppable):
         >>> views.path is None
         True
         """
-        return self._path
+        return _offloop.views_path()
 
     def stop(self) -> None:
         """Close the socket, and let go of what is attached."""
-        self._path = None
         _offloop.views_close_socket()
 
     def _after_fork(self) -> None:
-        self._path = None
-        # An `OSError` goes to `sys.unraisablehook`, as from any callback of a fork.
-        self._path = _offloop.views_after_fork()
+        """A child opens nothing before a loop runs there: it may be a daemon, which closes all."""
+        if not _offloop.views_after_fork():
+            return
+        fronts: list[Front] = []
+
+        def announced(loop: object) -> None:
+            if loop is None:
+                # asyncio says so in each forked child.
+                return
+            while fronts:
+                fronts.pop().step_aside()
+            _offloop.views_follow_fork()
+
+        fronts += hear_announcements(announced)
 
 
 views = Views()

@@ -38,7 +38,7 @@ use pyo3::types::PyWeakrefReference;
 
 use crate::home::home;
 use crate::loads::{kind_of, loads};
-use crate::stacks;
+use crate::{stacks, views};
 pub(crate) use fields::StallFields;
 use fields::{BlockedFields, RankedFields};
 use witness::Witness;
@@ -60,6 +60,19 @@ struct Watch {
     /// `offloop._watch.hearing.Hearing`.
     hearing: Py<PyAny>,
     ranking: Ranking,
+}
+
+/// A watch that goes on in a forked child once a loop runs there. Before that the child starts no
+/// thread and opens nothing: a daemon closes all descriptors first, and a child may only call `exec`.
+struct Inherited {
+    options: WatchOptions,
+    hearing: Py<PyAny>,
+}
+
+static INHERITED: Mutex<Option<Inherited>> = Mutex::new(None);
+
+fn inherited() -> MutexGuard<'static, Option<Inherited>> {
+    INHERITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a loop gets that joins.
@@ -139,6 +152,7 @@ impl Settings {
 #[pyfunction]
 pub(crate) fn watch_on(py: Python<'_>, settings: Settings, hearing: Py<PyAny>) -> PyResult<()> {
     fork::watch();
+    drop(inherited().take());
     let options = settings.options();
     // One watchdog at a time says of a loop's pulse that it sleeps.
     end(py, exchange(None));
@@ -151,23 +165,41 @@ pub(crate) fn watch_on(py: Python<'_>, settings: Settings, hearing: Py<PyAny>) -
 /// Turns the watch off. Reports that are under way end first, or are left after a second.
 #[pyfunction]
 pub(crate) fn watch_off(py: Python<'_>) {
+    drop(inherited().take());
     end(py, exchange(None));
 }
 
-/// The watch goes on in a forked child, whose threads are not there.
+/// A forked child: the threads of its parent's watch are not there.
 #[pyfunction]
-pub(crate) fn watch_after_fork(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn watch_after_fork() {
     let Some(Watch {
         running,
         hearing,
         ranking,
     }) = exchange(None)
     else {
-        return Ok(());
+        return;
     };
-    let options = running.options().clone();
+    *inherited() = Some(Inherited {
+        options: running.options().clone(),
+        hearing,
+    });
     // What belongs to threads of the parent is left alone.
     std::mem::forget((running, ranking, last_ranking().take()));
+}
+
+/// Has each loop join anew, at its next round.
+pub(crate) fn call_loops() {
+    // Relaxed: a loop that joins takes the lock.
+    ERA.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A loop runs in a forked child: what its parent had on goes on there.
+fn follow_fork(py: Python<'_>) -> PyResult<()> {
+    views::follow_fork(py);
+    let Some(Inherited { options, hearing }) = inherited().take() else {
+        return Ok(());
+    };
     let fresh = Watch::start(py, options, hearing, Ranking::default())?;
     drop(exchange(Some(fresh)));
     Ok(())
@@ -243,7 +275,8 @@ pub(crate) fn watch_long() -> u64 {
 /// What hears of stalls, while the watch is on.
 #[pyfunction]
 pub(crate) fn watch_hearing(py: Python<'_>) -> Option<Py<PyAny>> {
-    watch().as_ref().map(|watch| watch.hearing.clone_ref(py))
+    let on = watch().as_ref().map(|watch| watch.hearing.clone_ref(py));
+    on.or_else(|| inherited().as_ref().map(|kept| kept.hearing.clone_ref(py)))
 }
 
 /// What blocked loops, the longest time in all first; and what there was no room for.
@@ -330,6 +363,7 @@ pub(crate) fn join(
     pulse: &Arc<Pulse>,
     tells_callbacks: bool,
 ) -> PyResult<(u64, Option<Joined>)> {
+    follow_fork(event_loop.py())?;
     let is_off = |watch: &Option<Watch>| watch.is_none().then(|| (era(), None));
     if let Some(left) = is_off(&watch()) {
         return Ok(left);
