@@ -130,6 +130,17 @@ struct Shares {
 /// equal, the one is told that blames less code.
 #[must_use]
 pub fn cause(evidence: &Evidence) -> Cause {
+    decided(evidence, false)
+}
+
+/// The same of a thread that by itself ran for too long in this slice: its code is to blame, however
+/// much it was kept from running besides.
+#[must_use]
+pub fn cause_beside_delays(evidence: &Evidence) -> Cause {
+    decided(evidence, true)
+}
+
+fn decided(evidence: &Evidence, beside_delays: bool) -> Cause {
     let [_, now] = &evidence.looks;
     if now.state == ThreadState::Stopped {
         return Cause::Stopped;
@@ -144,7 +155,11 @@ pub fn cause(evidence: &Evidence) -> Cause {
         return cause_of_wait(evidence);
     };
     if delayed >= ran.max(asleep) {
-        Cause::Starved
+        match (beside_delays, asleep > ran) {
+            (false, _) => Cause::Starved,
+            (true, true) => cause_of_wait(evidence),
+            (true, false) => cause_of_work(evidence),
+        }
     } else if asleep >= ran {
         cause_of_wait(evidence)
     } else {

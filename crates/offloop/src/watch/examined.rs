@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use offloop_core::Instant;
 use offloop_core::event_loop::Stalled;
-use offloop_core::watch::{Cause, Entry, Quality, Stack, cause, cause_afterwards};
+use offloop_core::watch::{
+    Cause, Entry, Quality, Stack, cause, cause_afterwards, cause_beside_delays,
+};
 use offloop_sys::activity::ThreadFiles;
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::interpreter::memory::OwnMemory;
@@ -36,6 +38,8 @@ pub(super) struct Examiner {
     files: Option<ThreadFiles>,
     /// The slice that went on, its thread then, and when.
     before: Option<(Slice, Sight, u64)>,
+    /// The same when the slice was first looked at.
+    first: Option<(Slice, Sight)>,
     /// All sights of the thread and when they were, the latest last.
     sights: VecDeque<(u64, Sight)>,
     codes: Codes,
@@ -50,6 +54,7 @@ impl Examiner {
         let sight = self.sight(seen, reader);
         self.before = None;
         if let Some(sight) = sight {
+            self.first = Some((slice, sight.clone()));
             self.keep(slice, sight, monotonic_ns());
         }
     }
@@ -74,6 +79,22 @@ impl Examiner {
         Sight::of(self.files.as_ref()?, reader, thread).ok()
     }
 
+    /// Whether the thread itself ran for so long in a slice, since that was first looked at.
+    pub(super) fn has_worked(
+        &mut self,
+        slice: Slice,
+        seen: &Seen,
+        limit: Duration,
+        reader: &Interpreter<OwnMemory>,
+    ) -> bool {
+        let first = self.first.clone().filter(|(of, _)| *of == slice);
+        let (Some((_, first)), Some(now)) = (first, self.sight(seen, reader)) else {
+            return false;
+        };
+        let evidence = evidence(&[first, now], Err(Unreadable::Preempted), Duration::ZERO);
+        evidence.ran.is_some_and(|ran| ran >= limit)
+    }
+
     /// Whether the thread keeps the GIL in what it does: then the interpreter gives no answer.
     pub(super) fn keeps_gil(&self, cause: &Cause) -> bool {
         let has_gil = self
@@ -87,11 +108,11 @@ impl Examiner {
     pub(super) fn cause(
         &mut self,
         slice: Slice,
-        seen: &Seen,
+        (seen, has_worked): (&Seen, bool),
         lateness: &Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
-        let cause = self.cause_of_thread(slice, seen, lateness, reader);
+        let cause = self.cause_of_thread(slice, (seen, has_worked), lateness, reader);
         match (slice.stalled, seen.work, cause) {
             (
                 Stalled::Round,
@@ -154,12 +175,12 @@ impl Examiner {
     fn cause_of_thread(
         &mut self,
         slice: Slice,
-        seen: &Seen,
+        (seen, has_worked): (&Seen, bool),
         lateness: &Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
         self.glance(slice, seen, reader);
-        let cause = self.cause_since(slice, seen, lateness, reader);
+        let cause = self.cause_since(slice, (seen, has_worked), lateness, reader);
         let is_wait = !matches!(
             cause,
             Cause::Python | Cause::Native { .. } | Cause::Collection | Cause::Unknown
@@ -170,7 +191,7 @@ impl Examiner {
             .is_some_and(|(_, sight, _)| sight.is_ready());
         if is_wait && runs {
             // The wait is over, and the stack that is read now is of something else.
-            return self.cause_since(slice, seen, &Lateness::default(), reader);
+            return self.cause_since(slice, (seen, has_worked), &Lateness::default(), reader);
         }
         cause
     }
@@ -178,7 +199,7 @@ impl Examiner {
     fn cause_since(
         &mut self,
         slice: Slice,
-        seen: &Seen,
+        (seen, has_worked): (&Seen, bool),
         lateness: &Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
@@ -203,7 +224,12 @@ impl Examiner {
         let now = monotonic_ns();
         self.keep(slice, second.clone(), now);
         let late = lateness.within(Instant::from_nanos(at), Instant::from_nanos(now));
-        cause(&evidence(&[first, second], motion, late))
+        let evidence = evidence(&[first, second], motion, late);
+        if has_worked {
+            cause_beside_delays(&evidence)
+        } else {
+            cause(&evidence)
+        }
     }
 }
 

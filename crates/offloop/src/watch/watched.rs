@@ -211,12 +211,14 @@ impl Watched {
             .within(at.saturating_sub(report.lasted), now());
         let (cause, stack) = match &telling.reader {
             Ok(reader) => {
-                let cause = if late >= report.lasted / 2 {
+                let limit = self.policy.threshold();
+                let has_worked = self.examiner.has_worked(slice, seen, limit, reader);
+                let cause = if late >= report.lasted / 2 && !has_worked {
                     // The watchdog itself was kept from looking: so was the whole process.
                     Cause::Starved
                 } else {
-                    let lateness = &telling.lateness;
-                    self.examiner.cause(slice, seen, lateness, reader)
+                    let seen = (seen, has_worked);
+                    self.examiner.cause(slice, seen, &telling.lateness, reader)
                 };
                 if is_new && report.is_told {
                     // It takes its time to get the GIL, while the stack is read here.

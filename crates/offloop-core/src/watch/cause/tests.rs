@@ -421,3 +421,20 @@ fn a_slice_that_nothing_looked_at_is_the_systems_fault_if_that_made_it_too_long(
     assert_eq!(afterwards(200, 100), Cause::Starved);
     assert_eq!(afterwards(60, 90), Cause::Starved);
 }
+
+#[test]
+fn a_thread_that_ran_for_too_long_is_to_blame_however_much_it_was_kept_from_it() {
+    let starved = Evidence {
+        delayed: Some(ms(80)),
+        motion: Motion::Moving,
+        ..twice(ready(), 20)
+    };
+    assert_eq!(cause(&starved), Cause::Starved);
+    assert_eq!(cause_beside_delays(&starved), Cause::Python);
+    let asleep = Evidence {
+        delayed: Some(ms(60)),
+        sleeps: Some(1),
+        ..twice(asleep(Wait::Time), 10)
+    };
+    assert_eq!(cause_beside_delays(&asleep), Cause::Sleep);
+}
