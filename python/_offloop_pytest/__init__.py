@@ -4,7 +4,8 @@ pytest finds this package by its entry point wherever offloop is installed. It m
 until an option, an ini value or a mark asks for that, and imports offloop only then.
 
 Shape:      options and marks are here · `asked.py` what a test is to be held to · `gated.py` the
-            hooks of a run that is measured. What is found and how it is told is `offloop._gate`.
+            hooks of a run that is measured · `telling.py` findings as pytest reports them ·
+            `extent.py` which tests came to their end. What is found is `offloop._gate`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--offloop-max-stall",
         metavar="TIME",
-        help="fail each test that blocks its event loop for longer, as in 50ms or 0.2s",
+        help="fail each test that blocks its event loop for longer, as in 50ms or 0.2s; off"
+        " measures no test, whatever marks and ini values say",
     )
     group.addoption(
         "--offloop-allow",
@@ -60,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARK)
     asked_for = asked.of_config(config)
     if asked_for.max_stall_seconds is not None:
-        _gate(config, asked_for)
+        _gate(config, asked_for, is_early=True)
     elif asked_for.needs_limit:
         raise pytest.UsageError(f"{asked_for.needs_limit} needs --offloop-max-stall")
 
@@ -70,17 +72,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.pluginmanager.hasplugin("offloop-gate") and any(
         item.get_closest_marker("offloop") is not None for item in items
     ):
-        # It was not there when this call began.
-        _gate(config, asked.of_config(config)).pytest_collection_modifyitems(items)
+        asked_for = asked.of_config(config)
+        if not asked_for.is_off:
+            # It was not there when this call began.
+            _gate(config, asked_for, is_early=False).pytest_collection_modifyitems(items)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Tell of marked tests that a process of a divided run has measured: this one saw no marks."""
     config = node.config
-    has_found = "offloop" in getattr(node, "workeroutput", {})
-    if has_found and not config.pluginmanager.hasplugin("offloop-gate"):
-        _gate(config, asked.of_config(config)).pytest_testnodedown(node, error)
+    has_said = "offloop" in getattr(node, "workeroutput", {})
+    if has_said and not config.pluginmanager.hasplugin("offloop-gate"):
+        gated = _gate(config, asked.of_config(config), is_early=False)
+        gated.pytest_testnodedown(node, error)
 
 
 @pytest.fixture
@@ -91,16 +96,19 @@ def offloop_gate(request: pytest.FixtureRequest) -> object:
     them when the block is over.
     """
     gated = request.config.pluginmanager.getplugin("offloop-gate")
+    if gated is None and asked.of_config(request.config).is_off:
+        pytest.skip("--offloop-max-stall=off: nothing is found")
     if gated is None or not gated.measures(request.node):
         raise pytest.UsageError("offloop_gate needs --offloop-max-stall, or the mark `offloop`")
     return gated.door()
 
 
-def _gate(config: pytest.Config, asked_for: asked.Asked) -> Gated:
+def _gate(config: pytest.Config, asked_for: asked.Asked, *, is_early: bool) -> Gated:
+    """Measure the run from now on; early if nothing of it is over."""
     with _as_it_is(config):
         from _offloop_pytest.gated import Gated
 
-        gated = Gated(config, asked_for)
+        gated = Gated(config, asked_for, is_early=is_early)
     config.pluginmanager.register(gated, "offloop-gate")
     return gated
 

@@ -38,11 +38,16 @@ class Asked:
     json: Path | None
     needs_limit: str | None
     """An option that is nothing without a limit."""
+    is_off: bool = False
+    """The command line turns the gate off, for all tests."""
 
 
 def of_config(config: pytest.Config) -> Asked:
     """What options and ini values ask for."""
-    written = config.getoption("offloop_max_stall") or config.getini("offloop_max_stall")
+    option = config.getoption("offloop_max_stall")
+    if option == "off":
+        return Asked(None, frozenset(), None, False, None, None, is_off=True)
+    written = option or config.getini("offloop_max_stall")
     allow = config.getoption("offloop_allow") or config.getini("offloop_allow")
     ratchet = config.getoption("offloop_ratchet")
     file = config.invocation_params.dir / ratchet if ratchet else None
@@ -52,7 +57,11 @@ def of_config(config: pytest.Config) -> Asked:
     writes = bool(config.getoption("offloop_ratchet_write"))
     if writes and file is None:
         raise pytest.UsageError("--offloop-ratchet-write needs --offloop-ratchet")
-    needing = {"--offloop-ratchet": ratchet, "--offloop-json": json}
+    needing = {
+        "--offloop-ratchet": ratchet,
+        "--offloop-ratchet-write": writes,
+        "--offloop-json": json,
+    }
     return Asked(
         seconds_of(written, "--offloop-max-stall") if written else None,
         kinds_of(allow.replace(",", " ").split(), "--offloop-allow"),
@@ -64,25 +73,35 @@ def of_config(config: pytest.Config) -> Asked:
 
 
 def of_item(item: pytest.Item, asked: Asked) -> Limits | None:
-    """What a test is held to; ``None`` if it is left alone."""
-    mark = item.get_closest_marker("offloop")
-    if mark is None:
-        seconds = asked.max_stall_seconds
-        return None if seconds is None else Limits(seconds, asked.allow)
+    """What a test is held to; ``None`` if it is left alone.
+
+    Marks add up, those of a class and a module as well: the nearest one that gives a time wins, and
+    what any of them allows is allowed.
+    """
+    if asked.is_off:
+        return None
     where = f"the mark offloop of {item.nodeid}"
-    unknown = [*map(repr, mark.args), *sorted(mark.kwargs.keys() - {"max_stall", "allow"})]
-    if unknown:
-        known = "max_stall=... and allow=(...)"
-        raise pytest.UsageError(f"{where}: takes {known}, not {', '.join(unknown)}")
-    allow = mark.kwargs.get("allow", ())
-    names = [allow] if isinstance(allow, str) else list(allow)
-    kinds = asked.allow | kinds_of(names, where)
-    default = asked.max_stall_seconds
-    if "max_stall" in mark.kwargs:
-        default = seconds_of(mark.kwargs["max_stall"], where)
-        return None if default is None else Limits(default, kinds)
-    seconds = seconds_of(DEFAULT, where) if default is None else default
+    seconds, kinds = asked.max_stall_seconds, asked.allow
+    marks = list(item.iter_markers("offloop"))
+    if marks and seconds is None:
+        seconds = seconds_of(DEFAULT, where)
+    # The nearest comes first.
+    for mark in reversed(marks):
+        unknown = [*map(repr, mark.args), *sorted(mark.kwargs.keys() - {"max_stall", "allow"})]
+        if unknown:
+            known = "max_stall=... and allow=(...)"
+            raise pytest.UsageError(f"{where}: takes {known}, not {', '.join(unknown)}")
+        if "max_stall" in mark.kwargs:
+            seconds = seconds_of(mark.kwargs["max_stall"], where)
+        kinds |= _allowed(mark.kwargs.get("allow", ()), where)
     return None if seconds is None else Limits(seconds, kinds)
+
+
+def _allowed(allow: Any, where: str) -> frozenset[str]:
+    names = [allow] if isinstance(allow, str) else allow
+    if not isinstance(names, (list, tuple, set, frozenset)):
+        raise pytest.UsageError(f"{where}: allow={allow!r} names no kinds")
+    return kinds_of(list(names), where)
 
 
 def seconds_of(written: Any, where: str) -> float | None:
@@ -100,7 +119,7 @@ def seconds_of(written: Any, where: str) -> float | None:
     return seconds
 
 
-def kinds_of(names: list[str], where: str) -> frozenset[str]:
+def kinds_of(names: list[Any], where: str) -> frozenset[str]:
     """Kinds of findings by their names."""
     for name in names:
         if name not in KINDS:

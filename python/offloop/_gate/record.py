@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from offloop._gate.findings import Kind
-from offloop._gate.ratchet import Known, write_ratchet
+from offloop._gate.ratchet import Known, shown
 
 __all__ = ["Record"]
 
 VERSION = 1
-
-SHOWN_MAX = 20
-"""Lines of each kind; the JSON file has all."""
 
 
 class Record:
@@ -56,57 +53,52 @@ class Record:
         self._findings += fields["findings"]
         self._unmeasured += fields["unmeasured"]
 
-    def _stalls(self) -> frozenset[Known]:
-        return frozenset(
-            Known(each["file"], each["function"], each["source"])
-            for each in self._findings
-            if each["kind"] == Kind.STALL and each["file"] is not None
-        )
+    def stalls(self) -> dict[Known, frozenset[str]]:
+        """The stalls that can be known, each with the tests that have seen it."""
+        tests: dict[Known, set[str]] = {}
+        for each in self._findings:
+            if each["kind"] == Kind.STALL and each["file"] is not None:
+                known = Known(each["file"], each["function"], each["source"])
+                if known.is_writable:
+                    tests.setdefault(known, set()).add(each["test"] or "")
+        return {known: frozenset(seen) for known, seen in tests.items()}
 
-    def _gone(self, known: frozenset[Known]) -> list[Known]:
-        return sorted(known - self._stalls())
+    def write_json(
+        self, path: Path, max_stall: float | None, unseen: list[Known], partial: str | None
+    ) -> None:
+        """Write all of it.
 
-    def write_json(self, path: Path, max_stall: float | None, known: frozenset[Known]) -> None:
-        """Write all of it."""
-        gone = [
-            {"file": it.file, "function": it.function, "line": it.line} for it in self._gone(known)
-        ]
-        fields = {"version": VERSION, "max_stall_seconds": max_stall, **self.to_fields()}
-        text = json.dumps({**fields, "known_but_not_seen": gone}, indent=2)
-        path.write_text(text + "\n", encoding="utf-8")
+        Raises:
+            OSError: the file cannot be written.
+        """
+        fields = {
+            "version": VERSION,
+            "max_stall_seconds": max_stall,
+            **self.to_fields(),
+            "known_but_not_seen": [each._asdict() for each in unseen],
+            "partial": partial,
+        }
+        path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
-    def write_ratchet(self, path: Path, kept: frozenset[Known]) -> None:
-        """Write the stalls of this run, and those that are to be kept."""
-        write_ratchet(path, self._stalls() | kept)
-
-    def lines(self, known: frozenset[Known], *, is_partial: bool) -> list[str]:
+    def lines(self, *, writes_ratchet: bool) -> list[str]:
         """The last lines of a run; none if all is well."""
         lines = []
         counts = Counter(each["kind"] for each in self._findings if not each["known"])
         if counts:
             parts = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
             lines.append(f"found in {self.tests} tests: {parts}")
-        lines += _shown(
+        lines += shown(
             "came too late for its test, and fails the run",
             [f"{each['test'] or 'no test'}: {each['summary']}" for each in self.late],
         )
-        lines += _shown(
+        lines += shown(
             "not measured",
             [f"{each['test']} ({each['phase']}): {each['reason']}" for each in self._unmeasured],
         )
-        count = sum(each["known"] for each in self._findings)
-        if count:
-            lines.append(f"{count} stalls are known and fail no test")
-        gone = self._gone(known)
-        if gone and not is_partial:
-            heading = "known, but not seen in this run: --offloop-ratchet-write takes them out"
-            lines += _shown(heading, [str(each) for each in gone])
+        known = sum(each["known"] for each in self._findings)
+        if known:
+            lines.append(f"{known} stalls are known and fail no test")
+        nameless = counts[Kind.STALL]
+        if writes_ratchet and nameless:
+            lines.append(f"{nameless} stalls have no line that could be known, and fail their test")
         return lines
-
-
-def _shown(heading: str, entries: list[str]) -> list[str]:
-    if not entries:
-        return []
-    shown = [f"  {entry}" for entry in entries[:SHOWN_MAX]]
-    more = len(entries) - len(shown)
-    return [f"{heading}:", *shown, *([f"  and {more} more"] if more else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,27 @@ __all__ = ["Verdict"]
 class Verdict:
     """Judges by a file of known stalls; paths are told from a folder on."""
 
-    def __init__(self, root: Path, known: frozenset[Known], *, forgives: bool) -> None:
+    def __init__(self, root: Path, known: Container[Known], *, forgives: bool) -> None:
         self._root = root
         self._known = known
         self._forgives = forgives
 
     def is_known(self, finding: Finding) -> bool:
-        """Whether a finding fails no test."""
+        """Whether a finding fails no test.
+
+        A stall without a line can never be known: nothing would tell it from another one.
+        """
         if finding.kind is not Kind.STALL:
             return False
-        return self._forgives or self._key(finding) in self._known
+        key = self._key(finding)
+        if key is None or not key.is_writable:
+            return False
+        return self._forgives or key in self._known
 
-    def _key(self, finding: Finding) -> Known:
+    def _key(self, finding: Finding) -> Known | None:
         place = finding.place
         if place is None:
-            return Known("", "", "")
+            return None
         line = linecache.getline(place.filename, place.line).strip()
         return Known(self._shown(place.filename), place.function or "", line)
 
@@ -49,10 +56,10 @@ class Verdict:
             "phase": None if phase is None else phase.when,
             "summary": finding.summary,
             "words": finding.words,
-            "file": None if place is None else key.file,
+            "file": None if key is None else key.file,
             "line": None if place is None else place.line,
-            "function": None if place is None else key.function,
-            "source": None if place is None else key.line,
+            "function": None if key is None else key.function,
+            "source": None if key is None else key.line,
             "seconds": finding.seconds,
             "known": self.is_known(finding),
             "late": is_late,
