@@ -58,9 +58,11 @@ class Ran:
 def suite(tmp_path):
     """Write a suite and run it, with the plugins that are named."""
 
-    def run(source, *options, plugins=("asyncio",), ini="", limit="100ms", env=None):
+    def run(source, *options, plugins=("asyncio",), ini="", limit="100ms", env=None, others=()):
         (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
         (tmp_path / "conftest.py").write_text(textwrap.dedent(RECORDER))
+        for name, text in dict(others).items():
+            (tmp_path / name).write_text(textwrap.dedent(text))
         if "asyncio" in plugins:
             ini = f"asyncio_default_fixture_loop_scope = function\n{ini}"
         (tmp_path / "pytest.ini").write_text("[pytest]\n" + ini)

@@ -364,7 +364,7 @@ def test_a_test_may_ask_for_what_it_expects(suite):
             assert stall.seconds > 0.2
 
         async def test_expected_another_thing(offloop_gate):
-            with offloop_gate.expect("task") as found:
+            with offloop_gate.expect("exception") as found:
                 time.sleep(0.3)
                 await asyncio.sleep(0.01)
             assert found == []
