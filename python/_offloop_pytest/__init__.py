@@ -97,7 +97,7 @@ def offloop_gate(request: pytest.FixtureRequest) -> object:
     """
     gated = request.config.pluginmanager.getplugin("offloop-gate")
     if gated is None and asked.of_config(request.config).is_off:
-        pytest.skip("--offloop-max-stall=off: nothing is found")
+        raise pytest.skip.Exception("--offloop-max-stall=off: nothing is found")
     if gated is None or not gated.measures(request.node):
         raise pytest.UsageError("offloop_gate needs --offloop-max-stall, or the mark `offloop`")
     return gated.door()
