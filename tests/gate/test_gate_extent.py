@@ -89,11 +89,18 @@ def test_a_run_of_some_tests_tells_of_nothing_that_is_gone(suite, tmp_path, way)
 
 
 def test_a_run_of_what_failed_last_takes_nothing_out(kept):
-    plugins = ("cacheprovider",)
-    assert not kept(plugins=plugins, env={"FAILS": "1"})[0]
-    stays, ran = kept("--lf", plugins=plugins, env={"FAILS": "1"})
+    # The file without failures is not collected, and so no test of it deselected.
+    settings = {
+        "source": "def test_fails():\n    assert False\n",
+        "others": {"test_other.py": "def test_passes(): ...\n"},
+        "plugins": ("cacheprovider",),
+    }
+    stays, ran = kept(**settings)
+    assert not stays
+    assert "1 failed, 1 passed" in ran.text
+    stays, ran = kept("--lf", **settings)
     assert stays, ran.text
-    assert "1 failed" in ran.text
+    assert "kept: 1 (the run has --last-failed)" in ran.text
 
 
 def test_a_run_with_a_broken_file_takes_nothing_out(kept, tmp_path):
