@@ -370,7 +370,7 @@ fn views_after_fork() -> bool {
     let has_socket = before.path.is_some();
     if has_socket {
         *inherited() = Some(Arc::clone(&before.program));
-        watch::call_loops();
+        watch::call_first(follow_fork);
     }
     std::mem::forget(before);
     has_socket

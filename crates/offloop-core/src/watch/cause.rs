@@ -133,8 +133,8 @@ pub fn cause(evidence: &Evidence) -> Cause {
     decided(evidence, false)
 }
 
-/// The same of a thread that by itself ran for too long in this slice: its code is to blame, however
-/// much it was kept from running besides.
+/// The same of a thread that by itself ran for too long in this slice: its code is to blame,
+/// however much it was kept from running besides.
 #[must_use]
 pub fn cause_beside_delays(evidence: &Evidence) -> Cause {
     decided(evidence, true)

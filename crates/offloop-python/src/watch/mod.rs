@@ -21,7 +21,7 @@ mod witness;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ use pyo3::types::PyWeakrefReference;
 
 use crate::home::home;
 use crate::loads::{kind_of, loads};
-use crate::{stacks, views};
+use crate::stacks;
 pub(crate) use fields::StallFields;
 use fields::{BlockedFields, RankedFields};
 use witness::Witness;
@@ -63,13 +63,16 @@ struct Watch {
 }
 
 /// A watch that goes on in a forked child once a loop runs there. Before that the child starts no
-/// thread and opens nothing: a daemon closes all descriptors first, and a child may only call `exec`.
+/// thread and opens nothing: a daemon closes all descriptors first, and another one calls `exec`.
 struct Inherited {
     options: WatchOptions,
     hearing: Py<PyAny>,
 }
 
 static INHERITED: Mutex<Option<Inherited>> = Mutex::new(None);
+
+/// What else goes on in a forked child once a loop runs there.
+static BESIDES: OnceLock<fn(Python<'_>)> = OnceLock::new();
 
 fn inherited() -> MutexGuard<'static, Option<Inherited>> {
     INHERITED.lock().unwrap_or_else(PoisonError::into_inner)
@@ -188,15 +191,18 @@ pub(crate) fn watch_after_fork() {
     std::mem::forget((running, ranking, last_ranking().take()));
 }
 
-/// Has each loop join anew, at its next round.
-pub(crate) fn call_loops() {
+/// Has the next loop that runs call this first; each loop comes by at its next round.
+pub(crate) fn call_first(follow: fn(Python<'_>)) {
+    BESIDES.get_or_init(|| follow);
     // Relaxed: a loop that joins takes the lock.
     ERA.fetch_add(1, Ordering::Relaxed);
 }
 
 /// A loop runs in a forked child: what its parent had on goes on there.
 fn follow_fork(py: Python<'_>) -> PyResult<()> {
-    views::follow_fork(py);
+    if let Some(follow) = BESIDES.get() {
+        follow(py);
+    }
     let Some(Inherited { options, hearing }) = inherited().take() else {
         return Ok(());
     };

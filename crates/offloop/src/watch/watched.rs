@@ -9,9 +9,12 @@ use offloop_core::event_loop::{
 };
 use offloop_core::watch::{Cause, NativeEntry, Quality, Stack, Stall, StalledThread};
 use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
+use offloop_sys::interpreter::Interpreter;
+use offloop_sys::interpreter::memory::OwnMemory;
 use offloop_sys::running::Seen;
 
 use super::examined::{Examiner, missing};
+use super::lateness::Lateness;
 use super::native::NativeReader;
 use super::pulse::{Ended, LineEnd, Pulse};
 use super::watchdog::{Facts, Question, Telling, next_number, now};
@@ -201,6 +204,23 @@ impl Watched {
         }
     }
 
+    fn cause_of(
+        &mut self,
+        slice: Slice,
+        (seen, was_late): (&Seen, bool),
+        lateness: &Lateness,
+        reader: &Interpreter<OwnMemory>,
+    ) -> Cause {
+        let limit = self.policy.threshold();
+        let has_worked = self.examiner.has_worked(slice, seen, limit, reader);
+        if was_late && !has_worked {
+            // The watchdog itself was kept from looking: so was the whole process.
+            return Cause::Starved;
+        }
+        self.examiner
+            .cause(slice, (seen, has_worked), lateness, reader)
+    }
+
     /// A stall was found, or goes on.
     fn report(&mut self, report: StallReport, seen: &Seen, clocks: &Clocks, telling: &mut Telling) {
         let slice = self.slice(report.stalled, report.number);
@@ -211,15 +231,8 @@ impl Watched {
             .within(at.saturating_sub(report.lasted), now());
         let (cause, stack) = match &telling.reader {
             Ok(reader) => {
-                let limit = self.policy.threshold();
-                let has_worked = self.examiner.has_worked(slice, seen, limit, reader);
-                let cause = if late >= report.lasted / 2 && !has_worked {
-                    // The watchdog itself was kept from looking: so was the whole process.
-                    Cause::Starved
-                } else {
-                    let seen = (seen, has_worked);
-                    self.examiner.cause(slice, seen, &telling.lateness, reader)
-                };
+                let was_late = late >= report.lasted / 2;
+                let cause = self.cause_of(slice, (seen, was_late), &telling.lateness, reader);
                 if is_new && report.is_told {
                     // It takes its time to get the GIL, while the stack is read here.
                     telling.audience.ask(self.question(slice, false));
