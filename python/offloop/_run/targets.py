@@ -109,7 +109,7 @@ def _check_at_end(report: Target, journal: Target) -> None:
         raise report.refused(f"no folder {folder}")
     place = folder if report.status() is None else Path(report.path)
     if not os.access(place, os.W_OK):
-        raise report.refused("it may not be written here")
+        raise report.refused("that is not permitted")
     status = journal.status()
     if status is not None and not stat.S_ISREG(status.st_mode):
         raise report.refused(f"it is made of the journal, and {journal.path} keeps none")
