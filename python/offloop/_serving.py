@@ -83,9 +83,13 @@ def end(token: Token[Serving | None]) -> None:
         return
 
 
-def blocked_time() -> BlockedTime | None:
-    """Measures for how long the running loop is blocked from now on; None without a watch."""
-    loop = asyncio._get_running_loop()
+def blocked_time(loop: asyncio.AbstractEventLoop | None = None) -> BlockedTime | None:
+    """Measures for how long a loop is blocked from now on; None without a watch.
+
+    It is the running loop, unless one is given; any thread may give one.
+    """
+    if loop is None:
+        loop = asyncio._get_running_loop()
     if isinstance(loop, EventLoop):
         return loop._blocked_time()
     return watch._announcements.blocked_time(loop)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import offloop
 from offloop._watch import THRESHOLD_SECONDS_MAX, THRESHOLD_SECONDS_MIN
+
+if TYPE_CHECKING:
+    from offloop._run import Wanted
 
 OPTIONS_WITH_VALUES = ("--loop", "--threshold", "--trace", "--journal", "--report")
 
@@ -157,7 +161,7 @@ def run_command(
         threshold=threshold,
         native=native,
         strict=strict,
-        tape=_run.Wanted(_told(arguments, module), trace, journal, report),
+        tape=_wanted(arguments, module, code, trace=trace, journal=journal, report=report),
     )
     if module is not None:
         _run.run_module(module, list(arguments), settings)
@@ -171,10 +175,17 @@ def run_command(
         raise click.UsageError("name a script, a module with -m, or give code with -c")
 
 
-def _told(arguments: tuple[str, ...], module: str | None) -> str:
-    """The program as a reader of its files knows it."""
+def _wanted(
+    arguments: tuple[str, ...], module: str | None, code: str | None, **files: Any
+) -> Wanted:
+    """The files of a run, with what is known of its program."""
+    from offloop._run import Wanted
+
     named = f"-m {module}" if module is not None else " ".join(arguments[:1])
-    return named or "-c"
+    is_named = module is not None or code is not None
+    script = None if is_named or arguments[:1] in ((), ("-",)) else arguments[0]
+    is_stdin = not is_named and not arguments
+    return Wanted(named or "-c", **files, script=script, is_stdin=is_stdin)
 
 
 @main.command("report", short_help="Make a page of a journal.")
@@ -185,10 +196,17 @@ def report_command(journal: str, out: str) -> None:
 
     The page tells how long event loops were blocked, by which lines, and what to write instead; it
     has a timeline, the lag, the calls and the crashes. A journal of a program that was killed is
-    as good as any, up to its last tenth of a second. The exit status is 1 if there is no page.
+    as good as any, up to its last tenth of a second. The exit status is 1 if there is no page,
+    and 2 if FILE is the journal itself, a program, or no file.
     """
     from offloop._run.tape import write_report
+    from offloop._run.targets import CannotRecord, check_page
 
+    try:
+        check_page(journal, out)
+    except CannotRecord as error:
+        print(f"offloop report: {error}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(0 if write_report(journal, out) else 1)
 
 

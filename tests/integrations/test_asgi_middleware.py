@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 import offloop
 from offloop._serving import SERVING, Serving
 from offloop._watch.request import described
-from offloop.integrations.asgi import OffloopMiddleware
+from offloop.integrations.asgi import NOTE, OffloopMiddleware
 
 SECRET = "a-secret"
 
@@ -315,6 +315,32 @@ def starlette_application(handle):
 def test_notes_have_routes_of_starlette():
     targets = [f"/a/{SECRET}", f"/top/{SECRET}?key={SECRET}"]
     assert noted(starlette_application, *targets) == ["GET /a/{name}", "GET /top/{name}"]
+
+
+def test_middlewares_around_this_one_see_the_route():
+    seen = []
+
+    class Around:
+        """An ASGI middleware that looks at the scope once the answer is there."""
+
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            await self.app(scope, receive, send)
+            path, params = scope["route"].path, scope["path_params"]
+            seen.append((path, params, scope["endpoint"].__name__, NOTE in scope))
+
+    application = FastAPI()
+    application.add_middleware(OffloopMiddleware)
+    application.add_middleware(Around)
+
+    @application.get("/items/{name}")
+    async def item(name: str):
+        return name
+
+    assert asyncio.run(one(application, "/items/7")).status == 200
+    assert seen == [("/items/{name}", {"name": "7"}, "item", False)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import HttpResponse, StreamingHttpResponse
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 from django.urls import include, path
 from http_served import ask, served
 
@@ -19,12 +19,22 @@ from offloop.integrations.django import offloop_middleware
 NAME = "offloop.integrations.django.offloop_middleware"
 
 
-def one(view, **changed):
-    """One answer of a view; a coroutine."""
+def only_synchronous(get_response):
+    """A middleware as Django's documentation has its first one."""
+
+    def middleware(request):
+        return get_response(request)
+
+    return middleware
+
+
+def one(view, *further_in, **changed):
+    """One answer of a view, with middlewares between ours and the view; a coroutine."""
     if not settings.configured:
         settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=(), SECRET_KEY="of the test")
     urls = (path("v1/", include([path("items/<slug:name>/", view)])),)
-    with override_settings(ROOT_URLCONF=urls, MIDDLEWARE=[NAME], **changed):
+    middleware = [NAME, *further_in]
+    with override_settings(ROOT_URLCONF=urls, MIDDLEWARE=middleware, **changed):
         application = get_asgi_application()
 
     async def main():
@@ -89,14 +99,47 @@ def test_setting_leaves_the_header_out(run_on, told):
 
 def test_under_wsgi_nothing_is_done():
     def get_response(request):
-        return HttpResponse()
+        assert SERVING.get() is None
+        return HttpResponse(content_type="text/plain")
 
     async def get_response_later(request):
         await asyncio.sleep(0)
 
-    assert offloop_middleware(get_response) is get_response
+    request = RequestFactory().get("/")
+    response = offloop_middleware(get_response)(request)
+    assert (response.status_code, list(response.headers)) == (200, ["Content-Type"])
+    assert not iscoroutinefunction(offloop_middleware(get_response))
     assert iscoroutinefunction(offloop_middleware(get_response_later))
     assert (offloop_middleware.sync_capable, offloop_middleware.async_capable) == (True, True)
+
+
+def test_synchronous_middleware_further_in_changes_nothing(run_on, told):
+    async def view(request, name):
+        await offloop.to_thread(abs, -1)
+        told.wait("view")
+        return HttpResponse(described(SERVING.get()), headers={"Server-Timing": "db;dur=1;desc=q"})
+
+    answer = run_on(one(view, f"{__name__}.only_synchronous"))
+    assert answer.body == b"GET /v1/items/<slug:name>/"
+    assert list(answer.timing) == ["db", "loop", "threads"]
+    assert answer.timing["loop"][0] > 0
+    assert told.wait("view", is_over=True).request == "GET /v1/items/<slug:name>/"
+    assert SERVING.get() is None
+
+
+@pytest.mark.parametrize("further_in", [(), (f"{__name__}.only_synchronous",)])
+def test_pieces_of_a_stream_are_made_for_their_request(run_on, told, further_in):
+    async def pieces():
+        yield "one "
+        told.wait("pieces")
+        yield described(SERVING.get())
+
+    async def view(request, name):
+        return StreamingHttpResponse(pieces())
+
+    answer = run_on(one(view, *further_in))
+    assert answer.body == b"one GET /v1/items/<slug:name>/"
+    assert told.wait("pieces", is_over=True).request == "GET /v1/items/<slug:name>/"
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])

@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import offloop
 from gates import PATIENCE_SECONDS
-from offloop.integrations._otel_metrics import LagSince
+from offloop.integrations._otel_metrics import RecentLag
 from offloop.integrations.opentelemetry import instrument
 
 UNITS = {
@@ -150,10 +150,58 @@ def test_nothing_is_told_afterwards():
     assert reader.get_metrics_data() is None or read(reader) == {}
 
 
-def test_lag_is_that_since_the_last_look():
-    since = LagSince()
-    first = offloop.LagHistogram(count=100, max=0.5, buckets=((0.001, 99), (1.0, 1)))
-    assert dict(since.read(first)) == {"p50": 0.001, "p90": 0.001, "p99": 0.001, "max": 0.5}
-    assert dict(since.read(first)) == {}
-    second = offloop.LagHistogram(count=102, max=0.5, buckets=((0.001, 99), (0.01, 2), (1.0, 1)))
-    assert dict(since.read(second)) == {"p50": 0.01, "p90": 0.01, "p99": 0.01, "max": 0.01}
+FIRST = offloop.LagHistogram(count=100, max=0.5, buckets=((0.001, 99), (1.0, 1)))
+SECOND = offloop.LagHistogram(count=102, max=0.5, buckets=((0.001, 99), (0.01, 2), (1.0, 1)))
+OF_FIRST = {"p50": 0.001, "p90": 0.001, "p99": 0.001, "max": 0.5}
+OF_BOTH = {"p50": 0.001, "p90": 0.001, "p99": 0.01, "max": 0.5}
+OF_SECOND = {"p50": 0.01, "p90": 0.01, "p99": 0.01, "max": 0.01}
+
+
+def test_lag_is_that_of_about_the_last_minute():
+    recent = RecentLag()
+    assert dict(recent.read(FIRST, 1_000.0)) == OF_FIRST
+    assert dict(recent.read(SECOND, 1_049.9)) == OF_BOTH
+    assert dict(recent.read(SECOND, 1_060.0)) == OF_SECOND
+    assert dict(recent.read(SECOND, 1_120.0)) == {}
+
+
+def test_looks_of_lag_take_nothing_from_each_other():
+    recent = RecentLag()
+    assert dict(recent.read(FIRST, 1_000.0)) == dict(recent.read(FIRST, 1_000.0)) == OF_FIRST
+    for seconds in range(1, 60):
+        for reader in (0.0, 0.3):
+            found = dict(recent.read(SECOND, 1_000.0 + seconds + reader))
+            assert found == (OF_BOTH if seconds < 50 else OF_SECOND if seconds < 51 else {})
+    for seconds in range(60, 10_000):
+        dict(recent.read(SECOND, 1_000.0 + seconds / 10))
+    assert len(recent._looks) < 60
+
+
+def test_two_readers_of_a_loop_are_told_the_same():
+    readers = [InMemoryMetricReader(), InMemoryMetricReader()]
+    provider = MeterProvider(readers)
+
+    async def main():
+        await asyncio.sleep(0.02)
+        return [await asyncio.to_thread(read, reader) for reader in readers]
+
+    with instrument(meter_provider=provider):
+        for found in run_watched(main()):
+            assert len(found["offloop.loop.lag"]) == 4
+    provider.shutdown()
+
+
+def test_meter_provider_counts_a_call_once(reader, run_on):
+    provider = MeterProvider([other := InMemoryMetricReader()])
+    # The spans are made already, and the metrics of the other provider are not.
+    with instrument(meter_provider=provider):
+        run_on(offloop.to_thread(abs, -1))
+        with pytest.warns(RuntimeWarning, match="nothing is begun"):
+            again = instrument(meter_provider=provider)
+        run_on(offloop.to_thread(abs, -1))
+        again.stop()
+        run_on(offloop.to_thread(abs, -1))
+        for each in (reader, other):
+            [point] = read(each)["offloop.call.duration"]
+            assert point.count == 3
+    provider.shutdown()

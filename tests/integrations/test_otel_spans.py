@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import offloop
 from gates import PATIENCE_SECONDS, eventually
-from offloop.integrations.opentelemetry import instrument, name_of
+from offloop.integrations.opentelemetry import _Taken, instrument, name_of
 
 
 @pytest.fixture
@@ -301,6 +301,49 @@ def test_nothing_is_traced_afterwards(run_on, provider):
         run_on(offloop.to_thread(abs, -1))
     run_on(offloop.to_process(abs, -1))
     assert provider.exporter.get_finished_spans() == ()
+
+
+def test_call_has_one_span_for_each_provider(run_on, tracer, provider, named):
+    with pytest.warns(RuntimeWarning, match="nothing is begun"):
+        again = instrument(tracer_provider=provider)
+    other = TracerProvider()
+    exporter = InMemorySpanExporter()
+    other.add_span_processor(SimpleSpanProcessor(exporter))
+    with again, instrument(tracer_provider=other):
+        with tracer.start_as_current_span("request"):
+            assert run_on(offloop.to_thread(abs, -1)) == 1
+        assert [span.name for span in exporter.get_finished_spans()] == ["call builtins.abs"]
+    assert parent_of(named("call builtins.abs")) == named("request").context.span_id
+
+
+def test_provider_of_the_program_is_the_one_that_it_has_now():
+    found = [object(), object()]
+    taken = _Taken(lambda: found[-1])
+    assert taken.take(None)
+    assert not taken.take(None)
+    assert not taken.take(found[1])
+    assert taken.take(found[0])
+    found.append(later := object())
+    assert not taken.take(later)
+    assert taken.take(found[1])
+    taken.free(None)
+    assert taken.take(later)
+
+
+def test_provider_that_fails_is_not_in_use(provider):
+    class Failing(TracerProvider):
+        fails = True
+
+        def get_tracer(self, *arguments, **keywords):
+            if self.fails:
+                raise LookupError("of the provider")
+            return super().get_tracer(*arguments, **keywords)
+
+    failing = Failing()
+    with pytest.raises(LookupError):
+        instrument(tracer_provider=failing)
+    failing.fails = False
+    instrument(tracer_provider=failing).stop()
 
 
 def test_failure_of_a_provider_fails_no_call(run_on, provider, monkeypatch):

@@ -111,10 +111,24 @@ def test_nothing_is_sent_without_sentry(run_on):
 def test_event_of_a_stall_of_which_nothing_is_known():
     fields = dict.fromkeys(offloop.Stall.__dataclass_fields__)
     fields |= {"cause": "starved", "stack": [], "native": [], "thread": "", "number": 1}
-    event = stall_event(offloop.Stall.of(fields))
-    assert event["fingerprint"] == ["offloop-stall", "", ""]
-    assert event["exception"]["values"][0]["value"] == "the event loop is blocked by starved"
+    event = stall_event(offloop.Stall.of({**fields}))
+    assert event["fingerprint"] == ["offloop-stall", "", "", "starved"]
+    found = event["exception"]["values"][0]["value"]
+    assert found == "the event loop is blocked by no code that is known (cause: starved)"
     assert "transaction" not in event
+    event = stall_event(offloop.Stall.of({**fields, "duration": 5.119, "detail": "/data/x"}))
+    found = event["exception"]["values"][0]["value"]
+    assert found.startswith("the event loop was blocked for 5119 ms by no code that is known")
+    assert found.endswith("(cause: starved, /data/x)")
+
+
+def test_event_of_a_stall_of_which_the_callback_is_known():
+    fields = dict.fromkeys(offloop.Stall.__dataclass_fields__)
+    fields |= {"cause": "callbacks", "stack": [], "native": [], "thread": "", "number": 1}
+    event = stall_event(offloop.Stall.of({**fields, "callback": "serve", "duration": 0.2}))
+    assert event["fingerprint"] == ["offloop-stall", "", "serve", "callbacks"]
+    found = event["exception"]["values"][0]["value"]
+    assert found == "the event loop was blocked for 200 ms by serve (callbacks)"
 
 
 def test_wrong_arguments_of_the_reporter_are_refused():

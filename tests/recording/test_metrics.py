@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import offloop
 from calls import exit_at_once
+from offloop._metrics import _OWN_LABELS
 
 pytestmark = pytest.mark.quick
 
@@ -34,6 +35,42 @@ def test_every_metric_has_help_and_a_kind_and_stands_in_the_page():
         assert family.type in ("counter", "gauge", "histogram")
         name = family.name + ("_total" if family.type == "counter" else "")
         assert f"`{name}" in described, name
+
+
+def test_labels_stand_at_every_sample():
+    labels = {"worker": "7", "_path": 'a "b"\\ c\nd {e} caf\udce9'}
+    found = list(text_string_to_metric_families(offloop.metrics(labels=labels)))
+    plain = list(text_string_to_metric_families(offloop.metrics()))
+    own = set()
+    expected = {"worker": "7", "_path": 'a "b"\\ c\nd {e} caf\ufffd'}
+    assert [family.documentation for family in found] == [one.documentation for one in plain]
+    for family, of_plain in zip(found, plain, strict=True):
+        assert len(family.samples) == len(of_plain.samples) > 0
+        for sample, one in zip(family.samples, of_plain.samples, strict=True):
+            assert (sample.name, sample.labels) == (one.name, {**expected, **one.labels})
+            own |= one.labels.keys()
+    assert own == set(_OWN_LABELS)
+    assert offloop.metrics(labels={}).count("\n") == offloop.metrics().count("\n")
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "said"),
+    [
+        ({"a-b": "1"}, ValueError, "'a-b' is no name of a label of Prometheus"),
+        ({"": "1"}, ValueError, "'' is no name of a label"),
+        ({"1a": "1"}, ValueError, "'1a' is no name of a label"),
+        ({"__a": "1"}, ValueError, "'__a' is no name of a label"),
+        ({"größe": "1"}, ValueError, "'größe' is no name of a label"),
+        ({"a\n": "1"}, ValueError, "is no name of a label"),
+        ({"le": "1"}, ValueError, "samples have a label 'le' of their own"),
+        ({"state": "1"}, ValueError, "samples have a label 'state' of their own"),
+        ({"pid": 1}, TypeError, "labels must be texts, not 'pid': 1"),
+        ({1: "1"}, TypeError, "labels must be texts, not 1: '1'"),
+    ],
+)
+def test_what_is_no_label_is_refused(labels, error, said):
+    with pytest.raises(error, match=said):
+        offloop.metrics(labels=labels)
 
 
 def test_calls_and_crashes_are_counted():

@@ -22,6 +22,7 @@ from typing import Any
 
 from _offloop_worker import _offloop
 from offloop._state import FunctionStatistics
+from offloop._watch.reading import encodable
 
 FUNCTIONS_MAX = 1000
 """Far more than a report shows, and about 200 KB."""
@@ -113,7 +114,8 @@ def function_name(fn: Callable[..., Any]) -> str:
             fn = fn.func
     name = getattr(fn, "__qualname__", None) or f"{type(fn).__qualname__}.__call__"
     module = getattr(fn, "__module__", None)
-    return (f"{module}.{name}" if module and module != "__main__" else name) + note
+    full_name = f"{module}.{name}" if module and module != "__main__" else name
+    return encodable(full_name) + note
 
 
 def watch_threads(table: CallTable) -> None:

@@ -16,6 +16,7 @@ from offloop._main import costs, main_module
 from offloop._run import calls, loop_block
 from offloop._run.callsite import CallSite
 from offloop._run.lag import TICK_SECONDS
+from offloop._run.shown import shown
 from offloop._state import EventCounts, Events, Snapshot, events_after, snapshot
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _print_summary(console: Console, session: Session, elapsed: float) -> None:
     if seen.lanes_opened:
         if seen.events.starts or seen.events.start_failures:
             grid.add_row("", _worker_line(seen.events))
-        grid.add_row("", Text(main_module().describe(), style="dim"))
+        grid.add_row("", Text(shown(main_module().describe()), style="dim"))
     grid.add_row("threads", _thread_line(session, elapsed))
     console.print(Padding(grid, (0, 0, 0, 2)))
 
@@ -73,7 +74,7 @@ def _lag_line(session: Session) -> Text:
     histogram, unit = session.lag.histogram()
     if not session.lag.loop_kinds:
         return Text("no event loop ran", style="dim")
-    kinds = ", ".join(sorted(session.lag.loop_kinds))
+    kinds = shown(", ".join(sorted(session.lag.loop_kinds)))
     if not histogram.count:
         return Text(f"shorter than one tick of {duration(TICK_SECONDS)} ({kinds})", style="dim")
     line = Text()
@@ -92,7 +93,7 @@ def _add_loops(grid: Table, session: Session, is_ascii: bool) -> None:
         statistics = loop.statistics
         name = Text("loop")
         if seen.count > 1:
-            name.append(f"\n{loop.thread}", style="not bold dim")
+            name.append(f"\n{shown(loop.thread)}", style="not bold dim")
         lines = [loop_block.load_line(statistics), loop_block.traffic_line(statistics)]
         if statistics.lag.count:
             lines.append(loop_block.lag_line(statistics.lag, duration))
@@ -164,7 +165,7 @@ def _print_functions(console: Console, session: Session) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for use in uses[:FUNCTIONS_SHOWN]:
         times = (use.run_seconds, use.run_seconds / use.calls)
-        table.add_row(use.name, use.lane, f"{use.calls:,}", *map(duration, times))
+        table.add_row(Text(shown(use.name)), use.lane, f"{use.calls:,}", *map(duration, times))
     if len(uses) > FUNCTIONS_SHOWN:
         table.add_row(Text(f"and {len(uses) - FUNCTIONS_SHOWN} more", style="dim"))
     console.print(Padding(table, (0, 0, 0, 2)))
@@ -196,9 +197,11 @@ def _add_blocked(grid: Table, session: Session) -> None:
         line = Text()
         if culprit.entry is not None:
             place = CallSite(culprit.entry.filename, culprit.entry.lineno or 0, "")
-            line.append(str(place), "bold").append(f" in `{culprit.entry.function}`", "")
+            line.append(shown(str(place)), "bold").append(
+                f" in `{shown(culprit.entry.function)}`", ""
+            )
         else:
-            line.append(culprit.function or "no code", "bold")
+            line.append(shown(culprit.function or "no code"), "bold")
         line.append(f" ({culprit.cause}): ", "")
         line.append(duration(blocked.total_seconds), "red")
         if blocked.count > 1:
@@ -212,13 +215,13 @@ def _add_blocked(grid: Table, session: Session) -> None:
 def _add_freezes(grid: Table, session: Session) -> None:
     seen = session.freezes.freezes()
     for freeze in seen[:LINES_SHOWN]:
-        line = Text(str(freeze.where), style="bold")
+        line = Text(shown(str(freeze.where)), style="bold")
         if freeze.by_with_block:
-            how = f"leaving `with {freeze.executor}` on the loop's thread"
+            how = f"leaving `with {shown(freeze.executor)}` on the loop's thread"
         else:
-            how = f"calling `{freeze.executor}.shutdown` on the loop's thread"
+            how = f"calling `{shown(freeze.executor)}.shutdown` on the loop's thread"
         times = "" if freeze.count == 1 else f" in {freeze.count:,} times"
-        line.append(f" in `{freeze.where.function}`: {how} stopped it for ", "")
+        line.append(f" in `{shown(freeze.where.function)}`: {how} stopped it for ", "")
         grid.add_row("frozen", line.append(f"{duration(freeze.total_seconds)}{times}", "red"))
     if len(seen) > LINES_SHOWN:
         grid.add_row("", Text(f"and {len(seen) - LINES_SHOWN} more lines", style="dim"))
@@ -230,7 +233,7 @@ def _add_freezes(grid: Table, session: Session) -> None:
 def _add_crashes(grid: Table, session: Session) -> None:
     crashed = [use for use in session.calls.uses(calls.PROCESSES) if use.crashes]
     for use in crashed[:LINES_SHOWN]:
-        line = Text(use.name, style="bold")
+        line = Text(shown(use.name), style="bold")
         line.append(f": {use.crashes:,} of {use.ended:,} calls ended their worker", "")
         grid.add_row("crashed", line.append(f" (the last by {use.last_crash})", ""))
     _add_idle_crashes(grid, events_after(0))
@@ -249,9 +252,9 @@ def _add_idle_crashes(grid: Table, seen: Events) -> None:
 
 def _add_kept(grid: Table, session: Session) -> None:
     for kept, count in list(session.adoption.kept.items())[:LINES_SHOWN]:
-        line = Text(str(kept.where), style="bold")
+        line = Text(shown(str(kept.where)), style="bold")
         times = "" if count == 1 else f", {count:,} times"
-        line.append(f": the standard pool, because of {kept.reason}{times}", "")
+        line.append(f": the standard pool, because of {shown(kept.reason)}{times}", "")
         grid.add_row(Text("kept", style="bold yellow"), line)
 
 
@@ -265,8 +268,8 @@ def _add_sent(grid: Table, session: Session) -> None:
         if each >= SENDING_SECONDS_MIN:
             found.append((each, name, path))
     for each, name, path in sorted(found, reverse=True)[:LINES_SHOWN]:
-        line = Text(name, style="bold")
-        line.append(f": pickling the global `{path}` took ", "")
+        line = Text(shown(name), style="bold")
+        line.append(f": pickling the global `{shown(path)}` took ", "")
         line.append(duration(each), "yellow").append(" for each call", "")
         grid.add_row(Text("sent", style="bold yellow"), line)
     if found:

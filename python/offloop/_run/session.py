@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import offloop
 from _offloop_worker import _offloop
 from offloop import _state
-from offloop._run import adoption, calls, children, freezes, lag, loops, program, tape
+from offloop._run import adoption, calls, children, freezes, lag, loops, program, tape, targets
 
 EXIT_NOT_STARTED = 2
 """The status of a command line that asks for what is not there."""
@@ -159,7 +159,7 @@ def _run(settings: Settings, arguments: Sequence[str], load: Callable[[], progra
     session = Session()
     try:
         session.start(settings)
-    except (loops.LoopMissing, tape.CannotRecord, PageRefused) as error:
+    except (loops.LoopMissing, targets.CannotRecord, PageRefused) as error:
         session.is_silent = True
         print(f"offloop run: {error}", file=sys.stderr)
         raise SystemExit(EXIT_NOT_STARTED) from None

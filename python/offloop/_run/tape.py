@@ -17,23 +17,29 @@ from pathlib import Path
 import offloop
 from _offloop_worker import _offloop
 from offloop._recording import tell_collections
+from offloop._run.targets import CannotRecord, Target, check_targets
+from offloop._watch.reading import encodable
 
 SPEEDSCOPE_ENDING = ".speedscope.json"
 """A trace of this name is for speedscope; any other one is for Perfetto."""
 
 
-class CannotRecord(Exception):
-    """A file cannot be written."""
-
-
 @dataclass(frozen=True)
 class Wanted:
-    """The files that the command line asks for."""
+    """The files that the command line asks for.
+
+    Attributes:
+        program: as a reader of the files knows it.
+        script: the program, if it is a file or a folder.
+        is_stdin: the program is standard input, and the command line names none.
+    """
 
     program: str = ""
     trace: tuple[str, ...] = ()
     journal: str | None = None
     report: str | None = None
+    script: str | None = None
+    is_stdin: bool = False
 
     @property
     def journal_path(self) -> str | None:
@@ -51,6 +57,16 @@ class Wanted:
         journal = self.journal_path
         return files if journal is None else [*files, ("journal", journal)]
 
+    def check(self) -> None:
+        """Raise `CannotRecord` for files that would be lost, or could not be written."""
+        targets = [Target("trace", path) for path in self.trace]
+        # The name of a journal that stands beside the report follows that of the report.
+        if self.report is not None:
+            targets.append(Target("report", self.report))
+        if self.journal_path is not None:
+            targets.append(Target("journal", self.journal_path))
+        check_targets(targets, self.script, self.is_stdin)
+
 
 NOTHING = Wanted()
 
@@ -61,15 +77,14 @@ class RunTape:
     def __init__(self, wanted: Wanted, threshold: float) -> None:
         self._wanted = wanted
         self._pid = os.getpid()
+        wanted.check()
         told = {
-            "program": wanted.program,
+            "program": encodable(wanted.program),
             "python": platform.python_version(),
             "offloop": offloop.__version__,
             "began": time.time(),
             "threshold": threshold,
         }
-        if wanted.report is not None:
-            _check_folder(wanted.report)
         try:
             self._tape = _offloop.Tape(told, wanted.files())
         except OSError as error:
@@ -103,12 +118,6 @@ def write_report(journal: str, out: str) -> bool:
         _say(f"the report {out} cannot be written: {error.strerror}")
         return False
     return True
-
-
-def _check_folder(path: str) -> None:
-    folder = Path(path).absolute().parent
-    if not folder.is_dir():
-        raise CannotRecord(f"the report {path} cannot be written: no folder {folder}")
 
 
 def _say(text: str) -> None:

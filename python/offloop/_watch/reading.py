@@ -19,6 +19,7 @@ from typing import Any
 __all__ = [
     "attribute",
     "defines",
+    "encodable",
     "entries_of",
     "is_a",
     "local_variables",
@@ -44,11 +45,25 @@ def is_a(value: object, kind: type | tuple[type, ...]) -> bool:
     return issubclass(type(value), kind)
 
 
+def encodable(text: str) -> str:
+    """A text as UTF-8 can hold it: a mark stands for each half of a surrogate pair.
+
+    The name of a file that is not UTF-8 has such halves, as ``os.fsdecode`` makes it.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def text_of(value: object) -> str | None:
-    """A text as it is, if it is exactly one; cut where it is too long."""
+    """A text that UTF-8 can hold, if it is exactly a text; cut where it is too long."""
     if type(value) is not str:
         return None
-    return value if len(value) <= TEXT_MAX else value[: TEXT_MAX - 3] + "..."
+    return encodable(value if len(value) <= TEXT_MAX else value[: TEXT_MAX - 3] + "...")
 
 
 def qualified_name_of(kind: type) -> str:

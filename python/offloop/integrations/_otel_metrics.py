@@ -5,7 +5,10 @@ Units:      seconds, bytes, and counts in braces, as the conventions have them.
 
 from __future__ import annotations
 
+import threading
+import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ from offloop._loop.statistics import LagHistogram, LoopStatistics
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-__all__ = ["Instruments", "LagSince"]
+__all__ = ["Instruments", "RecentLag"]
 
 DURATION_EDGES_SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -37,6 +40,10 @@ EVENTS = {
     "ends": "end",
 }
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+RECENT_SECONDS_MIN = 50.0
+"""How far back lag is told at least; less than the minute between exports that is usual."""
+APART_SECONDS_MIN = 1.0
+"""How far apart looks are that are kept: there are about fifty of them."""
 
 
 class Instruments:
@@ -44,7 +51,7 @@ class Instruments:
 
     def __init__(self, meter: Meter) -> None:
         self._is_on = True
-        self._lags: weakref.WeakKeyDictionary[EventLoop, LagSince] = weakref.WeakKeyDictionary()
+        self._lags: weakref.WeakKeyDictionary[EventLoop, RecentLag] = weakref.WeakKeyDictionary()
         self._meter = meter
         self._stall_duration = meter.create_histogram(
             "offloop.stall.duration",
@@ -76,7 +83,7 @@ class Instruments:
 
     def _add_loops(self) -> None:
         each = self._each_loop
-        self._gauge("offloop.loop.lag", "s", "Lag since the last export.", self._lag)
+        self._gauge("offloop.loop.lag", "s", "Lag of about the last minute.", self._lag)
         self._gauge(
             "offloop.loop.utilization",
             "1",
@@ -154,8 +161,8 @@ class Instruments:
 
     def _lag(self) -> Rows:
         for loop, attributes in self._loops():
-            since = self._lags.setdefault(loop, LagSince())
-            for name, seconds in since.read(loop.statistics().lag):
+            recent = self._lags.setdefault(loop, RecentLag())
+            for name, seconds in recent.read(loop.statistics().lag, time.monotonic()):
                 yield seconds, {**attributes, "offloop.loop.quantile": name}
 
     # How it is read.
@@ -183,16 +190,26 @@ class Instruments:
         self._meter.create_observable_up_down_counter(name, [self._callback(read)], unit, text)
 
 
-class LagSince:
-    """What was measured since the last look, of a histogram that only grows."""
+class RecentLag:
+    """What was measured in about the last minute, of a histogram that only grows.
+
+    A reader takes nothing from another one: its look only adds a time to count from.
+
+    Threads:    those of all readers.
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[float, int] = {}
+        self._lock = threading.Lock()
+        self._looks: deque[tuple[float, dict[float, int]]] = deque()
 
-    def read(self, lag: LagHistogram) -> Iterator[tuple[str, float]]:
-        """Quantiles and the maximum of what is new, by the ends of the buckets."""
-        fresh = [(end, count - self._seen.get(end, 0)) for end, count in lag.buckets]
-        self._seen = dict(lag.buckets)
+    def read(self, lag: LagHistogram, now: float) -> Iterator[tuple[str, float]]:
+        """Quantiles and the maximum, by the ends of the buckets.
+
+        They are of what came since the last look that is `RECENT_SECONDS_MIN` old; of everything,
+        if none is.
+        """
+        known = self._known(dict(lag.buckets), now)
+        fresh = [(end, count - known.get(end, 0)) for end, count in lag.buckets]
         fresh = [(min(end, lag.max), count) for end, count in fresh if count > 0]
         total = sum(count for _, count in fresh)
         if not total:
@@ -200,6 +217,17 @@ class LagSince:
         for name, share in QUANTILES.items():
             yield name, _quantile(fresh, share * total)
         yield "max", fresh[-1][0]
+
+    def _known(self, counts: dict[float, int], now: float) -> dict[float, int]:
+        """What was counted before the time that is told; these counts are kept for later."""
+        with self._lock:
+            looks = self._looks
+            if not looks or now - looks[-1][0] >= APART_SECONDS_MIN:
+                looks.append((now, counts))
+            while len(looks) > 1 and now - looks[1][0] >= RECENT_SECONDS_MIN:
+                looks.popleft()
+            at, known = looks[0]
+            return known if now - at >= RECENT_SECONDS_MIN else {}
 
 
 def _quantile(buckets: list[tuple[float, int]], rank: float) -> float:

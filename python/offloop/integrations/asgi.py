@@ -65,19 +65,20 @@ class OffloopMiddleware:
             return
         is_timed = self._server_timing and kind == "http"
         method = scope.get("method") if kind == "http" else "WEBSOCKET"
-        scope = {**scope}
         serving = Serving(
             method,
             scope.get("path"),
             origin=scope,
             blocked=guarded(blocked_time) if is_timed else None,
         )
+        # In the scope itself: frameworks pass the route to middlewares around this one in it.
         scope[NOTE] = serving
         token = SERVING.set(serving)
         try:
             await self.app(scope, receive, _timed(send, serving) if is_timed else send)
         finally:
             end(token)
+            scope.pop(NOTE, None)
 
 
 def _timed(send: Send, serving: Serving) -> Send:

@@ -10,7 +10,11 @@ Source:     opentelemetry.io: semantic conventions (code, error, process, thread
 
 from __future__ import annotations
 
+import threading
 import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import Context
 from typing import Any
 
@@ -34,15 +38,50 @@ ENTRIES_MAX = 50
 """Stack entries of a stall that its span has."""
 
 
+class _Taken:
+    """Providers of one kind that are told of calls and stalls: each once."""
+
+    def __init__(self, of_program: Callable[[], Any]) -> None:
+        self._of_program = of_program
+        self._lock = threading.Lock()
+        # None is the program's own, which it may set later.
+        self._providers: list[Any] = []
+
+    def take(self, provider: Any) -> bool:
+        """Whether it was free."""
+        with self._lock:
+            wanted = self._resolved(provider)
+            if any(self._resolved(taken) is wanted for taken in self._providers):
+                return False
+            self._providers.append(provider)
+            return True
+
+    def free(self, provider: Any) -> None:
+        """It may be taken again."""
+        with self._lock:
+            self._providers.remove(provider)
+
+    def _resolved(self, provider: Any) -> Any:
+        return self._of_program() if provider is None else provider
+
+
+_TRACED = _Taken(trace.get_tracer_provider)
+_METERED = _Taken(metrics.get_meter_provider)
+
+
 class Instrumentation(Stoppable):
     """What `instrument` has begun; ``stop()`` ends it, and so does leaving a ``with`` block."""
 
-    def __init__(self, tracer: trace.Tracer, instruments: Instruments) -> None:
+    def __init__(
+        self, tracer: trace.Tracer | None, instruments: Instruments | None, taken: ExitStack
+    ) -> None:
         self._tracer = tracer
         self._instruments = instruments
-        self._is_on = True
-        _observing.add(self._call)
-        contexts.listeners.append(self._stall)
+        self._taken = taken
+        self._is_on = tracer is not None or instruments is not None
+        if self._is_on:
+            _observing.add(self._call)
+            contexts.listeners.append(self._stall)
 
     def stop(self) -> None:
         """End it. Calls that are under way keep their spans; metrics tell nothing any more."""
@@ -50,7 +89,9 @@ class Instrumentation(Stoppable):
             self._is_on = False
             _observing.remove(self._call)
             contexts.listeners.remove(self._stall)
-            self._instruments.stop()
+            if self._instruments is not None:
+                self._instruments.stop()
+            self._taken.close()
 
     def _call(self, lane: str, function: object) -> _Call:
         return _Call(self._tracer, self._instruments, lane, name_of(function))
@@ -61,11 +102,13 @@ class Instrumentation(Stoppable):
             return
         start_ns = time.time_ns() - int((time.monotonic() - stall.started) * 1e9)
         attributes = _attributes(stall)
-        span = self._tracer.start_span(
-            "event loop blocked", start_time=start_ns, attributes={**attributes, **_facts(stall)}
-        )
-        span.end(start_ns + int(stall.duration * 1e9))
-        self._instruments.stall(stall.duration, attributes)
+        if self._tracer is not None:
+            facts = {**attributes, **_facts(stall)}
+            name = "event loop blocked"
+            span = self._tracer.start_span(name, start_time=start_ns, attributes=facts)
+            span.end(start_ns + int(stall.duration * 1e9))
+        if self._instruments is not None:
+            self._instruments.stall(stall.duration, attributes)
 
 
 class _Call:
@@ -74,39 +117,58 @@ class _Call:
     __slots__ = ("_begun", "_context", "_instruments", "_lane", "_name", "_span", "carried")
 
     def __init__(
-        self, tracer: trace.Tracer, instruments: Instruments, lane: str, name: str
+        self,
+        tracer: trace.Tracer | None,
+        instruments: Instruments | None,
+        lane: str,
+        name: str,
     ) -> None:
         self._instruments = instruments
         self._lane, self._name = lane, name
-        attributes = {"code.function.name": name, "offloop.lane": lane}
-        self._span = tracer.start_span(f"call {name}", attributes=attributes)
-        self._context = trace.set_span_in_context(self._span)
+        self._span: trace.Span | None = None
+        self._context: otel_context.Context | None = None
         self.carried: dict[str, str] | None = None
-        if lane == "processes":
+        if tracer is not None:
+            self._begin_span(tracer)
+        self._begun = time.monotonic()
+
+    def _begin_span(self, tracer: trace.Tracer) -> None:
+        attributes = {"code.function.name": self._name, "offloop.lane": self._lane}
+        self._span = tracer.start_span(f"call {self._name}", attributes=attributes)
+        self._context = trace.set_span_in_context(self._span)
+        if self._lane == "processes":
             carried: dict[str, str] = {}
             propagate.inject(carried, self._context)
             # Without a provider there is no trace, and nothing to carry.
             if carried:
-                self.carried = {**carried, "offloop.function": name}
-        self._begun = time.monotonic()
+                self.carried = {**carried, "offloop.function": self._name}
 
     def enter(self, context: Context) -> None:
         """The call runs in this process: its spans stand under this one."""
-        context.run(otel_context.attach, self._context)
+        if self._context is not None:
+            context.run(otel_context.attach, self._context)
 
     def end(self, error: BaseException | None) -> None:
         """The call is over."""
         seconds = time.monotonic() - self._begun
         attributes = {"code.function.name": self._name, "offloop.lane": self._lane}
+        if error is not None:
+            attributes["error.type"] = type(error).__qualname__
+        try:
+            if self._span is not None:
+                self._end_span(self._span, error)
+        finally:
+            if self._instruments is not None:
+                self._instruments.call(seconds, attributes)
+
+    def _end_span(self, span: trace.Span, error: BaseException | None) -> None:
         try:
             if error is not None:
-                attributes["error.type"] = type(error).__qualname__
-                self._span.set_attribute("error.type", attributes["error.type"])
-                self._span.record_exception(error)
-                self._span.set_status(trace.StatusCode.ERROR, str(error))
+                span.set_attribute("error.type", type(error).__qualname__)
+                span.record_exception(error)
+                span.set_status(trace.StatusCode.ERROR, str(error))
         finally:
-            self._span.end()
-            self._instruments.call(seconds, attributes)
+            span.end()
 
 
 def instrument(
@@ -127,11 +189,23 @@ def instrument(
     if the worker has a provider, which an ``initializer`` sets. A stall is a span under the one
     that was current in the task that is to blame, and has the times at which it began and ended;
     stalls are found while ``offloop.watch`` is on. May be called from any thread.
+
+    A provider is told of each call and stall once: with one that is in use already nothing is
+    begun. If that leaves nothing to do, there is a ``RuntimeWarning``.
     """
     version = offloop.__version__
-    tracer = trace.get_tracer("offloop", version, tracer_provider)
-    meter = metrics.get_meter("offloop", version, meter_provider)
-    return Instrumentation(tracer, Instruments(meter))
+    tracer = instruments = None
+    with ExitStack() as taken:
+        if _TRACED.take(tracer_provider):
+            taken.callback(_TRACED.free, tracer_provider)
+            tracer = trace.get_tracer("offloop", version, tracer_provider)
+        if _METERED.take(meter_provider):
+            taken.callback(_METERED.free, meter_provider)
+            instruments = Instruments(metrics.get_meter("offloop", version, meter_provider))
+        if tracer is None and instruments is None:
+            text = "these providers have offloop's spans and metrics already: nothing is begun"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        return Instrumentation(tracer, instruments, taken.pop_all())
 
 
 def name_of(function: object) -> str:

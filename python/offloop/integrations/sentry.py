@@ -55,14 +55,16 @@ def stall_event(stall: Stall) -> Event:
     """The event of a stall, for a program that sends it itself."""
     culprit = stall.culprit
     function = culprit.function if culprit else stall.callback
-    where = f"{culprit.filename}:{culprit.lineno} in {culprit.function}" if culprit else function
-    if stall.duration is None:
-        text = f"the event loop is blocked by {where or stall.cause}"
-    else:
-        text = f"the event loop was blocked for {stall.duration * 1000:.0f} ms by {where}"
+    how = "is blocked"
+    if stall.duration is not None:
+        how = f"was blocked for {stall.duration * 1000:.0f} ms"
+    fingerprint = ["offloop-stall", culprit.filename if culprit else "", function or ""]
+    if culprit is None:
+        # Nothing else tells stalls apart that no code is to blame for.
+        fingerprint.append(str(stall.cause))
     exception = {
         "type": "EventLoopBlocked",
-        "value": text,
+        "value": f"the event loop {how} {_by(stall)}",
         "module": "offloop",
         "mechanism": {"type": "offloop", "handled": True},
         "stacktrace": {"frames": [_entry(entry) for entry in reversed(stall.stack)]},
@@ -71,13 +73,24 @@ def stall_event(stall: Stall) -> Event:
         "level": "warning",
         "logger": "offloop.watch",
         "exception": {"values": [exception]},
-        "fingerprint": ["offloop-stall", culprit.filename if culprit else "", function or ""],
+        "fingerprint": fingerprint,
         "tags": {"offloop.cause": str(stall.cause), "offloop.thread": stall.thread},
         "contexts": {"stall": _facts(stall)},
     }
     if stall.request is not None:
         event["transaction"] = stall.request
     return event
+
+
+def _by(stall: Stall) -> str:
+    """The line or the callback that is to blame; without any, the cause."""
+    if stall.culprit is not None:
+        culprit = stall.culprit
+        return f"by {culprit.filename}:{culprit.lineno} in {culprit.function}"
+    detail = "" if stall.detail is None else f", {stall.detail}"
+    if stall.callback is not None:
+        return f"by {stall.callback} ({stall.cause}{detail})"
+    return f"by no code that is known (cause: {stall.cause}{detail})"
 
 
 def _facts(stall: Stall) -> dict[str, Any]:

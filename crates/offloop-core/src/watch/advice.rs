@@ -14,7 +14,7 @@ use super::cause::Cause;
 use super::culprit::Culprit;
 use super::places::{Owner, Places};
 use super::record::{Entry, Stall};
-use super::site::{Site, UNNAMED, callable};
+use super::site::{Site, UNNAMED, callable, is_lambda};
 use super::text::Sources;
 
 mod rewritten;
@@ -115,7 +115,7 @@ impl Found<'_> {
             .zip(line)
             .and_then(|(text, line)| text.is_coroutine(&entry.function, line));
         self.culprit.owner == Owner::User
-            && is_coroutine == Some(false)
+            && (is_coroutine == Some(false) || is_lambda(&entry.function))
             && !matches!(self.stall.cause, Cause::OtherThread { .. })
     }
 
@@ -225,6 +225,8 @@ impl Found<'_> {
     /// The culprit can await, or it is not known whether it can.
     fn in_place(&self, site: &Site, call: Option<&Call>) -> Option<Advice> {
         let text = site.statement.as_ref().map(|statement| &*statement.text);
+        // Inside of a lambda the new expression would be no Python.
+        let text = text.filter(|_| !is_lambda(&site.entry.function));
         let Some((function, name)) = &self.function else {
             return self.in_place_unknown(site, text, call);
         };

@@ -14,7 +14,7 @@ use super::cause::Cause;
 use super::culprit::{Blame, Culprit};
 use super::places::Places;
 use super::record::{Entry, Stall};
-use super::site::{Site, callable};
+use super::site::{Site, callable, is_lambda};
 use super::text::Sources;
 
 /// The culprit of a stall, its line, the advice.
@@ -87,9 +87,14 @@ impl Diagnosis {
                 .as_ref()
                 .is_some_and(|cure| cure.contains("await "))
         {
-            let name = callable(&culprit.entry.function);
+            let name = &culprit.entry.function;
+            let what = if is_lambda(name) {
+                "a lambda".to_owned()
+            } else {
+                format!("`{}`", callable(name))
+            };
             advice.because = format!(
-                "`{name}` is a plain function: make it a coroutine, or start one with \
+                "{what} is a plain function: make it a coroutine, or start one with \
                  asyncio.create_task; {}",
                 advice.because
             );

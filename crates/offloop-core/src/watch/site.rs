@@ -145,6 +145,11 @@ fn is_without_call(qualified: &str) -> bool {
     is_part || (name.starts_with("__") && !is_called)
 }
 
+/// Whether a function is a lambda, in which nothing can be awaited.
+pub(super) fn is_lambda(qualified: &str) -> bool {
+    qualified.ends_with("<lambda>")
+}
+
 /// What a plain name can say of a function on the stack, for a call of it.
 pub(super) fn callable(qualified: &str) -> &str {
     name_of(qualified).unwrap_or(UNNAMED)

@@ -113,6 +113,29 @@ fn a_lambda_is_moved_by_the_only_call() {
 }
 
 #[test]
+fn nothing_is_awaited_in_a_lambda_that_the_loop_calls() {
+    for (line, shown) in [
+        (
+            "loop.call_soon(lambda: time.sleep(.002))",
+            "await asyncio.sleep(.002)",
+        ),
+        ("work = lambda: slow(1)", "await offloop.to_thread(slow, 1)"),
+        (
+            "loop.call_soon(lambda: slow(1))",
+            "await offloop.to_thread(function, ...)",
+        ),
+    ] {
+        let program = format!("async def view():\n    {line}\n");
+        let entries = [("/app/views.py", "view.<locals>.<lambda>", 2)];
+        let advice = diagnosis(&stall(Cause::Sleep, &entries), &program).advice;
+        let advice = advice.expect("advice");
+        assert_eq!(advice.cure.as_deref(), Some(shown), "{line}");
+        let because = "a lambda is a plain function: make it a coroutine, or start one with ";
+        assert!(advice.because.starts_with(because), "{}", advice.because);
+    }
+}
+
+#[test]
 fn what_a_call_of_a_class_or_of_an_object_runs_is_moved_by_that_call() {
     for (method, line, moved) in [
         (
