@@ -380,6 +380,7 @@ POOLS: dict[str, dict[str, What]] = {
     "concurrent.futures.process": {
         "_RemoteTraceback": A_CLASS,
         "_process_chunk": {"3.11": "(fn, chunk)"},
+        "_threads_wakeups": ALWAYS,
     },
     "concurrent.futures.process.ProcessPoolExecutor": {
         "_broken": ALWAYS,
