@@ -7,6 +7,7 @@ import sys
 import textwrap
 import zlib
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -233,7 +234,7 @@ def test_slices_of_a_track_never_overlap_and_counters_have_no_splinters(tmp_path
     }
     assert len(stalled) == 2, "a track for each thread's stalls"
     times = [each["ts"] for each in events if each["ph"] == "C" and each["name"] == "loop 1 busy"]
-    assert all(later - one >= 20_000 for one, later in zip(times, times[1:], strict=False))
+    assert all(later - one >= 20_000 for one, later in pairwise(times))
     flows = Counter((each["id"], each["ph"]) for each in events if each["ph"] in "sf")
     assert set(flows.values()) == {1}
 
