@@ -296,8 +296,11 @@ def test_lane_of_a_worker_is_as_full_as_its_calls_are_long(tab):
         blue = tab.evaluate(
             "(() => { const end = nowOf() + 1; for (let at = end - 40; at < end; at += .01)"
             " tracks.calls.push([7000, 'module:f', at, at, at + .001, 'returned']); paint();"
-            " return [4, 10].map(y => { const row = paper.getImageData(200, y, 800, 1).data;"
-            " const ground = paper.getImageData(200, 1, 1, 1).data; let full = 0;"
+            " let top = 0; for (const lane of lanesOf(end - 30)) {"
+            " if (lane.pid === 7000) break; top += lane.height + GAP; }"
+            " return [top + 4, top + 10].map(y => {"
+            " const row = paper.getImageData(200, y, 800, 1).data;"
+            " const ground = paper.getImageData(200, top + 1, 1, 1).data; let full = 0;"
             " for (let i = 0; i < row.length; i += 4)"
             " if (Math.abs(row[i] - ground[0]) > 30) full++; return full / 800; }); })()"
         )

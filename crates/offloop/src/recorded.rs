@@ -20,6 +20,7 @@ mod journal_file;
 mod json;
 mod speedscope;
 mod trace;
+mod track;
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};

@@ -8,8 +8,8 @@
 //! Slices of one track lie beside each other or one within the other: Perfetto takes those that
 //! overlap for a loss of data, and drops them. On a thread's track times are rounded down to
 //! `GRID_NS`, which keeps what lies within another slice there, in whatever order both are written.
-//! On a track where one follows the other, a slice begins at the end of the last one at the
-//! earliest: a worker tells begins in whole microseconds.
+//! On a track where one follows the other, a slice is fitted between those that are there: a worker
+//! tells begins in whole microseconds.
 //!
 //! Units: microseconds since the recording began.
 
@@ -20,6 +20,7 @@ use offloop_core::event_loop::Moment;
 use offloop_core::watch::Told;
 
 use super::json::{Object, array, string};
+use super::track::Row;
 use super::{Header, Output, Writer};
 use crate::journal::Event;
 use crate::recorder::{CallEnd, CallNote, Record, What};
@@ -39,8 +40,8 @@ const INSTANT_NS: u64 = 500;
 const COUNTED_MIN_NS: u64 = 20_000_000;
 /// Loops whose load is being added up, at most.
 const COUNTED_MAX: usize = 64;
-/// Tracks of which the last slice is known, at most.
-const TRACKS_MAX: usize = 4096;
+/// Tracks of which the last slices are known, at most.
+const TRACKS_MAX: usize = 1024;
 const END: &str = "\n]\n";
 /// Threads whose names are told; more are drawn under their numbers.
 const NAMED_MAX: usize = 4096;
@@ -61,8 +62,8 @@ pub(super) struct Trace {
     output: Output,
     pid: u32,
     named: HashSet<u32>,
-    /// Begin and end of the last slice of tracks where one follows the other.
-    last: HashMap<Track, (u64, u64)>,
+    /// The last slices of tracks where one follows the other.
+    last: HashMap<Track, Row>,
     /// By loop, what is not told yet.
     counted: HashMap<u64, Stretch>,
     lines: Vec<String>,
@@ -110,19 +111,12 @@ impl Trace {
         }
     }
 
-    /// Where a slice lies that follows the last one of its track.
+    /// Where a slice lies on a track where one follows the other.
     fn beside(&mut self, track: Track, begin: u64, end: u64) -> (u64, u64) {
         if self.last.len() >= TRACKS_MAX && !self.last.contains_key(&track) {
             self.last.clear();
         }
-        let last = self.last.entry(track).or_insert((begin, begin));
-        if begin < last.0 {
-            // It is told late.
-            return (begin, end.clamp(begin, last.0));
-        }
-        let begin = begin.max(last.1);
-        *last = (begin, end.max(begin));
-        *last
+        self.last.entry(track).or_default().fit(begin, end)
     }
 
     fn slice(&self, (pid, thread): Track, name: &str, at: u64, length: u64) -> Object {
