@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import subprocess
+import sys
 import threading
 from urllib.parse import urlsplit
 
@@ -285,6 +286,39 @@ def test_column_of_the_timeline_is_as_high_as_the_loop_was_busy(tmp_path, tab):
         )
         assert share[0] > 0.9, share
         assert share[1] < 0.05, share
+
+
+REPORTED = """
+import asyncio, time
+
+async def main():
+    for _ in range(40):
+        time.sleep(0.003)
+        await asyncio.sleep(0.02)
+
+asyncio.run(main())
+"""
+
+
+def test_report_draws_a_loop_as_high_as_it_was_busy_and_fits_a_phone(tmp_path, tab):
+    (tmp_path / "app.py").write_text(REPORTED)
+    command = [sys.executable, "-m", "offloop", "run", "--report", "r.html", "app.py"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    tab.size(400, 900)
+    tab.open((tmp_path / "r.html").as_uri())
+    tab.wait("document.querySelectorAll('rect.busy').length")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 400
+    # Ten stretches on each point, of which one is busy; all of them, and one of two.
+    points = (
+        "(isThinned => { const values = []; for (let at = 0; at < 1000; at += 1)"
+        " values.push({ begin: at, end: at + 1, value: at % 10 ? 0 : 1, longest: at });"
+        " const kept = isThinned ? values.filter((_, index) => index % 20 < 10) : values;"
+        " return pointsOf(kept, (ns) => ns / 20, 50, isThinned).map((point) => point.share); })"
+    )
+    for is_thinned in ("false", "true"):
+        shares = tab.evaluate(f"{points}({is_thinned})")
+        assert shares == pytest.approx([0.1] * 50)
+    assert tab.errors == []
 
 
 def test_lane_of_a_worker_is_as_full_as_its_calls_are_long(tab):
