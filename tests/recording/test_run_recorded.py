@@ -7,6 +7,7 @@ import sys
 import textwrap
 import zlib
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def recorded(tmp_path_factory):
 def test_a_trace_has_tracks_slices_and_arrows(recorded):
     events = json.loads((recorded / "t.json").read_text())
     names = {event["args"]["name"] for event in events if event["ph"] == "M"}
-    assert {"garbage collections", "stalls of event loops"} <= names
+    assert {"garbage collections", "stalls of MainThread"} <= names
     assert any(name.startswith("loop 1 (offloop)") for name in names)
     assert any(name.startswith("worker ") for name in names)
     squares = [each for each in events if each["ph"] == "X" and each["name"] == "square"]
@@ -89,7 +90,7 @@ def test_a_trace_has_tracks_slices_and_arrows(recorded):
     assert all(end <= later["ts"] for end, later in zip(ends, squares[1:], strict=False))
     arrows = Counter(event["ph"] for event in events if event["ph"] in "sf")
     assert arrows["s"] == arrows["f"] == 12, "two for each of six calls"
-    stalls = [each for each in events if each["ph"] == "X" and each["tid"] == 0x7FFFFFF1]
+    stalls = [each for each in events if each["ph"] == "X" and "cause" in each.get("args", ())]
     assert [each["name"] for each in stalls] == ["serve"]
     assert stalls[0]["dur"] >= 200_000
     assert "app.py" in stalls[0]["args"]["stack"][0]
@@ -176,6 +177,120 @@ def test_a_disk_that_is_full_later_ends_the_file_and_not_the_program(tmp_path):
     said = "offloop: the trace full.speedscope.json ends here, and the program goes on: No space"
     assert said in errors
     assert lines_of(tmp_path / "j")[-1]["kind"] == "end"
+
+
+BUSY = """
+import asyncio, threading, time, offloop
+
+def tiny(number):
+    return sum(range(number % 500))
+
+async def stall(seconds):
+    time.sleep(seconds)
+
+async def main():
+    other = threading.Thread(target=asyncio.run, args=(stall(0.2),))
+    async with offloop.ProcessPool(2) as pool:
+        await asyncio.gather(*(pool.run(tiny, number) for number in range(4000)))
+        other.start()
+        await stall(0.15)
+        await asyncio.gather(*(asyncio.to_thread(tiny, number) for number in range(500)))
+    other.join()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def overlaps(events: list[dict]) -> list[tuple]:
+    """Slices that begin within another one of their track and end behind it."""
+    found = []
+    tracks: dict[tuple, list[tuple]] = {}
+    for each in events:
+        if each["ph"] == "X":
+            begin = round(each["ts"] * 1000)
+            end = begin + round(each["dur"] * 1000)
+            tracks.setdefault((each["pid"], each["tid"]), []).append((begin, -end, each["name"]))
+    for track, slices in tracks.items():
+        open_ends: list[int] = []
+        for begin, minus_end, name in sorted(slices):
+            while open_ends and open_ends[-1] <= begin:
+                open_ends.pop()
+            if open_ends and -minus_end > open_ends[-1]:
+                found.append((track, name, begin, -minus_end, open_ends[-1]))
+            open_ends.append(-minus_end)
+    return found
+
+
+def test_slices_of_a_track_never_overlap_and_counters_have_no_splinters(tmp_path):
+    status, errors = run(tmp_path, BUSY, "--trace", "t.json")
+    assert status == 0, errors
+    events = json.loads((tmp_path / "t.json").read_text())
+    assert overlaps(events) == []
+    calls = [each for each in events if each["ph"] == "X" and "outcome" in each.get("args", ())]
+    assert len(calls) == 4000
+    stalled = {
+        each["tid"] for each in events if each["ph"] == "X" and "cause" in each.get("args", ())
+    }
+    assert len(stalled) == 2, "a track for each thread's stalls"
+    times = [each["ts"] for each in events if each["ph"] == "C" and each["name"] == "loop 1 busy"]
+    assert all(later - one >= 20_000 for one, later in pairwise(times))
+    flows = Counter((each["id"], each["ph"]) for each in events if each["ph"] in "sf")
+    assert set(flows.values()) == {1}
+
+
+def test_what_a_disk_without_room_leaves_is_whole(tmp_path):
+    limit = 20_000
+    source = f"""
+    import asyncio, resource
+
+    async def main():
+        await asyncio.gather(*(asyncio.to_thread(sum, ()) for _ in range(1000)))
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+    asyncio.run(main())
+    """
+    status, errors = run(tmp_path, source, "--trace", "t.json", "--journal", "j")
+    assert status == 0, errors
+    for name in ("trace t.json", "journal j"):
+        said = f"offloop: the {name} ends here, and the program goes on: File too large"
+        assert errors.count(said) == 1
+    assert json.loads((tmp_path / "t.json").read_text())[0]["name"] == "process_name"
+    assert (tmp_path / "t.json").stat().st_size <= limit
+    assert lines_of(tmp_path / "j")[0]["kind"] == "offloop-journal"
+    assert (tmp_path / "j").read_bytes().endswith(b"\n")
+
+
+def test_a_program_that_closes_our_descriptors_gets_nothing_into_its_own_files(tmp_path):
+    source = """
+    import asyncio, os, time
+
+    async def work():
+        for _ in range(3):
+            await asyncio.sleep(0.15)
+            time.sleep(0.06)
+
+    FILES = {"t.json", "j", "t.speedscope.json"}
+    asyncio.run(work())
+    for each in os.listdir("/proc/self/fd"):
+        path = f"/proc/self/fd/{each}"
+        if os.path.islink(path) and os.path.basename(os.readlink(path)) in FILES:
+            os.close(int(each))
+    files = [open(f"own-{number}.txt", "w") for number in range(40)]
+    asyncio.run(work())
+    for file in files:
+        print("own", file=file)
+        file.close()
+    """
+    files = ("--trace", "t.json", "--journal", "j", "--trace", "t.speedscope.json")
+    status, errors = run(tmp_path, source, *files)
+    assert status == 0, errors
+    assert {path.read_text() for path in tmp_path.glob("own-*.txt")} == {"own\n"}
+    for name in ("trace t.json", "journal j", "trace t.speedscope.json"):
+        said = f"offloop: the {name} ends here, and the program goes on: the program has closed"
+        assert errors.count(said) == 1, errors
+    json.loads((tmp_path / "t.json").read_text())
+    assert len(lines_of(tmp_path / "j")) > 1
 
 
 @pytest.mark.parametrize(

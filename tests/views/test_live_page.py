@@ -136,15 +136,15 @@ def test_events_come_one_after_the_other(client):
     [
         ({"query": ""}, b"the token"),
         ({"query": "token=0"}, b"the token"),
-        ({"Host": "evil.example:80"}, b"this Host is not"),
-        ({"Host": "127.0.0.1"}, b"this Host is not"),
+        ({"Host": "evil.example:80"}, b"localhost or an IP address, with any port, is accepted"),
+        ({"Host": "evil.example"}, b"this Host is not"),
         ({"Host": ""}, b"needs one Host"),
-        ({"Origin": "http://evil.example"}, b"this Origin is not"),
+        ({"Origin": "http://evil.example"}, b"the host and the port of the request's Host is"),
         ({"Origin": "null"}, b"this Origin is not"),
         ({"path": "/events", "Sec_Fetch_Site": "cross-site"}, b"another site asks"),
         ({"path": "/kill_call", "method": "POST"}, b"actions are not allowed"),
-        ({"method": "PUT"}, b"actions are not allowed"),
-        ({"method": "HEAD"}, b""),
+        ({"method": "OPTIONS", "query": ""}, b"the token"),
+        ({"method": "OPTIONS", "Origin": "http://evil.example"}, b"this Origin is not"),
     ],
 )
 def test_whatever_is_not_the_page_is_refused(client, change, words):
@@ -153,6 +153,58 @@ def test_whatever_is_not_the_page_is_refused(client, change, words):
     assert client.query.encode() not in body
     assert headers["content-security-policy"].startswith("default-src 'none'")
     assert client.ask()[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:9999", "127.0.0.1:9999", "[::1]:9999", "localhost", "127.0.0.1"]
+)
+def test_page_is_reached_through_another_port_of_the_loopback(client, host):
+    assert client.ask(Host=host)[0] == 200
+    for origin in (f"http://{host}", f"https://{host}"):
+        assert client.ask("/document", Host=host, Origin=origin)[0] == 200
+
+
+def test_other_methods_are_said_to_be_so(client):
+    for path, allowed in (("/", "get, head"), ("/events", "get, head"), ("/kill_call", "post")):
+        for method in ("OPTIONS", "PUT"):
+            status, headers, _ = client.ask(path, method)
+            assert (status, headers["allow"]) == (405, allowed)
+    for path in ("/", "/document", "/events"):
+        status, headers, body = client.ask(path, "HEAD")
+        assert (status, body) == (200, b"")
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def first_event(client, query="", **headers):
+    """The id and the data of the first event of a connection, and the answer's headers."""
+    with client.connect() as connection:
+        lines = [f"GET /events?{client.query}{query} HTTP/1.1", f"Host: {client.host}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        stream = connection.makefile("rb")
+        head = b"".join(iter(stream.readline, b"\r\n")).lower()
+        fields: dict[str, str] = {}
+        while "data" not in fields:
+            name, _, value = stream.readline().decode().strip().partition(": ")
+            fields[name] = value
+        stream.close()
+    return fields["id"], json.loads(fields["data"]), head
+
+
+def test_a_viewer_that_comes_back_goes_on_behind_its_last_event(client):
+    with offloop.ProcessPool(1) as pool:
+        pool.submit(abs, -1).result()
+        place, told, head = first_event(client)
+        assert b"x-accel-buffering: no" in head
+        assert [call[1] for call in told["timeline"]["calls"]] == ["builtins.abs"]
+        assert told["document"]["events"]["events"]
+        for back in ({"query": f"&after={place}"}, {"Last_Event_ID": place}):
+            _, told, _ = first_event(client, **back)
+            assert told["timeline"]["calls"] == []
+            assert told["document"]["events"]["events"] == []
+        for unknown in ("nonsense", f"0-{10**12}"):
+            _, told, _ = first_event(client, Last_Event_ID=unknown)
+            assert len(told["timeline"]["calls"]) == 1
 
 
 def test_paths_that_are_not_there_are_said_to_be_so(client):
@@ -272,6 +324,7 @@ def test_page_is_gone_when_it_is_stopped_and_has_another_token_then():
         ({"port": True}, TypeError, "port must be an integer, not True"),
         ({"port": "80"}, TypeError, "port must be an integer, not '80'"),
         ({"host": "example.org"}, ValueError, "host must be an IP address or localhost, not"),
+        ({"host": "fe80::1%lo"}, ValueError, "host must be an IP address or localhost, not 'fe80"),
         ({"host": 1}, TypeError, "host must be a string, not 1"),
         ({"actions": 1}, TypeError, "actions must be True or False, not 1"),
     ],
@@ -280,6 +333,13 @@ def test_bad_arguments_are_named(arguments, error, words):
     with pytest.raises(error, match=words):
         offloop.page(**arguments)
     assert offloop.page.url is None
+
+
+@pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])
+def test_page_at_all_addresses_shows_one_that_a_browser_can_go_to(host, shown):
+    with offloop.page(host=host) as page:
+        assert page.url.startswith(f"http://{shown}:")
+        assert Client(page.url).ask()[0] == 200
 
 
 def test_port_that_is_taken_is_the_callers_error(client):

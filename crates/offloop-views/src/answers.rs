@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::building;
-use crate::document::{Document, VERSION};
+use crate::document::{Document, State, VERSION};
 use crate::program::Program;
 use crate::reading::Reader;
 
@@ -44,6 +44,11 @@ impl Answers {
     pub(crate) async fn look(&self, after: u64) -> Document {
         self.reader.refresh().await;
         building::document(&*self.program, &self.reader.last(), after)
+    }
+
+    /// What loops do now, if one is blocked, or `was_blocked` when a viewer was told last.
+    pub(crate) fn state(&self, was_blocked: bool) -> Option<State> {
+        building::loops_now(&*self.program, &self.reader.last(), was_blocked)
     }
 
     /// Ends the worker of this process id, with the call that it runs.

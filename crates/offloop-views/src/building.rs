@@ -14,9 +14,10 @@ use offloop_core::watch::{Blocked as BlockedCore, Cause, Entry, Quality, Ranked,
 use offloop_sys::clock::monotonic_ns;
 
 use crate::document::{
-    Arena, Blocked, BlockedNow, CULPRITS_MAX, Culprit, Document, Event, EventCounts, Events,
-    FUNCTIONS_MAX, Fleet, Lane, Loop, NativePlace, Place, Pools, Process, RunningCall, STACK_MAX,
-    STALLS_MAX, Stall, StalledTask, TEXT_BYTES_MAX, Tasks, VERSION, Watch, Worker,
+    Arena, Blocked, BlockedNow, CHILDREN_MAX, CULPRITS_MAX, Culprit, Document, Event, EventCounts,
+    Events, FUNCTIONS_MAX, Fleet, Lane, Loop, NativePlace, Place, Pools, Process, RunningCall,
+    STACK_MAX, STALLS_MAX, Stall, StalledTask, State, TEXT_BYTES_MAX, Tasks, VERSION, Watch,
+    Worker,
 };
 use crate::measured;
 use crate::program::{Program, WatchSeen};
@@ -35,10 +36,15 @@ pub(crate) fn document(program: &dyn Program, last: &LastReading, after: u64) ->
     let mut functions = program.functions();
     functions.sort_by(|one, other| other.run_seconds.total_cmp(&one.run_seconds));
     functions.truncate(FUNCTIONS_MAX);
+    let loops = loops(&watch.loops, &stalls, last, now);
+    let mut process = process(program, last, now);
+    if loops.is_empty() {
+        process.children = measured::children(CHILDREN_MAX);
+    }
     Document {
         version: VERSION,
-        process: process(program, last, now),
-        loops: loops(&watch.loops, &stalls, last, now),
+        process,
+        loops,
         culprits: watch
             .ranked
             .iter()
@@ -53,6 +59,28 @@ pub(crate) fn document(program: &dyn Program, last: &LastReading, after: u64) ->
         events: events(&entries, after),
         stalls,
     }
+}
+
+/// What loops do now, if one is blocked or `was_blocked`: cheap where none is.
+pub(crate) fn loops_now(
+    program: &dyn Program,
+    last: &LastReading,
+    was_blocked: bool,
+) -> Option<State> {
+    let now = seconds(Instant::from_nanos(monotonic_ns()));
+    let watch = program.watch();
+    let threshold = watch.threshold_seconds.unwrap_or(f64::INFINITY);
+    let rounds = watch.loops.iter().filter_map(|seen| seen.round);
+    let is_long = |round: Duration| round.as_secs_f64() >= threshold;
+    if !was_blocked && !rounds.into_iter().any(is_long) {
+        return None;
+    }
+    let entries = program.runtime().map(|runtime| runtime.events_after(0));
+    let entries = entries.unwrap_or_default();
+    let mut stalls = stalls(&entries.entries, &watch.loops, now);
+    let loops = loops(&watch.loops, &stalls, last, now);
+    stalls.retain(|stall| !stall.is_over);
+    Some(State { now, loops, stalls })
 }
 
 pub(crate) fn seconds(at: Instant) -> f64 {
@@ -87,6 +115,7 @@ fn process(program: &dyn Program, last: &LastReading, now: f64) -> Process {
         memory_bytes: used.memory_bytes,
         cpu_seconds: used.cpu_seconds,
         threads: used.threads,
+        children: Vec::new(),
     }
 }
 

@@ -17,6 +17,8 @@ pub const STALLS_MAX: usize = 32;
 pub const CULPRITS_MAX: usize = 64;
 /// Functions that are told, of those that ran longest.
 pub const FUNCTIONS_MAX: usize = 64;
+/// Children of the process that are told.
+pub const CHILDREN_MAX: usize = 64;
 /// Tasks that are told. More are counted: reading one keeps the GIL for about 20 us.
 pub const TASKS_MAX: usize = 200;
 /// Entries of a stack that are told, the innermost ones.
@@ -52,6 +54,17 @@ pub struct Document {
     pub events: Events,
 }
 
+/// What loops do, between two documents.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct State {
+    /// When it was made.
+    pub(crate) now: f64,
+    /// Event loops.
+    pub(crate) loops: Vec<Loop>,
+    /// The stalls that last.
+    pub(crate) stalls: Vec<Stall>,
+}
+
 /// The process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -76,6 +89,8 @@ pub struct Process {
     pub cpu_seconds: Option<f64>,
     /// Its threads.
     pub threads: Option<u64>,
+    /// Its children, where no event loop runs in it: it may only supervise them.
+    pub children: Vec<u32>,
 }
 
 /// The watch.

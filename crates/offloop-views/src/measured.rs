@@ -36,6 +36,23 @@ fn memory(path: &str) -> Option<u64> {
     Some(pages * offloop_sys::memory::page_bytes())
 }
 
+/// The children of this process, at most so many. A kernel that does not list them has none.
+pub(crate) fn children(at_most: usize) -> Vec<u32> {
+    let threads = fs::read_dir("/proc/self/task");
+    let threads = threads.into_iter().flatten().flatten().take(at_most);
+    let lists =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let mut found: Vec<u32> = lists
+        .flat_map(|list| {
+            let pids = list.split_whitespace().map(str::parse);
+            pids.filter_map(Result::ok).collect::<Vec<u32>>()
+        })
+        .take(at_most)
+        .collect();
+    found.sort_unstable();
+    found
+}
+
 /// What a line of `stat` says. The name in it may hold anything, so the fields behind it count.
 fn used(stat: &str) -> Used {
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
@@ -67,6 +84,18 @@ mod tests {
         assert_eq!(used(stat), expected);
         assert_eq!(used(""), Used::default());
         assert_eq!(used("12 (name) S 1"), Used::default());
+    }
+
+    #[test]
+    fn children_are_found_whichever_thread_has_started_them() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("a child");
+        let found = children(64);
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+        assert!(found.contains(&child.id()), "{found:?}");
     }
 
     #[test]

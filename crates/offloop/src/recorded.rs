@@ -11,6 +11,8 @@
 //!
 //! Invariants: 1. No file grows beyond `FILE_BYTES_MAX`.
 //!             2. What a killed program leaves is complete but for its last tenth of a second.
+//!             3. What a full disk leaves is whole: a trace is JSON, a journal ends with a line.
+//!             4. Nothing is written to a descriptor that has become another file's.
 //! Threads:    one writes; `finish` waits for it, a second at most.
 //! Source:     docs/design/019-recording.md, docs/format/journal.md.
 
@@ -18,9 +20,12 @@ mod journal_file;
 mod json;
 mod speedscope;
 mod trace;
+mod track;
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::mem;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,37 +102,84 @@ impl Header {
 }
 
 /// A file that grows, and whose end may be written anew.
+///
+/// A program may close descriptors that are not its own, as daemons do, and the number is given to
+/// its next file. So each write compares what the descriptor leads to with what was created. What
+/// is closed between the comparison and the write is not seen: no call of the kernel does both.
 struct Output {
-    file: File,
+    /// `None` once the descriptor is not this file's any more.
+    file: Option<File>,
+    /// Device and inode.
+    identity: (u64, u64),
     path: PathBuf,
     length: u64,
 }
 
 impl Output {
     fn create(path: &Path) -> io::Result<Self> {
+        let file = File::create(path)?;
         Ok(Self {
-            file: File::create(path)?,
+            identity: identity(&file)?,
+            file: Some(file),
             path: path.to_owned(),
             length: 0,
         })
     }
 
-    /// Writes at `position`, which becomes part of what is there.
-    fn write_at(&mut self, position: u64, text: &str) -> io::Result<()> {
-        let end = position + text.len() as u64;
-        if end > FILE_BYTES_MAX {
+    /// The file, if its descriptor still leads to it.
+    fn own(&mut self) -> io::Result<&mut File> {
+        let is_own = |file: &File| identity(file).is_ok_and(|found| found == self.identity);
+        if let Some(file) = self.file.take_if(|file| !is_own(file)) {
+            // Its descriptor is another file's, or none: it is not closed.
+            mem::forget(file);
+        }
+        self.file
+            .as_mut()
+            .ok_or_else(|| io::Error::other("the program has closed its descriptor"))
+    }
+
+    /// Writes `text` in place of `end`, with which the file ends. Where that fails the file ends
+    /// with `end` again, and is whole.
+    fn replace(&mut self, end: &str, text: &str) -> io::Result<()> {
+        let (begin, whole) = (self.length - end.len() as u64, self.length);
+        let length = begin + text.len() as u64;
+        if length > FILE_BYTES_MAX {
             let text = format!("it has reached its limit of {} MiB", FILE_BYTES_MAX >> 20);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
-        self.file.seek(SeekFrom::Start(position))?;
-        self.file.write_all(text.as_bytes())?;
-        self.length = end;
+        let file = self.own()?;
+        let put = |mut file: &File, text: &str| {
+            file.seek(SeekFrom::Start(begin))?;
+            file.write_all(text.as_bytes())
+        };
+        if let Err(error) = put(file, text) {
+            // Neither needs room on a disk that is full; the first error is the one that is told.
+            let _ = file.set_len(whole);
+            let _ = put(file, end);
+            return Err(error);
+        }
+        if length < whole {
+            file.set_len(length)?;
+        }
+        self.length = length;
         Ok(())
     }
 
     fn append(&mut self, text: &str) -> io::Result<()> {
-        self.write_at(self.length, text)
+        self.replace("", text)
     }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // Its descriptor is closed if it is its own.
+        let _ = self.own();
+    }
+}
+
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let facts = file.metadata()?;
+    Ok((facts.dev(), facts.ino()))
 }
 
 /// One format's way to write.

@@ -27,14 +27,15 @@ class Page(Stoppable):
     def __call__(self, port: int = 0, *, host: str = "127.0.0.1", actions: bool = False) -> Page:
         """Serve a page that shows what this process does while it does it.
 
-        A thread that needs no GIL serves it, so it tells of a frozen event loop, too. Only the
-        address in ``url`` is answered, which holds a secret token. ``offloop run --page`` does the
-        same. Called again, it closes the page that is open.
+        A thread that needs no GIL serves it, so it tells of a frozen event loop, too. Only requests
+        with the secret token in ``url`` are answered. ``offloop run --page`` does the same.
+        Called again, it closes the page that is open.
 
         Args:
             port: where it listens; 0 for any free port.
             host: an IP address of this machine. What listens at another than a loopback address can
                 be reached by other machines, which then need the token, sent without encryption.
+                ``0.0.0.0`` and ``::`` stand for all addresses; ``url`` has the loopback one then.
             actions: whether a viewer may end running calls and cancel tasks.
 
         Raises:
@@ -87,7 +88,10 @@ def _check(port: Any, host: Any, actions: Any) -> str:
     if not isinstance(actions, bool):
         raise TypeError(f"actions must be True or False, not {actions!r}")
     try:
-        return str(ipaddress.ip_address("127.0.0.1" if host == LOCALHOST else host))
+        address = ipaddress.ip_address("127.0.0.1" if host == LOCALHOST else host)
+        if getattr(address, "scope_id", None) is not None:
+            raise ValueError("an address with a scope")
+        return str(address)
     except ValueError:
         raise ValueError(f"host must be an IP address or localhost, not {host!r}") from None
 

@@ -2,7 +2,8 @@
 //!
 //! Other pages in the same browser can send requests here, and one whose name its owner lets lead
 //! to this machine (DNS rebinding) may even read the answers. So the `Host` must be `localhost` or
-//! an address in numbers, which no name can stand for, and an `Origin` must be that of this page.
+//! an address in numbers, which no name can stand for, and an `Origin` must have the same host and
+//! port. The port may be any: `ssh -L` and containers lead another one here.
 //! The token is in the URL that was printed, and only there.
 //!
 //! Invariants: 1. Comparing a token takes the same time wherever it differs.
@@ -19,7 +20,6 @@ use hyper::{Method, StatusCode, Uri};
 #[derive(Clone, Debug)]
 pub(super) struct Access {
     pub(super) token: String,
-    pub(super) port: u16,
     pub(super) actions: bool,
 }
 
@@ -29,6 +29,11 @@ pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) words: &'static str,
 }
+
+const FOREIGN_HOST: &str = "this Host is not the page's address: localhost or an IP address, with \
+                            any port, is accepted";
+const FOREIGN_ORIGIN: &str = "this Origin is not the page's: one with the host and the port of the \
+                              request's Host is accepted";
 
 const fn refused(words: &'static str) -> Refusal {
     Refusal {
@@ -44,13 +49,14 @@ impl Access {
         let Some(Ok(host)) = text(HOST) else {
             return Err(refused("a request needs one Host"));
         };
-        if parts.headers.get_all(HOST).iter().count() != 1 || !self.is_here(host) {
-            return Err(refused("this Host is not the page's address"));
+        if parts.headers.get_all(HOST).iter().count() != 1 || !is_here(host) {
+            return Err(refused(FOREIGN_HOST));
         }
         let origin = parts.headers.get(ORIGIN);
-        let own = format!("http://{host}");
-        if origin.is_some_and(|origin| *origin != own) {
-            return Err(refused("this Origin is not the page's"));
+        // A proxy may speak TLS to the browser.
+        let own = ["http", "https"].map(|scheme| format!("{scheme}://{host}"));
+        if origin.is_some_and(|origin| own.iter().all(|own| origin != own)) {
+            return Err(refused(FOREIGN_ORIGIN));
         }
         let site = parts.headers.get("sec-fetch-site");
         let is_foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
@@ -64,7 +70,7 @@ impl Access {
                 "this page needs its whole address with the token, as it was printed",
             ));
         }
-        if parts.method != Method::GET {
+        if parts.method == Method::POST {
             if !self.actions {
                 return Err(refused("this page only shows: actions are not allowed"));
             }
@@ -74,20 +80,21 @@ impl Access {
         }
         Ok(())
     }
+}
 
-    /// Whether a `Host` is `localhost` or an address in numbers, with the port.
-    fn is_here(&self, host: &str) -> bool {
-        let Some((name, port)) = host.rsplit_once(':') else {
-            return false;
-        };
-        let is_literal = name.parse::<Ipv4Addr>().is_ok()
-            || name
-                .strip_prefix('[')
-                .and_then(|name| name.strip_suffix(']'))
-                .is_some_and(|name| name.parse::<Ipv6Addr>().is_ok());
-        let is_local = name.eq_ignore_ascii_case("localhost");
-        port.parse() == Ok(self.port) && (is_literal || is_local)
-    }
+/// Whether a `Host` is `localhost` or an address in numbers, with any port or the usual one.
+fn is_here(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let is_literal = name.parse::<Ipv4Addr>().is_ok()
+        || name
+            .strip_prefix('[')
+            .and_then(|name| name.strip_suffix(']'))
+            .is_some_and(|name| name.parse::<Ipv6Addr>().is_ok());
+    let is_local = name.eq_ignore_ascii_case("localhost");
+    port.is_none_or(|port| port.parse::<u16>().is_ok()) && (is_literal || is_local)
 }
 
 /// Whether two texts are the same.
@@ -139,7 +146,6 @@ mod tests {
     fn access(actions: bool) -> Access {
         Access {
             token: "secret".into(),
-            port: 8000,
             actions,
         }
     }
@@ -161,31 +167,31 @@ mod tests {
             "localhost:8000",
             "LOCALHOST:8000",
             "[::1]:8000",
+            "localhost:9999",
+            "127.0.0.1",
+            "[::1]",
         ] {
             assert_eq!(passes(host), "", "{host}");
         }
         for host in [
             "evil.example:8000",
             "127.0.0.1.evil.example:8000",
-            "127.0.0.1",
-            "127.0.0.1:80",
+            "evil.example",
+            "127.0.0.1:",
+            "127.0.0.1:99999",
             "127.0.0.1:8000:8000",
             "[::1:8000",
             "::1:8000",
             "",
             "user@127.0.0.1:8000",
         ] {
-            assert_eq!(
-                passes(host),
-                "this Host is not the page's address",
-                "{host}"
-            );
+            assert_eq!(passes(host), FOREIGN_HOST, "{host}");
         }
         let none = check(&access(false), "GET", "/?token=secret", &[]);
         assert_eq!(none, "a request needs one Host");
         let two = [("host", "127.0.0.1:8000"), ("host", "evil.example:8000")];
         let two = check(&access(false), "GET", "/?token=secret", &two);
-        assert_eq!(two, "this Host is not the page's address");
+        assert_eq!(two, FOREIGN_HOST);
     }
 
     #[test]
@@ -195,10 +201,16 @@ mod tests {
             check(&access(false), "GET", path, &headers)
         };
         let events = "/events?token=secret";
-        assert_eq!(with(events, "origin", "http://127.0.0.1:8000"), "");
-        for origin in ["http://evil.example", "null", "https://127.0.0.1:8000"] {
-            let refusal = with(events, "origin", origin);
-            assert_eq!(refusal, "this Origin is not the page's", "{origin}");
+        for origin in ["http://127.0.0.1:8000", "https://127.0.0.1:8000"] {
+            assert_eq!(with(events, "origin", origin), "", "{origin}");
+        }
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://127.0.0.1:80",
+            "ftp://127.0.0.1:8000",
+        ] {
+            assert_eq!(with(events, "origin", origin), FOREIGN_ORIGIN, "{origin}");
         }
         assert_eq!(with(events, "sec-fetch-site", "same-origin"), "");
         assert_eq!(

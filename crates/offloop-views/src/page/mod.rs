@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GET /            the page        GET /document   one document
-//! GET /events      documents and records, one each half second, for as long as they are read
+//! GET /events      documents and records, one each half second, for as long as they are read;
+//!                  between them what each loop does, ten times a second while one is blocked
 //! POST /kill_call, POST /cancel_task    only where actions are allowed
 //! ```
 //!
@@ -18,7 +19,7 @@ mod timed;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use http_body_util::Either;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{ALLOW, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -40,7 +41,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::access::{Access, value_of};
-use self::feed::Feed;
+use self::feed::{Feed, Place};
 use self::timed::Timed;
 use crate::answers::Answers;
 
@@ -91,13 +92,20 @@ pub(crate) fn bind(
     let guard = ForkGuard::new(listener.as_fd())?;
     let at = listener.local_addr()?;
     let token = access::random()?;
-    let url = format!("http://{at}/?token={token}");
+    let mut shown = at;
+    if at.ip().is_unspecified() {
+        // It listens at every address of the machine, and this one is no address to go to.
+        shown.set_ip(match at.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let url = format!("http://{shown}/?token={token}");
     let bound = Bound {
         listener,
         guard,
         access: Access {
             token,
-            port: at.port(),
             actions: options.actions,
         },
         // What happens is recorded from now on: the page has a past when it is opened.
@@ -176,15 +184,16 @@ async fn answer(request: Request<Incoming>, site: &Arc<Site>) -> Response<Body> 
         return text(refusal.status, refusal.words);
     }
     match (&parts.method, parts.uri.path()) {
-        (&Method::GET, "/") => page(site),
-        (&Method::GET, "/document") => {
+        (&Method::GET | &Method::HEAD, "/") => page(site),
+        (&Method::GET | &Method::HEAD, "/document") => {
             let document = site.answers.document(number(&parts, "after")).await;
             whole(StatusCode::OK, "application/json", document)
         }
         (&Method::GET, "/events") => {
-            let feed = Feed::new(Arc::clone(&site.answers), site.recorder());
-            with_headers(StatusCode::OK, "text/event-stream", Either::Right(feed))
+            let feed = Feed::new(Arc::clone(&site.answers), site.recorder(), place(&parts));
+            events(Either::Right(feed))
         }
+        (&Method::HEAD, "/events") => events(Either::Left(Full::default())),
         (&Method::POST, "/kill_call") => {
             let pid = value_of(&parts.uri, "pid").and_then(|pid| pid.parse().ok());
             let done = match pid {
@@ -204,12 +213,38 @@ async fn answer(request: Request<Incoming>, site: &Arc<Site>) -> Response<Body> 
             let done = site.answers.cancel_task(task, name).await;
             whole(StatusCode::OK, "application/json", done)
         }
-        (_, "/" | "/document" | "/events" | "/kill_call" | "/cancel_task") => text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "this path has another method",
-        ),
+        (_, "/" | "/document" | "/events") => another_method("GET, HEAD"),
+        (_, "/kill_call" | "/cancel_task") => another_method("POST"),
         _ => text(StatusCode::NOT_FOUND, "there is nothing at this path"),
     }
+}
+
+fn another_method(allowed: &'static str) -> Response<Body> {
+    let mut response = text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path has another method",
+    );
+    let allowed = HeaderValue::from_static(allowed);
+    response.headers_mut().insert(ALLOW, allowed);
+    response
+}
+
+fn events(body: Body) -> Response<Body> {
+    let mut response = with_headers(StatusCode::OK, "text/event-stream", body);
+    // A proxy would keep events until it has many.
+    let name = HeaderName::from_static("x-accel-buffering");
+    response
+        .headers_mut()
+        .insert(name, HeaderValue::from_static("no"));
+    response
+}
+
+/// The last event that a viewer has: it goes on behind it.
+fn place(parts: &Parts) -> Place {
+    let header = parts.headers.get("last-event-id");
+    let header = header.and_then(|value| value.to_str().ok()?.parse().ok());
+    let asked = || value_of(&parts.uri, "after")?.parse().ok();
+    header.or_else(asked).unwrap_or_default()
 }
 
 fn number(parts: &Parts, name: &str) -> u64 {

@@ -22,6 +22,8 @@ const STACKS_MAX: usize = 1000;
 
 pub(super) struct Speedscope {
     output: Output,
+    /// What the file has.
+    written: String,
     frames: Vec<Entry>,
     numbers: HashMap<Entry, usize>,
     /// Outermost first; the nanoseconds of each.
@@ -33,6 +35,7 @@ impl Speedscope {
     pub(super) fn new(output: Output) -> Self {
         Self {
             output,
+            written: String::new(),
             frames: Vec::new(),
             numbers: HashMap::new(),
             samples: Vec::new(),
@@ -109,7 +112,9 @@ impl Speedscope {
 
     fn save(&mut self, header: &Header) -> io::Result<()> {
         let text = self.text(header);
-        self.output.write_at(0, &text)
+        self.output.replace(&self.written, &text)?;
+        self.written = text;
+        Ok(())
     }
 }
 

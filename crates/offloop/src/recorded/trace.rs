@@ -5,34 +5,67 @@
 //! call on its worker, and from there to where its outcome was taken. Counters show how busy each
 //! loop was.
 //!
+//! Slices of one track lie beside each other or one within the other: Perfetto takes those that
+//! overlap for a loss of data, and drops them. On a thread's track times are rounded down to
+//! `GRID_NS`, which keeps what lies within another slice there, in whatever order both are written.
+//! On a track where one follows the other, a slice is fitted between those that are there: a worker
+//! tells begins in whole microseconds.
+//!
 //! Units: microseconds since the recording began.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use offloop_core::event_loop::Moment;
 use offloop_core::watch::Told;
 
 use super::json::{Object, array, string};
+use super::track::Row;
 use super::{Header, Output, Writer};
 use crate::journal::Event;
 use crate::recorder::{CallEnd, CallNote, Record, What};
 
 /// Tracks that are no threads, by numbers above those of the kernel.
 const COLLECTIONS: u32 = 0x7fff_fff0;
-const STALLS: u32 = 0x7fff_fff1;
+/// The stalls of each thread have a track: loops of two threads may be blocked at once.
+const STALLS: u32 = 0x4000_0000;
 /// What is between two events.
 const SEPARATOR: &str = ",\n";
+/// Times on a thread's track are multiples of it.
+const GRID_NS: u64 = 512;
 /// How long a submission and the taking of an outcome are drawn.
 const INSTANT_NS: u64 = 500;
+/// A loop's load is told of stretches that last so long at least: one of a few microseconds would
+/// make a counter jump to 100 percent.
+const COUNTED_MIN_NS: u64 = 20_000_000;
+/// Loops whose load is being added up, at most.
+const COUNTED_MAX: usize = 64;
+/// Tracks of which the last slices are known, at most.
+const TRACKS_MAX: usize = 1024;
 const END: &str = "\n]\n";
 /// Threads whose names are told; more are drawn under their numbers.
 const NAMED_MAX: usize = 4096;
+
+/// A process and a thread.
+type Track = (u32, u32);
+
+/// What a loop did with a stretch of its time.
+#[derive(Clone, Copy)]
+struct Stretch {
+    begin: u64,
+    end: u64,
+    busy_ns: u64,
+    longest_ns: u64,
+}
 
 pub(super) struct Trace {
     output: Output,
     pid: u32,
     named: HashSet<u32>,
+    /// The last slices of tracks where one follows the other.
+    last: HashMap<Track, Row>,
+    /// By loop, what is not told yet.
+    counted: HashMap<u64, Stretch>,
     lines: Vec<String>,
 }
 
@@ -43,11 +76,12 @@ impl Trace {
             output,
             pid,
             named: HashSet::new(),
+            last: HashMap::new(),
+            counted: HashMap::new(),
             lines: Vec::new(),
         };
         trace.name_process(pid, &header.about.program);
         trace.name_thread(COLLECTIONS, "garbage collections");
-        trace.name_thread(STALLS, "stalls of event loops");
         let text = format!("[\n{}{END}", trace.lines.join(SEPARATOR));
         trace.lines.clear();
         trace.output.append(&text)?;
@@ -77,7 +111,15 @@ impl Trace {
         }
     }
 
-    fn slice(&self, (pid, thread): (u32, u32), name: &str, at: u64, length: u64) -> Object {
+    /// Where a slice lies on a track where one follows the other.
+    fn beside(&mut self, track: Track, begin: u64, end: u64) -> (u64, u64) {
+        if self.last.len() >= TRACKS_MAX && !self.last.contains_key(&track) {
+            self.last.clear();
+        }
+        self.last.entry(track).or_default().fit(begin, end)
+    }
+
+    fn slice(&self, (pid, thread): Track, name: &str, at: u64, length: u64) -> Object {
         Object::new()
             .string("ph", "X")
             .string("name", name)
@@ -87,7 +129,7 @@ impl Trace {
             .raw("dur", Micros(length))
     }
 
-    fn flow(&mut self, phase: &str, id: &str, (pid, thread): (u32, u32), at: u64) {
+    fn flow(&mut self, phase: &str, id: &str, (pid, thread): Track, at: u64) {
         let event = Object::new()
             .string("ph", phase)
             .string("bp", "e")
@@ -133,11 +175,13 @@ impl Trace {
                 ..
             } => {
                 self.name_loop(header, *event_loop, *thread);
-                let begin = header.since(*begin);
-                let busy = percent(*busy_ns, at.saturating_sub(begin));
-                self.counter(&format!("loop {event_loop} busy"), "percent", begin, busy);
-                let longest = Micros(*longest_ns).seconds() * 1e3;
-                self.counter(&format!("loop {event_loop} lag"), "ms", begin, longest);
+                let stretch = Stretch {
+                    begin: header.since(*begin),
+                    end: at,
+                    busy_ns: *busy_ns,
+                    longest_ns: *longest_ns,
+                };
+                self.count(*event_loop, stretch);
             }
             What::Slice {
                 thread,
@@ -147,7 +191,7 @@ impl Trace {
                 ..
             } => {
                 let name = name.as_deref().unwrap_or("(round of callbacks)");
-                let (begin, end) = (header.since(*begin), header.since(*end));
+                let (begin, end) = (on_grid(header.since(*begin)), on_grid(header.since(*end)));
                 let track = (self.pid, *thread);
                 let slice = self.slice(track, name, begin, end.saturating_sub(begin));
                 self.push(slice);
@@ -161,17 +205,51 @@ impl Trace {
                 generation,
                 collected,
             } => {
-                let begin = header.since(*begin);
-                let length = header.since(*end).saturating_sub(begin);
+                let track = (self.pid, COLLECTIONS);
+                let (begin, end) = self.beside(track, header.since(*begin), header.since(*end));
                 let args = Object::new()
                     .raw("thread", thread)
                     .raw("collected", collected);
                 let name = format!("generation {generation}");
-                let slice = self.slice((self.pid, COLLECTIONS), &name, begin, length);
+                let slice = self.slice(track, &name, begin, end - begin);
                 self.push(slice.raw("args", args.end()));
             }
             What::Event(event) => self.event(header, at, event),
         }
+    }
+
+    /// Adds to what a loop did, and tells it once it is long enough.
+    fn count(&mut self, number: u64, more: Stretch) {
+        let whole = self.counted.entry(number).or_insert(Stretch {
+            busy_ns: 0,
+            longest_ns: 0,
+            ..more
+        });
+        whole.end = more.end;
+        whole.busy_ns += more.busy_ns;
+        whole.longest_ns = whole.longest_ns.max(more.longest_ns);
+        if whole.end.saturating_sub(whole.begin) >= COUNTED_MIN_NS {
+            self.tell_count(number);
+        } else if self.counted.len() > COUNTED_MAX {
+            self.tell_counts();
+        }
+    }
+
+    fn tell_count(&mut self, number: u64) {
+        if let Some(stretch) = self.counted.remove(&number) {
+            let Stretch { begin, end, .. } = stretch;
+            let busy = percent(stretch.busy_ns, end.saturating_sub(begin));
+            self.counter(&format!("loop {number} busy"), "percent", begin, busy);
+            let longest = Micros(stretch.longest_ns).seconds() * 1e3;
+            self.counter(&format!("loop {number} lag"), "ms", begin, longest);
+        }
+    }
+
+    fn tell_counts(&mut self) {
+        let numbers: Vec<u64> = self.counted.keys().copied().collect();
+        numbers
+            .into_iter()
+            .for_each(|number| self.tell_count(number));
     }
 
     fn thread_call(&mut self, header: &Header, what: &What) {
@@ -188,14 +266,17 @@ impl Trace {
             return;
         };
         self.name_thread(*thread, "thread of a pool");
-        let begin = header.since(*begin);
-        let length = header.since(*end).saturating_sub(begin);
-        let waited = begin.saturating_sub(header.since(*submitted));
+        let track = (self.pid, *thread);
+        let waited = header
+            .since(*begin)
+            .saturating_sub(header.since(*submitted));
+        let (begin, end) = (on_grid(header.since(*begin)), on_grid(header.since(*end)));
+        let (begin, end) = self.beside(track, begin, end);
         let args = Object::new()
             .raw("raised", raised)
             .raw("submitted_by", submitter)
             .raw("waited_us", Micros(waited));
-        let slice = self.slice((self.pid, *thread), function, begin, length);
+        let slice = self.slice(track, function, begin, end - begin);
         self.push(slice.raw("args", args.end()));
     }
 
@@ -214,22 +295,24 @@ impl Trace {
     fn call(&mut self, header: &Header, record: &Record, call: (&CallNote, u32, CallEnd)) {
         let (note, fleet, end) = call;
         let name = note.name().unwrap_or("(call)");
-        let (submitted, taken) = (header.since(note.submitted), header.since(record.at));
+        let submitted = on_grid(header.since(note.submitted));
+        let taken = on_grid(header.since(record.at));
         let own = (self.pid, note.thread);
         let submission = self.slice(own, &format!("submit {name}"), submitted, INSTANT_NS);
         self.push(submission);
         let (there, back) = (format!("s{}", record.number), format!("e{}", record.number));
         if let (Some(worker), Some(started)) = (note.worker, note.started) {
-            let started = header.since(started);
-            let finished = note.finished.map_or(taken, |at| header.since(at));
-            let length = finished.saturating_sub(started);
+            let waited = started.saturating_duration_since(note.submitted).as_nanos() as u64;
+            let finished = note.finished.unwrap_or(record.at);
             let worker = (worker.unsigned_abs(), worker.unsigned_abs());
+            let (started, finished) =
+                self.beside(worker, header.since(started), header.since(finished));
             let args = Object::new()
                 .string("outcome", end.word())
                 .raw("fleet", fleet)
                 .raw("lane", note.lane)
-                .raw("waited_us", Micros(started.saturating_sub(submitted)));
-            let slice = self.slice(worker, name, started, length);
+                .raw("waited_us", Micros(waited));
+            let slice = self.slice(worker, name, started, finished - started);
             self.push(slice.raw("args", args.end()));
             self.flow("s", &there, own, submitted);
             self.flow("f", &there, worker, started);
@@ -286,8 +369,11 @@ impl Trace {
             .map_or("stall", |entry| &entry.function);
         if matches!(stall.moment, Moment::Over { .. }) {
             let begin = header.since(stall.started);
-            let length = stall.lasted.as_nanos() as u64;
-            let slice = self.slice((self.pid, STALLS), name, begin, length);
+            let thread = STALLS | stall.thread.native_id as u32;
+            self.name_thread(thread, &format!("stalls of {}", stall.thread.name));
+            let end = begin + stall.lasted.as_nanos() as u64;
+            let (begin, end) = self.beside((self.pid, thread), begin, end);
+            let slice = self.slice((self.pid, thread), name, begin, end - begin);
             self.push(slice.raw("args", args.end()));
         } else {
             self.instant(self.pid, &format!("blocked by {name}"), at, args);
@@ -301,8 +387,7 @@ impl Trace {
         }
         let text = format!("{SEPARATOR}{}{END}", self.lines.join(SEPARATOR));
         self.lines.clear();
-        let end = self.output.length - END.len() as u64;
-        self.output.write_at(end, &text)
+        self.output.replace(END, &text)
     }
 }
 
@@ -320,12 +405,18 @@ impl Writer for Trace {
     }
 
     fn finish(&mut self, _header: &Header, _now: offloop_core::Instant) -> io::Result<()> {
+        self.tell_counts();
         self.flush()
     }
 
     fn output(&self) -> &Output {
         &self.output
     }
+}
+
+/// A time on a thread's track.
+const fn on_grid(ns: u64) -> u64 {
+    ns - ns % GRID_NS
 }
 
 /// Nanoseconds, shown as microseconds.

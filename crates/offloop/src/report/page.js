@@ -136,8 +136,7 @@ function rowsOf(seen) {
   for (const [number, loads] of grouped(seen.loads, (load) => load.loop)) {
     const values = loads.map((load) => ({
       begin: load.begin, end: load.at, value: load.busy / Math.max(1, load.at - load.begin),
-      title: `busy ${((load.busy / Math.max(1, load.at - load.begin)) * 100).toFixed(0)} %, `
-        + `longest ${time(load.longest)}`,
+      longest: load.longest,
     }));
     rows.push({ name: `loop ${number}`, values, spans: [] });
   }
@@ -172,6 +171,43 @@ function rowsOf(seen) {
       `generation ${one.generation}: ${time(one.end - one.begin)}, ${one.collected} objects`) });
   }
   return rows;
+}
+
+// The share of each point's time in which a loop was busy: many stretches may fall on one point.
+// Of a journal that is thinned out the stretches that are left stand for the rest.
+function pointsOf(values, scale, count, isThinned) {
+  const first = scale(0);
+  const points = Array.from({ length: Math.max(1, count) },
+    () => ({ busy: 0, covered: 0, longest: 0 }));
+  for (const { begin, end, value, longest } of values) {
+    const left = Math.max(0, scale(begin) - first);
+    const right = Math.min(points.length, scale(end) - first);
+    for (let index = Math.floor(left); index < right; index += 1) {
+      const width = Math.min(right, index + 1) - Math.max(left, index);
+      points[index].busy += value * width;
+      points[index].covered += width;
+      points[index].longest = Math.max(points[index].longest, longest);
+    }
+  }
+  return points.map(({ busy, covered, longest }) => ({
+    longest, share: Math.min(1, isThinned && covered ? busy / covered : busy),
+  }));
+}
+
+// Points of the same height beside each other are one shape.
+function busyShapes(points, left, top, tall) {
+  const shapes = [];
+  const high = ({ share }) => (share > 0 ? Math.max(0.5, Math.round(share * tall * 4) / 4) : 0);
+  for (let index = 0, next; index < points.length; index = next) {
+    next = index + 1;
+    while (next < points.length && high(points[next]) === high(points[index])) next += 1;
+    if (!high(points[index])) continue;
+    const longest = Math.max(...points.slice(index, next).map((point) => point.longest));
+    shapes.push(shape("rect", { class: "busy", x: left + index, y: top + tall - high(points[index]),
+      width: next - index, height: high(points[index]) },
+    `busy ${(points[index].share * 100).toFixed(0)} %, longest ${time(longest)}`));
+  }
+  return shapes;
 }
 
 // Spans that fall on the same point are drawn as one, and blocked ones over all.
@@ -221,12 +257,8 @@ function timeline(seen, rows, width) {
     text.textContent = row.name;
     svg.append(text, shape("rect", { class: "track", x: names, y: top, width: width - names - 8,
       height: tall, rx: 3 }));
-    for (const { begin, end, value, title } of row.values || []) {
-      const high = Math.max(0.5, Math.min(1, value) * tall);
-      const left = scale(begin);
-      svg.append(shape("rect", { class: "busy", x: left, y: top + tall - high,
-        width: Math.max(0.6, scale(end) - left), height: high }, title));
-    }
+    const points = pointsOf(row.values || [], scale, Math.round(width - names - 8), seen.step > 1);
+    svg.append(...busyShapes(points, names, top, tall));
     for (const { left, right, kind, title, count } of merged(row.spans, scale)) {
       svg.append(shape("rect", { class: kind, x: left, y: top + 3, width: right - left,
         height: tall - 6, rx: right - left > 5 ? 2 : 0 },

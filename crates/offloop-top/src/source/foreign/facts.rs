@@ -113,6 +113,7 @@ pub(super) fn process(pid: u32, program: &str, python: &str) -> Option<Process> 
         memory_bytes: Some(at(RESIDENT_PAGES) * page_bytes()),
         cpu_seconds: Some((at(USER_TICKS) + at(SYSTEM_TICKS)) as f64 / TICKS_PER_SECOND),
         threads: Some(at(THREADS)),
+        children: Vec::new(),
     })
 }
 
