@@ -58,6 +58,32 @@ asyncio.run(serve())
 """
 """Serves until a file appears, and freezes before that."""
 
+ON_OWN_LOOP = """
+import asyncio
+import sys
+import time
+
+import offloop
+
+
+def compute():
+    until = time.monotonic() + 0.03
+    while time.monotonic() < until:
+        pass
+
+
+async def serve():
+    print("ready", flush=True)
+    while True:
+        await asyncio.sleep(0.01)
+        if sys.argv[1] == "busy":
+            compute()
+
+
+offloop.run(serve())
+"""
+"""Runs on offloop's loop without its watch, idle or busy; nothing can attach to it."""
+
 WORKING = """
 import asyncio
 import time

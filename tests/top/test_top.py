@@ -4,9 +4,12 @@ import json
 import os
 import re
 import signal
+import socket
+from contextlib import ExitStack
 
 import pytest
 
+import offloop
 from terminals import RUN, SERVICE, TOP, WORKING, Terminal, program, terminal, top
 
 pytestmark = pytest.mark.timeout(120)
@@ -165,6 +168,41 @@ def test_it_ends_with_its_terminal_also_where_hangups_are_ignored(tmp_path):
             assert shown.hang_up() > 0
         finally:
             shown.close()
+
+
+def test_programs_are_named_as_they_name_themselves(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    gate, other = tmp_path / "gate", tmp_path / "other"
+    other.mkdir()
+    with program(tmp_path, SERVICE, str(gate), under=RUN) as one:
+        line = os.fspath(tmp_path / f"offloop-{one.pid}.sock")
+        with program(other, SERVICE, str(gate), under=RUN) as two:
+            done = top("--once")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "several programs run under offloop, name one: " in done.stderr
+        for each in (one, two):
+            assert f"{each.pid} (service.py)" in done.stderr
+        # A container with ids of its own may have the first name, and then it is not this program.
+        os.rename(line, line.replace(".sock", "-2.sock"))
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.bind(line)
+            stranger.listen()
+            found = json.loads(top(str(one.pid), "--once", "--json").stdout)
+    assert (found["process"]["pid"], found["process"]["program"]) == (one.pid, "service.py")
+    assert found["loops"][0]["kind"] == "offloop"
+
+
+def test_a_viewer_too_many_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    with offloop.views() as views, ExitStack() as viewers:
+        for _ in range(16):
+            viewer = viewers.enter_context(socket.socket(socket.AF_UNIX))
+            viewer.connect(views.path)
+        done = top(str(os.getpid()), "--once")
+    said = f"process {os.getpid()} answers no question now: 16 viewers are attached, limit 16"
+    assert (done.returncode, done.stderr) == (3, f"offloop top: {said}\n")
 
 
 def test_a_signal_gives_the_terminal_back(tmp_path):

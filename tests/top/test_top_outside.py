@@ -1,12 +1,13 @@
 """``offloop top`` on programs that do not run offloop, and on what cannot be viewed."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from terminals import PATIENCE_SECONDS, SERVICE, TOP, program, terminal, top
+from terminals import ON_OWN_LOOP, PATIENCE_SECONDS, SERVICE, TOP, program, terminal, top
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -55,6 +56,23 @@ def test_tasks_are_told_or_why_they_are_not(tmp_path):
             assert told["prices"]["awaited_by"] == [told["Task-1"]["id"]]
 
 
+@pytest.mark.parametrize("kind", ["idle", "busy"])
+def test_what_the_loop_of_offloop_does_is_told_as_of_any_other(tmp_path, kind):
+    with program(tmp_path, ON_OWN_LOOP, kind) as service:
+        done = top(str(service.pid), "--once", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    (event_loop,) = document["loops"]
+    busy = event_loop["statistics"]["utilisation"]
+    functions = [culprit["function"] for culprit in document["culprits"]]
+    if kind == "idle":
+        assert event_loop["blocked"] is None
+        assert (busy < 0.5, "compute" in functions) == (True, False)
+    else:
+        assert (busy > 0.25, functions[0]) == (True, "compute")
+    assert not [each for each in functions if each.startswith("EventLoop")]
+
+
 def refused(arguments: list[str], status: int) -> str:
     """The one line with which it ended."""
     done = top(*arguments)
@@ -74,6 +92,13 @@ def test_what_cannot_be_viewed_is_said_in_a_line(tmp_path):
     line = refused([str(waiting.pid), "--once"], 3)
     assert line == f"there is no process {waiting.pid}\n"
     assert refused([str(2**31 - 1)], 3) == "there is no process 2147483647\n"
+
+
+@pytest.mark.quick
+def test_a_process_that_only_its_parent_remembers_has_ended():
+    with subprocess.Popen(["true"]) as over:
+        os.waitid(os.P_PID, over.pid, os.WEXITED | os.WNOWAIT)
+        assert refused([str(over.pid), "--once"], 5) == f"process {over.pid} has ended\n"
 
 
 @pytest.mark.quick

@@ -1,6 +1,7 @@
 """The private socket: what it tells, whatever the loop does, and what it refuses."""
 
 import os
+import socket
 import stat
 import threading
 from pathlib import Path
@@ -144,6 +145,32 @@ def test_socket_is_of_this_user_alone_and_goes_with_its_views(private):
     assert not os.path.exists(path)
     with offloop.views() as views:
         assert views.path == path
+
+
+def test_socket_that_answers_is_left_alone_and_one_that_does_not_makes_way(private):
+    # As a container leaves it that has process ids of its own, and shares the folder.
+    taken = private / f"offloop-{os.getpid()}.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(taken))
+        other.listen()
+        inode = taken.stat().st_ino
+        with offloop.views() as views, Viewer(views.path) as viewer:
+            assert views.path == str(private / f"offloop-{os.getpid()}-2.sock")
+            assert viewer.document()["process"]["pid"] == os.getpid()
+        assert sorted(private.iterdir()) == [taken]
+        assert taken.stat().st_ino == inode
+    with offloop.views() as views:
+        assert views.path == str(taken)
+
+
+def test_old_reading_makes_way_for_one_of_now(viewer):
+    def age_after_a_second():
+        threading.Event().wait(1.2)
+        return viewer.document()["tasks"]["age_seconds"]
+
+    viewer.document_when(lambda it: it["tasks"]["age_seconds"] is not None)
+    # A reading may come too late for one document, where other programs have the processors.
+    assert any(age_after_a_second() < 1 for _ in range(5))
 
 
 def test_folder_that_another_user_may_write_to_is_not_used(private, monkeypatch):

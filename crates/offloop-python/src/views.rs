@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use offloop::Runtime;
 use offloop_sys::fork;
@@ -31,6 +32,9 @@ struct IdentityFields {
     offloop: String,
     program: String,
 }
+
+/// How long the GIL is left to other threads between two slices of a reading.
+const BETWEEN_SLICES: Duration = Duration::from_micros(500);
 
 /// What is on.
 struct On {
@@ -100,10 +104,20 @@ impl Program for Shown {
     }
 
     fn read(&self) -> Result<Reading, String> {
-        self.attached(|reading| {
-            let read: ReadFields = reading.call_method0("read")?.extract()?;
-            Ok(read.into())
-        })
+        let slices = self.attached(|reading| Ok(reading.call_method0("slices")?.unbind()))?;
+        let mut tasks: Vec<Task> = Vec::new();
+        loop {
+            let (more, rest) = self.attached(|reading| {
+                let slice = slices.bind(reading.py()).call_method0("__next__")?;
+                slice.extract::<(Vec<TaskFields>, Option<ReadFields>)>()
+            })?;
+            tasks.extend(more.into_iter().map(Into::into));
+            if let Some(rest) = rest {
+                return Ok(rest.with_tasks(tasks));
+            }
+            // What waits for the GIL would not get it from a thread that takes it again at once.
+            std::thread::sleep(BETWEEN_SLICES);
+        }
     }
 
     fn cancel_task(&self, id: &str, name: &str) -> Result<(), String> {
@@ -120,7 +134,6 @@ impl Program for Shown {
 struct ReadFields {
     program: String,
     loops: Vec<LoopFields>,
-    tasks: Vec<TaskFields>,
     total: u64,
     cost_seconds: f64,
 }
@@ -182,14 +195,14 @@ struct TaskFields {
     awaited_by: Vec<String>,
 }
 
-impl From<ReadFields> for Reading {
-    fn from(read: ReadFields) -> Self {
-        Self {
-            program: read.program,
-            loops: read.loops.into_iter().map(Into::into).collect(),
-            tasks: read.tasks.into_iter().map(Into::into).collect(),
-            total: read.total,
-            cost_seconds: read.cost_seconds,
+impl ReadFields {
+    fn with_tasks(self, tasks: Vec<Task>) -> Reading {
+        Reading {
+            program: self.program,
+            loops: self.loops.into_iter().map(Into::into).collect(),
+            tasks,
+            total: self.total,
+            cost_seconds: self.cost_seconds,
         }
     }
 }

@@ -32,6 +32,7 @@ pub mod socket;
 #[cfg(not(loom))]
 pub mod spawn;
 pub mod stream;
+pub mod suspending;
 pub mod sync;
 pub mod terminal;
 pub mod thread;

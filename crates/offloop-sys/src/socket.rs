@@ -40,6 +40,28 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
+/// The process that listens at the other end of a connected socket of the file system; 0 if its
+/// ids are not seen here.
+///
+/// # Errors
+/// The system's, if this is no such socket.
+pub fn listening_process(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: plain numbers, for which zero is a valid value.
+    let mut credentials: libc::ucred = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).expect("a few bytes");
+    // SAFETY: both are valid for the call, which fills at most as many bytes as it is told.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(u32::try_from(credentials.pid).unwrap_or(0))
+}
+
 /// Moves a descriptor to a number that careless programs do not reach: code that closes and
 /// reopens low numbers would otherwise find ours in their place.
 ///

@@ -89,7 +89,8 @@ fn wait_for_room(fd: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
     }
 }
 
-/// Waits until something is typed, a signal comes, or the time is over.
+/// Waits until something is typed, a signal comes, or the time is over. After a signal it is looked
+/// once more: the signal may be that of a terminal that is gone.
 ///
 /// # Errors
 /// `UnexpectedEof` if the terminal is gone, of which a read would tell again and again; the
@@ -100,15 +101,17 @@ pub fn wait_for_input(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
         events: libc::POLLIN,
         revents: 0,
     };
-    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: one valid entry for the call to read and fill.
-    match check(unsafe { libc::poll(&raw mut asked, 1, limit) }) {
-        Ok(_) if asked.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 => {
-            Err(io::ErrorKind::UnexpectedEof.into())
+    let mut limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    loop {
+        // SAFETY: one valid entry for the call to read and fill.
+        match check(unsafe { libc::poll(&raw mut asked, 1, limit) }) {
+            Ok(_) if asked.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 => {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => limit = 0,
+            Err(error) => return Err(error),
         }
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

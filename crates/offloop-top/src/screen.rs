@@ -12,6 +12,7 @@ use crossterm::execute;
 use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use offloop_sys::suspending::{Stops, Suspending};
 use offloop_sys::terminal::wait_for_input;
 use ratatui_core::terminal::Terminal;
 use ratatui_crossterm::CrosstermBackend;
@@ -28,6 +29,8 @@ pub enum Happened {
     Key(Key),
     /// Ctrl-C was.
     Interrupt,
+    /// Ctrl-Z was.
+    Suspend,
     /// It has another size, or shows something else.
     Changed,
     /// Nothing of importance.
@@ -38,6 +41,7 @@ pub enum Happened {
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
     look: Look,
+    suspending: Suspending,
 }
 
 impl Screen {
@@ -46,11 +50,16 @@ impl Screen {
     /// # Errors
     /// The system's, if it is no terminal.
     pub fn open(look: Look) -> io::Result<Self> {
+        let suspending = Suspending::begin()?;
         enable_raw_mode()?;
         let entered = execute!(io::stdout(), EnterAlternateScreen, Hide);
         let backend = CrosstermBackend::new(BufWriter::new(io::stdout()));
         match entered.and_then(|()| Terminal::new(backend)) {
-            Ok(terminal) => Ok(Self { terminal, look }),
+            Ok(terminal) => Ok(Self {
+                terminal,
+                look,
+                suspending,
+            }),
             Err(error) => {
                 give_back();
                 Err(error)
@@ -81,11 +90,33 @@ impl Screen {
         self.terminal.resize(size.into())
     }
 
-    /// Waits for a key, at most so long.
+    /// Gives the terminal back, stops, and takes it again once the process goes on.
+    fn suspend(&self, which: Stops) -> io::Result<Happened> {
+        give_back();
+        self.suspending.stop(which)?;
+        take_again()
+    }
+
+    /// Waits for a key, at most so long. Stops, and goes on, where the user wants that.
     ///
     /// # Errors
     /// The system's, if the terminal is gone.
     pub fn wait(&self, limit: Duration) -> io::Result<Happened> {
+        let happened = self.wait_for_key(limit)?;
+        if self.suspending.is_wanted() {
+            return self.suspend(Stops::Process);
+        }
+        if self.suspending.went_on() {
+            // It was stopped without a word; the shell has written, and has its own modes.
+            return take_again();
+        }
+        match happened {
+            Happened::Suspend => self.suspend(Stops::Job),
+            happened => Ok(happened),
+        }
+    }
+
+    fn wait_for_key(&self, limit: Duration) -> io::Result<Happened> {
         // What reads the keys would read the end of a terminal for ever.
         wait_for_input(io::stdin().as_fd(), Duration::ZERO)?;
         if !event::poll(Duration::ZERO)? {
@@ -99,6 +130,7 @@ impl Screen {
             Event::Key(key) if key.modifiers.contains(KeyModifiers::CONTROL) => match key.code {
                 KeyCode::Char('c') => Happened::Interrupt,
                 KeyCode::Char('l') => Happened::Changed,
+                KeyCode::Char('z') => Happened::Suspend,
                 _ => Happened::Nothing,
             },
             Event::Key(key) => key_of(key.code).map_or(Happened::Nothing, Happened::Key),
@@ -121,6 +153,14 @@ fn key_of(code: KeyCode) -> Option<Key> {
         KeyCode::Char(letter) => Key::Letter(letter),
         _ => return None,
     })
+}
+
+/// Whatever its modes are now.
+fn take_again() -> io::Result<Happened> {
+    disable_raw_mode()?;
+    enable_raw_mode()?;
+    execute!(io::stdout(), EnterAlternateScreen, Hide)?;
+    Ok(Happened::Changed)
 }
 
 /// A terminal that is gone takes nothing back; there is nothing to do about it.

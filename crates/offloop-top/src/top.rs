@@ -191,7 +191,7 @@ fn watch(
             None => until_next.min(LOOK),
         };
         let wish = match screen.wait(limit)? {
-            Happened::Nothing => {
+            Happened::Nothing | Happened::Suspend => {
                 is_changed = false;
                 continue;
             }

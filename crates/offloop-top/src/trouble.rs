@@ -70,6 +70,14 @@ pub enum Trouble {
         /// What is wrong with it.
         reason: String,
     },
+    /// It answers no question of this viewer's.
+    #[error("process {pid} answers no question now: {reason}")]
+    Refused {
+        /// The process.
+        pid: u32,
+        /// Its own words.
+        reason: String,
+    },
     /// It belongs to another user.
     #[error("process {pid} belongs to another user: run as that user or as root")]
     AnotherUser {
@@ -115,7 +123,8 @@ impl Trouble {
             | Self::Version { .. }
             | Self::Unreadable { .. }
             | Self::Document { .. }
-            | Self::Nonsense { .. } => 3,
+            | Self::Nonsense { .. }
+            | Self::Refused { .. } => 3,
             Self::AnotherUser { .. } | Self::Forbidden { .. } => 4,
             Self::Ended { .. } | Self::Silent { .. } => 5,
             Self::System(_) => 1,

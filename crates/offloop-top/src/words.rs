@@ -93,7 +93,9 @@ pub fn clean(text: &str) -> String {
     text.chars()
         .map(|letter| match letter {
             '\t' | '\n' | '\r' => ' ',
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2066}'..='\u{2069}' => '?',
+            // The first two end a line or a paragraph.
+            '\u{2028}'..='\u{202e}' => '?',
             letter if letter.is_control() => '?',
             letter => letter,
         })
@@ -140,6 +142,35 @@ fn start(text: &str, columns: usize) -> String {
             taken <= columns
         })
         .collect()
+}
+
+/// Lines that a text takes, cleaned, in so many columns; one at least.
+#[must_use]
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(1);
+    let mut lines = vec![String::new()];
+    for word in clean(text).split(' ') {
+        let line = lines.last_mut().expect("there is one");
+        if line.is_empty() || line.width() + 1 + word.width() <= columns {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+        while let Some(long) = lines.last().filter(|line| line.width() > columns) {
+            let head = start(long, columns);
+            let tail = long[head.len()..].to_owned();
+            if head.is_empty() {
+                // A letter of two columns: it is cut where it is drawn.
+                break;
+            }
+            *lines.last_mut().expect("there is one") = head;
+            lines.push(tail);
+        }
+    }
+    lines
 }
 
 /// Filled up with spaces to a width, or cut to it.
@@ -214,5 +245,19 @@ mod tests {
     #[test]
     fn names_cannot_drive_the_terminal() {
         assert_eq!(clean("a\x1b[2Jb\tc\u{202e}"), "a?[2Jb c?");
+        assert_eq!(clean("a\u{2028}b\u{2029}c\u{85}d\u{61c}"), "a?b?c?d?");
+    }
+
+    #[test]
+    fn a_text_is_wrapped_between_words_or_in_a_long_one() {
+        let text = "to the next section; shift and tab";
+        assert_eq!(wrap(text, 80), [text]);
+        assert_eq!(
+            wrap(text, 12),
+            ["to the next", "section;", "shift and", "tab"]
+        );
+        assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
+        assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("a b", 0), ["a", "b"]);
     }
 }

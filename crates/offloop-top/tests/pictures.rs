@@ -112,7 +112,10 @@ fn what_keys_open() {
         }
         screen(&state, 80, 24, LETTERS)
     };
+    let mut helped = self::state();
+    helped.handle_key(Key::Letter('?'));
     compare(&[
+        ("help-50x16.txt", screen(&helped, 50, 16, LETTERS)),
         ("culprit-80x24.txt", after(&[Key::Enter])),
         (
             "worker-80x24.txt",

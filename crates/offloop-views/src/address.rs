@@ -10,6 +10,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::iter;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
@@ -20,6 +21,9 @@ use offloop_sys::identity::effective_user;
 /// Bytes of a socket's path, at most: the kernel's limit, less the end.
 const PATH_BYTES_MAX: usize = 107;
 
+/// Names of one process that are tried.
+const NAMES_MAX: u32 = 16;
+
 /// Files that are looked at in one folder: far more than programs that one user watches.
 const FILES_MAX: usize = 1024;
 
@@ -28,12 +32,22 @@ fn file_in(folder: &Path, pid: u32) -> PathBuf {
     folder.join(format!("offloop-{pid}.sock"))
 }
 
-/// The process whose socket has this name.
+/// The names that the socket of a process may have in its folder: the first that no other process
+/// listens at. Containers that share a folder have process ids of their own, so the same ones.
+fn files_in(folder: &Path, pid: u32) -> Vec<PathBuf> {
+    let later = (2..=NAMES_MAX).map(|number| format!("offloop-{pid}-{number}.sock"));
+    let later = later.map(|name| folder.join(name));
+    iter::once(file_in(folder, pid)).chain(later).collect()
+}
+
+/// The process whose socket has this name, by its own word.
 fn pid_of(name: &str) -> Option<u32> {
-    name.strip_prefix("offloop-")?
-        .strip_suffix(".sock")?
-        .parse()
+    let name = name.strip_prefix("offloop-")?.strip_suffix(".sock")?;
+    let (pid, number) = name.split_once('-').unwrap_or((name, "2"));
+    let number: u32 = number.parse().ok()?;
+    pid.parse()
         .ok()
+        .filter(|_| (2..=NAMES_MAX).contains(&number))
 }
 
 /// The folders in which this process looks, by these variables of the environment.
@@ -61,11 +75,19 @@ fn is_private(folder: &Path) -> bool {
     })
 }
 
-/// The path at which this process is to listen; its folder is there, and is private.
+/// The paths at which this process may listen, the first one first; their folder is there, and is
+/// private. At none of them another process listens.
 ///
 /// # Errors
 /// `NotFound` with the reason, if there is no folder for it.
-pub fn own() -> io::Result<PathBuf> {
+pub fn own() -> io::Result<impl Iterator<Item = PathBuf>> {
+    let folder = own_folder()?;
+    let paths = files_in(&folder, std::process::id());
+    let paths = paths.into_iter();
+    Ok(paths.filter(|path| !path.exists() || !is_heard(path)))
+}
+
+fn own_folder() -> io::Result<PathBuf> {
     let pid = std::process::id();
     let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let mut refused = Vec::new();
@@ -83,7 +105,7 @@ pub fn own() -> io::Result<PathBuf> {
             let _ = DirBuilder::new().mode(0o700).create(&folder);
         }
         if is_private(&folder) {
-            return Ok(path);
+            return Ok(folder);
         }
         refused.push(format!(
             "{} is not a folder of this user alone",
@@ -93,9 +115,9 @@ pub fn own() -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::NotFound, refused.join("; ")))
 }
 
-/// The path at which another process may listen; `None` if it does not.
+/// The paths at which another process may listen: those that are there.
 #[must_use]
-pub fn find(pid: u32) -> Option<PathBuf> {
+pub fn find(pid: u32) -> Vec<PathBuf> {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let variable = |name: &str| {
         let mut entries = environment.split(|&byte| byte == 0);
@@ -108,12 +130,13 @@ pub fn find(pid: u32) -> Option<PathBuf> {
     let folders = folders.chain([PathBuf::from(user)]);
     folders
         .filter(|folder| is_private(folder))
-        .map(|folder| file_in(&folder, pid))
-        .find(|path| path.as_os_str().len() <= PATH_BYTES_MAX && path.exists())
+        .flat_map(|folder| files_in(&folder, pid))
+        .filter(|path| path.as_os_str().len() <= PATH_BYTES_MAX && path.exists())
+        .collect()
 }
 
-/// The sockets of all programs of this user that are found where this process looks, by their
-/// process ids. A program that was killed may have left one behind.
+/// The sockets of all programs of this user that are found where this process looks, by the
+/// process ids in their names. A program that was killed may have left one behind.
 #[must_use]
 pub fn all() -> Vec<(u32, PathBuf)> {
     let user = PathBuf::from(format!("/run/user/{}", effective_user()));
@@ -136,11 +159,8 @@ fn in_folder(folder: &Path) -> Vec<(u32, PathBuf)> {
         .collect()
 }
 
-/// Removes what killed programs have left behind in the folder of `path`.
-pub(crate) fn sweep(path: &Path) {
-    let Some(folder) = path.parent() else {
-        return;
-    };
+/// Removes what killed programs have left behind in a folder.
+pub(crate) fn sweep(folder: &Path) {
     for (pid, path) in in_folder(folder) {
         let is_gone = !Path::new(&format!("/proc/{pid}")).exists();
         if is_gone && !is_heard(&path) {
@@ -180,10 +200,20 @@ mod tests {
         let path = file_in(Path::new("/run/user/7"), 42);
         assert_eq!(path, Path::new("/run/user/7/offloop-42.sock"));
         assert_eq!(pid_of("offloop-42.sock"), Some(42));
+        let all = files_in(Path::new("/run/user/7"), 42);
+        assert_eq!((&all[0], all.len()), (&path, 16));
+        assert_eq!(all[1], Path::new("/run/user/7/offloop-42-2.sock"));
+        assert!(all.iter().all(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.and_then(pid_of) == Some(42)
+        }));
         for other in [
             "offloop-42",
             "offloop-.sock",
             "offloop--1.sock",
+            "offloop-42-1.sock",
+            "offloop-42-17.sock",
+            "offloop-42-2-2.sock",
             "pulse.sock",
         ] {
             assert_eq!(pid_of(other), None, "{other}");
@@ -223,7 +253,7 @@ mod tests {
         let (left, heard) = (file_in(&folder, gone), file_in(&folder, gone - 1));
         drop(UnixListener::bind(&left).expect("a socket"));
         let listener = UnixListener::bind(&heard).expect("a socket");
-        sweep(&left);
+        sweep(&folder);
         assert!(!left.exists() && heard.exists());
         drop(listener);
         fs::remove_dir_all(&folder).expect("it is there");

@@ -20,16 +20,18 @@ use crate::program::{Program, Reading};
 
 /// How far readings are apart, from the begin of one to that of the next.
 const APART: Duration = Duration::from_millis(400);
-/// The same as a multiple of what the last one cost, up to a limit: a program with a hundred
-/// thousand tasks takes 50 ms to list them.
+/// The same as a multiple of what the last one cost, up to a limit.
 const APART_COSTS: f64 = 50.0;
 const APART_MAX: Duration = Duration::from_secs(10);
 /// How old a reading may be that is taken for the present.
 const FRESH: Duration = Duration::from_millis(300);
+/// A reading that is older is not answered with, if the next one comes in time.
+const OLD: Duration = Duration::from_secs(1);
 /// How long the thread stays when no viewer asks.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long a first answer waits for a reading: less than a person notices.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(12);
+/// How long an answer waits for a reading, where there is none or an old one: less than a person
+/// notices.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 /// Tasks whose cancelling is asked for at once.
 const ORDERS_MAX: usize = 16;
 
@@ -40,6 +42,20 @@ pub(crate) struct LastReading {
     pub(crate) reading: Option<(f64, Arc<Reading>)>,
     /// Why the last question had no answer.
     pub(crate) reason: Option<String>,
+}
+
+impl LastReading {
+    fn is_young(&self) -> bool {
+        let at = self.reading.as_ref().map(|(at, _)| *at);
+        at.is_some_and(|at| now() - at < OLD.as_secs_f64())
+    }
+}
+
+/// Seconds of the monotonic clock.
+fn now() -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a person's clock")]
+    let now = monotonic_ns() as f64;
+    now / 1e9
 }
 
 /// A task to be cancelled.
@@ -61,6 +77,15 @@ struct State {
     runs: bool,
     stops: bool,
     waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl State {
+    /// How long it is until a reading may begin.
+    fn until_next(&self) -> Duration {
+        self.begun.map_or(Duration::ZERO, |begun| {
+            self.apart.saturating_sub(begun.elapsed())
+        })
+    }
 }
 
 /// What asks the interpreter.
@@ -100,7 +125,8 @@ impl Reader {
             self.start(&mut state);
             self.changed.notify_one();
             let is_slow = state.is_reading && age.is_some_and(|age| age > PATIENCE);
-            if is_slow || state.last.reading.is_some() {
+            let is_far = !state.is_reading && state.until_next() > PATIENCE;
+            if is_slow || is_far || state.last.is_young() {
                 // It comes with the next document.
                 return;
             }
@@ -161,9 +187,7 @@ impl Reader {
                 state = self.lock();
                 continue;
             }
-            let left = state.begun.map_or(Duration::ZERO, |begun| {
-                state.apart.saturating_sub(begun.elapsed())
-            });
+            let left = state.until_next();
             if state.is_wanted && left.is_zero() {
                 state.is_wanted = false;
                 state.is_reading = true;
@@ -196,10 +220,8 @@ impl Reader {
             Ok(reading) => {
                 let costs = reading.cost_seconds.clamp(0.0, 1.0) * APART_COSTS;
                 state.apart = Duration::from_secs_f64(costs).clamp(APART, APART_MAX);
-                #[expect(clippy::cast_precision_loss, reason = "seconds of a person's clock")]
-                let now = monotonic_ns() as f64 / 1e9;
                 state.last = LastReading {
-                    reading: Some((now, Arc::new(reading))),
+                    reading: Some((now(), Arc::new(reading))),
                     reason: None,
                 };
             }

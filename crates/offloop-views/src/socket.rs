@@ -66,11 +66,20 @@ impl Drop for SocketFile {
 /// # Errors
 /// The system's, or why there is no folder for it.
 pub(crate) fn bind() -> io::Result<(SocketFile, Bound)> {
-    let path = address::own()?;
-    address::sweep(&path);
-    // A process of this id that was killed has left it; only one process has the id now.
-    let _ = fs::remove_file(&path);
-    bind_at(&path)
+    for path in address::own()? {
+        path.parent().into_iter().for_each(address::sweep);
+        // What is left there is of a process of this id that was killed.
+        let _ = fs::remove_file(&path);
+        match bind_at(&path) {
+            // A process of another container, with the same id, was quicker.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            outcome => return outcome,
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        "containers that share the folder for sockets have taken all names of this process id",
+    ))
 }
 
 fn bind_at(path: &Path) -> io::Result<(SocketFile, Bound)> {

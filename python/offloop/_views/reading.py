@@ -1,16 +1,20 @@
 """What the views ask the interpreter, on a thread of their own that waits for the GIL.
 
 Tasks are read as the watch reads them: no code of the program's runs, nothing is changed or kept.
-One reading tells of a limited number of tasks, so that it keeps the GIL for a few milliseconds.
+One reading tells of a limited number of tasks, and is made in slices, between which the GIL is let
+go of: the extension asks for one after another. Between two slices no task is kept alive.
 """
 
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 import sys
 import threading
 import time
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from _offloop_worker._offloop import current_frames, loop_number, numbered_loops
@@ -23,8 +27,11 @@ __all__ = ["Reading", "program_name"]
 TASKS_MAX = 200
 """Tasks of one reading; as many as `crates/offloop-views/src/document.rs` tells."""
 
-SORTED_MAX = 2_000
-"""With more tasks than this, those that are told are not chosen by their names."""
+LISTED_MAX = 2_000
+"""With more tasks than this, only so many are looked at, and none is chosen by its name."""
+
+SLICE_SECONDS = 0.001
+"""Time of the processor after which the GIL is let go of."""
 
 STACK_MAX = 16
 """Functions that a task is in, of which the innermost are told."""
@@ -32,43 +39,77 @@ STACK_MAX = 16
 _RUN_FOREVER = (asyncio.BaseEventLoop.run_forever.__code__, EventLoop.run_forever.__code__)
 
 
+Slice = tuple[list[dict[str, Any]], dict[str, Any] | None]
+"""Tasks, and all the rest in the last slice."""
+
+
 class Reading:
     """What the extension calls."""
 
-    def read(self) -> dict[str, Any]:
+    def slices(self) -> Iterator[Slice]:
         """Loops and tasks as they are now."""
         begin = time.thread_time()
+        pause = _Pause()
         loops = _loops()
-        current = {number: _current_task(loop) for number, (loop, _) in loops.items()}
-        found = [(number, task) for number, (loop, _) in loops.items() for task in _tasks_of(loop)]
-        total = len(found)
-        if total <= SORTED_MAX:
-            found.sort(key=lambda entry: (entry[0], tasks.order_of(entry[1])))
-        # Those that run come first: they may be why a person looks.
-        shown = [entry for entry in found if entry[1] is current[entry[0]]]
-        shown += [entry for entry in found if entry[1] is not current[entry[0]]][:TASKS_MAX]
-        return {
+        numbers = {id(loop): number for number, (loop, _) in loops.items()}
+        rest = {
             "program": program_name(),
             "loops": [_loop(number, loop, ident) for number, (loop, ident) in loops.items()],
-            "tasks": [_task(number, task, current[number]) for number, task in shown[:TASKS_MAX]],
-            "total": total,
-            "cost_seconds": time.thread_time() - begin,
         }
+        del loops
+        found, total = _listed()
+        order: list[tuple[Any, weakref.ref[Any]]] = []
+        for reference in found:
+            task = reference()
+            number = _number_of(task, numbers)
+            if number is not None:
+                # Those that run come first: they may be why a person looks.
+                name = tasks.order_of(task) if total is None else ()
+                order.append(((task is not _current_task_of(task), number, name), reference))
+            del task
+            if total is not None and len(order) == TASKS_MAX:
+                break
+            if pause.is_due():
+                yield [], None
+        if total is None:
+            total = len(order)
+        order.sort(key=operator.itemgetter(0))
+        told: list[dict[str, Any]] = []
+        for (_, number, _), reference in order[:TASKS_MAX]:
+            _tell(told, number, reference)
+            if pause.is_due():
+                yield told, None
+                told = []
+        yield told, rest | {"total": total, "cost_seconds": time.thread_time() - begin}
 
     def cancel(self, id_text: str, name: str) -> str | None:
         """Have a task cancelled by its loop; why not, if so."""
-        for loop, _ in _loops().values():
-            for task in _tasks_of(loop):
-                if _id(task) != id_text:
-                    continue
-                if tasks.name_of(task) != name:
-                    return f"task {id_text} is called {tasks.name_of(task)!r} now, not {name!r}"
-                try:
-                    loop.call_soon_threadsafe(task.cancel)
-                except RuntimeError as error:
-                    return str(error)
-                return None
+        for reference in _all_tasks():
+            task = reference()
+            if task is None or _id(task) != id_text or _is_over(task):
+                continue
+            if tasks.name_of(task) != name:
+                return f"task {id_text} is called {tasks.name_of(task)!r} now, not {name!r}"
+            try:
+                tasks.loop_of(task).call_soon_threadsafe(task.cancel)
+            except RuntimeError as error:
+                return str(error)
+            return None
         return f"there is no task {id_text} any more"
+
+
+class _Pause:
+    """When the GIL is to be let go of."""
+
+    def __init__(self) -> None:
+        self._until = time.thread_time() + SLICE_SECONDS
+
+    def is_due(self) -> bool:
+        now = time.thread_time()
+        if now < self._until:
+            return False
+        self._until = now + SLICE_SECONDS
+        return True
 
 
 def program_name() -> str:
@@ -117,19 +158,53 @@ def _is_running(loop: Any) -> bool:
     return bool(loop.is_running())
 
 
-def _current_task(loop: Any) -> Any:
+def _current_task_of(task: Any) -> Any:
+    """The task that the loop of this one runs now."""
     try:
-        return asyncio.current_task(loop)
+        return asyncio.current_task(tasks.loop_of(task))
     except RuntimeError:
         return None
 
 
-def _tasks_of(loop: Any) -> list[Any]:
-    try:
-        return [task for task in asyncio.all_tasks(loop) if tasks.is_task(task)]
-    except RuntimeError:
-        # The list changed each time that it was looked through.
-        return []
+def _listed() -> tuple[list[weakref.ref[Any]], int | None]:
+    """Tasks of all loops that are to be looked at, and how many there are, if not all are."""
+    total = tasks.count_all()
+    if total is None or total <= LISTED_MAX:
+        return _all_tasks(), None
+    current = [asyncio.current_task(loop) for loop, _ in _loops().values()]
+    running = [weakref.ref(task) for task in current if task is not None]
+    known = set(map(id, current))
+    others = tasks.some_of_all(LISTED_MAX)
+    return running + [each for each in others if id(each()) not in known], total
+
+
+def _all_tasks() -> list[weakref.ref[Any]]:
+    total = tasks.count_all()
+    if total is not None:
+        return tasks.some_of_all(total)
+    found: list[weakref.ref[Any]] = []
+    for loop, _ in _loops().values():
+        try:
+            found += map(weakref.ref, asyncio.all_tasks(loop))
+        except RuntimeError:
+            # The list changed each time that it was looked through.
+            continue
+    return found
+
+
+def _is_over(task: Any) -> bool:
+    return not tasks.is_task(task) or tasks.is_done(task)
+
+
+def _number_of(task: Any, numbers: dict[int, int]) -> int | None:
+    """The number of the loop of a task that is not over."""
+    return None if _is_over(task) else numbers.get(id(tasks.loop_of(task)))
+
+
+def _tell(told: list[dict[str, Any]], number: int, reference: weakref.ref[Any]) -> None:
+    task = reference()
+    if not _is_over(task):
+        told.append(_task(number, task, _current_task_of(task)))
 
 
 def _task(number: int, task: Any, current: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 import types
+import weakref
 from asyncio import tasks
 from collections.abc import Callable, Iterator
 from contextvars import Context
@@ -33,10 +34,12 @@ __all__ = [
     "coroutine_name",
     "coroutine_of",
     "coroutines_of",
+    "count_all",
     "frames_of",
     "inner_code",
     "is_future",
     "is_task",
+    "loop_of",
     "made_at",
     "name_of",
     "order_of",
@@ -45,6 +48,7 @@ __all__ = [
     "forget_last_entries",
     "is_done",
     "is_unseen",
+    "some_of_all",
     "task_of",
     "thread_frames",
     "variable_of",
@@ -134,6 +138,32 @@ def pending_tasks(loop: asyncio.AbstractEventLoop) -> set[Any]:
     """The tasks of a loop that are not done."""
     # The sets are copied and looked through otherwise, and most loops that end have no task.
     return all_tasks(loop) if _SETS is None or any(map(len, _SETS)) else set()
+
+
+def count_all() -> int | None:
+    """How many tasks the process has, of all loops, also those that are done and kept.
+
+    ``None`` where they would have to be listed for that.
+    """
+    return None if _SETS is None else sum(map(len, _SETS))
+
+
+def some_of_all(limit: int) -> list[weakref.ref[Any]]:
+    """So many tasks of the process at most, of all loops, also those that are done.
+
+    Nothing is made for each of the rest: a hundred thousand objects that are made at once have the
+    garbage collector look at all of the program's.
+    """
+    assert _SETS is not None
+    scheduled, eager = _SETS
+    found = list(itertools.islice(scheduled.data, limit))
+    found += map(weakref.ref, list(itertools.islice(eager, limit - len(found))))
+    return found
+
+
+def loop_of(task: Any) -> Any:
+    """The loop of a task."""
+    return _read(task, "_loop")
 
 
 def coroutine_of(task: Any) -> Any:

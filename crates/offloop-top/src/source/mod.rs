@@ -4,10 +4,11 @@ mod foreign;
 mod socket;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::state::Act;
 use crate::trouble::Trouble;
+use crate::words;
 use foreign::Foreign;
 use offloop_views::address;
 use offloop_views::document::Document;
@@ -15,6 +16,9 @@ use socket::Attached;
 
 /// Programs that are named where one is to be chosen.
 const NAMED_MAX: usize = 16;
+/// How long their own names are waited for, and how often it is looked for them.
+const NAMES_WITHIN: Duration = Duration::from_millis(300);
+const NAMES_LOOK: Duration = Duration::from_millis(5);
 
 /// What came.
 #[derive(Debug)]
@@ -64,14 +68,14 @@ pub fn open(pid: Option<u32>, version: u64) -> Result<Box<dyn Source>, Trouble> 
     let Some(pid) = pid else {
         return the_only_one();
     };
-    if let Some(path) = address::find(pid) {
-        match Attached::connect(pid, &path) {
-            Ok(attached) => return Ok(Box::new(attached)),
+    for path in address::find(pid) {
+        match Attached::connect(&path) {
+            Ok(attached) if attached.pid() == pid => return Ok(Box::new(attached)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(Trouble::AnotherUser { pid });
             }
-            // It was left behind; a program without offloop may have the number by now.
-            Err(_) => {}
+            // It was left behind, or is that of a container that has the number, too.
+            _ => {}
         }
     }
     Ok(Box::new(Foreign::open(pid, version)?))
@@ -81,20 +85,44 @@ pub fn open(pid: Option<u32>, version: u64) -> Result<Box<dyn Source>, Trouble> 
 fn the_only_one() -> Result<Box<dyn Source>, Trouble> {
     let sockets = address::all().into_iter();
     let mut found: Vec<Attached> = sockets
-        .filter_map(|(pid, path)| Attached::connect(pid, &path).ok())
+        .filter_map(|(_, path)| Attached::connect(&path).ok())
+        .filter(|attached| attached.pid() != 0)
         .take(NAMED_MAX)
         .collect();
     if found.len() > 1 {
-        let names = found.iter().map(|each| {
-            let pid = each.pid();
-            format!("{pid} ({})", foreign::program_of(pid))
-        });
         return Err(Trouble::Several {
-            names: names.collect::<Vec<_>>().join(", "),
+            names: names(&mut found),
         });
     }
     match found.pop() {
         Some(attached) => Ok(Box::new(attached)),
         None => Err(Trouble::NothingRuns),
     }
+}
+
+/// The programs, by the names that they have for themselves. One that says nothing in time is named
+/// by how it was started.
+fn names(found: &mut [Attached]) -> String {
+    let mut names: Vec<Option<String>> = vec![None; found.len()];
+    for each in &mut *found {
+        // One that has ended has no name to tell.
+        let _ = each.ask_for_document();
+    }
+    let until = Instant::now() + NAMES_WITHIN;
+    while names.contains(&None) && Instant::now() < until {
+        for (each, name) in found.iter_mut().zip(&mut names) {
+            if name.is_none()
+                && let Ok(Some(Answer::Document(document))) = each.poll()
+            {
+                *name = Some(document.process.program).filter(|name| !name.is_empty());
+            }
+        }
+        std::thread::sleep(NAMES_LOOK);
+    }
+    let named = found.iter().zip(names).map(|(each, name)| {
+        let pid = each.pid();
+        let name = name.unwrap_or_else(|| foreign::program_of(pid));
+        format!("{pid} ({})", words::clean(&name))
+    });
+    named.collect::<Vec<_>>().join(", ")
 }

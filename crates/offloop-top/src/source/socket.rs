@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use serde_json::json;
 use super::{Answer, Source};
 use crate::state::Act;
 use crate::trouble::Trouble;
+use crate::words;
 use offloop_views::document::{Document, VERSION};
 
 /// Bytes of an answer: ten times the longest document.
@@ -56,12 +58,14 @@ struct Outcome {
 }
 
 impl Attached {
-    /// Connects to the socket of a process.
+    /// Connects to the socket of the process that listens at this path. A file may have the name of
+    /// another one, that of a container with process ids of its own: the system knows which it is.
     ///
     /// # Errors
     /// The system's: `ConnectionRefused` if the process that made the file is gone.
-    pub fn connect(pid: u32, path: &Path) -> io::Result<Self> {
+    pub fn connect(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
+        let pid = offloop_sys::socket::listening_process(stream.as_fd())?;
         stream.set_nonblocking(true)?;
         Ok(Self {
             pid,
@@ -86,7 +90,15 @@ impl Attached {
             // A socket takes a few questions, so it is not read at all.
             Ok(_) => Err(self.silent()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(self.silent()),
-            Err(_) => Err(self.ended()),
+            Err(_) => Err(self.farewell()),
+        }
+    }
+
+    /// Why it takes no questions: what it said before it closed, if it said anything.
+    fn farewell(&mut self) -> Trouble {
+        match self.poll() {
+            Err(trouble) => trouble,
+            Ok(_) => self.ended(),
         }
     }
 
@@ -144,8 +156,11 @@ impl Attached {
                 ours: VERSION,
             });
         }
-        if let Some(error) = outcome.error {
-            return Err(self.nonsense(error));
+        if let Some(reason) = outcome.error {
+            return Err(Trouble::Refused {
+                pid: self.pid,
+                reason: words::clean(&reason),
+            });
         }
         let document: Document =
             serde_json::from_slice(line).map_err(|error| self.nonsense(error))?;
@@ -215,7 +230,9 @@ mod tests {
         let path = std::env::temp_dir().join(format!("top-{}-{name}.sock", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).expect("a socket");
-        let attached = Attached::connect(7, &path).expect("it listens");
+        let mut attached = Attached::connect(&path).expect("it listens");
+        assert_eq!(attached.pid, std::process::id());
+        attached.pid = 7;
         let (stream, _) = listener.accept().expect("it was connected");
         std::fs::remove_file(&path).expect("it is there");
         (attached, stream)
@@ -280,7 +297,7 @@ mod tests {
             ),
             (
                 "{\"version\": 1, \"error\": \"full\"}\n",
-                "than a document: full",
+                "process 7 answers no question now: full",
                 3,
             ),
             ("{\"version\": 1, \"loops\": 7}\n", "than a document", 3),
@@ -293,6 +310,17 @@ mod tests {
             assert!(!trouble.to_string().contains('\n'), "{trouble}");
             assert_eq!(trouble.status(), status);
         }
+    }
+
+    #[test]
+    fn a_refusal_that_came_before_the_question_is_told() {
+        let (mut source, mut program) = pair("refusal");
+        let refusal = b"{\"version\": 1, \"error\": \"16 viewers are attached, limit 16\"}\n";
+        program.write_all(refusal).expect("there is room");
+        drop(program);
+        let trouble = source.ask_for_document().expect_err("it is closed");
+        let said = "process 7 answers no question now: 16 viewers are attached, limit 16";
+        assert_eq!(trouble.to_string(), said);
     }
 
     #[test]

@@ -12,27 +12,41 @@ use offloop_sys::memory::page_bytes;
 use crate::words;
 use offloop_views::document::Process;
 
-/// Where the fields are behind the name in the line of a process, which may hold anything.
+/// Where the fields are behind the name in the line of a process.
 const USER_TICKS: usize = 11;
 const SYSTEM_TICKS: usize = 12;
 const THREADS: usize = 17;
 const START_TICKS: usize = 19;
 const RESIDENT_PAGES: usize = 21;
 
+/// Options of `offloop run` whose values may be arguments of their own.
+const WITH_VALUES: [&str; 5] = ["--loop", "--threshold", "--trace", "--journal", "--report"];
+
 /// Ticks of the clock in which the kernel tells times to programs, on every machine of ours.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// What a process's line has behind its name, which may hold anything.
+fn behind_name(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let line = String::from_utf8_lossy(&line);
+    Some(line[line.rfind(')')? + 1..].to_owned())
+}
+
 /// The fields of a process's line behind its name.
 fn fields(pid: u32) -> Option<Vec<u64>> {
-    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let behind = &line[line.rfind(')')? + 1..];
     // The first one is a letter.
     Some(
-        behind
+        behind_name(pid)?
             .split_ascii_whitespace()
             .map(|field| field.parse().unwrap_or(0))
             .collect(),
     )
+}
+
+/// Whether a process has ended, and only its parent has not asked for its status yet.
+pub(super) fn is_over(pid: u32) -> bool {
+    let behind = behind_name(pid).unwrap_or_default();
+    matches!(behind.split_ascii_whitespace().next(), Some("Z" | "X"))
 }
 
 /// When a process began, in ticks: no two processes of one number share it.
@@ -78,16 +92,45 @@ fn program_of(arguments: &[String]) -> String {
     let mut rest = rest.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
-            "-m" => return format!("-m {}", rest.next().map_or("", String::as_str)),
+            "-m" => {
+                return match rest.next().map_or("", String::as_str) {
+                    "offloop" => under_offloop(rest),
+                    module => format!("-m {module}"),
+                };
+            }
             "-c" => return "-c".to_owned(),
             "-W" | "-X" => {
                 rest.next();
             }
             option if option.starts_with('-') => {}
+            path if words::file_name(path) == "offloop" => return under_offloop(rest),
             path => return words::file_name(path).to_owned(),
         }
     }
     words::file_name(interpreter).to_owned()
+}
+
+/// The program that `offloop run` runs, of the arguments behind `offloop`.
+fn under_offloop<'a>(mut rest: impl Iterator<Item = &'a String>) -> String {
+    let mut name = "offloop".to_owned();
+    if rest.next().is_none_or(|command| command != "run") {
+        return name;
+    }
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "-m" => return format!("-m {}", rest.next().map_or("", String::as_str)),
+            "-c" => return "-c".to_owned(),
+            option if WITH_VALUES.contains(&option) => {
+                rest.next();
+            }
+            option if option.starts_with('-') => {}
+            path => {
+                words::file_name(path).clone_into(&mut name);
+                break;
+            }
+        }
+    }
+    name
 }
 
 /// The clock of the documents.
@@ -129,6 +172,16 @@ mod tests {
             ("python3 -c pass", "-c"),
             ("/usr/bin/python3.13", "python3.13"),
             ("", "?"),
+            (
+                "python3 /bin/offloop run --loop uvloop --page=0 a.py b",
+                "a.py",
+            ),
+            (
+                "python3 -m offloop run --no-views -m uvicorn x:y",
+                "-m uvicorn",
+            ),
+            ("python3 /bin/offloop run -c pass", "-c"),
+            ("python3 /bin/offloop top", "offloop"),
         ] {
             let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             assert_eq!(program_of(&arguments), name);
@@ -141,6 +194,7 @@ mod tests {
         assert!(found.memory_bytes > Some(100_000) && found.threads >= Some(1));
         assert!(found.started <= found.now);
         assert_eq!(process(u32::MAX, "", ""), None);
+        assert!(!is_over(std::process::id()) && !is_over(u32::MAX));
         assert_eq!(began(u32::MAX), None);
     }
 }

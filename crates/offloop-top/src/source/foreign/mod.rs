@@ -104,6 +104,9 @@ impl Foreign {
     /// Finds the interpreter of a process that is there.
     pub(crate) fn open(pid: u32, ours: u64) -> Result<Self, Trouble> {
         let began = facts::began(pid).ok_or(Trouble::NoProcess { pid })?;
+        if facts::is_over(pid) {
+            return Err(Trouble::Ended { pid });
+        }
         let memory = OtherMemory::of(pid).map_err(|_| Trouble::NoProcess { pid })?;
         let located = match locate::locate(pid, &memory) {
             Ok(located) => located,
@@ -158,7 +161,7 @@ impl Foreign {
 
     /// Looks at all threads that run loops; and now and then at the rest, which may begin to.
     fn look(&mut self) -> Result<(), Trouble> {
-        if facts::began(self.pid) != Some(self.began) {
+        if facts::began(self.pid) != Some(self.began) || facts::is_over(self.pid) {
             return Err(Trouble::Ended { pid: self.pid });
         }
         let is_due = self

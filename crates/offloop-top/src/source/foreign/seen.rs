@@ -71,6 +71,7 @@ pub(super) struct Seen {
 fn is_machinery(filename: &str) -> bool {
     [
         "/asyncio/",
+        "/offloop/_",
         "/selectors.py",
         "/concurrent/futures/",
         "/threading.py",
@@ -80,10 +81,15 @@ fn is_machinery(filename: &str) -> bool {
     .any(|part| filename.contains(part))
 }
 
-/// Whether this is the function of asyncio's that runs a loop.
+/// Whether this is the function of asyncio's, or of offloop's, that runs a loop.
 fn is_of_loop(entry: &StackEntry) -> bool {
-    let is_runner = entry.filename.ends_with("/asyncio/runners.py")
-        || entry.filename.ends_with("/asyncio/base_events.py");
+    let is_runner = [
+        "/asyncio/runners.py",
+        "/asyncio/base_events.py",
+        "/offloop/_loop/event_loop.py",
+    ]
+    .iter()
+    .any(|file| entry.filename.ends_with(file));
     is_runner && (entry.function.starts_with("Runner.run") || entry.function.contains(".run_"))
 }
 
@@ -342,6 +348,26 @@ mod tests {
             118,
         )];
         assert_eq!(at_work(&uvloop), Some(false));
+    }
+
+    #[test]
+    fn the_loop_of_offloop_waits_and_works_as_any_other() {
+        let own = |inner: &[(&str, &str, i32)]| {
+            let event_loop = "/lib/python3.13/site-packages/offloop/_loop/event_loop.py";
+            let mut entries: Vec<_> = inner
+                .iter()
+                .map(|(file, function, line)| entry(file, function, *line))
+                .collect();
+            entries.push(entry(event_loop, "EventLoop.run_forever", 114));
+            entries.extend(stack(&[]).into_iter().skip(1));
+            entries
+        };
+        assert_eq!(at_work(&own(&[])), Some(false));
+        let watch = "/lib/python3.13/site-packages/offloop/_watch/tasks.py";
+        assert_eq!(at_work(&own(&[(watch, "note", 7)])), Some(false));
+        let working = own(&[("/srv/main.py", "work", 4)]);
+        assert_eq!(at_work(&working), Some(true));
+        assert_eq!(blamed(&working).map(|entry| &*entry.function), Some("work"));
     }
 
     #[test]
