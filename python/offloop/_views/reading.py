@@ -20,7 +20,7 @@ from typing import Any
 from _offloop_worker._offloop import current_frames, loop_number, numbered_loops
 from offloop._loop.event_loop import EventLoop
 from offloop._watch import tasks
-from offloop._watch.reading import is_a, local_variables, module_of
+from offloop._watch.reading import encodable, is_a, local_variables, module_of
 
 __all__ = ["Reading", "program_name"]
 
@@ -118,7 +118,7 @@ def program_name() -> str:
     if type(path) is not str:
         return ""
     name = os.path.basename(path)
-    return os.path.basename(os.path.dirname(path)) if name == "__main__.py" else name
+    return encodable(os.path.basename(os.path.dirname(path)) if name == "__main__.py" else name)
 
 
 def _id(task: Any) -> str:
@@ -144,7 +144,7 @@ def _loop(number: int, loop: Any, ident: int | None) -> dict[str, Any]:
     return {
         "number": number,
         "kind": (module_of(type(loop)) or "").split(".")[0],
-        "thread": threads[0].name if threads else "",
+        "thread": encodable(threads[0].name) if threads else "",
         "native_id": (threads[0].native_id or 0) if threads else 0,
         "is_running": _is_running(loop),
         "statistics": EventLoop.statistics(loop) if is_a(loop, EventLoop) else None,
@@ -224,8 +224,9 @@ def _task(number: int, task: Any, current: Any) -> dict[str, Any]:
         "event_loop": number,
         "state": state,
         "stack": [
-            (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname) for frame in frames
+            (encodable(code.co_filename), line, encodable(code.co_qualname))
+            for code, line in ((frame.f_code, frame.f_lineno) for frame in frames)
         ],
-        "made": None if made is None else (made.filename, made.line, made.function),
+        "made": None if made is None else (encodable(made.filename), made.line, made.function),
         "awaited_by": [_id(waiting) for waiting in tasks.awaiting_tasks(task)],
     }
