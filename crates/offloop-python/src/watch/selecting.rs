@@ -34,6 +34,9 @@ struct Look {
     round: Py<PyAny>,
 }
 
+/// The same from Python: `idle`, `due_in`, `watched`, `round`.
+type LookParts = (Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>);
+
 /// `select` of one selector, while its loop is watched.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct WatchedSelect {
@@ -97,11 +100,7 @@ impl WatchedSelect {
     /// `round`.
     #[new]
     #[pyo3(signature = (heartbeat, select, look=None))]
-    fn new(
-        heartbeat: Py<Heartbeat>,
-        select: Py<PyAny>,
-        look: Option<(Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
-    ) -> Self {
+    fn new(heartbeat: Py<Heartbeat>, select: Py<PyAny>, look: Option<LookParts>) -> Self {
         Self {
             heartbeat,
             select,
