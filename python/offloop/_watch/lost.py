@@ -231,11 +231,11 @@ class LossWatch:
                 made = where
         key = name, where
         count = self._unawaited.get(key, 0)
-        if not count and len(self._unawaited) >= UNAWAITED_MAX:
-            return
-        self._unawaited[key] = count + 1
+        if count or len(self._unawaited) < UNAWAITED_MAX:
+            self._unawaited[key] = count + 1
         if key not in self._told_unawaited:
-            self._told_unawaited.add(key)
+            if len(self._told_unawaited) < UNAWAITED_MAX:
+                self._told_unawaited.add(key)
             self.tell(LossKind.UNAWAITED, LossMoment.COLLECTED, where=where, made=made, what=name)
 
     # What is told.
