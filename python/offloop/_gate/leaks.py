@@ -50,6 +50,7 @@ END_SECONDS = 0.5
 _OF_FRAMEWORKS = {
     "TestRunner._run_tests_and_fixtures",
     "_forcibly_shutdown_process_pool_on_exit",
+    "_shutdown_process_pool_on_exit",
     "BaseSelectorEventLoop._accept_connection2",
 }
 """Coroutines that end with their loop: in which a framework runs all tests of it, that keep its
@@ -229,9 +230,13 @@ class Leaks:
 
 
 def _is_made_by_program(task: Any) -> bool:
-    """Whether the line that has made a task is not a library's, as far as that is known."""
-    made = tasks.made_at(task)
-    return made is None or not made.filename.startswith(_LIBRARIES)
+    """Whether a line of the program's has made a task.
+
+    Where that is not known, as of a task that is made without its loop, the one in which it waits
+    tells.
+    """
+    place = tasks.made_at(task) or tasks.waits_at(task)
+    return place is None or not place.filename.startswith(_LIBRARIES)
 
 
 def _is_of_native_loop() -> bool:
