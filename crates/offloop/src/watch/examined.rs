@@ -79,20 +79,23 @@ impl Examiner {
         Sight::of(self.files.as_ref()?, reader, thread).ok()
     }
 
-    /// Whether the thread itself ran for so long in a slice, since that was first looked at.
-    pub(super) fn has_worked(
+    /// For how long the thread ran in a slice by itself, and was kept from it, since the slice was
+    /// first looked at.
+    pub(super) fn since_first(
         &mut self,
         slice: Slice,
         seen: &Seen,
-        limit: Duration,
         reader: &Interpreter<OwnMemory>,
-    ) -> bool {
+    ) -> (Duration, Duration) {
         let first = self.first.clone().filter(|(of, _)| *of == slice);
         let (Some((_, first)), Some(now)) = (first, self.sight(seen, reader)) else {
-            return false;
+            return Default::default();
         };
         let evidence = evidence(&[first, now], Err(Unreadable::Preempted), Duration::ZERO);
-        evidence.ran.is_some_and(|ran| ran >= limit)
+        (
+            evidence.ran.unwrap_or_default(),
+            evidence.delayed.unwrap_or_default(),
+        )
     }
 
     /// Whether the thread keeps the GIL in what it does: then the interpreter gives no answer.

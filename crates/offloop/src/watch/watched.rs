@@ -207,14 +207,14 @@ impl Watched {
     fn cause_of(
         &mut self,
         slice: Slice,
-        (seen, was_late): (&Seen, bool),
+        (seen, lasted, late): (&Seen, Duration, Duration),
         lateness: &Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
-        let limit = self.policy.threshold();
-        let has_worked = self.examiner.has_worked(slice, seen, limit, reader);
-        if was_late && !has_worked {
-            // The watchdog itself was kept from looking: so was the whole process.
+        let (ran, delayed) = self.examiner.since_first(slice, seen, reader);
+        let has_worked = ran >= self.policy.threshold();
+        // If the watchdog itself was kept from looking, so was the whole process.
+        if !has_worked && late.max(delayed) >= lasted / 2 {
             return Cause::Starved;
         }
         self.examiner
@@ -231,8 +231,8 @@ impl Watched {
             .within(at.saturating_sub(report.lasted), now());
         let (cause, stack) = match &telling.reader {
             Ok(reader) => {
-                let was_late = late >= report.lasted / 2;
-                let cause = self.cause_of(slice, (seen, was_late), &telling.lateness, reader);
+                let times = (seen, report.lasted, late);
+                let cause = self.cause_of(slice, times, &telling.lateness, reader);
                 if is_new && report.is_told {
                     // It takes its time to get the GIL, while the stack is read here.
                     telling.audience.ask(self.question(slice, false));
