@@ -9,7 +9,6 @@ Invariant: the gate's own errors keep no phase from running. They fail it once i
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 import sys
@@ -211,10 +210,12 @@ class Gated:
             return self._end(item, when)
         except Exception:
             text = _own_error()
-        # What is left of this phase is not to be laid to the next one.
-        with contextlib.suppress(Exception):
+        try:
             if self._gate is not None:
+                # What is left of this phase is not to be laid to the next one.
                 self._gate.take()
+        except Exception:
+            text += f"\n{_own_error()}"
         return text
 
     def _end(self, item: pytest.Item, when: str) -> str:
