@@ -218,17 +218,23 @@ def test_page_of_a_program_that_was_restarted_says_so(tab, forwarder):
     tab.wait(f"{text('state')} === 'the program was restarted: ask it for its new address'")
 
 
-def test_page_with_no_loop_names_the_children(tab):
-    child = subprocess.Popen(["sleep", "60"])
-    try:
-        with offloop.page() as page:
-            tab.open(page.url)
-            said = tab.wait(text("supervisor"))
-            assert "No event loop runs in this process" in said
-            assert str(child.pid) in said
-    finally:
-        child.kill()
-        child.wait()
+SUPERVISOR = """
+import subprocess, offloop
+
+child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+with offloop.page() as page:
+    print(page.url, child.pid, flush=True)
+    child.wait()
+"""
+
+
+def test_page_with_no_loop_names_the_children(tmp_path, tab):
+    with running(SUPERVISOR, tmp_path) as program:
+        url, child = program.heard().split()
+        tab.open(url)
+        said = tab.wait(text("supervisor"))
+        assert "No event loop runs in this process" in said
+        assert child in said
 
 
 STALLS = """
