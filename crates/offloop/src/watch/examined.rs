@@ -21,12 +21,17 @@ use offloop_sys::running::Seen;
 
 use super::lateness::Lateness;
 use super::pulse::Pulse;
+use super::watchdog::now;
 use super::watched::Slice;
 use crate::causes::{Sight, evidence};
 
 /// Two sights that are closer together say little: the clocks of threads tick every few
 /// milliseconds.
 const APART_NS: u64 = 4_000_000;
+
+/// An examination takes no longer than this where the watchdog is let run: the motion of the stack
+/// is looked at for 20 ms at most, and the sights are `APART_NS` apart.
+const EXAMINATION_MAX: Duration = Duration::from_millis(25);
 
 /// Sights that are kept of one thread. A slice that is over had its looks in quick succession at
 /// its end, and what is needed is from before them.
@@ -112,7 +117,7 @@ impl Examiner {
         &mut self,
         slice: Slice,
         (seen, has_worked): (&Seen, bool),
-        lateness: &Lateness,
+        lateness: &mut Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
         let cause = self.cause_of_thread(slice, (seen, has_worked), lateness, reader);
@@ -179,7 +184,7 @@ impl Examiner {
         &mut self,
         slice: Slice,
         (seen, has_worked): (&Seen, bool),
-        lateness: &Lateness,
+        lateness: &mut Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
         self.glance(slice, seen, reader);
@@ -194,7 +199,7 @@ impl Examiner {
             .is_some_and(|(_, sight, _)| sight.is_ready());
         if is_wait && runs {
             // The wait is over, and the stack that is read now is of something else.
-            return self.cause_since(slice, (seen, has_worked), &Lateness::default(), reader);
+            return self.cause_since(slice, (seen, has_worked), &mut Lateness::default(), reader);
         }
         cause
     }
@@ -203,9 +208,10 @@ impl Examiner {
         &mut self,
         slice: Slice,
         (seen, has_worked): (&Seen, bool),
-        lateness: &Lateness,
+        lateness: &mut Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
+        let begun = now();
         let (Some((_, first, at)), Ok(thread)) =
             (self.before.clone(), reader.find(u64::from(seen.thread)))
         else {
@@ -224,9 +230,11 @@ impl Examiner {
             return Cause::Unknown;
         };
         // The next examination of this slice tells of the time since this one.
-        let now = monotonic_ns();
-        self.keep(slice, second.clone(), now);
-        let late = lateness.within(Instant::from_nanos(at), Instant::from_nanos(now));
+        let now = now();
+        self.keep(slice, second.clone(), now.as_nanos());
+        // Longer it takes only where the whole process is kept from running.
+        lateness.note(begun.saturating_add(EXAMINATION_MAX), now);
+        let late = lateness.within(Instant::from_nanos(at), now);
         let evidence = evidence(&[first, second], motion, late);
         if has_worked {
             cause_beside_delays(&evidence)

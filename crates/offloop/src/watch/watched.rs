@@ -208,7 +208,7 @@ impl Watched {
         &mut self,
         slice: Slice,
         (seen, lasted, late): (&Seen, Duration, Duration),
-        lateness: &Lateness,
+        lateness: &mut Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
         let (ran, delayed) = self.examiner.since_first(slice, seen, reader);
@@ -232,7 +232,7 @@ impl Watched {
         let (cause, stack) = match &telling.reader {
             Ok(reader) => {
                 let times = (seen, report.lasted, late);
-                let cause = self.cause_of(slice, times, &telling.lateness, reader);
+                let cause = self.cause_of(slice, times, &mut telling.lateness, reader);
                 if is_new && report.is_told {
                     // It takes its time to get the GIL, while the stack is read here.
                     telling.audience.ask(self.question(slice, false));
@@ -357,7 +357,7 @@ impl Watched {
         if known.is_none() && report.is_told {
             telling.audience.ask(self.question(slice, false));
         }
-        let is_unseen = known.is_none() || is_untold;
+        let is_unseen = known.is_none() || is_untold || stall.cause == Cause::Unknown;
         let over = stall.started.saturating_add(report.lasted);
         let late = telling.lateness.within(stall.started, over);
         if is_unseen && late >= report.lasted / 2 {
