@@ -184,6 +184,26 @@ impl ThreadFiles {
     }
 }
 
+/// For how long the thread that made this was ready and not let run, in its whole life.
+#[derive(Debug)]
+pub struct OwnDelay(File);
+
+impl OwnDelay {
+    /// Opens the file of the calling thread; `None` where the kernel does not have one.
+    #[must_use]
+    pub fn open() -> Option<Self> {
+        File::open("/proc/thread-self/schedstat").ok().map(Self)
+    }
+
+    /// Nanoseconds until now; `None` from a kernel that does not count.
+    #[must_use]
+    pub fn nanoseconds(&self) -> Option<u64> {
+        let mut line = [0; LINE_BYTES_MAX];
+        let schedule = parse_schedule(read_whole(&self.0, &mut line).ok()?).ok()??;
+        Some(schedule.delay_ns)
+    }
+}
+
 /// What a file holds now, which the kernel writes anew for each read from its beginning.
 fn read_whole<'a>(file: &File, into: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let read = crate::retry(|| file.read_at(into, 0))?;

@@ -116,6 +116,16 @@ pub fn cause_afterwards(lasted: Duration, delayed: Duration, threshold: Duration
     }
 }
 
+/// How long a thread was kept from running between two looks. A wait that is not over is not in
+/// what the kernel says; it is known if the thread never slept.
+#[must_use]
+pub fn delay(evidence: &Evidence) -> Duration {
+    shares(evidence).map_or_else(
+        || evidence.delayed.unwrap_or_default(),
+        |shares| shares.delayed,
+    )
+}
+
 /// How the time between two looks was spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shares {

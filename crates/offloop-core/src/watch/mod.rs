@@ -48,7 +48,7 @@ mod words;
 pub use advice::Advice;
 pub use allow::{Allow, Allowance, allow};
 pub use catalogue::{Blocks, Catalogue, CatalogueError, Cure, Fit, Function, Kind, Remedy};
-pub use cause::{Cause, cause, cause_afterwards, cause_beside_delays};
+pub use cause::{Cause, cause, cause_afterwards, cause_beside_delays, delay};
 pub use culprit::{Blame, Culprit, Key};
 pub use culprits::{Blocked, Culprits, Ranked};
 pub use diagnosis::Diagnosis;

@@ -8,10 +8,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
 
-use offloop_sys::activity::{CallState, Look, LookError, State, ThreadFiles, Wait, wait_of};
+use offloop_sys::activity::{
+    CallState, Look, LookError, OwnDelay, State, ThreadFiles, Wait, wait_of,
+};
 use offloop_sys::interpreter::memory::OwnMemory;
 use offloop_sys::interpreter::own_native_id;
 
@@ -225,6 +228,24 @@ fn without_its_call_a_thread_is_known_by_its_channel_alone() {
     // A poll may wait for nothing but time.
     assert_eq!(wait(Some("poll_schedule_timeout.constprop.0")), Wait::Other);
     assert_eq!(wait(None), Wait::Other);
+}
+
+#[test]
+fn a_thread_knows_for_how_long_it_was_not_let_run() {
+    let delay = OwnDelay::open().expect("the kernel counts");
+    let before = delay.nanoseconds().expect("the kernel counts");
+    let is_over = AtomicBool::new(false);
+    let processors = std::thread::available_parallelism().expect("there are some");
+    std::thread::scope(|scope| {
+        for _ in 0..processors.get() {
+            scope.spawn(|| while !is_over.load(Ordering::Relaxed) {});
+        }
+        // Threads that are one more than the processors take turns; the limit of time is the test's.
+        while delay.nanoseconds().expect("the kernel counts") == before {
+            std::hint::spin_loop();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use offloop_core::Instant;
 use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{
-    Cause, Entry, Quality, Stack, cause, cause_afterwards, cause_beside_delays,
+    Cause, Entry, Quality, Stack, cause, cause_afterwards, cause_beside_delays, delay,
 };
 use offloop_sys::activity::ThreadFiles;
 use offloop_sys::clock::monotonic_ns;
@@ -28,10 +28,6 @@ use crate::causes::{Sight, evidence};
 /// Two sights that are closer together say little: the clocks of threads tick every few
 /// milliseconds.
 const APART_NS: u64 = 4_000_000;
-
-/// An examination takes no longer than this where the watchdog is let run: the motion of the stack
-/// is looked at for 20 ms at most, and the sights are `APART_NS` apart.
-const EXAMINATION_MAX: Duration = Duration::from_millis(25);
 
 /// Sights that are kept of one thread. A slice that is over had its looks in quick succession at
 /// its end, and what is needed is from before them.
@@ -97,10 +93,7 @@ impl Examiner {
             return Default::default();
         };
         let evidence = evidence(&[first, now], Err(Unreadable::Preempted), Duration::ZERO);
-        (
-            evidence.ran.unwrap_or_default(),
-            evidence.delayed.unwrap_or_default(),
-        )
+        (evidence.ran.unwrap_or_default(), delay(&evidence))
     }
 
     /// Whether the thread keeps the GIL in what it does: then the interpreter gives no answer.
@@ -138,19 +131,20 @@ impl Examiner {
         (lasted, threshold): (Duration, Duration),
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
-        let now = monotonic_ns();
-        // A delay of long before is not this slice's; but one of its own may have been over when it
-        // was seen first.
-        let is_near = |at: u64| Duration::from_nanos(now.saturating_sub(at)) <= lasted * 2;
-        let first = self.sights.iter().find(|&&(at, _)| is_near(at));
-        let Some((_, first)) = first.cloned() else {
-            return Cause::Unknown;
-        };
         let Some(second) = self.sight(seen, reader) else {
             return Cause::Unknown;
         };
-        let evidence = evidence(&[first, second], Err(Unreadable::Preempted), Duration::ZERO);
-        let delayed = evidence.delayed.unwrap_or_default();
+        let now = monotonic_ns();
+        let delays = self.sights.iter().map(|(at, first)| {
+            let looks = [first.clone(), second.clone()];
+            let evidence = evidence(&looks, Err(Unreadable::Preempted), Duration::ZERO);
+            let before = Duration::from_nanos(now.saturating_sub(*at)).saturating_sub(lasted);
+            // A delay of long before is not this slice's; but one of its own may have been over
+            // when it was seen first.
+            let is_near = before <= lasted;
+            delay(&evidence).saturating_sub(if is_near { Duration::ZERO } else { before })
+        });
+        let delayed = delays.max().unwrap_or_default();
         cause_afterwards(lasted, delayed, threshold)
     }
 
@@ -211,7 +205,6 @@ impl Examiner {
         lateness: &mut Lateness,
         reader: &Interpreter<OwnMemory>,
     ) -> Cause {
-        let begun = now();
         let (Some((_, first, at)), Ok(thread)) =
             (self.before.clone(), reader.find(u64::from(seen.thread)))
         else {
@@ -232,8 +225,7 @@ impl Examiner {
         // The next examination of this slice tells of the time since this one.
         let now = now();
         self.keep(slice, second.clone(), now.as_nanos());
-        // Longer it takes only where the whole process is kept from running.
-        lateness.note(begun.saturating_add(EXAMINATION_MAX), now);
+        lateness.catch_up(now);
         let late = lateness.within(Instant::from_nanos(at), now);
         let evidence = evidence(&[first, second], motion, late);
         if has_worked {

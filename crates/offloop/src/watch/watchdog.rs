@@ -216,7 +216,7 @@ pub(super) struct Telling {
     /// Names functions of C, if that is wanted.
     pub(super) native: Option<NativeReader>,
     pub(super) audience: Box<dyn Audience>,
-    /// When the watchdog slept for longer than it wanted to.
+    /// When the watchdog was not let run.
     pub(super) lateness: Lateness,
 }
 
@@ -250,6 +250,7 @@ struct Rounds {
 impl Rounds {
     fn run(mut self) {
         offloop_sys::thread::block_signals();
+        self.telling.lateness = Lateness::of_this_thread();
         while self.obey() {
             let next = self.look();
             self.settle();
@@ -309,6 +310,7 @@ impl Rounds {
                     && self.watched.iter().all(|watched| watched.pulse.may_sleep());
                 if is_idle {
                     thread::park();
+                    self.telling.lateness.catch_up(self::now());
                 }
                 self.door.asleep.store(false, Ordering::SeqCst);
                 self.watched
@@ -325,7 +327,7 @@ impl Rounds {
         let begin = now();
         thread::park_timeout(timeout);
         let wanted = begin.saturating_add(timeout);
-        self.telling.lateness.note(wanted, now());
+        self.telling.lateness.woken(wanted, now());
     }
 }
 

@@ -226,6 +226,7 @@ impl Watched {
         let slice = self.slice(report.stalled, report.number);
         let is_new = self.open.iter().all(|open| open.slice != slice);
         let at = Instant::from_nanos(clocks.ns);
+        telling.lateness.catch_up(now());
         let late = telling
             .lateness
             .within(at.saturating_sub(report.lasted), now());
@@ -359,6 +360,7 @@ impl Watched {
         }
         let is_unseen = known.is_none() || is_untold || stall.cause == Cause::Unknown;
         let over = stall.started.saturating_add(report.lasted);
+        telling.lateness.catch_up(now());
         let late = telling.lateness.within(stall.started, over);
         if is_unseen && late >= report.lasted / 2 {
             stall.cause = Cause::Starved;

@@ -423,6 +423,23 @@ fn a_slice_that_nothing_looked_at_is_the_systems_fault_if_that_made_it_too_long(
 }
 
 #[test]
+fn a_delay_that_is_not_over_is_known_of_a_thread_that_never_slept() {
+    let counted = |sleeps| Evidence {
+        delayed: Some(ms(30)),
+        sleeps: Some(sleeps),
+        ..twice(ready(), 2)
+    };
+    let interval = counted(0).interval;
+    assert_eq!(delay(&counted(0)), interval - ms(2));
+    assert_eq!(delay(&counted(1)), ms(30));
+    let unknown = Evidence {
+        ran: None,
+        ..counted(0)
+    };
+    assert_eq!(delay(&unknown), ms(30));
+}
+
+#[test]
 fn a_thread_that_ran_for_too_long_is_to_blame_however_much_it_was_kept_from_it() {
     let starved = Evidence {
         delayed: Some(ms(80)),
