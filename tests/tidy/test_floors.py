@@ -10,8 +10,6 @@ import pytest
 from imports import circles, gone, imports, place_of, sideways, upward
 from sources import ROOT, rust_code
 
-pytestmark = pytest.mark.quick
-
 BINDING = ROOT / "crates/offloop-python/src"
 LOOP = BINDING / "event_loop"
 DECISIONS = ROOT / "crates/offloop-core/src/event_loop"

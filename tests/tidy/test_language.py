@@ -7,8 +7,6 @@ import pytest
 from prose import document_prose, prose, python_prose, rust_prose
 from sources import ROOT, declared, files, shown, words_of
 
-pytestmark = pytest.mark.quick
-
 NO_ACTOR = re.compile(
     r"\b(?:who|whom|whoever|(?:some|any|every)(?:body|one)|nobody|others)\b", re.IGNORECASE
 )

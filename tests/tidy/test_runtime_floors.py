@@ -4,8 +4,6 @@ import pytest
 from imports import Import, circles, gone, homeless, imports, place_of, upward
 from sources import ROOT
 
-pytestmark = pytest.mark.quick
-
 RUNTIME = ROOT / "crates" / "offloop" / "src"
 BINDING = ROOT / "crates" / "offloop-python" / "src"
 

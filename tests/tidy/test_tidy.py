@@ -4,10 +4,7 @@ import ast
 import re
 import tomllib
 
-import pytest
 from sources import ROOT, declared, files, functions, rust_code, shown, words_of
-
-pytestmark = pytest.mark.quick
 
 FILE_LINES_MAX = 1_000
 FUNCTION_LINES_MAX = 70

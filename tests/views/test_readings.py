@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import multiprocessing
 import time
 import weakref
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
@@ -39,41 +41,42 @@ def read():
     raise AssertionError("there was no last slice")
 
 
-def count_of_others():
-    """Tasks that other tests have left: their loops are closed, and no one awaits them."""
-    gc.collect()
-    return read()[1]["total"]
+def readings_of(count, times=1):
+    """What is read while so many tasks wait, in this process."""
 
-
-def test_a_few_tasks_are_told_by_their_names_and_the_running_one_first():
     async def main():
-        async with waiting(TASKS_MAX + 50):
-            return read()
+        async with waiting(count):
+            gc.collect()
+            # What the collector looks at is not what is measured.
+            gc.disable()
+            return [read() for _ in range(times)]
 
-    others = count_of_others()
-    found, rest, _ = asyncio.run(main())
-    assert rest["total"] == others + TASKS_MAX + 51
+    try:
+        return asyncio.run(main())
+    finally:
+        gc.enable()
+
+
+@pytest.fixture(scope="module")
+def process():
+    """A process in which no test has left a task."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def test_a_few_tasks_are_told_by_their_names_and_the_running_one_first(process):
+    [(found, rest, _)] = process.submit(readings_of, TASKS_MAX + 50).result()
+    assert rest["total"] == TASKS_MAX + 51
     assert [task["state"] for task in found[:2]] == ["running", "waiting"]
     names = [task["name"] for task in found[1:]]
     assert names == [f"w{number}" for number in range(TASKS_MAX - 1)]
 
 
 @pytest.mark.parametrize("count", [LISTED_MAX // 2, 30_000])
-def test_many_tasks_are_counted_and_some_of_them_read_in_short_slices(count):
-    async def main():
-        async with waiting(count):
-            gc.collect()
-            # What the collector looks at is not what is measured.
-            gc.disable()
-            try:
-                return [read() for _ in range(5)]
-            finally:
-                gc.enable()
-
-    others = count_of_others()
-    readings = asyncio.run(main())
+def test_many_tasks_are_counted_and_some_of_them_read_in_short_slices(process, count):
+    readings = process.submit(readings_of, count, times=5).result()
     for found, rest, _ in readings:
-        assert (rest["total"], len(found)) == (others + count + 1, TASKS_MAX)
+        assert (rest["total"], len(found)) == (count + 1, TASKS_MAX)
         assert found[0]["state"] == "running"
         assert len({task["id"] for task in found}) == TASKS_MAX
     # One of them was not interrupted.

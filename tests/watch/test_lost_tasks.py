@@ -56,6 +56,24 @@ def test_pending_task_is_forgotten_when_its_loop_is_closed(make_loop):
     )
 
 
+def test_line_of_a_task_is_the_innermost_one_however_deep_it_waits(make_loop):
+    async def within(depth, future):
+        if depth:
+            await within(depth - 1, future)
+        else:
+            await future  # the innermost
+
+    async def scenario(seen):
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        KEPT.append(future)
+        loop.create_task(within(200, future), name="deep")
+        await rounds()
+
+    (loss,) = losses_of(make_loop, scenario)
+    assert loss.where.line == line_of(__file__, "the innermost")
+
+
 def test_loop_that_refuses_to_be_closed_has_forgotten_nothing(make_loop):
     loop = make_loop()
 

@@ -76,6 +76,28 @@ def test_stall_is_told_while_it_lasts_and_when_it_is_over(any_loop, heard, way):
     assert found.reported == over.reported >= found.started + THRESHOLD_SECONDS
 
 
+def test_what_a_callback_did_before_it_was_watched_is_no_part_of_its_stall(any_loop):
+    heard = Heard()
+
+    def block():
+        until = time.monotonic() + THRESHOLD_SECONDS * 4
+        while time.monotonic() < until:
+            pass
+        return time.monotonic()
+
+    async def main():
+        await asyncio.sleep(0)
+        watched = block()
+        with offloop.watch(THRESHOLD_SECONDS, heard, words=False):
+            heard.wait_found()
+            await asyncio.sleep(0)
+            await asyncio.to_thread(heard.wait_over)
+        return watched
+
+    watched = any_loop.run_until_complete(main())
+    assert min(stall.started for stall in heard.stalls) >= watched
+
+
 def test_lines_of_a_stall_are_of_the_blocking_call(our_loop, heard):
     lock = threading.Lock()
     lock.acquire()
@@ -96,6 +118,18 @@ def test_lines_of_a_stall_are_of_the_blocking_call(our_loop, heard):
     entry = heard.all_of(block.__qualname__)[0].stack[0]
     line = line_of(block, "lock.acquire()")
     assert entry == offloop.StackEntry(__file__, line, block.__qualname__)
+
+
+def test_thread_may_have_a_name_that_is_no_utf8(heard):
+    def run():
+        with asyncio.Runner() as runner:
+            runner.get_loop().call_soon(heard.wait_found)
+            runner.run(asyncio.sleep(0))
+
+    thread = threading.Thread(target=run, name="reader of \udcff")
+    thread.start()
+    thread.join()
+    assert {stall.thread[:10] for stall in heard.stalls} == {"reader of "}
 
 
 def test_many_short_callbacks_of_one_round_are_told_together(our_loop, heard):

@@ -1,6 +1,7 @@
 """What a person reads of a stall: while it lasts, once in full, and in the report."""
 
 import os
+from textwrap import dedent
 
 import pytest
 
@@ -143,6 +144,33 @@ def test_line_that_is_allowed_to_block_is_not_told_and_is_no_failure(run_source)
     ended = run_source(allowed, options=("--strict", "--threshold", "0.02"))
     assert ended.returncode == 0, ended.stderr
     assert "time.sleep" not in ended.stderr
+
+
+STOPS_ITS_PARENT = """
+    import os, signal, time
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(0.5)
+    os.kill(os.getppid(), signal.SIGCONT)
+"""
+
+
+def test_strict_run_does_not_fail_for_what_no_code_did(run_source):
+    source = f"""
+        import asyncio, subprocess, sys, time
+
+        async def main():
+            child = subprocess.Popen([sys.executable, "-c", {dedent(STOPS_ITS_PARENT)!r}])
+            while child.poll() is None:
+                computed = time.thread_time() + 0.01
+                while time.thread_time() < computed:
+                    pass
+                await asyncio.sleep(0)
+
+        asyncio.run(main())
+    """
+    ended = run_source(source, options=("--strict", "--threshold", "0.1"))
+    assert ended.returncode == 0, ended.stderr
+    assert "no code is to blame" in ended.stderr
 
 
 def test_strict_run_keeps_the_status_of_a_program_that_fails(run_source):

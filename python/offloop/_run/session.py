@@ -111,8 +111,9 @@ class Session:
         print(f"offloop: live page at {page.url}", file=sys.stderr, flush=True)
 
     def was_blocked(self) -> bool:
-        """Whether an event loop was blocked in this process or one that it has started.
+        """Whether code blocked an event loop in this process or one that it has started.
 
+        A stall in which the system did not let the program run is none of its code's.
         Threads and processes that outlive the main program end first: the interpreter would wait
         for them next. The watch is off from now on.
         """
@@ -122,7 +123,9 @@ class Session:
                 child.join()
         offloop.watch.stop()
         is_told = self.strictness is not None and self.strictness.was_told()
-        return is_told or _state.snapshot().events.loop_stalls > 0
+        statistics = offloop.watch.statistics()
+        is_blamed = any(not it.cause.blames_no_code for it in statistics.culprits)
+        return is_told or is_blamed or statistics.left_out.count > 0
 
     def _report_from(self, pid: int) -> None:
         if self.is_silent or os.getpid() != pid or sys.stderr is None:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -208,7 +209,7 @@ def _tell(told: list[dict[str, Any]], number: int, reference: weakref.ref[Any]) 
 
 
 def _task(number: int, task: Any, current: Any) -> dict[str, Any]:
-    frames = list(tasks.frames_of(tasks.coroutine_of(task)))[-STACK_MAX:]
+    frames = deque(tasks.frames_of(tasks.coroutine_of(task)), maxlen=STACK_MAX)
     made = tasks.made_at(task)
     waiter = tasks.waiter_of(task)
     if task is current:

@@ -150,6 +150,10 @@ class Announcements:
 
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""
+        running = asyncio._get_running_loop()
+        if isinstance(running, EventLoop):
+            # The callback that turns the watch on may be the one that blocks.
+            running._join_watch()
         if self._fronts:
             return
         self._fronts += hear_announcements(self._announced)
@@ -157,7 +161,6 @@ class Announcements:
         if uvloop is not None:
             # It keeps the function that it found when it was imported.
             self._fronts.append(stand_in_front(uvloop.Loop, "run_forever", self._run))
-        running = asyncio._get_running_loop()
         if running is not None:
             self._begin(running)
 

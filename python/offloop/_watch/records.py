@@ -55,6 +55,11 @@ class StallCause(StrEnum):
     CALLBACKS = "callbacks"
     UNKNOWN = "unknown"
 
+    @property
+    def blames_no_code(self) -> bool:
+        """Whether the thread was not let run: ``STARVED`` and ``STOPPED``."""
+        return self in (StallCause.STARVED, StallCause.STOPPED)
+
 
 @dataclass(frozen=True, slots=True)
 class NativeEntry:

@@ -56,8 +56,15 @@ __all__ = [
     "waits_at",
 ]
 
+CHAIN_MAX = 10_000
+"""Coroutines within each other that are looked at: more than may be by the interpreter's own limit
+of recursion, unless the program raises that."""
+
 DEPTH_MAX = 100
-"""Coroutines within each other that are looked at; and callbacks between two tasks."""
+"""Callbacks between two tasks that are looked at."""
+
+FRAMES_MAX = 1_000
+"""Functions of a thread that are looked at."""
 
 AWAITING_MAX = 16
 """Tasks that are told of, at most, for each task."""
@@ -276,7 +283,7 @@ _AWAITED: tuple[type, ...] = (types.CoroutineType, types.AsyncGeneratorType, typ
 
 def coroutines_of(coroutine: Any) -> Iterator[Any]:
     """A coroutine, what it awaits, and so on: coroutines and generators, the outermost first."""
-    for _ in range(DEPTH_MAX):
+    for _ in range(CHAIN_MAX):
         if type(coroutine) in _WRAPPERS:
             referents = gc.get_referents(coroutine)
             coroutine = next((each for each in referents if type(each) in _AWAITED), None)
@@ -446,7 +453,7 @@ def thread_frames(thread_ident: int) -> list[types.FrameType]:
     """The functions that a thread is in, the innermost first."""
     frame = current_frames().get(thread_ident)
     frames: list[types.FrameType] = []
-    while frame is not None and len(frames) < DEPTH_MAX * 10:
+    while frame is not None and len(frames) < FRAMES_MAX:
         frames.append(frame)
         frame = frame.f_back
     return frames

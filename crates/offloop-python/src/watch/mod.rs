@@ -417,7 +417,8 @@ fn thread_name(py: Python<'_>) -> PyResult<Arc<str>> {
         None => find_thread(py)?,
     };
     match thread {
-        Some(thread) => Ok(thread.getattr("name")?.extract::<String>()?.into()),
+        // A name of a file may stand in it that is no UTF-8.
+        Some(thread) => Ok(thread.getattr("name")?.str()?.to_string_lossy().into()),
         None => Ok("".into()),
     }
 }

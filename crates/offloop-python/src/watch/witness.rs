@@ -143,8 +143,8 @@ fn stack(
     while let Some(now) = frame.filter(|frame| !frame.is_none() && entries.len() < ENTRIES_MAX) {
         let code = now.getattr("f_code")?;
         entries.push(Entry {
-            filename: code.getattr("co_filename")?.extract::<String>()?.into(),
-            function: code.getattr("co_qualname")?.extract::<String>()?.into(),
+            filename: code.getattr("co_filename")?.str()?.to_string_lossy().into(),
+            function: code.getattr("co_qualname")?.str()?.to_string_lossy().into(),
             line: now.getattr("f_lineno")?.extract()?,
         });
         frame = Some(now.getattr("f_back")?);

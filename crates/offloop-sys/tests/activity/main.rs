@@ -240,7 +240,8 @@ fn a_thread_knows_for_how_long_it_was_not_let_run() {
         for _ in 0..processors.get() {
             scope.spawn(|| while !is_over.load(Ordering::Relaxed) {});
         }
-        // Threads that are one more than the processors take turns; the limit of time is the test's.
+        // One thread more than there are processors: they take turns. The limit of time is the
+        // test's.
         while delay.nanoseconds().expect("the kernel counts") == before {
             std::hint::spin_loop();
         }

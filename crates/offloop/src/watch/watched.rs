@@ -123,6 +123,8 @@ pub(super) struct Watched {
     missed: u64,
     is_over: bool,
     examiner: Examiner,
+    /// When it began to be watched, in ticks. What a slice did before that was not seen.
+    since: u64,
 }
 
 impl Watched {
@@ -136,6 +138,7 @@ impl Watched {
             missed: 0,
             is_over: false,
             examiner: Examiner::default(),
+            since: ticks(),
         }
     }
 
@@ -161,8 +164,10 @@ impl Watched {
         };
         let clocks = Clocks::now();
         let activity = seen.round.map(|round| Activity {
-            round: clocks.slice(round.number, round.start),
-            callback: seen.work.map(|work| clocks.slice(work.number, work.start)),
+            round: clocks.slice(round.number, round.start.max(self.since)),
+            callback: seen
+                .work
+                .map(|work| clocks.slice(work.number, work.start.max(self.since))),
         });
         if let (Some(activity), Ok(reader)) = (activity, &telling.reader) {
             let slice = match activity.callback {
@@ -328,9 +333,8 @@ impl Watched {
     /// Something is over that took long.
     fn end(&mut self, ended: Ended, telling: &mut Telling) {
         let clocks = Clocks::now();
-        let lasted = clocks
-            .scale
-            .nanoseconds(ended.end.saturating_sub(ended.start));
+        let start = ended.start.max(self.since);
+        let lasted = clocks.scale.nanoseconds(ended.end.saturating_sub(start));
         let report = self.policy.ended(
             Instant::from_nanos(clocks.ns),
             (ended.stalled, ended.number),
@@ -351,7 +355,7 @@ impl Watched {
             is_untold,
             ..
         } = self.open.swap_remove(index);
-        stall.started = clocks.instant(ended.start);
+        stall.started = clocks.instant(start);
         stall.lasted = report.lasted;
         stall.suppressed = report.suppressed + std::mem::take(&mut self.missed);
         stall.moment = report.moment;

@@ -142,6 +142,14 @@ impl LoopCore {
         slf.as_super().get().marks.arm(slf.py(), armed);
     }
 
+    /// Joins a watch that one of its callbacks has turned on, before that callback is over.
+    fn _join_watch(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.as_super().get().marks.is_era_over(slf.py()) {
+            poll::begin_era(slf)?;
+        }
+        Ok(())
+    }
+
     /// What runs now on an armed loop: its number, for how many seconds, and what is called.
     fn _running_callback(slf: &Bound<'_, Self>) -> Option<(u64, f64, Option<Py<PyAny>>)> {
         slf.as_super().get().marks.current(slf.py())
