@@ -10,6 +10,7 @@ import weakref
 
 import pytest
 
+import offloop
 from losing import brief, losses_of, watching
 from watch_programs import line_of
 
@@ -214,3 +215,27 @@ def test_task_that_can_be_woken_is_no_loss(make_loop, how):
     with watching() as watch, asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(main())
     assert watch.losses == []
+
+
+# What is left of a loop.
+
+
+def test_closed_loop_leaves_nothing_to_be_collected(make_loop):
+    async def main():
+        await asyncio.create_task(rounds())
+
+    def run():
+        loop = make_loop()
+        loop.run_until_complete(main())
+        loop.close()
+
+    with offloop.watch(words=False):
+        # What is made once for all loops is made now.
+        run()
+        gc.collect()
+        gc.disable()
+        try:
+            run()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()

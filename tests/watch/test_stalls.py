@@ -120,6 +120,20 @@ def test_lines_of_a_stall_are_of_the_blocking_call(our_loop, heard):
     assert entry == offloop.StackEntry(__file__, line, block.__qualname__)
 
 
+def test_log_names_the_line_that_is_to_blame(any_loop, caplog):
+    heard = Heard()
+    with offloop.watch(THRESHOLD_SECONDS, heard, words=False, log=True):
+        run_blocked(any_loop, heard.wait_found)
+        heard.wait_over()
+    records = [record for record in caplog.records if record.name == "offloop.watch"]
+    assert [record.stall for record in records] == heard.stalls
+    waits = Heard.wait_for
+    line = line_of(waits, "_changed.wait_for(")
+    place = f"{waits.__code__.co_filename}:{line} in {waits.__qualname__}"
+    told = [record.getMessage() for record in records]
+    assert any(place in text and "; instead: " in text for text in told), told
+
+
 def test_thread_may_have_a_name_that_is_no_utf8(heard):
     def run():
         with asyncio.Runner() as runner:

@@ -12,6 +12,7 @@ Invariants: a loop that does not run is not watched, and has nothing of ours sch
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
 import sys
 import weakref
@@ -47,6 +48,16 @@ def _is_plain(loop: asyncio.AbstractEventLoop, selector: Any) -> bool:
     )
 
 
+def _due_in(reference: weakref.ref[Any]) -> float | None:
+    """For how long a loop may wait, by its own lists."""
+    loop = reference()
+    if loop is None or loop._ready:
+        return 0
+    if loop._scheduled:
+        return max(0, loop._scheduled[0].when() - loop.time())  # type: ignore[no-any-return]
+    return None
+
+
 class _Rounds:
     """Tells the rounds of a loop with a selector, and when it has nothing else to do."""
 
@@ -61,19 +72,11 @@ class _Rounds:
         self.loop = weakref.ref(loop)
         look = None
         if _is_plain(loop, selector):
-            look = (idle, self._due_in, selector.get_map, _ROUND.__code__)
+            due_in = functools.partial(_due_in, self.loop)
+            look = (idle, due_in, selector.get_map, _ROUND.__code__)
         self._select = WatchedSelect(heartbeat, selector.select, look)
         self._front = Front(selector, "select", self._select)
         self._heartbeat.runs_here()
-
-    def _due_in(self) -> float | None:
-        """For how long the loop may wait, by its own lists."""
-        loop: Any = self.loop()
-        if loop is None or loop._ready:
-            return 0
-        if loop._scheduled:
-            return max(0, loop._scheduled[0].when() - loop.time())  # type: ignore[no-any-return]
-        return None
 
     def stop(self) -> None:
         """Tell nothing any more. What covers this may stay: it is passed through."""

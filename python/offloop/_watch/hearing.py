@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -80,11 +81,30 @@ class Hearing:
             self._on_words(stall, words)
 
     def _to_log(self, stall: Stall) -> None:
-        where = stall.stack[0] if stall.stack else None
-        place = f"{where.filename}:{where.lineno}" if where else stall.stack_quality
-        if stall.duration is None:
-            _LOGGER.warning("event loop is blocked (%s) at %s", stall.cause, place)
-        else:
-            _LOGGER.warning(
-                "event loop was blocked for %.3f s (%s) at %s", stall.duration, stall.cause, place
-            )
+        """Log a stall as the words tell it, in one line; ``record.stall`` is the whole of it."""
+        lasts = stall.duration is None
+        lasted = time.monotonic() - stall.started if lasts else stall.duration
+        _LOGGER.warning(
+            "event loop %s for %.3f s: %s",
+            "has been blocked" if lasts else "was blocked",
+            lasted,
+            "; ".join(_parts(stall)),
+            extra={"stall": stall},
+        )
+
+
+def _parts(stall: Stall) -> Iterator[str]:
+    detail = "" if stall.detail is None else f" {stall.detail}"
+    if stall.cause.blames_no_code:
+        yield f"no code is to blame ({stall.cause})"
+    elif stall.culprit is not None:
+        place = f"{stall.culprit.filename}:{stall.culprit.lineno} in {stall.culprit.function}"
+        yield f"{place} ({stall.cause}{detail})"
+    else:
+        yield f"{stall.callback or stall.stack_quality} ({stall.cause}{detail})"
+    if stall.task is not None:
+        yield f"task {stall.task.name} in {stall.task.coroutine}"
+    if stall.request is not None:
+        yield f"request {stall.request}"
+    if stall.advice is not None and stall.duration is None:
+        yield f"instead: {stall.advice}"

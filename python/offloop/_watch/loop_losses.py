@@ -91,6 +91,18 @@ def _name(future: Any) -> str:
     return tasks.name_of(future) if tasks.is_task(future) else ""
 
 
+def _without_keeping(losses: LoopLosses) -> Callable[[Any], None]:
+    """Calls ``losses.ended`` as long as the loop has these: else each loop would leave a circle."""
+    reference = weakref.ref(losses)
+
+    def ended(task: Any) -> None:
+        losses = reference()
+        if losses is not None:
+            losses.ended(task)
+
+    return ended
+
+
 class LoopLosses:
     """Finds what is lost on a loop; ``tell`` is called for each loss."""
 
@@ -100,7 +112,7 @@ class LoopLosses:
         self._grace_seconds = grace_seconds
         self._told = _Told()
         self._standing = Standing()
-        self._ends = TaskEnds(self.ended)
+        self._ends = TaskEnds(_without_keeping(self))
         self._failed: list[Reference] = []
         """Tasks that have failed in this round of the loop."""
         self._waiting: deque[tuple[float, Reference]] = deque()

@@ -1,0 +1,145 @@
+"""What the watch adds to a request, counted in instructions of the server outside the kernel.
+
+    python -m bench.watch.instructions
+
+It needs valgrind. Each server answers 400 and 2,400 requests of 20 connections; the difference is
+what 2,000 requests take. No stall reaches the watch's threshold: under valgrind all is slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import offloop
+
+CONNECTIONS = 20
+REQUESTS = (400, 2_400)
+THRESHOLD_S = 1_000.0
+_REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
+
+Load = Callable[[int], Awaitable[None]]
+
+
+def ask(port: int, requests: int) -> None:
+    """Ask a server so often, on all connections at once."""
+    connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
+    for _ in range(requests // CONNECTIONS):
+        for connection in connections:
+            connection.sendall(_REQUEST)
+        for connection in connections:
+            _take_answer(connection)
+
+
+def _take_answer(connection: socket.socket) -> None:
+    taken = b""
+    while b"\r\n\r\n" not in taken:
+        taken += connection.recv(65_536)
+    head, _, body = taken.partition(b"\r\n\r\n")
+    found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    assert found is not None, head
+    rest = int(found.group(1)) - len(body)
+    while rest > 0:
+        rest -= len(connection.recv(65_536))
+
+
+async def serve_aiohttp(load: Load) -> None:
+    """Serve with aiohttp while the load lasts."""
+    from aiohttp import web
+
+    async def handle(_request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    application = web.Application()
+    application.router.add_get("/", handle)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await load(runner.addresses[0][1])
+    await runner.cleanup()
+
+
+async def serve_uvicorn(load: Load) -> None:
+    """Serve with uvicorn while the load lasts."""
+    import uvicorn
+
+    async def application(_scope: Any, _receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(
+            uvicorn.Config(application, log_level="critical", access_log=False, lifespan="off")
+        )
+        serving = asyncio.create_task(server.serve([listening]))
+        await load(listening.getsockname()[1])
+        server.should_exit = True
+        await serving
+
+
+SERVERS = {"uvicorn": serve_uvicorn, "aiohttp": serve_aiohttp}
+LOOPS = {"offloop": offloop.run, "asyncio": asyncio.run}
+
+
+def serve(name: str, loop: str, watched: str, requests: str) -> None:
+    """Answer so many requests, and end."""
+
+    async def load(port: int) -> None:
+        words = ("-m", __spec__.name, "ask", str(port), requests)
+        client = await asyncio.create_subprocess_exec(sys.executable, *words)
+        if await client.wait() != 0:
+            raise SystemExit("the client has failed")
+
+    async def main() -> None:
+        if watched == "with":
+            offloop.watch(THRESHOLD_S)
+        await SERVERS[name](load)
+
+    LOOPS[loop](main())
+
+
+def instructions_of(*words: str) -> int:
+    """What a process of this module executes, its children left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = f"--callgrind-out-file={Path(folder) / 'out'}"
+        command = ["valgrind", "--tool=callgrind", out, sys.executable, "-m", __spec__.name]
+        ended = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
+    found = re.search(r"Collected : (\d+)", ended.stderr)
+    assert found is not None, ended.stderr
+    return int(found.group(1))
+
+
+def measure() -> None:
+    """Print what a request takes without and with the watch."""
+    for name, loop in itertools.product(SERVERS, LOOPS):
+        taken = {}
+        for watched in ("without", "with"):
+            few, many = (
+                instructions_of("serve", name, loop, watched, str(count)) for count in REQUESTS
+            )
+            taken[watched] = (many - few) / (REQUESTS[1] - REQUESTS[0])
+        added = taken["with"] - taken["without"]
+        print(
+            f"{name} on {loop}: {taken['without']:,.0f} instructions a request, "
+            f"{added:+,.0f} with the watch ({added / taken['without']:+.1%})",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["serve", name, loop, watched, requests]:
+            serve(name, loop, watched, requests)
+        case ["ask", port, requests]:
+            ask(int(port), int(requests))
+        case _:
+            measure()
