@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import types
 from asyncio import events
 from collections.abc import Callable
 from typing import Any
@@ -77,11 +78,20 @@ def stand_behind(kind: type, name: str, after: Callable[[Any, Any], object]) -> 
     """Have a method of a class call ``after(self, what it returns)`` once it returns."""
     own = vars(kind).get(name)
 
+    def function(self: Any, *args: Any, **kwargs: Any) -> Any:
+        returned = own(self, *args, **kwargs)
+        after(self, returned)
+        return returned
+
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         inner = own.__get__(self) if own is not None else getattr(super(kind, self), name)
         returned = inner(*args, **kwargs)
         after(self, returned)
         return returned
+
+    if type(own) is types.FunctionType:
+        # The usual way, and one that is gone often: it makes no method object.
+        method = function
 
     return Front(kind, name, functools.wraps(getattr(kind, name))(method))
 

@@ -134,6 +134,12 @@ class LoopLosses:
 
     # Tasks that fail.
 
+    def begun(self, task: Any) -> None:
+        """A task of a loop that is not ours was made just now."""
+        if not self._ends.begun(task):
+            self.made(task)
+            self.listen(task)
+
     def listen(self, task: Any) -> None:
         """Hear of the end of a task of a loop that is not ours."""
         if tasks.is_done(task):

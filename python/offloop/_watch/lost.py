@@ -182,8 +182,7 @@ class LossWatch:
             tasks.forget_last_entries(task, _OWN_FILES)
         losses = self._loops.get(loop)
         if losses is not None:
-            losses.made(task)
-            losses.listen(task)
+            losses.begun(task)
             return
         # The task is one of those that the loop has by now.
         self.attend(loop)

@@ -18,7 +18,7 @@ pub(crate) mod loops;
 pub(crate) mod selecting;
 mod witness;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -332,6 +332,7 @@ impl Watch {
         let witness = Box::new(Witness {
             hearing: hearing.clone_ref(py),
             end: watch_off,
+            has_state: Cell::new(false),
         });
         let reader = stacks::shared_reader(py);
         let runtime = home()?.runtime;

@@ -1,11 +1,17 @@
 //! What the witness asks the interpreter, and tells it; it attaches for each message.
+//!
+//! The thread has one thread state for its life. To make one for each message takes memory without
+//! the GIL, in which older versions crash if the program ends `tracemalloc` at that moment
+//! (cpython#128679).
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use offloop::watch::{Facts, Hearing, Question, Slice};
 use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{Entry, Origin, TaskFacts, Told};
 use offloop_sys::fork;
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::fields::StallFields;
@@ -22,6 +28,8 @@ pub(super) struct Witness {
     pub(super) hearing: Py<PyAny>,
     /// Ends the watch.
     pub(super) end: fn(Python<'_>),
+    /// The thread has a thread state that stays.
+    pub(super) has_state: Cell<bool>,
 }
 
 impl Witness {
@@ -33,6 +41,11 @@ impl Witness {
     ) -> Option<R> {
         forsaking::stay();
         Python::try_attach(|py| {
+            if !self.has_state.replace(true) {
+                // SAFETY: *attached*. That is counted once more, and `drop` counts it back: the
+                // thread state is only detached at the end of this, and not deleted.
+                unsafe { ffi::PyGILState_Ensure() };
+            }
             let hearing = self.hearing.bind(py);
             act(hearing).unwrap_or_else(|error| {
                 error.write_unraisable(py, Some(hearing));
@@ -42,7 +55,27 @@ impl Witness {
     }
 }
 
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if self.has_state.get() {
+            forsaking::stay();
+            // SAFETY: *attached*, by the thread that has made the state: the witness's own drops
+            // this. Attaching is counted, too, so the state is deleted after this only. Where the
+            // interpreter ends it deletes all states itself.
+            let release = |_: Python<'_>| unsafe {
+                ffi::PyGILState_Release(ffi::PyGILState_STATE::PyGILState_LOCKED);
+            };
+            Python::try_attach(release).unwrap_or_default();
+        }
+    }
+}
+
 impl Hearing for Witness {
+    /// The state is made before the program has come far.
+    fn begin(&mut self) {
+        self.attached(|_| Ok(())).unwrap_or_default();
+    }
+
     fn answer(&mut self, question: &Question) -> Option<Facts> {
         self.attached(|hearing| answer(hearing.py(), hearing, question))
     }

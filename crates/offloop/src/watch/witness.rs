@@ -19,6 +19,9 @@ const WAITING_MAX: usize = 64;
 
 /// What the interpreter is asked and told, on the witness's thread.
 pub trait Hearing: Send {
+    /// Its thread has begun.
+    fn begin(&mut self) {}
+
     /// What it knows of a callback; `None` if it ends.
     fn answer(&mut self, question: &Question) -> Option<Facts>;
 
@@ -63,6 +66,7 @@ fn run(mut hearing: Box<dyn Hearing>, messages: &Receiver<Message>) {
     // A program may block signals in its own threads, and wait for them.
     offloop_sys::thread::block_signals();
     let generation = offloop_sys::fork::generation();
+    hearing.begin();
     while let Ok(message) = messages.recv() {
         let goes_on = match message {
             Message::Stop => false,

@@ -59,6 +59,18 @@ impl TaskEnds {
             .is_some()
     }
 
+    /// A task is made: both `made` and `listen` in one, where nothing but that is to be done. False
+    /// of a task that is over already, or is not written in C.
+    fn begun(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let ends = slf.get();
+        let is_pending = ends.tasks.is_pending(task)?;
+        if is_pending {
+            ends.made(task, None);
+            Self::listen(slf, task)?;
+        }
+        Ok(is_pending)
+    }
+
     /// Hears of the end of a task.
     fn listen(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();

@@ -6,10 +6,10 @@
 use std::ffi::{CStr, c_void};
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyType};
+use pyo3::{ffi, intern};
 
 /// A property of a C class: what an attribute calls.
 #[derive(Clone, Copy)]
@@ -70,6 +70,8 @@ pub(super) struct TaskClass {
     /// Whether a task holds an exception that no code has asked for.
     log_traceback: Property,
     coroutine: Property,
+    /// A word of asyncio's.
+    state: Property,
 }
 
 static TASK_CLASS: PyOnceLock<TaskClass> = PyOnceLock::new();
@@ -83,6 +85,7 @@ impl TaskClass {
             Ok(Self {
                 log_traceback: Property::find(&class, c"_log_traceback")?,
                 coroutine: Property::find(&class, c"_coro")?,
+                state: Property::find(&class, c"_state")?,
                 class: class.unbind(),
             })
         })
@@ -105,6 +108,16 @@ impl TaskClass {
         // SAFETY: *attached*; the class was looked at.
         let unseen = unsafe { self.log_traceback.of(task.py(), task.as_ptr()) };
         unseen.is_some_and(|unseen| unseen.is(PyBool::new(task.py(), true)))
+    }
+
+    /// Whether a task is not over. An object of another class is not known to be a task.
+    pub(super) fn is_pending(&self, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if !self.has(task) {
+            return Ok(false);
+        }
+        // SAFETY: *attached*; the class was looked at.
+        let state = unsafe { self.state.of(task.py(), task.as_ptr()) };
+        state.map_or(Ok(false), |state| state.eq(intern!(task.py(), "PENDING")))
     }
 
     /// What a task runs; `None` of an object of another class.
