@@ -28,7 +28,7 @@ use super::advice::Advice;
 use super::cause::Cause;
 use super::diagnosis::Diagnosis;
 use super::places::Places;
-use super::record::{Entry, NativeEntry, Quality, Stall, TaskFacts};
+use super::record::{Entry, NativeEntry, Stall, TaskFacts};
 use crate::event_loop::{Moment, Stalled};
 use harmless::{Cell, cells, columns_of, harmless};
 use layout::{Line, Paint, shortened, shortened_path, wrapped};

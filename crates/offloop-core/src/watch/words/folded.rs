@@ -118,8 +118,8 @@ impl Writer<'_> {
         folds
     }
 
-    /// The culprit is shown by itself whosever it is, and so is all of the package that is taken for
-    /// the application.
+    /// The culprit is shown by itself whosever it is, and so is all of the package that is taken
+    /// for the application.
     fn owner(&self, index: usize, entry: &Entry) -> Owner {
         let culprit = self.diagnosis.culprit.as_ref();
         if culprit.is_some_and(|culprit| culprit.index == index) {

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use super::*;
 use crate::random::random_below;
 use crate::watch::samples::{FOUND, OVER, files, sleeping, stack, user_places};
-use crate::watch::{Catalogue, Origin, Stack};
+use crate::watch::{Catalogue, Origin, Quality, Stack};
 
 const STYLE: Style = Style {
     colours: false,
