@@ -170,3 +170,26 @@ def test_block_inside_a_strict_run_hides_nothing_that_comes_after_it(run_source)
     ended = run_source(STRICT, options=("--strict", "--no-report"))
     assert ended.returncode == 3
     assert "app.py:9 in main" in ended.stderr
+
+
+CHILD = """
+    import asyncio, multiprocessing, time
+    import offloop
+
+    async def block():
+        time.sleep(0.3)
+
+    def work():
+        with offloop.watch(0.1, words=False):
+            asyncio.run(block())
+
+    if __name__ == "__main__":
+        child = multiprocessing.get_context("spawn").Process(target=work)
+        child.start()
+        child.join()
+"""
+
+
+def test_strict_run_hears_of_children_that_watch_in_their_own_way(run_source):
+    ended = run_source(CHILD, options=("--strict", "--no-report"))
+    assert ended.returncode == 3, ended.stderr
