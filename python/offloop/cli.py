@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import offloop
-from offloop._watch import THRESHOLD_SECONDS_MAX, THRESHOLD_SECONDS_MIN
+from offloop._watch import THRESHOLD_SECONDS_MAX, THRESHOLD_SECONDS_MIN, own_code
 
 if TYPE_CHECKING:
     from offloop._run import Wanted
 
-OPTIONS_WITH_VALUES = ("--loop", "--threshold", "--trace", "--journal", "--report")
+OPTIONS_WITH_VALUES = ("--loop", "--threshold", "--own", "--trace", "--journal", "--report")
 
 
 class ProgramCommand(click.Command):
@@ -51,8 +51,8 @@ def main() -> None:
     "run",
     cls=ProgramCommand,
     context_settings={"allow_interspersed_args": False},
-    options_metavar="[--loop NAME] [--threshold SECONDS] [--native] [--strict] "
-    "[--gather-writes] [--trace FILE] [--journal FILE] [--report FILE] "
+    options_metavar="[--loop NAME] [--threshold SECONDS] [--own NAME] [--native] "
+    "[--strict] [--gather-writes] [--trace FILE] [--journal FILE] [--report FILE] "
     "[--no-adopt] [--no-watch] [--page[=PORT]] [--no-views] [--no-report]",
     short_help="Run a script, a module or code with offloop underneath.",
 )
@@ -70,6 +70,12 @@ def main() -> None:
     show_default=True,
     metavar="SECONDS",
     help="An event loop that is kept for longer is blocked.",
+)
+@click.option(
+    "--own",
+    multiple=True,
+    metavar="NAME",
+    help="An installed package, or a folder, whose code is yours: its lines are blamed.",
 )
 @click.option(
     "--native",
@@ -114,6 +120,7 @@ def run_command(
     code: str | None,
     loop: str,
     threshold: float,
+    own: tuple[str, ...],
     native: bool,
     strict: bool,
     gather_writes: bool,
@@ -149,6 +156,8 @@ def run_command(
         raise click.UsageError("--page-actions needs --page")
     if native and no_watch:
         raise click.UsageError("--native needs the watch, which --no-watch turns off")
+    if own and no_watch:
+        raise click.UsageError("--own needs the watch, which --no-watch turns off")
     settings = _run.Settings(
         adopt=not no_adopt,
         report=not no_report,
@@ -160,6 +169,7 @@ def run_command(
         page_actions=page_actions,
         threshold=threshold,
         native=native,
+        own=_own(own),
         strict=strict,
         tape=_wanted(arguments, module, code, trace=trace, journal=journal, report=report),
     )
@@ -173,6 +183,15 @@ def run_command(
         _run.run_stdin(settings)
     else:
         raise click.UsageError("name a script, a module with -m, or give code with -c")
+
+
+def _own(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Packages and absolute folders: processes of the program may run in another folder."""
+    try:
+        own = own_code(names)
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from None
+    return (*own.folders, *own.packages)
 
 
 def _wanted(

@@ -18,6 +18,7 @@ import offloop
 from _offloop_worker import _offloop
 from offloop import _state
 from offloop._run import adoption, calls, children, freezes, lag, loops, program, tape, targets
+from offloop._watch.contexts import listeners
 
 EXIT_NOT_STARTED = 2
 """The status of a command line that asks for what is not there."""
@@ -36,6 +37,8 @@ class Settings:
     watch: bool = True
     threshold: float = 0.05
     native: bool = False
+    own: tuple[str, ...] = ()
+    """Packages and folders that are the user's."""
     strict: bool = False
     tape: tape.Wanted = tape.NOTHING
     views: bool = True
@@ -92,10 +95,11 @@ class Session:
             # It hears the last words of the watch, too.
             atexit.register(tape.RunTape(settings.tape, threshold).finish)
         if settings.watch:
-            told_at = settings.told_at
-            on_stall = None if told_at is None else children.Teller(told_at)
+            if settings.told_at is not None:
+                # It hears of stalls also while the program watches in its own way.
+                listeners.append(children.Teller(settings.told_at))
             # Its last words come before the report: exit handlers run in the opposite order.
-            offloop.watch(settings.threshold, on_stall, native=settings.native)
+            offloop.watch(settings.threshold, native=settings.native, own=settings.own)
         if settings.views:
             # A program runs as well where there is no private folder.
             with contextlib.suppress(OSError):

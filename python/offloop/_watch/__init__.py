@@ -2,6 +2,7 @@
 
 from offloop._watch.facts import Place, TaskFacts
 from offloop._watch.losses import Loss, LossKind, LossMoment, Waiting
+from offloop._watch.own import own_code
 from offloop._watch.records import (
     Blocked,
     Culprit,
@@ -16,6 +17,7 @@ from offloop._watch.switch import (
     THRESHOLD_SECONDS_MAX,
     THRESHOLD_SECONDS_MIN,
     Watch,
+    Watching,
     watch,
 )
 
@@ -37,5 +39,7 @@ __all__ = [
     "Waiting",
     "Watch",
     "WatchStatistics",
+    "Watching",
+    "own_code",
     "watch",
 ]

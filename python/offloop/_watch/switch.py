@@ -6,9 +6,9 @@ import atexit
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 import _offloop_worker
 from _offloop_worker import _offloop
@@ -17,9 +17,11 @@ from offloop._stopping import Stoppable
 from offloop._watch.contexts import InContext
 from offloop._watch.foreign import Announcements
 from offloop._watch.hearing import Hearing
+from offloop._watch.layers import Layer, Layers, Wanted
 from offloop._watch.loss_words import LossTelling
 from offloop._watch.losses import Loss
 from offloop._watch.lost import LossWatch
+from offloop._watch.own import NOTHING, Own, own_code
 from offloop._watch.records import (
     Blocked,
     Culprit,
@@ -29,7 +31,7 @@ from offloop._watch.records import (
     WatchStatistics,
 )
 
-__all__ = ["Watch", "watch"]
+__all__ = ["Watch", "Watching", "watch"]
 
 THRESHOLD_SECONDS_MIN = 0.001
 """Less than a loop's usual work takes, and than the kernel keeps a thread off its core."""
@@ -55,6 +57,7 @@ class Watch(Stoppable):
         self._telling = LossTelling()
         self._losses = LossWatch(self._telling)
         self._announcements = Announcements(self._losses.idle)
+        self._layers = Layers(self._apply)
 
     def __call__(
         self,
@@ -68,8 +71,11 @@ class Watch(Stoppable):
         variables: Sequence[ContextVar[Any]] = (),
         native: bool = False,
         stalls_per_minute: int = 30,
-    ) -> Watch:
+        own: Iterable[str | os.PathLike[str]] = (),
+    ) -> Watching:
         """Watch the event loops of this process; called again, with other settings.
+
+        As a ``with`` block, until its end: then the watch is as it was before.
 
         Args:
             threshold: seconds. A callback, or a round of callbacks, that lasts longer is a stall.
@@ -88,6 +94,8 @@ class Watch(Stoppable):
                 as any signal may make it do: a ``read`` of a device, or ``sendfile``.
             stalls_per_minute: how many are told, by words, log and ``on_stall``. Those beyond are
                 in the statistics all the same.
+            own: names of installed packages, and folders, whose code is yours: a stall is blamed
+                on its lines.
 
         Raises:
             TypeError: an argument is of another type.
@@ -103,10 +111,32 @@ class Watch(Stoppable):
         _check_count(stalls_per_minute)
         _check_switches(words=words, log=log, losses=losses, native=native)
         variables = _check_variables(variables)
-        hearing = Hearing(on_stall, log=log, variables=variables)
-        self._turn_on(threshold, hearing, words, native, stalls_per_minute)
-        self._look_for_losses(losses, on_loss, words)
-        return self
+        wanted = Wanted(
+            threshold=threshold,
+            hearing=Hearing(on_stall, log=log, variables=variables),
+            on_loss=on_loss,
+            words=words,
+            losses=losses,
+            native=native,
+            stalls_per_minute=stalls_per_minute,
+            own=own_code(own),
+        )
+        return Watching(self, wanted, self._layers.change(wanted))
+
+    def _apply(self, wanted: Wanted | None) -> None:
+        """Have the watch be so; None is off."""
+        if wanted is None:
+            self._turn_off()
+            return
+        self._turn_on(
+            wanted.threshold,
+            wanted.hearing,
+            wanted.words,
+            wanted.native,
+            wanted.stalls_per_minute,
+            wanted.own,
+        )
+        self._look_for_losses(wanted.losses, wanted.on_loss, wanted.words)
 
     def _turn_on(
         self,
@@ -115,6 +145,7 @@ class Watch(Stoppable):
         words: bool,
         native: bool,
         stalls_per_minute: int,
+        own: Own = NOTHING,
     ) -> None:
         self._hook()
         settings = {
@@ -123,7 +154,8 @@ class Watch(Stoppable):
             "style": _style() if words else None,
             "standard": STANDARD_FOLDERS,
             "offloop": OFFLOOP_FOLDERS,
-            "own": [DEMO_FOLDER],
+            "own": [DEMO_FOLDER, *own.folders],
+            "own_packages": own.package_paths,
             "shown_from": _working_directory(),
             "native": native,
         }
@@ -131,6 +163,12 @@ class Watch(Stoppable):
         self._announcements.set_threshold(threshold)
         _offloop.watch_on(settings, InContext(hearing))
         self._announcements.install()
+
+    def _turn_off(self) -> None:
+        # What came last stands in front.
+        self._losses.remove()
+        self._announcements.remove()
+        _offloop.watch_off()
 
     def _look_for_losses(
         self, losses: bool, on_loss: Callable[[Loss], object] | None, words: bool
@@ -142,11 +180,10 @@ class Watch(Stoppable):
             self._losses.remove()
 
     def stop(self) -> None:
-        """Watch no longer. What is being told is told to its end, or left after a second."""
-        # What came last stands in front.
-        self._losses.remove()
-        self._announcements.remove()
-        _offloop.watch_off()
+        """Watch no longer, in no block either. What is being told is told to its end, or left
+        after a second.
+        """
+        self._layers.clear()
 
     def losses(self) -> tuple[Loss, ...]:
         """What was lost since the watch was first turned on, in order; at most 1,000 records.
@@ -172,6 +209,43 @@ class Watch(Stoppable):
             self._is_hooked = True
             os.register_at_fork(after_in_child=_offloop.watch_after_fork)
             atexit.register(_offloop.watch_off)
+
+
+class Watching(Stoppable):
+    """What a call of the watch has turned on, or changed."""
+
+    def __init__(self, watch: Watch, wanted: Wanted, before: Wanted | None) -> None:
+        self._watch = watch
+        self._wanted = wanted
+        self._before = before
+        self._is_entered = False
+        self._blocks: list[Layer] = []
+
+    def __enter__(self) -> Self:
+        layers = self._watch._layers
+        if self._is_entered:
+            layer = layers.add(self._wanted)
+        else:
+            layer = layers.make_layer(self._wanted, self._before)
+        self._is_entered, self._before = True, None
+        self._blocks.append(layer)
+        return self
+
+    def stop(self) -> None:
+        """Have the watch be as it was before the call; called again, it does nothing."""
+        layers = self._watch._layers
+        if not self._is_entered and layers.top is self._wanted:
+            self.__enter__()
+        if self._blocks:
+            layers.remove(self._blocks.pop())
+
+    def losses(self) -> tuple[Loss, ...]:
+        """What was lost, as ``offloop.watch.losses()`` has it."""
+        return self._watch.losses()
+
+    def statistics(self) -> WatchStatistics:
+        """What blocked the loops, as ``offloop.watch.statistics()`` has it."""
+        return self._watch.statistics()
 
 
 def _check_threshold(threshold: Any) -> None:

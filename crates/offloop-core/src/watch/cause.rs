@@ -61,7 +61,8 @@ pub enum Cause {
     Collection,
     /// It waits for memory: pages are read from a disk.
     Memory,
-    /// The system does not let it run: other processes have the processors. No code is to blame.
+    /// The system does not let it run: other processes have the processors, or the process was
+    /// stopped and goes on. No code is to blame.
     Starved,
     /// A debugger or a signal has stopped it. No code is to blame.
     Stopped,

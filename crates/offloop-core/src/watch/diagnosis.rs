@@ -61,45 +61,27 @@ impl Diagnosis {
         };
         let site = Site::of(&culprit.entry, sources);
         let (function, call) = blamed(catalogue, stall, (&culprit, &site), places);
-        let mut found = Found {
-            stall,
-            culprit: &culprit,
-            function,
-            remedy,
-            places,
-            catalogue,
-            is_generator: false,
-        };
-        let outer = found.outer(sources);
-        found.is_generator = outer.as_ref().is_some_and(|(_, index)| {
-            let entry = &stall.stack.entries[index - 1];
-            let line = entry.line.and_then(|line| u32::try_from(line).ok());
-            let text = sources.text(&entry.filename);
-            text.zip(line)
-                .is_some_and(|(text, line)| text.is_generator(&entry.function, line))
-        });
-        let is_plain = outer.is_none() && found.is_plain(sources);
-        let mut advice = found.advice(&site, call.as_ref(), outer.as_ref());
-        if let Some(advice) = &mut advice
-            && is_plain
-            && advice
-                .cure
-                .as_ref()
-                .is_some_and(|cure| cure.contains("await "))
-        {
-            let name = &culprit.entry.function;
-            let what = if is_lambda(name) {
-                "a lambda".to_owned()
-            } else {
-                format!("`{}`", callable(name))
+        let (advice, outer) = if let Some(index) = culprit.destructor {
+            let name = function.map(|(_, name)| name);
+            (Some(of_destructor(&stall.stack.entries[index], name)), None)
+        } else {
+            let claimed = culprit.claimed(places);
+            let places = claimed.as_ref().unwrap_or(places);
+            let culprit = Culprit {
+                owner: places.owner(&culprit.entry.filename),
+                ..culprit.clone()
             };
-            advice.because = format!(
-                "{what} is a plain function: make it a coroutine, or start one with \
-                 asyncio.create_task; {}",
-                advice.because
-            );
-        }
-        let outer = outer.map(|(outer, _)| outer);
+            let found = Found {
+                stall,
+                culprit: &culprit,
+                function,
+                remedy,
+                places,
+                catalogue,
+                is_generator: false,
+            };
+            advised(found, (&site, call.as_ref()), sources)
+        };
         let allowance = [Some(&site), outer.as_ref()].into_iter().flatten();
         let allowance = allowance
             .filter_map(Site::allowance)
@@ -121,7 +103,7 @@ impl Diagnosis {
         sources: &mut dyn Sources,
     ) -> Self {
         let culprit = Culprit::of(&stall.stack, places)
-            .filter(|culprit| !stall.cause.blames_no_code() && culprit.blame == Blame::Own);
+            .filter(|culprit| !stall.cause.blames_no_code() && culprit.blame != Blame::Library);
         let site = culprit
             .as_ref()
             .map(|culprit| Site::of(&culprit.entry, sources));
@@ -141,6 +123,57 @@ impl Diagnosis {
             call: None,
             advice,
         }
+    }
+}
+
+/// What to do, and where the nearest coroutine calls what leads to the culprit.
+fn advised(
+    mut found: Found<'_>,
+    (site, call): (&Site, Option<&Call>),
+    sources: &mut dyn Sources,
+) -> (Option<Advice>, Option<Site>) {
+    let outer = found.outer(sources);
+    found.is_generator = outer.as_ref().is_some_and(|(_, index)| {
+        let entry = &found.stall.stack.entries[index - 1];
+        let line = entry.line.and_then(|line| u32::try_from(line).ok());
+        let text = sources.text(&entry.filename);
+        text.zip(line)
+            .is_some_and(|(text, line)| text.is_generator(&entry.function, line))
+    });
+    let is_plain = outer.is_none() && found.is_plain(sources);
+    let mut advice = found.advice(site, call, outer.as_ref());
+    if let Some(advice) = &mut advice
+        && is_plain
+        && advice
+            .cure
+            .as_ref()
+            .is_some_and(|cure| cure.contains("await "))
+    {
+        let name = &found.culprit.entry.function;
+        let what = if is_lambda(name) {
+            "a lambda".to_owned()
+        } else {
+            format!("`{}`", callable(name))
+        };
+        advice.because = format!(
+            "{what} is a plain function: make it a coroutine, or start one with \
+             asyncio.create_task; {}",
+            advice.because
+        );
+    }
+    (advice, outer.map(|(outer, _)| outer))
+}
+
+/// What to do about a destructor: no line that it may interrupt can be changed for it.
+fn of_destructor(destructor: &Entry, function: Option<String>) -> Advice {
+    Advice {
+        function,
+        because: format!(
+            "close such objects in a thread: `{}` runs in any line that lets go of one or \
+             collects garbage",
+            destructor.function
+        ),
+        ..Advice::default()
     }
 }
 

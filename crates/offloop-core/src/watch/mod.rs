@@ -18,12 +18,12 @@
 //! at its first use, which takes a millisecond: a watch does that as it starts.
 //!
 //! Shape:      `record.rs` what is known of a stall · `evidence.rs` what is known of a thread ·
-//!             `cause.rs` why it does not go on · `places.rs`, `culprit.rs` whose code is to blame
-//!             · `culprits.rs` the ranking · `text.rs`, `tokens.rs`, `calls.rs`, `site.rs` the
-//!             source line · `allow.rs` the comment that silences · `catalogue.toml`,
-//!             `catalogue.rs`, `advice.rs` the cure · `diagnosis.rs` all of that · `words.rs` a
-//!             block and a line · `teller.rs` which of them is said · `looks.rs` when tasks are
-//!             looked through.
+//!             `cause.rs` why it does not go on · `places.rs`, `frameworks.rs`, `culprit.rs` whose
+//!             code is to blame · `culprits.rs` the ranking · `text.rs`, `tokens.rs`, `calls.rs`,
+//!             `site.rs` the source line · `allow.rs` the comment that silences ·
+//!             `catalogue.toml`, `catalogue.rs`, `advice.rs` the cure · `diagnosis.rs` all of that
+//!             · `words.rs` a block and a line · `teller.rs` which of them is said · `looks.rs`
+//!             when tasks are looked through.
 
 mod advice;
 mod allow;
@@ -34,6 +34,7 @@ mod culprit;
 mod culprits;
 mod diagnosis;
 mod evidence;
+mod frameworks;
 mod looks;
 mod places;
 mod record;

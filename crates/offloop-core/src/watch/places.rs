@@ -22,8 +22,11 @@ pub struct Places {
     pub offloop: Vec<Arc<str>>,
     /// Further folders or files that are library code, such as a vendored package.
     pub libraries: Vec<Arc<str>>,
-    /// Folders that are the user's whatever else fits, such as an application that pip installed.
+    /// Folders that are the user's whatever else fits.
     pub own: Vec<Arc<str>>,
+    /// Installed packages that are the user's, such as an application that pip has installed: by
+    /// their paths in the folder of installed packages, as `shop` or `company/shop`.
+    pub own_packages: Vec<Arc<str>>,
     /// Files in this folder are shown by their path from it; usually the working directory.
     pub shown_from: Option<Arc<str>>,
 }
@@ -96,11 +99,39 @@ impl Places {
     /// Whose code a file is.
     #[must_use]
     pub fn owner(&self, filename: &str) -> Owner {
-        if inside_any(filename, &self.own).is_some() {
+        if inside_any(filename, &self.own).is_some() || self.is_in_own_package(filename) {
             return Owner::User;
         }
         self.library(filename)
             .map_or(Owner::User, |name| Owner::Library(Arc::from(name)))
+    }
+
+    /// Whether a file belongs to an installed package that the user claims.
+    fn is_in_own_package(&self, filename: &str) -> bool {
+        if self.own_packages.is_empty() {
+            return false;
+        }
+        let Some(path) = installed(filename) else {
+            return false;
+        };
+        let module = path.strip_suffix(".py").unwrap_or(path);
+        let mut packages = self.own_packages.iter();
+        packages.any(|package| inside(module, package).is_some())
+    }
+
+    /// The installed package that a file belongs to; offloop is none.
+    pub(super) fn installed_package<'name>(&self, filename: &'name str) -> Option<&'name str> {
+        if inside_any(filename, &self.offloop).is_some() {
+            return None;
+        }
+        installed(filename).map(package)
+    }
+
+    /// The same, where one more installed package is the user's.
+    pub(super) fn claiming(&self, package: &str) -> Self {
+        let mut places = self.clone();
+        places.own_packages.push(package.into());
+        places
     }
 
     fn library<'name>(&'name self, filename: &'name str) -> Option<&'name str> {
@@ -137,7 +168,10 @@ impl Places {
         let from = self.shown_from.as_deref();
         let owner = self.owner(filename);
         let path = match owner {
-            Owner::User => from.and_then(|folder| inside(filename, folder)),
+            Owner::User => {
+                let packaged = installed(filename).filter(|_| self.is_in_own_package(filename));
+                packaged.or_else(|| from.and_then(|folder| inside(filename, folder)))
+            }
             Owner::Library(_) => installed(filename)
                 .or_else(|| inside_any(filename, &self.standard))
                 .or_else(|| from.and_then(|folder| inside(filename, folder))),
@@ -156,6 +190,7 @@ mod tests {
             offloop: vec!["/work/offloop/python/offloop".into()],
             libraries: vec!["/srv/app/vendored/ujson.py".into()],
             own: vec!["/usr/lib/python3.13/site-packages/shop".into()],
+            own_packages: vec!["cart".into(), "company/till".into()],
             shown_from: Some("/srv/app".into()),
         }
     }
@@ -195,6 +230,12 @@ mod tests {
             ),
             (r"C:\app\venv\Lib\site-packages\requests\api.py", "requests"),
             ("/usr/lib/python3.13/site-packages/shop/views.py", "user"),
+            ("/v/site-packages/cart/views.py", "user"),
+            ("/v/site-packages/cart.py", "user"),
+            ("/v/site-packages/cartoon/views.py", "cartoon"),
+            ("/v/site-packages/company/till/views.py", "user"),
+            ("/v/site-packages/company/till.py", "user"),
+            ("/v/site-packages/company/other.py", "company"),
             ("/my-site-packages/views.py", "user"),
             ("/srv/app/vendored/ujson.py", "ujson"),
             ("/work/offloop/python/offloop/_default.py", "offloop"),
@@ -217,6 +258,10 @@ mod tests {
             (
                 "/srv/app/.venv/lib/python3.12/site-packages/six.py",
                 "six.py",
+            ),
+            (
+                "/srv/app/.venv/site-packages/cart/views.py",
+                "cart/views.py",
             ),
             ("/srv/app/vendored/ujson.py", "vendored/ujson.py"),
             ("<string>", "<string>"),

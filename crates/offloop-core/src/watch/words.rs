@@ -21,14 +21,14 @@
 mod folded;
 mod harmless;
 mod layout;
+mod notes;
 mod phrases;
 
 use super::advice::Advice;
 use super::cause::Cause;
-use super::culprit::Blame;
 use super::diagnosis::Diagnosis;
 use super::places::Places;
-use super::record::{Entry, NativeEntry, Quality, Stall, TaskFacts};
+use super::record::{Entry, NativeEntry, Stall, TaskFacts};
 use crate::event_loop::{Moment, Stalled};
 use harmless::{Cell, cells, columns_of, harmless};
 use layout::{Line, Paint, shortened, shortened_path, wrapped};
@@ -447,24 +447,6 @@ impl Writer<'_> {
         }
         text
     }
-
-    fn notes(&self) -> Vec<String> {
-        let mut notes = phrases::remarks(self.stall);
-        let culprit = self.diagnosis.culprit.as_ref();
-        if culprit.is_some_and(|culprit| culprit.blame == Blame::Library) {
-            let nearest = "no code of yours is on the stack: this entry is nearest the callback";
-            notes.insert(0, nearest.to_owned());
-        }
-        if let Quality::Missing(reason) = &self.stall.stack.quality
-            && !self.stall.cause.blames_no_code()
-        {
-            notes.insert(0, format!("there is no stack: {reason}"));
-        }
-        if self.stall.suppressed > 0 {
-            notes.push(phrases::suppressed(self.stall.suppressed));
-        }
-        notes
-    }
 }
 
 /// Which letters of a line are shown, so that the first marked one is among them.
@@ -491,5 +473,7 @@ fn window(cells: &[Cell], marked: Option<usize>, room: usize, style: Style) -> (
     (from, to)
 }
 
+#[cfg(test)]
+mod installed_tests;
 #[cfg(test)]
 mod tests;

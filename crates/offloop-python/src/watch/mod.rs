@@ -121,6 +121,7 @@ pub(crate) struct Settings {
     standard: Vec<String>,
     offloop: Vec<String>,
     own: Vec<String>,
+    own_packages: Vec<String>,
     shown_from: Option<String>,
     native: bool,
 }
@@ -143,6 +144,7 @@ impl Settings {
                 standard: shared(self.standard),
                 offloop: shared(self.offloop),
                 own: shared(self.own),
+                own_packages: shared(self.own_packages),
                 shown_from: self.shown_from.map(Arc::from),
                 ..Places::default()
             },

@@ -3,6 +3,7 @@
 //! The outermost entry comes first, as in a traceback. What runs the loop is left out, and so is
 //! what has started it: a callback begins inside.
 
+use super::super::culprit::Blame;
 use super::super::places::Owner;
 use super::super::record::Entry;
 use super::Writer;
@@ -117,13 +118,20 @@ impl Writer<'_> {
         folds
     }
 
-    /// The culprit is shown by itself whosever it is.
+    /// The culprit is shown by itself whosever it is, and so is all of the package that is taken
+    /// for the application.
     fn owner(&self, index: usize, entry: &Entry) -> Owner {
         let culprit = self.diagnosis.culprit.as_ref();
         if culprit.is_some_and(|culprit| culprit.index == index) {
             return Owner::User;
         }
-        self.places.owner(&entry.filename)
+        let owner = self.places.owner(&entry.filename);
+        match culprit {
+            Some(culprit) if culprit.blame == Blame::Application && culprit.owner == owner => {
+                Owner::User
+            }
+            _ => owner,
+        }
     }
 
     /// `7 entries of starlette, 3 of uvicorn`.

@@ -55,7 +55,9 @@ pub(super) fn cause(cause: &Cause) -> String {
         Cause::Memory => "waits for memory: the system reads pages from a disk".to_owned(),
         Cause::Stopped => "a debugger or a signal has stopped the thread".to_owned(),
         Cause::Starved => {
-            "other processes have the processors: the system does not let this one run".to_owned()
+            "the system did not let the process run: it was stopped, or other processes had the \
+             processors"
+                .to_owned()
         }
         Cause::Callbacks => "many callbacks in one round of the loop, none of them long".to_owned(),
         Cause::Unknown => "not known".to_owned(),

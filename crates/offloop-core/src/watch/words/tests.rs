@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use super::*;
 use crate::random::random_below;
 use crate::watch::samples::{FOUND, OVER, files, sleeping, stack, user_places};
-use crate::watch::{Catalogue, Origin, Stack};
+use crate::watch::{Catalogue, Origin, Quality, Stack};
 
 const STYLE: Style = Style {
     colours: false,
@@ -227,8 +227,8 @@ fn where_no_code_is_to_blame_the_block_says_so() {
     let expected = "\
 offloop: event loop has been blocked for 100 ms and still is
     ╭─ no code is to blame
-    │ cause    other processes have the processors: the system does not let this
-    │          one run
+    │ cause    the system did not let the process run: it was stopped, or other
+    │          processes had the processors
     │ cure     give the process a processor of its own, or the machine less to
     │          do
     ╰ note     the watch looked 45 ms later than it wanted to";
@@ -275,16 +275,14 @@ fn a_library_without_code_of_the_user_is_named_with_a_note() {
     stall.stack.quality = Quality::Fallback;
     let expected = "\
 offloop: event loop has been blocked for 100 ms and still is
-    ╭─ uvicorn/protocols/http/h11_impl.py:8 in RequestResponseCycle.run_asgi
+    ╭─ starlette/routing.py:10 in Route.handle
     │ cause    sleeps
-    │ cure     await offloop.to_thread(app, ...)
+    │ cure     await offloop.to_thread(handle, ...)
     │          a thread sleeps in its place
     │          or await asyncio.sleep(seconds)
-    │ note     no code of yours is on the stack: this entry is nearest the
-    │          callback; a fall-back stack: the interpreter was asked, and
-    │          answered when it had the time
-    │ stack    uvicorn/protocols/http/h11_impl.py:8 in RequestResponseCycle.run…
-    ╰          … 2 entries of starlette";
+    │ note     no code of yours is on the stack: it blocks in libraries; a
+    │          fall-back stack: the interpreter was asked, and answered when it
+    ╰          had the time";
     assert_eq!(block(&stall), expected);
 }
 
