@@ -29,8 +29,8 @@ const CLOCKS: [&str; 6] = [
     "time.time",
 ];
 
-/// What takes all items at once, as it stands before the bracket of its arguments.
-const TAKE_ALL: [&str; 4] = ["list(", "set(", "sorted(", "tuple("];
+/// What takes all items at once.
+const TAKE_ALL: [&str; 4] = ["list", "set", "sorted", "tuple"];
 
 /// Whether a line of the catalogue does what the call did, in its statement.
 pub(super) fn fits(function: &Function, line: &str, call: &Call, text: Option<&str>) -> bool {
@@ -88,14 +88,16 @@ fn has_places(line: &str, arguments: &Arguments) -> bool {
 fn stands(line: &str, call: &Call, text: &str) -> bool {
     let before = text.get(..call.range.start).unwrap_or_default().trim();
     let behind = text.get(call.range.end..).unwrap_or_default().trim_start();
-    let is_entered = before.starts_with("with") && !before.contains(':');
+    let is_entered = before == "with" || (before.starts_with("with ") && !before.contains(':'));
     if is_in_lambda(text, call.range.start) {
         return false;
     }
     if line.contains("{call}") {
         let is_loop = before.starts_with("for ") && before.ends_with(" in");
-        return (is_loop && behind.starts_with(':'))
-            || TAKE_ALL.iter().any(|taker| before.ends_with(taker));
+        let mut words = before.rsplit(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        let is_taken =
+            before.ends_with('(') && words.nth(1).is_some_and(|word| TAKE_ALL.contains(&word));
+        return (is_loop && behind.starts_with(':')) || is_taken;
     }
     if line.starts_with("async with ") || entered(call, text) {
         return replaced(

@@ -117,6 +117,11 @@ fn a_lock_keeps_its_timeout_and_its_value() {
             ("with lock:", "async with lock:"),
         ],
     );
+    assert_said(
+        &Cause::Lock,
+        &[],
+        &[("without = lock.acquire()", "without = await lock.acquire()")],
+    );
     let advice = advice_of(Cause::Lock, &[], "lock.acquire(timeout=1)");
     assert!(advice.because.contains("RLock"), "{}", advice.because);
     assert!(advice.instead.is_empty(), "{:?}", advice.instead);
@@ -145,6 +150,10 @@ fn results_of_executors_stay_what_they_are() {
             (
                 "return list(pool.map(slow, [1, 2]))",
                 "return list(await offloop.to_thread(list, pool.map(slow, [1, 2])))",
+            ),
+            (
+                "reset(pool.map(slow, [1, 2]))",
+                "await offloop.to_thread(function, ...)",
             ),
             (
                 "first = next(pool.map(slow, [1, 2]))",
@@ -422,6 +431,17 @@ fn what_a_library_calls_is_not_to_be_made_a_coroutine() {
     let cure = "await offloop.to_thread(log.warning, 'x')";
     assert_eq!(advice.cure.as_deref(), Some(cure));
     assert_eq!(advice.instead, [""; 0]);
+}
+
+#[test]
+fn without_source_text_no_function_that_may_be_a_coroutine_is_moved() {
+    for cause in [Cause::Sleep, Cause::Python, Cause::Unknown] {
+        let stall = stall(cause, &[("<string>", "main", 3)]);
+        let diagnosis = diagnosis(&stall, "");
+        let advice = diagnosis.advice.expect("advice");
+        assert!(advice.because.starts_with(APART), "{}", advice.because);
+        assert!(advice.cure.expect("a cure").ends_with("(function, ...)"));
+    }
 }
 
 #[test]
