@@ -247,6 +247,10 @@ impl Found<'_> {
             return None;
         }
         let to_process = self.to_process() && !changes;
+        let arguments = call.arguments.as_ref();
+        if to_process && arguments.is_some_and(|arguments| arguments.is_generator) {
+            return None;
+        }
         let cure = in_statement(shown, call, &moved(call, to_process));
         let reason = if changes {
             SHARED.to_owned()

@@ -72,6 +72,8 @@ pub(super) struct Arguments {
     /// Whether more than names, constants and their attributes must be looked up for them: a call,
     /// an operator, a part with `for`.
     pub(super) compute: bool,
+    /// Whether they are one generator, which cannot be sent to another process.
+    pub(super) is_generator: bool,
 }
 
 impl Call {
@@ -279,6 +281,7 @@ fn arguments(text: &str, tokens: &[Token]) -> Arguments {
         unnamed: given - names.len(),
         names,
         compute: compute(text, tokens),
+        is_generator,
         all,
     }
 }

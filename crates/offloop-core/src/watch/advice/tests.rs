@@ -5,6 +5,7 @@ use super::super::samples::{FOUND, files, sleeping, stack, user_places};
 use super::*;
 use crate::watch::{Catalogue, Diagnosis, Stack};
 
+mod called;
 mod moving;
 mod same;
 
@@ -119,7 +120,7 @@ fn what_computes_in_c_is_cured_in_its_own_line() {
         (
             Cause::Lock,
             "return asyncio.run_coroutine_threadsafe(work(1), loop).result()",
-            "return await work(1)",
+            "return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(1), loop))",
         ),
         (Cause::Lock, "lock.acquire()", "await lock.acquire()"),
         (
