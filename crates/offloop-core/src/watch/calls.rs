@@ -19,6 +19,22 @@ const KEYWORDS: &[&str] = &[
     "raise", "return", "while", "with", "yield",
 ];
 
+/// Builtins that do little, whatever they are given.
+pub(super) const SMALL: [&str; 12] = [
+    "bool",
+    "float",
+    "getattr",
+    "hasattr",
+    "id",
+    "int",
+    "isinstance",
+    "iter",
+    "len",
+    "range",
+    "repr",
+    "type",
+];
+
 /// A call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
@@ -30,6 +46,8 @@ pub(super) struct Call {
     pub(super) receiver: Option<String>,
     /// The first argument of the call whose result the receiver is.
     pub(super) given: Option<String>,
+    /// What stands behind that argument.
+    pub(super) beside: String,
     /// Its arguments as one line; none if they do not end in the text.
     pub(super) arguments: Option<Arguments>,
     /// Whether `await` stands before it.
@@ -47,6 +65,15 @@ pub(super) struct Arguments {
     pub(super) first: Option<String>,
     /// Those behind the first one.
     pub(super) rest: String,
+    /// The names of those that have one.
+    pub(super) names: Vec<String>,
+    /// Those that have no name, unpacked ones too.
+    pub(super) unnamed: usize,
+    /// Whether more than names, constants and their attributes must be looked up for them: a call,
+    /// an operator, a part with `for`.
+    pub(super) compute: bool,
+    /// Whether they are one generator, which cannot be sent to another process.
+    pub(super) is_generator: bool,
 }
 
 impl Call {
@@ -72,6 +99,34 @@ pub(super) fn calls(text: &str) -> Vec<Call> {
     }
     calls.sort_by_key(|call| (call.range.start, std::cmp::Reverse(call.range.end)));
     calls
+}
+
+/// Whether a place in a statement is inside a lambda, where nothing can be awaited.
+pub(super) fn is_in_lambda(text: &str, place: usize) -> bool {
+    let tokens = tokens(text);
+    let before = tokens.iter().take_while(|token| token.range.start < place);
+    // For each lambda that goes on, how many brackets are open in it, and whether its body is.
+    let mut lambdas: Vec<(i32, bool)> = Vec::new();
+    for token in before {
+        match token.sort {
+            Sort::Name if &text[token.range.clone()] == "lambda" => lambdas.push((0, false)),
+            Sort::Sign('(' | '[' | '{') => lambdas.iter_mut().for_each(|(depth, _)| *depth += 1),
+            Sort::Sign(')' | ']' | '}') => lambdas.iter_mut().for_each(|(depth, _)| *depth -= 1),
+            Sort::Sign(':') => {
+                if let Some((0, is_body)) = lambdas.last_mut() {
+                    *is_body = true;
+                }
+            }
+            Sort::Sign(',') => {
+                while lambdas.last() == Some(&(0, true)) {
+                    lambdas.pop();
+                }
+            }
+            _ => {}
+        }
+        lambdas.retain(|(depth, _)| *depth >= 0);
+    }
+    !lambdas.is_empty()
 }
 
 /// For each opening bracket the place of the one that closes it, and the other way round.
@@ -142,11 +197,13 @@ fn call(text: &str, tokens: &[Token], first: usize, bracket: usize, end: Option<
     let receiver = point.map(|point| &callee[..point]);
     let before = first.checked_sub(1).map(|at| &tokens[at]);
     let word = before.map_or("", |token| &text[token.range.clone()]);
+    let inner = receiver.and_then(|receiver| given(text, receiver));
     Call {
         path: path(text, callee),
         range: tokens[first].range.start..end.map_or(text.len(), |end| tokens[end].range.end),
         receiver: receiver.map(|receiver| flat(text, receiver)),
-        given: receiver.and_then(|receiver| given(text, receiver)),
+        given: inner.as_ref().and_then(|inner| inner.first.clone()),
+        beside: inner.map(|inner| inner.rest).unwrap_or_default(),
         arguments: end.map(|end| arguments(text, &tokens[bracket + 1..end])),
         is_awaited: word == "await",
         is_direct: word != "@",
@@ -178,45 +235,101 @@ fn path(text: &str, callee: &[Token]) -> String {
     path
 }
 
-/// The first argument of the call that an expression is.
-fn given(text: &str, receiver: &[Token]) -> Option<String> {
+/// The arguments of the call that an expression is.
+fn given(text: &str, receiver: &[Token]) -> Option<Arguments> {
     let last = receiver.len().checked_sub(1)?;
     if receiver[last].sort != Sort::Sign(')') {
         return None;
     }
     let opened = closing(receiver)[last]?;
-    arguments(text, &receiver[opened + 1..last]).first
+    Some(arguments(text, &receiver[opened + 1..last]))
 }
 
 fn arguments(text: &str, tokens: &[Token]) -> Arguments {
-    let commas = commas(tokens);
-    let first_end = commas.first().copied().unwrap_or(tokens.len());
-    let first = &tokens[..first_end];
-    let is_named = matches!(
-        (first.first(), first.get(1), first.get(2)),
-        (Some(name), Some(sign), next) if name.sort == Sort::Name
-            && sign.sort == Sort::Sign('=')
-            && next.is_none_or(|next| next.sort != Sort::Sign('='))
-    );
-    let is_unpacked = matches!(first.first(), Some(token) if token.sort == Sort::Sign('*'));
-    let has_first = !first.is_empty() && !is_named && !is_unpacked;
-    let rest = tokens.get(first_end + 1..).unwrap_or(&[]);
-    if is_generator(text, tokens) {
-        let all = format!("({})", flat(text, tokens));
-        return Arguments {
-            first: Some(all.clone()),
-            all,
-            rest: String::new(),
-        };
+    let mut ends = commas(tokens);
+    ends.push(tokens.len());
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for end in ends {
+        parts.push(&tokens[start..end]);
+        start = end + 1;
     }
+    let first = parts[0];
+    let names = parts.iter().filter_map(|part| named(text, part));
+    let names: Vec<_> = names.map(str::to_owned).collect();
+    let given = parts.iter().filter(|part| !part.is_empty()).count();
+    let is_unpacked = matches!(first.first(), Some(token) if token.sort == Sort::Sign('*'));
+    let has_first = !first.is_empty() && named(text, first).is_none() && !is_unpacked;
+    let rest = tokens.get(first.len() + 1..).unwrap_or(&[]);
+    let is_generator = is_generator(text, tokens);
+    let shown = flat(text, tokens);
+    let all = if is_generator {
+        format!("({shown})")
+    } else {
+        shown
+    };
     Arguments {
-        all: flat(text, tokens),
-        first: has_first.then(|| flat(text, first)),
-        rest: if has_first {
-            flat(text, rest)
-        } else {
-            flat(text, tokens)
+        first: match is_generator {
+            true => Some(all.clone()),
+            false => has_first.then(|| flat(text, first)),
         },
+        rest: match (is_generator, has_first) {
+            (true, _) => String::new(),
+            (false, true) => flat(text, rest),
+            (false, false) => all.clone(),
+        },
+        unnamed: given - names.len(),
+        names,
+        compute: compute(text, tokens),
+        is_generator,
+        all,
+    }
+}
+
+/// The name of an argument that has one.
+fn named<'text>(text: &'text str, part: &[Token]) -> Option<&'text str> {
+    let [name, sign, rest @ ..] = part else {
+        return None;
+    };
+    let is_compared = matches!(rest.first(), Some(next) if next.sort == Sort::Sign('='));
+    let is_named = name.sort == Sort::Name && sign.sort == Sort::Sign('=') && !is_compared;
+    is_named.then(|| &text[name.range.clone()])
+}
+
+/// Whether arguments take more than a look at names: a call with arguments, an operator that makes
+/// something, a part with `for`. A method without arguments is a small step, as in `text.encode()`.
+fn compute(text: &str, tokens: &[Token]) -> bool {
+    let word = |at: usize| {
+        tokens
+            .get(at)
+            .map_or("", |token| &text[token.range.clone()])
+    };
+    (0..tokens.len()).any(|at| match tokens[at].sort {
+        Sort::Name => word(at) == "for",
+        Sort::Sign('(') => {
+            let called = at
+                .checked_sub(1)
+                .filter(|&before| is_operand(text, &tokens[before]));
+            called.is_some_and(|before| {
+                let is_method = before > 0 && word(before - 1) == ".";
+                let is_small = SMALL.contains(&word(before)) && !is_method;
+                let is_step = is_method && word(at + 1) == ")";
+                !is_small && !is_step
+            })
+        }
+        Sort::Sign('*' | '/' | '@' | '%' | '+' | '-' | '&' | '|' | '^') => {
+            at > 0 && is_operand(text, &tokens[at - 1])
+        }
+        _ => false,
+    })
+}
+
+/// Whether a token ends an operand.
+fn is_operand(text: &str, token: &Token) -> bool {
+    match token.sort {
+        Sort::Name => !is_keyword(&text[token.range.clone()]),
+        Sort::Number | Sort::String | Sort::Sign(')' | ']' | '}') => true,
+        _ => false,
     }
 }
 
@@ -276,105 +389,4 @@ fn flat(text: &str, tokens: &[Token]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(text: &str) -> Vec<(String, &str)> {
-        calls(text)
-            .into_iter()
-            .map(|call| (call.path, &text[call.range]))
-            .collect()
-    }
-
-    fn pairs<'text>(found: &'text [(String, &'text str)]) -> Vec<(&'text str, &'text str)> {
-        found.iter().map(|(path, all)| (&**path, *all)).collect()
-    }
-
-    #[test]
-    fn calls_are_found_with_their_receivers() {
-        for (text, expected) in [
-            ("    small = resize(img)", vec![("resize", "resize(img)")]),
-            (
-                "x = time.sleep(1) + 1",
-                vec![("time.sleep", "time.sleep(1)")],
-            ),
-            (
-                "json.loads(open(p).read())",
-                vec![
-                    ("json.loads", "json.loads(open(p).read())"),
-                    ("open().read", "open(p).read()"),
-                    ("open", "open(p)"),
-                ],
-            ),
-            (
-                "a[0].b(1)(2).c.d()",
-                vec![
-                    ("a[].b()().c.d", "a[0].b(1)(2).c.d()"),
-                    ("a[].b()", "a[0].b(1)(2)"),
-                    ("a[].b", "a[0].b(1)"),
-                ],
-            ),
-            ("', '.join(x)", vec![(".join", "', '.join(x)")]),
-            ("if (a and b): return (c)", vec![]),
-            ("def f(x): pass", vec![]),
-            ("class A(B): pass", vec![]),
-            ("return not (x)", vec![]),
-            ("f(", vec![("f", "f(")]),
-            ("# f(x)", vec![]),
-            ("'f(x)'", vec![]),
-            (".all()", vec![(".all", ".all()")]),
-        ] {
-            assert_eq!(pairs(&shown(text)), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn arguments_are_one_line_without_comments() {
-        let text = "get(\n    url,  # where\n    headers={\n        'a': 1,\n    },\n)";
-        let arguments = calls(text).remove(0).arguments.expect("closed");
-        assert_eq!(arguments.all, "url, headers={'a': 1}");
-        assert_eq!(arguments.first.as_deref(), Some("url"));
-        assert_eq!(arguments.rest, "headers={'a': 1}");
-        let of = |text: &str| calls(text).remove(0).arguments.expect("closed");
-        assert_eq!(of("f(a=1, b=2)").first, None);
-        assert_eq!(of("f(a=1, b=2)").rest, "a=1, b=2");
-        assert_eq!(of("f(a == 1)").first.as_deref(), Some("a == 1"));
-        assert_eq!(of("f(*a)").first, None);
-        assert_eq!(of("f(g(1, 2), 3)").first.as_deref(), Some("g(1, 2)"));
-        assert_eq!(of("f(x for x in y)").all, "(x for x in y)");
-        assert_eq!(of("f([x for x in y], 2)").rest, "2");
-        assert_eq!(of("f()"), Arguments::default());
-        assert_eq!(calls("f(a,").remove(0).arguments, None);
-    }
-
-    #[test]
-    fn awaited_calls_and_decorators_are_told() {
-        assert!(calls("await f(x)").remove(0).is_awaited);
-        assert!(!calls("f(await x)").remove(0).is_awaited);
-        assert!(!calls("@retry(3)").remove(0).is_direct);
-        let receiver = |text: &str| calls(text).remove(0).receiver;
-        assert_eq!(receiver("open(p).read()").as_deref(), Some("open(p)"));
-        assert_eq!(receiver("f(x)"), None);
-        let given = |text: &str| calls(text).remove(0).given;
-        assert_eq!(given("open(p, 'rb').read()").as_deref(), Some("p"));
-        assert_eq!(given("file.read()"), None);
-    }
-
-    #[test]
-    fn any_text_has_calls_in_bounds() {
-        let pieces = [
-            "f", "(", ")", ".", "[", "]", "await ", "'", "\"", ",", "\n", "x", " ", "{", "}", "=",
-            "def ", "#", "漢",
-        ];
-        for seed in 1..=3_000 {
-            let mut random = crate::random::random_below(seed);
-            let count = random(30);
-            let text: String = (0..count)
-                .map(|_| pieces[usize::try_from(random(pieces.len() as u64)).expect("small")])
-                .collect();
-            for call in calls(&text) {
-                assert!(text.get(call.range).is_some(), "seed {seed}: {text:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -71,6 +71,8 @@ pub enum Cure {
     Process,
     /// A line of code with placeholders, as `catalogue.toml` has them.
     Line(String),
+    /// No line helps: the reason says what to do.
+    Words,
 }
 
 /// A cure with its reason.
@@ -105,6 +107,14 @@ pub struct Function {
     pub blocks: Blocks,
     /// What to write instead.
     pub remedy: Remedy,
+    /// Why the move of a call helps, where the line of code does not fit it.
+    pub moved: Option<String>,
+    /// What may stand beside the argument that a chain was given.
+    pub beside: Vec<String>,
+    /// The named arguments that the line of code understands; each if there are none.
+    pub keywords: Vec<String>,
+    /// Whether they change what they are given, in its place.
+    pub changes: bool,
 }
 
 /// The file as it was read.
@@ -378,6 +388,7 @@ fn remedy(table: &mut TableHelper<'_>) -> Result<Remedy, DeserError> {
     let cure = table.optional::<String>("cure").map(|cure| match &*cure {
         "thread" => Cure::Thread,
         "process" => Cure::Process,
+        "words" => Cure::Words,
         _ => Cure::Line(cure),
     });
     Ok(Remedy {
@@ -400,6 +411,10 @@ impl<'de> Deserialize<'de> for Function {
             kind: word(&mut table, "kind", &KINDS)?,
             blocks: word(&mut table, "blocks", &BLOCKS)?,
             remedy: remedy(&mut table)?,
+            moved: table.optional("moved"),
+            beside: table.optional("beside").unwrap_or_default(),
+            keywords: table.optional("keywords").unwrap_or_default(),
+            changes: table.optional("changes").unwrap_or_default(),
         };
         table.finalize(None)?;
         Ok(function)

@@ -8,13 +8,13 @@ use std::ops::Range;
 
 use super::advice::{Advice, Found};
 use super::allow::Allowance;
-use super::calls::Call;
+use super::calls::{Call, SMALL};
 use super::catalogue::{Catalogue, Cure, Function, Kind, Remedy};
 use super::cause::Cause;
 use super::culprit::{Blame, Culprit};
 use super::places::Places;
 use super::record::{Entry, Stall};
-use super::site::{Site, callable, is_lambda};
+use super::site::Site;
 use super::text::Sources;
 
 /// The culprit of a stall, its line, the advice.
@@ -79,6 +79,8 @@ impl Diagnosis {
                 places,
                 catalogue,
                 is_generator: false,
+                is_plain: false,
+                hooked: None,
             };
             advised(found, (&site, call.as_ref()), sources)
         };
@@ -133,34 +135,18 @@ fn advised(
     sources: &mut dyn Sources,
 ) -> (Option<Advice>, Option<Site>) {
     let outer = found.outer(sources);
-    found.is_generator = outer.as_ref().is_some_and(|(_, index)| {
-        let entry = &found.stall.stack.entries[index - 1];
-        let line = entry.line.and_then(|line| u32::try_from(line).ok());
-        let text = sources.text(&entry.filename);
-        text.zip(line)
-            .is_some_and(|(text, line)| text.is_generator(&entry.function, line))
+    let index = outer
+        .as_ref()
+        .map_or(found.culprit.index, |(_, index)| *index);
+    let inner = &found.stall.stack.entries[..index];
+    found.is_generator = inner.last().is_some_and(|called| {
+        let line = called.line.and_then(|line| u32::try_from(line).ok());
+        let text = sources.text(&called.filename).zip(line);
+        text.is_some_and(|(text, line)| text.is_generator(&called.function, line))
     });
-    let is_plain = outer.is_none() && found.is_plain(sources);
-    let mut advice = found.advice(site, call, outer.as_ref());
-    if let Some(advice) = &mut advice
-        && is_plain
-        && advice
-            .cure
-            .as_ref()
-            .is_some_and(|cure| cure.contains("await "))
-    {
-        let name = &found.culprit.entry.function;
-        let what = if is_lambda(name) {
-            "a lambda".to_owned()
-        } else {
-            format!("`{}`", callable(name))
-        };
-        advice.because = format!(
-            "{what} is a plain function: make it a coroutine, or start one with \
-             asyncio.create_task; {}",
-            advice.because
-        );
-    }
+    found.hooked = found.hooked(outer.as_ref(), sources);
+    found.is_plain = outer.is_none() && found.is_plain(sources);
+    let advice = found.advice(site, call, outer.as_ref());
     (advice, outer.map(|(outer, _)| outer))
 }
 
@@ -177,21 +163,8 @@ fn of_destructor(destructor: &Entry, function: Option<String>) -> Advice {
     }
 }
 
-/// Builtins that do little, whatever they are given.
-const SMALL: [&str; 12] = [
-    "bool",
-    "float",
-    "getattr",
-    "hasattr",
-    "id",
-    "int",
-    "isinstance",
-    "iter",
-    "len",
-    "range",
-    "repr",
-    "type",
-];
+/// A function with its name, and the call of it in the line.
+type Blamed<'catalogue> = (Option<(&'catalogue Function, String)>, Option<Call>);
 
 /// Which function blocks, and which call in the culprit's line is the one.
 fn blamed<'catalogue>(
@@ -199,7 +172,7 @@ fn blamed<'catalogue>(
     stall: &Stall,
     (culprit, site): (&Culprit, &Site),
     places: &Places,
-) -> (Option<(&'catalogue Function, String)>, Option<Call>) {
+) -> Blamed<'catalogue> {
     let inner = &stall.stack.entries[..culprit.index];
     if site.awaits(inner.last()) {
         // It is awaited by mistake if it is a function that blocks.
@@ -208,20 +181,27 @@ fn blamed<'catalogue>(
             .unwrap_or_default();
         let blocking = catalogue.on_stack(awaited, places);
         let function =
-            blocking.map(|(function, entry)| (function, shown_name(function, entry, None)));
+            blocking.map(|(function, entry)| (function, shown_name(function, entry, None, places)));
         return (function, None);
     }
-    if inner.is_empty()
+    let takes = inner
+        .last()
+        .is_none_or(|entry| entry.function.ends_with(".acquire"));
+    if takes
         && stall.cause == Cause::Lock
         && let Some(lock) = site.entered()
     {
         let known = catalogue.on_line(&lock.path, &stall.cause);
-        let function = known.map(|(_, function, name)| (function, name.to_owned()));
-        return (function, Some(lock));
+        let on_line = known.map(|(_, function, name)| (function, name.to_owned()));
+        let on_stack = catalogue.on_stack(inner, places);
+        let on_stack =
+            on_stack.map(|(function, entry)| (function, shown_name(function, entry, None, places)));
+        return (on_stack.or(on_line), Some(lock));
     }
     let call = site.call_of(inner.last());
     if let Some((function, entry)) = catalogue.on_stack(inner, places) {
-        let name = shown_name(function, entry, call);
+        let call = call.or_else(|| only_call_of(function, site));
+        let name = shown_name(function, entry, call, places);
         return (Some((function, name)), call.cloned());
     }
     if !inner.is_empty() {
@@ -232,39 +212,68 @@ fn blamed<'catalogue>(
     if stall.cause == Cause::Python && !culprit.entry.function.ends_with('>') {
         return (None, None);
     }
-    let on_line = |call: &Call| catalogue.on_line(&call.path, &stall.cause);
+    in_line(catalogue, &stall.cause, site)
+}
+
+/// The same where the stack has nothing further in: the line calls a function in C, or computes.
+fn in_line<'catalogue>(
+    catalogue: &'catalogue Catalogue,
+    cause: &Cause,
+    site: &Site,
+) -> Blamed<'catalogue> {
+    let on_line = |call: &Call| catalogue.on_line(&call.path, cause);
     let known = site
         .calls
         .iter()
         .filter_map(|call| Some((on_line(call)?, call)));
+    let computes = matches!(cause, Cause::Python | Cause::Unknown | Cause::Native { .. });
+    let has_computed = |call: &Call| {
+        let arguments = call.arguments.as_ref();
+        computes && arguments.is_some_and(|arguments| arguments.compute)
+    };
     // Of equals the one further in, which comes later, runs first.
     let best = known.max_by_key(|((fit, ..), _)| *fit);
-    if let Some(((_, function, name), call)) = best {
-        // Any call may compute, or do what is not known: another one on the same line is as likely.
-        // A small one is not: one without arguments on the result of the known one or inside it,
-        // as in `sha256(text.encode()).digest()`.
-        let is_step = |other: &Call| {
-            let has_none = matches!(&other.arguments, Some(all) if all.all.is_empty());
-            let is_inside = call.range.contains(&other.range.start);
-            (has_none && is_inside) || SMALL.contains(&&*other.path)
-        };
-        let may_be_any = function.kind == Kind::Computation || stall.cause == Cause::Unknown;
-        let is_sure = !may_be_any
-            || site
-                .calls
-                .iter()
-                .all(|call| on_line(call).is_some() || is_step(call));
-        if is_sure {
-            return (Some((function, name.to_owned())), Some(call.clone()));
-        }
-        return (None, None);
+    let Some(((_, function, name), call)) = best else {
+        let is_small = |call: &Call| computes && SMALL.contains(&&*call.path);
+        let call = site.only_call();
+        let call = call.filter(|call| !is_small(call) && !has_computed(call));
+        return (None, call.cloned());
+    };
+    // Any call may compute, or do what is not known: another one on the same line is as likely. A
+    // small one is not: one without arguments on the result of the known one or inside it, as in
+    // `sha256(text.encode()).digest()`. What waits elsewhere may compute by its arguments alone.
+    let is_step = |other: &Call| {
+        let has_none = matches!(&other.arguments, Some(all) if all.all.is_empty());
+        let is_inside = call.range.contains(&other.range.start);
+        (has_none && is_inside) || SMALL.contains(&&*other.path)
+    };
+    let is_computation = function.kind == Kind::Computation;
+    let is_alone = |other: &Call| on_line(other).is_some() || is_step(other);
+    let may_be_any = is_computation || computes;
+    let is_sure = !may_be_any || site.calls.iter().all(is_alone);
+    if is_sure && (is_computation || !has_computed(call)) {
+        return (Some((function, name.to_owned())), Some(call.clone()));
     }
-    (None, site.only_call().cloned())
+    (None, None)
 }
 
-/// The name of the catalogue that a stack entry or a call has, or the first one: of a method, if
-/// the cure is for methods.
-fn shown_name(function: &Function, entry: &Entry, call: Option<&Call>) -> String {
+/// The call in a line that has a name of the function, if it is the only one.
+fn only_call_of<'site>(function: &Function, site: &'site Site) -> Option<&'site Call> {
+    let is_it = |call: &&Call| {
+        let last = |name: &String| name.rsplit('.').next() == Some(call.name());
+        function
+            .methods
+            .iter()
+            .any(|name| call.receiver.is_some() && last(name))
+            || function.names.iter().any(last)
+    };
+    let mut calls = site.calls.iter().filter(is_it);
+    calls.next().filter(|_| calls.next().is_none())
+}
+
+/// The name of the catalogue that a stack entry or a call has; the place of the function where it
+/// has none; or the first name: of a method, if the cure is for methods.
+fn shown_name(function: &Function, entry: &Entry, call: Option<&Call>, places: &Places) -> String {
     let is_for_methods =
         matches!(&function.remedy.cure, Some(Cure::Line(line)) if line.contains("{receiver}"));
     let (first, second) = if is_for_methods {
@@ -281,6 +290,26 @@ fn shown_name(function: &Function, entry: &Entry, call: Option<&Call>) -> String
         let mut names = names.clone();
         names.find(|name| name.rsplit('.').next() == Some(call.name()))
     });
-    let name = shown.or(same).or_else(|| names.next());
-    name.cloned().unwrap_or_default()
+    if let Some(name) = shown.or(same) {
+        return name.clone();
+    }
+    let place = place_of(function, entry, places);
+    place.or_else(|| names.next().cloned()).unwrap_or_default()
+}
+
+/// The dotted name of a function on the stack by its file; none where the catalogue has a pattern
+/// for that very function, or where it has no name to import it by.
+fn place_of(function: &Function, entry: &Entry, places: &Places) -> Option<String> {
+    let qualified = &*entry.function;
+    let mut patterns = function.entries.iter();
+    let is_meant = patterns.any(|pattern| {
+        let wanted = pattern.split_once(':').map(|(_, wanted)| wanted);
+        wanted == Some(qualified)
+    });
+    let file = places.shown(&entry.filename).replace('\\', "/");
+    let module = file.strip_suffix(".py")?;
+    let module = module.strip_suffix("/__init__").unwrap_or(module);
+    let has_name = !module.starts_with('/') && !module.contains(':') && !qualified.contains('<');
+    (has_name && !is_meant && function.kind != Kind::Import)
+        .then(|| format!("{}.{qualified}", module.replace('/', ".")))
 }

@@ -34,6 +34,11 @@ impl Site {
         }
     }
 
+    /// Its text.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.statement.as_ref().map(|statement| &*statement.text)
+    }
+
     /// What a comment allows here.
     pub(super) fn allowance(&self) -> Option<Allowance> {
         let reason = match allow(&self.statement.as_ref()?.text)? {
@@ -82,7 +87,8 @@ impl Site {
     /// The call that has led to the entry further in; or the only call.
     pub(super) fn call_of(&self, called: Option<&Entry>) -> Option<&Call> {
         let name = called.and_then(|entry| name_of(&entry.function));
-        if called.is_some_and(|entry| is_without_call(&entry.function))
+        if self.begins_with("class ")
+            || called.is_some_and(|entry| is_without_call(&entry.function))
             || name.is_some_and(|name| self.reads(name))
         {
             return None;
@@ -92,7 +98,20 @@ impl Site {
             // Two calls of one name cannot be told apart.
             calls.next().filter(|_| calls.next().is_none())
         });
-        named.or_else(|| self.only_call())
+        // What a `with` enters runs after the call that has made it.
+        let is_certain = name.is_none() || !self.begins_with("with ");
+        named.or_else(|| self.only_call().filter(|_| is_certain))
+    }
+
+    /// Whether a function of this name is called.
+    pub(super) fn calls_by_name(&self, qualified: &str) -> bool {
+        let name = name_of(qualified);
+        name.is_some_and(|name| self.calls.iter().any(|call| call.name() == name))
+    }
+
+    fn begins_with(&self, word: &str) -> bool {
+        let statement = self.statement.as_ref();
+        statement.is_some_and(|statement| statement.text.trim_start().starts_with(word))
     }
 
     /// The lock that `with lock:` takes, as the call of `acquire` that this is.

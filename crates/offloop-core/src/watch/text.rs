@@ -5,6 +5,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::tokens::{Sort, all_tokens};
+
 /// Lines that a statement is followed over, at most: more would not be shown.
 pub const STATEMENT_LINES_MAX: u32 = 16;
 
@@ -107,20 +109,39 @@ impl Text {
         Some(is_coroutine)
     }
 
-    /// Whether the function of this name that a line belongs to makes items, as far as its lines
-    /// tell: a `yield` of a function inside it counts as well.
+    /// Whether the function of this name that a line belongs to makes items: whether it yields by
+    /// itself, and not by a function inside it.
     #[must_use]
     pub fn is_generator(&self, qualified: &str, line: u32) -> bool {
         let Some((first, _)) = self.definition(qualified, line) else {
             return false;
         };
-        let indent = |text: &str| text.len() - text.trim_start().len();
-        let outside = self.line(first).map_or(0, indent);
-        let body = (first + 1..=first.saturating_add(FUNCTION_LINES_MAX))
-            .map_while(|number| self.line(number))
-            .take_while(|text| text.trim().is_empty() || indent(text) > outside);
-        let mut words = body.flat_map(|text| text.split(|letter: char| !letter.is_alphanumeric()));
-        words.any(|word| word == "yield")
+        let first = usize::try_from(first).unwrap_or(usize::MAX);
+        let lines = self.lines.iter().skip(first.saturating_sub(1));
+        let lines: Vec<_> = lines.take(FUNCTION_LINES_MAX as usize).collect();
+        let (Some(begin), Some(end)) = (lines.first(), lines.last()) else {
+            return false;
+        };
+        yields(&self.text[begin.start..end.end])
+    }
+
+    /// Whether a line hands a function of this name to the interpreter, which then calls it between
+    /// two lines of any other function.
+    #[must_use]
+    pub fn hooks(&self, name: &str) -> bool {
+        const HOOKS: [&str; 6] = [
+            "signal.signal(",
+            "gc.callbacks.append(",
+            "weakref.finalize(",
+            "weakref.ref(",
+            "sys.settrace(",
+            "sys.setprofile(",
+        ];
+        let is_name = |part: &str| part == name;
+        self.text.lines().any(|line| {
+            let mut parts = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            HOOKS.iter().any(|hook| line.contains(hook)) && parts.any(is_name)
+        })
     }
 
     /// Where that function begins, and whether it is a coroutine.
@@ -138,6 +159,39 @@ impl Text {
             ends.then_some((number, is_coroutine))
         })
     }
+}
+
+/// Whether the function with whose definition a text begins has a `yield` of its own.
+fn yields(text: &str) -> bool {
+    let column = |at: usize| {
+        let before = text[..at].rsplit(['\n', '\r']).next().unwrap_or_default();
+        before.trim().is_empty().then_some(before.len())
+    };
+    let mut outside = None;
+    // Where the line begins, and the function inside it to which the line belongs.
+    let (mut begin, mut inner) = (0, None);
+    let mut depth = 0_i32;
+    for token in all_tokens(text) {
+        let is_code = depth == 0 && token.sort != Sort::Comment;
+        if let Some(column) = column(token.range.start).filter(|_| is_code) {
+            if outside.is_some_and(|outside| column <= outside) {
+                return false;
+            }
+            outside = outside.or(Some(column));
+            inner = inner.filter(|&inner| column > inner);
+            begin = column;
+        }
+        match (token.sort, &text[token.range]) {
+            (Sort::Sign('(' | '[' | '{'), _) => depth += 1,
+            (Sort::Sign(')' | ']' | '}'), _) => depth -= 1,
+            (Sort::Name, "def") if inner.is_none() && outside != Some(begin) => {
+                inner = Some(begin);
+            }
+            (Sort::Name, "yield") if inner.is_none() => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -180,6 +234,44 @@ mod tests {
         assert_eq!(text.statement(9), None);
         let endless = Text::new("(\n".repeat(100).as_bytes());
         assert_eq!(endless.statement(3).expect("a line").last, 18);
+    }
+
+    #[test]
+    fn a_generator_is_known_by_a_yield_of_its_own() {
+        for (text, expected) in [
+            ("def f():\n    yield 1\n", true),
+            ("def f(): yield 1\n", true),
+            ("async def f():\n    x = [1,\n(yield)]\n", true),
+            (
+                "def f():\n    'may yield'\n    # yield\n    return 1\n",
+                false,
+            ),
+            (
+                "def f():\n    '''It\n\nmay yield.\n    '''\n    return 1\n",
+                false,
+            ),
+            ("def f():\n    '''It\n\nis.\n    '''\n    yield 1\n", true),
+            (
+                "def f():\n    def g():\n        yield 1\n    return g\n",
+                false,
+            ),
+            (
+                "def f():\n    async def g():\n        yield 1\n    yield g\n",
+                true,
+            ),
+            (
+                "def f(\n    a,\n):\n    return a\n\ndef g():\n    yield 1\n",
+                false,
+            ),
+        ] {
+            let is_generator = Text::new(text.as_bytes()).is_generator("f", 2);
+            assert_eq!(is_generator, expected, "{text}");
+        }
+        let long = format!(
+            "def f():\n    '''{}'''\n    yield 1\n",
+            "yield\n".repeat(1_900)
+        );
+        assert!(Text::new(long.as_bytes()).is_generator("f", 9));
     }
 
     #[test]

@@ -39,13 +39,18 @@ pub(super) struct Token {
 
 /// The tokens of some lines.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
-    scan(text).0
+    scan(text, BYTES_MAX).0
+}
+
+/// The tokens of a text, however long it is.
+pub(super) fn all_tokens(text: &str) -> Vec<Token> {
+    scan(text, usize::MAX).0
 }
 
 /// Whether a bracket or a string with triple quotes is open at the end of the text, or the line is
 /// continued.
 pub(super) fn is_open(text: &str) -> bool {
-    let (tokens, in_string) = scan(text);
+    let (tokens, in_string) = scan(text, BYTES_MAX);
     let depth = tokens.iter().fold(0_i32, |depth, token| match token.sort {
         Sort::Sign('(' | '[' | '{') => depth + 1,
         Sort::Sign(')' | ']' | '}') => depth - 1,
@@ -55,8 +60,8 @@ pub(super) fn is_open(text: &str) -> bool {
     in_string || depth > 0 || continues
 }
 
-fn scan(text: &str) -> (Vec<Token>, bool) {
-    let bytes = &text.as_bytes()[..text.floor_char_boundary(BYTES_MAX)];
+fn scan(text: &str, bytes_max: usize) -> (Vec<Token>, bool) {
+    let bytes = &text.as_bytes()[..text.floor_char_boundary(bytes_max)];
     let text = &text[..bytes.len()];
     let mut tokens = Vec::new();
     let mut in_string = false;

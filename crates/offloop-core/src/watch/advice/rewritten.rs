@@ -127,7 +127,13 @@ pub(super) fn in_statement(text: Option<&str>, call: &Call, new: &str) -> String
         .unwrap_or_else(|| new.to_owned())
 }
 
-fn replaced(text: &str, call: &Call, new: &str) -> Option<String> {
+/// Whether a call stands for a lock that `with lock:` takes.
+pub(super) fn entered(call: &Call, text: &str) -> bool {
+    let shown = text.get(call.range.clone()).unwrap_or_default();
+    call.receiver.as_deref() == Some(shown)
+}
+
+pub(super) fn replaced(text: &str, call: &Call, new: &str) -> Option<String> {
     let end = tokens(text)
         .iter()
         .find(|token| token.sort == Sort::Comment && token.range.start >= call.range.end)
@@ -141,6 +147,11 @@ fn replaced(text: &str, call: &Call, new: &str) -> Option<String> {
         // Only the expression is taken into a statement that enters it already.
         let (expression, _) = opened.rsplit_once(" as ").unwrap_or((opened, ""));
         let is_entered = before == "with " && behind.starts_with([' ', ':']);
+        // What else the statement enters may have no `async with`.
+        let (header, _) = behind.split_once(':').unwrap_or((behind, ""));
+        if header.contains(',') {
+            return None;
+        }
         let line = format!("async with {}{behind}", expression.trim_end_matches(':'));
         return is_entered.then_some(line);
     }

@@ -5,7 +5,9 @@ use super::super::samples::{FOUND, files, sleeping, stack, user_places};
 use super::*;
 use crate::watch::{Catalogue, Diagnosis, Stack};
 
+mod called;
 mod moving;
+mod same;
 
 const RUN: (&str, &str, i32) = ("/lib/python3.13/asyncio/events.py", "Handle._run", 89);
 
@@ -113,14 +115,14 @@ fn what_computes_in_c_is_cured_in_its_own_line() {
         (
             CHILD,
             "os.system(command)",
-            "process = await asyncio.create_subprocess_shell(command)",
+            "await offloop.to_thread(os.system, command)",
         ),
         (
             Cause::Lock,
             "return asyncio.run_coroutine_threadsafe(work(1), loop).result()",
-            "return await work(1)",
+            "return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(1), loop))",
         ),
-        (Cause::Lock, "lock.acquire()", "async with lock:"),
+        (Cause::Lock, "lock.acquire()", "await lock.acquire()"),
         (
             Cause::Descriptor { name: None },
             "name = input('? ')",
@@ -197,14 +199,11 @@ fn a_call_over_several_lines_is_put_into_one() {
     let diagnosis = diagnosis(&stall, program);
     let advice = diagnosis.advice.expect("advice");
     assert_eq!(advice.function.as_deref(), Some("requests.get"));
-    let cure = "answer = await client.get(url, timeout=3)";
+    let cure = "answer = await offloop.to_thread(requests.get, url, timeout=3)";
     assert_eq!(advice.cure.as_deref(), Some(cure));
     assert_eq!(
         advice.instead,
-        [
-            "aiohttp.ClientSession",
-            "await offloop.to_thread(requests.get, ...)"
-        ]
+        ["an httpx.AsyncClient", "an aiohttp.ClientSession"]
     );
     assert_eq!(
         diagnosis.source.as_deref(),
@@ -246,7 +245,7 @@ fn without_sources_the_names_of_the_stack_are_all_that_is_said() {
     };
     assert_eq!(
         by_stack(Cause::Python, &[("/app/image.py", "Image.resize", 8)]),
-        (None, "await offloop.to_process(resize, ...)".to_owned())
+        (None, "await offloop.to_process(function, ...)".to_owned())
     );
     let loads = ("/lib/python3.13/json/__init__.py", "loads", 346);
     assert_eq!(
@@ -259,7 +258,7 @@ fn without_sources_the_names_of_the_stack_are_all_that_is_said() {
     let join = ("/lib/python3.13/threading.py", "Event.wait", 655);
     assert_eq!(
         by_stack(Cause::Lock, &[join, ("/app/views.py", "view", 8)]).1,
-        "await event.wait()"
+        "await offloop.to_thread(threading.Event.wait, ...)"
     );
 }
 
@@ -390,7 +389,10 @@ fn the_end_of_a_with_block_is_no_call_in_its_line() {
     let diagnosis = diagnosis(&stall, program);
     assert_eq!(diagnosis.call, None);
     let cure = diagnosis.advice.expect("advice").cure;
-    assert_eq!(cure.as_deref(), Some("executor.shutdown(wait=False)"));
+    assert_eq!(
+        cure.as_deref(),
+        Some("await offloop.to_thread(function, ...)")
+    );
 }
 
 #[test]
@@ -410,11 +412,9 @@ fn what_blocks_and_is_awaited_by_mistake_is_named() {
     let stall = stall(Cause::Lock, &[wait, ("/app/views.py", "view", 2)]);
     let advice = diagnosis(&stall, program).advice.expect("advice");
     assert_eq!(advice.function.as_deref(), Some("threading.Event.wait"));
-    assert_eq!(advice.cure.as_deref(), Some("await event.wait()"));
-    assert_eq!(
-        advice.because,
-        "event is asyncio's; a thread wakes it by call_soon_threadsafe"
-    );
+    let cure = "await offloop.to_thread(threading.Event.wait, ...)";
+    assert_eq!(advice.cure.as_deref(), Some(cure));
+    assert_eq!(advice.because, "a thread waits in its place");
 }
 
 #[test]

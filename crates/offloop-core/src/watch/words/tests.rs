@@ -277,8 +277,9 @@ fn a_library_without_code_of_the_user_is_named_with_a_note() {
 offloop: event loop has been blocked for 100 ms and still is
     ╭─ starlette/routing.py:10 in Route.handle
     │ cause    sleeps
-    │ cure     await offloop.to_thread(handle, ...)
-    │          a thread sleeps in its place
+    │ cure     await offloop.to_thread(function, ...)
+    │          put what blocks into a function of its own; a thread sleeps in
+    │          its place
     │          or await asyncio.sleep(seconds)
     │ note     no code of yours is on the stack: it blocks in libraries; a
     │          fall-back stack: the interpreter was asked, and answered when it
