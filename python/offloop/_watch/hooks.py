@@ -76,7 +76,7 @@ def stand_in_front(kind: type, name: str, around: Around) -> Front:
 
 def stand_behind(kind: type, name: str, after: Callable[[Any, Any], object]) -> Front:
     """Have a method of a class call ``after(self, what it returns)`` once it returns."""
-    own = vars(kind).get(name)
+    own: Any = vars(kind).get(name)
 
     def function(self: Any, *args: Any, **kwargs: Any) -> Any:
         returned = own(self, *args, **kwargs)

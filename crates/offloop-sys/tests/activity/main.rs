@@ -238,7 +238,11 @@ fn a_thread_knows_for_how_long_it_was_not_let_run() {
     let processors = std::thread::available_parallelism().expect("there are some");
     std::thread::scope(|scope| {
         for _ in 0..processors.get() {
-            scope.spawn(|| while !is_over.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         // One thread more than there are processors: they take turns. The limit of time is the
         // test's.
