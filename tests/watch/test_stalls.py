@@ -63,6 +63,10 @@ def test_stall_is_told_while_it_lasts_and_when_it_is_over(any_loop, heard, way):
     told = heard.all_of(block.__qualname__)
     [found, over] = told
     for stall in told:
+        if stall.stack_quality.startswith("missing"):
+            # A machine that is too busy keeps the watchdog from reading it, and no line is named.
+            assert stall.cause in (offloop.StallCause.STARVED, offloop.StallCause.UNKNOWN)
+            continue
         entries = [(entry.function, entry.lineno) for entry in stall.stack]
         names = [name for name, _ in entries]
         assert (main.__qualname__, line_of(main, "block()")) in entries
