@@ -417,16 +417,23 @@ mod tests {
         }
 
         /// Ends what goes on, as a loop does.
-        fn end(&self, stalled: Stalled, number: u64, start: u64) -> Ended {
+        fn end(&self, stalled: Stalled, number: u64, (start, end): (u64, u64)) -> Ended {
             let ended = Ended {
                 stalled,
                 number,
                 start,
-                end: ticks(),
+                end,
                 round: 1,
             };
             self.line.tell(ended);
             ended
+        }
+
+        /// Ends a round that has begun under this watch and was a stall, before any look.
+        fn end_round(&self) {
+            let start = ticks();
+            let end = start + TickScale::measure().ticks(30_000_000);
+            self.end(Stalled::Round, 1, (start, end));
         }
     }
 
@@ -459,7 +466,7 @@ mod tests {
         let (_, later) = test.hear();
         assert!(matches!(later.moment, Moment::GoesOn { doubled: 1.. }));
         let start = test.pulse.running.end(number).expect("it is shown");
-        let ended = test.end(Stalled::Callback, number, start);
+        let ended = test.end(Stalled::Callback, number, (start, ticks()));
         let over = loop {
             let (_, stall) = test.hear();
             if let Moment::Over { was_found } = stall.moment {
@@ -477,9 +484,7 @@ mod tests {
     #[test]
     fn what_was_over_before_a_look_is_told_once_also_of_a_loop_that_is_gone() {
         let test = watch(false);
-        let scale = TickScale::measure();
-        let start = ticks().saturating_sub(scale.ticks(30_000_000));
-        test.end(Stalled::Round, 1, start);
+        test.end_round();
         test.pulse.close();
         let (slice, stall) = test.hear();
         assert_eq!(stall.moment, Moment::Over { was_found: false });
@@ -496,8 +501,7 @@ mod tests {
     fn what_is_over_was_told_before_a_settling_ends() {
         let test = watch(false);
         let before = super::super::pulse::long_slices();
-        let start = ticks().saturating_sub(TickScale::measure().ticks(30_000_000));
-        test.end(Stalled::Round, 1, start);
+        test.end_round();
         assert!(super::super::pulse::long_slices() > before);
         let (reply, settled) = sync_channel(1);
         test.watchdog.settle(reply);
