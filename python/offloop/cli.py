@@ -21,6 +21,31 @@ if TYPE_CHECKING:
 OPTIONS_WITH_VALUES = ("--loop", "--threshold", "--own", "--trace", "--journal", "--report")
 
 
+class Seconds(click.ParamType):
+    """A time from the least to the longest threshold: seconds, or written as in ``50ms``."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The time in seconds."""
+        if isinstance(value, float):
+            return value
+        number, scale = value.removesuffix("s"), 1.0
+        if value.endswith("ms"):
+            number, scale = value.removesuffix("ms"), 1e-3
+        try:
+            seconds = float(number) * scale
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 50ms, 0.2s or 0.2", param, ctx)
+        # What is not a number is in no range.
+        if not THRESHOLD_SECONDS_MIN <= seconds <= THRESHOLD_SECONDS_MAX:
+            limits = f"from {THRESHOLD_SECONDS_MIN} to {THRESHOLD_SECONDS_MAX:.0f} seconds"
+            self.fail(f"{value!r} is not {limits}", param, ctx)
+        return seconds
+
+
 class ProgramCommand(click.Command):
     """A command whose options end where the program's own command line begins."""
 
@@ -65,11 +90,11 @@ def main() -> None:
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(THRESHOLD_SECONDS_MIN, THRESHOLD_SECONDS_MAX),
+    type=Seconds(),
     default=0.05,
     show_default=True,
     metavar="SECONDS",
-    help="An event loop that is kept for longer is blocked.",
+    help="An event loop that is kept for longer is blocked: 0.05, or 50ms.",
 )
 @click.option(
     "--own",

@@ -329,6 +329,7 @@ def test_stalls_are_in_the_journal(our_loop, heard):
         ({"threshold": True}, TypeError, "a number of seconds, not True"),
         ({"threshold": "1"}, TypeError, "not '1'"),
         ({"on_stall": 7}, TypeError, "on_stall must be callable or None, not 7"),
+        ({"on_stall": asyncio.sleep}, TypeError, "on_stall must be a plain function"),
         ({"stalls_per_minute": 0}, ValueError, "at least 1, not 0"),
         ({"stalls_per_minute": 1.5}, TypeError, "an integer, not 1.5"),
         ({"stalls_per_minute": True}, TypeError, "an integer, not True"),

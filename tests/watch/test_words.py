@@ -178,6 +178,27 @@ def test_strict_run_keeps_the_status_of_a_program_that_fails(run_source):
     assert ended.returncode == 7
 
 
+@pytest.mark.parametrize(
+    ("threshold", "said"),
+    [
+        ("nan", "'nan' is not from 0.001 to 3600 seconds"),
+        ("0", "'0' is not from"),
+        ("4000s", "'4000s' is not from"),
+        ("soon", "'soon' is no time; write 50ms, 0.2s or 0.2"),
+        ("50ms", None),
+        ("0.05", None),
+        ("1s", None),
+    ],
+)
+def test_threshold_is_written_in_seconds_or_with_its_unit(run_source, threshold, said):
+    ended = run_source("print('ran')", options=("--threshold", threshold))
+    if said is None:
+        assert (ended.returncode, ended.stdout) == (0, "ran\n"), ended.stderr
+    else:
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert said in ended.stderr and "Traceback" not in ended.stderr
+
+
 def test_strict_run_needs_the_watch(run_source):
     ended = run_source("pass", options=("--strict", "--no-watch"))
     assert ended.returncode == 2

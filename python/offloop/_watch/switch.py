@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import os
 import sys
 import sysconfig
@@ -260,6 +261,8 @@ def _check_calls(**calls: Any) -> None:
     for name, call in calls.items():
         if call is not None and not callable(call):
             raise TypeError(f"{name} must be callable or None, not {call!r}")
+        if inspect.iscoroutinefunction(call):
+            raise TypeError(f"{name} must be a plain function, for a thread calls it, not {call!r}")
 
 
 def _check_count(stalls_per_minute: Any) -> None:
