@@ -196,7 +196,8 @@ def test_threshold_is_written_in_seconds_or_with_its_unit(run_source, threshold,
         assert (ended.returncode, ended.stdout) == (0, "ran\n"), ended.stderr
     else:
         assert (ended.returncode, ended.stdout) == (2, "")
-        assert said in ended.stderr and "Traceback" not in ended.stderr
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
 
 
 def test_strict_run_needs_the_watch(run_source):
