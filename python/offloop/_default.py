@@ -32,6 +32,11 @@ def _pool() -> ProcessPool:
     return pool
 
 
+def pools() -> list[ProcessPool]:
+    """The pool that this process shares, if there is one by now."""
+    return list(_pools.values())
+
+
 async def to_process(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run ``fn(*args, **kwargs)`` in a worker process and return its result.
 

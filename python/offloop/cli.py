@@ -18,10 +18,14 @@ from offloop._watch import THRESHOLD_SECONDS_MAX, THRESHOLD_SECONDS_MIN, own_cod
 if TYPE_CHECKING:
     from offloop._run import Wanted
 
+    OfSeconds = click.ParamType[float]
+else:
+    OfSeconds = click.ParamType
+
 OPTIONS_WITH_VALUES = ("--loop", "--threshold", "--own", "--trace", "--journal", "--report")
 
 
-class Seconds(click.ParamType):
+class Seconds(OfSeconds):
     """A time from the least to the longest threshold: seconds, or written as in ``50ms``."""
 
     name = "seconds"

@@ -54,6 +54,12 @@ SOURCE = """
 
         assert has_a_pool.POOL.submit(abs, -1).result() == 1
 
+    @pytest.mark.asyncio
+    async def test_pool_that_the_process_shares():
+        import offloop
+
+        assert await offloop.to_process(abs, -1) == 1
+
     # What a test leaves beside that.
 
     @pytest.fixture

@@ -29,6 +29,7 @@ from concurrent.futures import thread as executor_threads
 from typing import Any
 
 from _offloop_worker._offloop import watch_clock
+from offloop import _default
 from offloop._gate.findings import Finding, of_executor, of_task, of_thread, shown
 from offloop._process_pool import ProcessPool
 from offloop._watch import tasks
@@ -165,7 +166,7 @@ class Leaks:
         for reference, made in executors:
             executor = reference()
             workers = [] if executor is None else _workers(executor)
-            if executor is not None and workers and not self._is_of_loop(executor):
+            if workers and not (_is_of_process(executor) or self._is_of_loop(executor)):
                 found.append(of_executor(type(executor).__name__, len(workers), made))
         return found + self._threads_left()
 
@@ -227,6 +228,11 @@ class Leaks:
     def _is_of_loop(self, executor: Any) -> bool:
         loops = self._losses.open_loops()
         return any(getattr(loop, "_default_executor", None) is executor for loop in loops)
+
+
+def _is_of_process(executor: Any) -> bool:
+    """Whether an executor is the one that `offloop.to_process` shares, made by its first call."""
+    return any(executor is pool for pool in _default.pools())
 
 
 def _is_made_by_program(task: Any) -> bool:
