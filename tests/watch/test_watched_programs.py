@@ -474,3 +474,29 @@ def test_program_that_is_traced_sees_the_same_and_is_told_its_line(tmp_path, tra
     assert (watched.returncode, watched.stderr) == (0, "")
     assert watched.stdout == plain.stdout
     assert "block" in plain.stdout
+
+
+def test_program_may_turn_tracemalloc_on_and_off_in_its_stalls(tmp_path):
+    # Before the mend of cpython#128679 a thread state that is made meanwhile is a crash.
+    program = """
+        import asyncio, threading, time, tracemalloc
+        import offloop
+
+        told = threading.Event()
+
+        async def main():
+            # The witness has its thread state once it has told a stall.
+            told.wait()
+            for _ in range(40):
+                until = time.monotonic() + 0.03
+                while time.monotonic() < until:
+                    tracemalloc.start()
+                    tracemalloc.stop()
+                await asyncio.sleep(0)
+
+        with offloop.watch(0.01, lambda _: told.set(), words=False, stalls_per_minute=1_000):
+            asyncio.run(main())
+        print(offloop.watch.statistics().stalls > 0)
+    """
+    ended = run_program(tmp_path, program)
+    assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr
