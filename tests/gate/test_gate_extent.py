@@ -131,12 +131,10 @@ def test_folders_that_hold_all_tests_are_the_whole_and_others_are_not(kept, tmp_
 NOT_ENDED = """
     import pytest
 
-    mark = pytest.mark
-
-    @getattr(mark, "skip")
+    @pytest.mark.skip
     def test_skipped(): ...
 
-    @getattr(mark, "xfail")
+    @pytest.mark.xfail
     def test_known():
         assert False
 

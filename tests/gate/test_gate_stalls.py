@@ -270,9 +270,7 @@ def test_a_failed_test_stays_what_it_is_and_its_stalls_are_in_the_report(suite):
             time.sleep(0.3)
             assert 1 == 2
 
-        mark = pytest.mark
-
-        @getattr(mark, "xfail")(strict=True)
+        @pytest.mark.xfail(strict=True)
         @pytest.mark.asyncio
         async def test_known():
             time.sleep(0.3)

@@ -114,15 +114,13 @@ def test_only_a_call_that_ran_is_said_not_to_be_measured(suite):
         import unittest
         import pytest
 
-        mark = pytest.mark
-
-        @getattr(mark, "skip")
+        @pytest.mark.skip
         async def test_skipped(): ...
 
-        @getattr(mark, "skipif")(True, reason="not there")
+        @pytest.mark.skipif(True, reason="not there")
         async def test_skipped_if(): ...
 
-        @getattr(mark, "xfail")(run=False)
+        @pytest.mark.xfail(run=False)
         async def test_known(): ...
 
         @pytest.fixture

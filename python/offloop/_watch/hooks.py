@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import types
 from asyncio import events
 from collections.abc import Callable
 from typing import Any
@@ -76,22 +75,13 @@ def stand_in_front(kind: type, name: str, around: Around) -> Front:
 
 def stand_behind(kind: type, name: str, after: Callable[[Any, Any], object]) -> Front:
     """Have a method of a class call ``after(self, what it returns)`` once it returns."""
-    own: Any = vars(kind).get(name)
-
-    def function(self: Any, *args: Any, **kwargs: Any) -> Any:
-        returned = own(self, *args, **kwargs)
-        after(self, returned)
-        return returned
+    own = vars(kind).get(name)
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         inner = own.__get__(self) if own is not None else getattr(super(kind, self), name)
         returned = inner(*args, **kwargs)
         after(self, returned)
         return returned
-
-    if type(own) is types.FunctionType:
-        # The usual way, and one that is gone often: it makes no method object.
-        method = function
 
     return Front(kind, name, functools.wraps(getattr(kind, name))(method))
 

@@ -129,7 +129,7 @@ impl Found<'_> {
     }
 
     /// The function that leads to the culprit, if the interpreter calls it by itself: a handler of
-    /// a signal, a callback of the garbage collection, the end of an object.
+    /// a signal, a callback of the garbage collection. Destructors are told of elsewhere.
     pub(super) fn hooked(
         &self,
         outer: Option<&(Site, usize)>,
@@ -140,11 +140,8 @@ impl Found<'_> {
         let name = entry.function.rsplit('.').next().unwrap_or_default();
         let is_called = outer.is_some_and(|(outer, _)| outer.calls_by_name(&entry.function));
         let is_ours = self.places.owner(&entry.filename) == Owner::User;
-        let is_hooked = name == "__del__"
-            || (is_ours
-                && sources
-                    .text(&entry.filename)
-                    .is_some_and(|text| text.hooks(name)));
+        let text = sources.text(&entry.filename).filter(|_| is_ours);
+        let is_hooked = text.is_some_and(|text| text.hooks(name));
         (is_hooked && !is_called).then(|| name.to_owned())
     }
 
