@@ -141,7 +141,7 @@ BLOCKING = """
         numbers = "with recursive n(i) as (select 1 union all select i + 1 from n) "
         with contextlib.closing(sqlite3.connect(":memory:")) as connection:
             until = time.thread_time() + SECONDS
-            connection.set_progress_handler(lambda: time.thread_time() > until, 1_000)
+            connection.set_progress_handler(lambda: time.thread_time() > until, 100_000)
             with pytest.raises(sqlite3.OperationalError):
                 connection.execute(numbers + "select sum(i) from n").fetchall()  # blamed
 
