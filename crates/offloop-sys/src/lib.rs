@@ -12,6 +12,7 @@ pub mod event;
 pub mod file;
 pub mod fork;
 pub mod handshake;
+pub mod hangup;
 pub mod identity;
 #[cfg(not(loom))]
 pub mod interpreter;

@@ -12,6 +12,7 @@ use crossterm::execute;
 use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use offloop_sys::hangup::EndsWithTerminal;
 use offloop_sys::suspending::{Stops, Suspending};
 use offloop_sys::terminal::wait_for_input;
 use ratatui_core::terminal::Terminal;
@@ -42,6 +43,8 @@ pub struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
     look: Look,
     suspending: Suspending,
+    /// What reads the keys would read the end of a terminal for ever.
+    _ends: EndsWithTerminal,
 }
 
 impl Screen {
@@ -51,6 +54,7 @@ impl Screen {
     /// The system's, if it is no terminal.
     pub fn open(look: Look) -> io::Result<Self> {
         let suspending = Suspending::begin()?;
+        let ends = EndsWithTerminal::begin()?;
         enable_raw_mode()?;
         let entered = execute!(io::stdout(), EnterAlternateScreen, Hide);
         let backend = CrosstermBackend::new(BufWriter::new(io::stdout()));
@@ -59,6 +63,7 @@ impl Screen {
                 terminal,
                 look,
                 suspending,
+                _ends: ends,
             }),
             Err(error) => {
                 give_back();
@@ -117,7 +122,7 @@ impl Screen {
     }
 
     fn wait_for_key(&self, limit: Duration) -> io::Result<Happened> {
-        // What reads the keys would read the end of a terminal for ever.
+        // What reads the keys does not tell of the end of a terminal.
         wait_for_input(io::stdin().as_fd(), Duration::ZERO)?;
         if !event::poll(Duration::ZERO)? {
             wait_for_input(io::stdin().as_fd(), limit)?;
