@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import offloop
 CONNECTIONS = 20
 REQUESTS = (400, 2_400)
 THRESHOLD_S = 1_000.0
+MODULE = "bench.watch.instructions"
 _REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 Load = Callable[[int], Awaitable[None]]
@@ -86,15 +88,22 @@ async def serve_uvicorn(load: Load) -> None:
         await serving
 
 
+def run_uvloop(main: Coroutine[Any, Any, None]) -> None:
+    """As `asyncio.run`."""
+    import uvloop
+
+    uvloop.run(main)
+
+
 SERVERS = {"uvicorn": serve_uvicorn, "aiohttp": serve_aiohttp}
-LOOPS = {"offloop": offloop.run, "asyncio": asyncio.run}
+LOOPS = {"offloop": offloop.run, "asyncio": asyncio.run, "uvloop": run_uvloop}
 
 
 def serve(name: str, loop: str, watched: str, requests: str) -> None:
     """Answer so many requests, and end."""
 
     async def load(port: int) -> None:
-        words = ("-m", __spec__.name, "ask", str(port), requests)
+        words = ("-m", MODULE, "ask", str(port), requests)
         client = await asyncio.create_subprocess_exec(sys.executable, *words)
         if await client.wait() != 0:
             raise SystemExit("the client has failed")
@@ -111,8 +120,12 @@ def instructions_of(*words: str) -> int:
     """What a process of this module executes, its children left out."""
     with tempfile.TemporaryDirectory() as folder:
         out = f"--callgrind-out-file={Path(folder) / 'out'}"
-        command = ["valgrind", "--tool=callgrind", out, sys.executable, "-m", __spec__.name]
-        ended = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
+        command = ["valgrind", "--tool=callgrind", out, sys.executable, "-m", MODULE]
+        # The same order of each dictionary's keys in all of them.
+        variables = {**os.environ, "PYTHONHASHSEED": "0"}
+        ended = subprocess.run(
+            [*command, *words], capture_output=True, text=True, check=True, env=variables
+        )
     found = re.search(r"Collected : (\d+)", ended.stderr)
     assert found is not None, ended.stderr
     return int(found.group(1))

@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-import offloop
+from _offloop_worker._offloop import TaskEnds
+from offloop._watch.foreign import Announcements
 from offloop._watch.losses import Loss
 from offloop._watch.lost import LossWatch
 
@@ -22,12 +23,20 @@ Scenario = Callable[[list], Coroutine[Any, Any, None]]
 @contextlib.contextmanager
 def watching(*loops: asyncio.AbstractEventLoop, **options: Any) -> Iterator[LossWatch]:
     """A watch for as long as this lasts."""
-    watch = LossWatch(**options)
+
+    def look_through(loop: asyncio.AbstractEventLoop, ends: TaskEnds) -> bool:
+        return announcements.look_through(loop, ends)
+
+    watch = LossWatch(look_through=look_through, **options)
+    announcements = Announcements(lambda _loop, _for_ever: None)
     try:
+        announcements.set_threshold(0.004)
+        announcements.install()
         watch.install(*loops)
         yield watch
     finally:
         watch.remove()
+        announcements.remove()
 
 
 def seen_in(make_loop: Callable[[], asyncio.AbstractEventLoop], scenario: Scenario) -> list:
@@ -63,24 +72,12 @@ def seen_in(make_loop: Callable[[], asyncio.AbstractEventLoop], scenario: Scenar
 def losses_of(
     make_loop: Callable[[], asyncio.AbstractEventLoop], scenario: Scenario, **options: Any
 ) -> list[Loss]:
-    """What a watch finds in a scenario, in which the program sees no difference.
-
-    On a loop that is not ours, the watch has a callback for the end of each task. It keeps the task
-    until the next round, so asyncio's report of it comes then, and is compared apart.
-    """
+    """What a watch finds in a scenario, in which the program sees no difference."""
     plain = seen_in(make_loop, scenario)
     with watching(**options) as watch:
         watched = seen_in(make_loop, scenario)
-    if make_loop is not offloop.new_event_loop:
-        plain, watched = reports_apart(plain), reports_apart(watched)
     assert watched == plain, f"plain:   {plain}\nwatched: {watched}"
     return watch.losses
-
-
-def reports_apart(seen: list) -> tuple[list, list]:
-    """What asyncio has told the exception handler, sorted, and all else in its order."""
-    reports = [each for each in seen if isinstance(each, tuple) and each[0] == "report"]
-    return sorted(reports), [each for each in seen if each not in reports]
 
 
 def brief(losses: list[Loss]) -> list[tuple[str, str, str]]:

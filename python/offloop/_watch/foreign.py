@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import BlockedTime, Heartbeat, WatchedSelect
+from _offloop_worker._offloop import BlockedTime, Heartbeat, TaskEnds, WatchedSelect
 from offloop._loop.event_loop import EventLoop
 from offloop._watch.hooks import Front, hear_announcements, stand_in_front
 from offloop._watch.per_loop import PerLoop
@@ -35,6 +35,16 @@ Idle = Callable[[asyncio.AbstractEventLoop, bool], float | None]
 seconds it is to be called again, if that matters."""
 
 _ROUND: Any = asyncio.BaseEventLoop._run_once  # type: ignore[attr-defined]
+
+
+def _tells_rounds(selector: Any) -> bool:
+    """Whether the method that asks what is ready can be replaced."""
+    return callable(getattr(selector, "select", None)) and hasattr(selector, "__dict__")
+
+
+def _is_to_beat(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a timer tells of a loop without a selector: one of Python's may have its own time."""
+    return not isinstance(loop, asyncio.BaseEventLoop)
 
 
 def _is_plain(loop: asyncio.AbstractEventLoop, selector: Any) -> bool:
@@ -67,6 +77,7 @@ class _Rounds:
         heartbeat: Heartbeat,
         idle: Idle,
         selector: Any,
+        ends: TaskEnds | None,
     ) -> None:
         self._heartbeat = heartbeat
         self.loop = weakref.ref(loop)
@@ -75,8 +86,14 @@ class _Rounds:
             due_in = functools.partial(_due_in, self.loop)
             look = (idle, due_in, selector.get_map, _ROUND.__code__)
         self._select = WatchedSelect(heartbeat, selector.select, look)
+        if ends is not None:
+            self.look_through(ends)
         self._front = Front(selector, "select", self._select)
         self._heartbeat.runs_here()
+
+    def look_through(self, ends: TaskEnds) -> bool:
+        """Look which tasks are over; whether the loop wakes for that in time."""
+        return self._select.look_through(ends)
 
     def stop(self) -> None:
         """Tell nothing any more. What covers this may stay: it is passed through."""
@@ -94,8 +111,10 @@ class _Beats:
         heartbeat: Heartbeat,
         idle: Idle,
         seconds: Callable[[], float | None],
+        ends: TaskEnds | None,
     ) -> None:
         self._heartbeat = heartbeat
+        self._ends = ends
         self._idle = idle
         self.loop: Callable[[], asyncio.AbstractEventLoop | None] = weakref.ref(loop)
         self._call_later = loop.call_later
@@ -113,8 +132,15 @@ class _Beats:
 
     def _beat(self) -> None:
         self._heartbeat.beats()
+        if self._ends is not None:
+            self._ends.look()
         self._heartbeat.looks_idle(self._idle)
         self._go_on()
+
+    def look_through(self, ends: TaskEnds) -> bool:
+        """Look at each beat which tasks are over."""
+        self._ends = ends
+        return True
 
     def stop(self) -> None:
         """Beat no more. The loop beats again when it next begins to run."""
@@ -138,6 +164,7 @@ class Announcements:
         """The class of the last loop that cannot be watched, if there was one."""
         self._idle = idle
         self._heartbeats: PerLoop[Heartbeat] = PerLoop()
+        self._ends: PerLoop[TaskEnds] = PerLoop()
         self._seconds: float | None = None
         self._watched: dict[int, _Rounds | _Beats] = {}
         self._fronts: list[Front] = []
@@ -150,6 +177,15 @@ class Announcements:
         """Measures for how long a loop is blocked from now on; None if it is not watched."""
         watched = self._watched.get(id(loop))
         return None if watched is None else watched._heartbeat.blocked_time()
+
+    def look_through(self, loop: asyncio.AbstractEventLoop, ends: TaskEnds) -> bool:
+        """Have a loop look which of its tasks are over; whether it does that in time."""
+        self._ends.set(loop, ends)
+        watched = self._watched.get(id(loop))
+        if watched is not None and watched.loop() is loop:
+            return watched.look_through(ends)
+        selector = getattr(loop, "_selector", None)
+        return _is_plain(loop, selector) if _tells_rounds(selector) else _is_to_beat(loop)
 
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""
@@ -198,13 +234,14 @@ class Announcements:
         if not self._fronts or isinstance(loop, EventLoop) or is_known:
             return
         selector = getattr(loop, "_selector", None)
-        if callable(getattr(selector, "select", None)) and hasattr(selector, "__dict__"):
+        ends = self._ends.get(loop)
+        if _tells_rounds(selector):
             heartbeat = self._heartbeat_of(loop)
-            self._watched[id(loop)] = _Rounds(loop, heartbeat, self._idle, selector)
-        elif not isinstance(loop, asyncio.BaseEventLoop):
-            # A loop of Python's without a selector may have a time of its own.
+            self._watched[id(loop)] = _Rounds(loop, heartbeat, self._idle, selector, ends)
+        elif _is_to_beat(loop):
             heartbeat = self._heartbeat_of(loop)
-            self._watched[id(loop)] = _Beats(loop, heartbeat, self._idle, lambda: self._seconds)
+            beats = _Beats(loop, heartbeat, self._idle, lambda: self._seconds, ends)
+            self._watched[id(loop)] = beats
         else:
             self.unwatched = type(loop).__qualname__
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from _offloop_worker._offloop import Overheard
 
-__all__ = ["Front", "hear_announcements", "stand_in_front", "stand_behind"]
+__all__ = ["Front", "hear_announcements", "stand_in_front"]
 
 Around = Callable[..., Any]
 
@@ -69,19 +69,6 @@ def stand_in_front(kind: type, name: str, around: Around) -> Front:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         inner = own.__get__(self) if own is not None else getattr(super(kind, self), name)
         return around(inner, self, *args, **kwargs)
-
-    return Front(kind, name, functools.wraps(getattr(kind, name))(method))
-
-
-def stand_behind(kind: type, name: str, after: Callable[[Any, Any], object]) -> Front:
-    """Have a method of a class call ``after(self, what it returns)`` once it returns."""
-    own = vars(kind).get(name)
-
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        inner = own.__get__(self) if own is not None else getattr(super(kind, self), name)
-        returned = inner(*args, **kwargs)
-        after(self, returned)
-        return returned
 
     return Front(kind, name, functools.wraps(getattr(kind, name))(method))
 

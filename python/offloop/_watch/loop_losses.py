@@ -91,8 +91,8 @@ def _name(future: Any) -> str:
     return tasks.name_of(future) if tasks.is_task(future) else ""
 
 
-def _without_keeping(losses: LoopLosses) -> Callable[[Any], None]:
-    """Calls ``losses.ended`` as long as the loop has these: else each loop would leave a circle."""
+def _ends_of(losses: LoopLosses) -> TaskEnds:
+    """Tells of tasks that are over as long as the loop has these: a loop is to leave no circle."""
     reference = weakref.ref(losses)
 
     def ended(task: Any) -> None:
@@ -100,7 +100,12 @@ def _without_keeping(losses: LoopLosses) -> Callable[[Any], None]:
         if losses is not None:
             losses.ended(task)
 
-    return ended
+    def failed(tasks: list[Reference]) -> None:
+        losses = reference()
+        if losses is not None:
+            losses.failed(tasks)
+
+    return TaskEnds(failed, ended)
 
 
 class LoopLosses:
@@ -112,7 +117,8 @@ class LoopLosses:
         self._grace_seconds = grace_seconds
         self._told = _Told()
         self._standing = Standing()
-        self._ends = TaskEnds(_without_keeping(self))
+        self.ends = _ends_of(self)
+        """Sees the ends of the tasks of a loop that is not ours."""
         self._failed: list[Reference] = []
         """Tasks that have failed in this round of the loop."""
         self._waiting: deque[tuple[float, Reference]] = deque()
@@ -124,6 +130,7 @@ class LoopLosses:
     def stop(self) -> None:
         """Find nothing any more."""
         self._tell = None
+        self.ends.stop()
         self._failed.clear()
         self._waiting.clear()
 
@@ -134,23 +141,10 @@ class LoopLosses:
 
     # Tasks that fail.
 
-    def begun(self, task: Any) -> None:
-        """A task of a loop that is not ours was made just now."""
-        if not self._ends.begun(task):
-            self.made(task)
-            self.listen(task)
-
-    def listen(self, task: Any) -> None:
-        """Hear of the end of a task of a loop that is not ours."""
-        if tasks.is_done(task):
-            self.ended(task)
-        else:
-            self._ends.listen(task)
-
     def made(self, task: Any) -> None:
         """A task of a loop that is not ours was made just now: remember where."""
-        if not self._ends.made(task):
-            self._ends.made(task, tasks.coroutine_of(task))
+        if not self.ends.made(task):
+            self.ends.made(task, tasks.coroutine_of(task))
 
     def ended(self, task: Any) -> None:
         """A task has ended, mostly with an exception."""
@@ -164,8 +158,12 @@ class LoopLosses:
         self._failed.append(weakref.ref(task))
 
     def _look(self) -> None:
-        """What awaits the tasks that have failed has asked for their exceptions by now."""
         failed, self._failed = self._failed, []
+        self.failed(failed)
+
+    def failed(self, failed: list[Reference]) -> None:
+        """What awaits these tasks has asked for their exceptions by now."""
+        self._told.forget_gone()
         failed = [reference for reference in failed if _is_unseen(reference)]
         loop = self._loop()
         if self._tell is None or loop is None or not failed:
@@ -290,7 +288,8 @@ class LoopLosses:
         if tell is not None:
             for task, where in pending:
                 tell(LossKind.FORGOTTEN, moment, task=task, where=where)
-            for reference in [*self._failed, *(reference for _, reference in self._waiting)]:
+            waiting = [reference for _, reference in self._waiting]
+            for reference in [*self.ends.take_failed(), *self._failed, *waiting]:
                 self._tell_exception(reference, moment)
             self._failed.clear()
             self._waiting.clear()

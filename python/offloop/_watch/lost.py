@@ -1,15 +1,17 @@
 """Finds what a program loses, at once and not when garbage is collected.
 
-On a loop of ours each step of a task is looked at natively (`event_loop/round/endings.rs`). On any
-other loop its tasks get a callback for their end, as soon as the loop has begun to run.
+On a loop of ours each step of a task is looked at natively (`event_loop/round/endings.rs`). Any
+other loop has a list of its tasks, and looks now and then which of them are over: before it waits,
+or at each of its beats (`event_loop/round/foreign_tasks.rs`). Where it does neither, its tasks get
+a callback for their end.
 
 A task that fails is unseen by all at first: what awaits it asks for the exception in the next round
 of the loop. So the task is looked at after that round. If nothing but itself refers to it then, its
 exception is lost for certain. If something does, it has a grace, and is told of as uncertain.
 
 The program sees the same as without the watch: the exception handler of the loop is called for what
-is collected, warnings are given, both in their order. A loop that is not ours has one more callback
-for each task, which the text of a pending task shows.
+is collected, warnings are given, both in their order. Where tasks get a callback, the text of a
+pending task shows it.
 
 Threads:    any; each loop is looked at in its own thread.
 Invariants: 1. Each task is told of once for each kind of loss.
@@ -28,11 +30,11 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
-from _offloop_worker._offloop import Overheard
+from _offloop_worker._offloop import Overheard, TaskEnds, heard_create_task
 from offloop._loop.event_loop import EventLoop
 from offloop._watch import makers, tasks
 from offloop._watch.facts import Place, facts_of_task
-from offloop._watch.hooks import Front, hear_announcements, stand_behind, stand_in_front
+from offloop._watch.hooks import Front, hear_announcements, stand_in_front
 from offloop._watch.loop_losses import LoopLosses
 from offloop._watch.losses import Loss, LossKind, LossMoment
 from offloop._watch.per_loop import PerLoop
@@ -50,8 +52,17 @@ UNAWAITED_MAX = 1_000
 """Different coroutines and lines that are told apart."""
 
 
+LookThrough = Callable[[asyncio.AbstractEventLoop, TaskEnds], bool]
+"""Has a loop look which of its tasks are over; whether it does that in time."""
+
+
 def _nothing(_loss: Loss) -> None:
     """What is called after the program's callback."""
+
+
+def _look_never(_loop: asyncio.AbstractEventLoop, _ends: TaskEnds) -> bool:
+    """Where nothing tells a loop's rounds."""
+    return False
 
 
 class LossWatch:
@@ -66,6 +77,7 @@ class LossWatch:
         told: Callable[[Loss], object] | None = None,
         *,
         grace_seconds: float = GRACE_SECONDS,
+        look_through: LookThrough = _look_never,
     ) -> None:
         self.losses: list[Loss] = []
         self.left_out = 0
@@ -73,6 +85,7 @@ class LossWatch:
         self.no_makers: str | None = None
         """Why it is not known where tasks are made, if so: the stack cannot be read here."""
         self.grace_seconds = grace_seconds
+        self._look_through = look_through
         self._told = None if told is None else Overheard(told, _nothing)
         self._numbers = itertools.count(1)
         self._unawaited: dict[tuple[str, Place | None], int] = {}
@@ -140,6 +153,9 @@ class LossWatch:
         if not self._installed or self._loops.get(loop) is not None or loop.is_closed():
             return
         losses = LoopLosses(loop, self.tell, self.grace_seconds)
+        is_ours = isinstance(loop, EventLoop)
+        if not is_ours and self._look_through(loop, losses.ends):
+            losses.ends.are_looked_through()
         self._loops.set(loop, losses)
         self._open.set(loop, True)
         if isinstance(loop, EventLoop):
@@ -148,7 +164,7 @@ class LossWatch:
             return
         self._stand_before(type(loop))
         for task in tasks.pending_tasks(loop):
-            losses.listen(task)
+            losses.ends.listen(task)
 
     def open_loops(self) -> list[asyncio.AbstractEventLoop]:
         """Those loops that are not closed."""
@@ -167,7 +183,8 @@ class LossWatch:
             "close": self._closed,
         }
         self._fronts += [stand_in_front(kind, name, method) for name, method in methods.items()]
-        self._fronts.append(stand_behind(kind, "create_task", self._created))
+        create_task = heard_create_task(kind, self._created)
+        self._fronts.append(Front(kind, "create_task", create_task))
 
     # What is heard.
 
@@ -175,20 +192,21 @@ class LossWatch:
         if loop is not None and self._loops.get(loop) is None:
             self.attend(loop)
 
-    def _created(self, loop: Any, task: Any) -> None:
-        if not tasks.is_task(task):
-            return
-        if loop.get_debug():
-            tasks.forget_last_entries(task, _OWN_FILES)
+    def _created(self, loop: Any, task: Any) -> TaskEnds | None:
         losses = self._loops.get(loop)
         if losses is not None:
-            losses.begun(task)
-            return
+            if tasks.is_task(task):
+                losses.made(task)
+                losses.ends.listen(task)
+            return losses.ends
         # The task is one of those that the loop has by now.
         self.attend(loop)
         losses = self._loops.get(loop)
-        if losses is not None:
+        if losses is None:
+            return None
+        if tasks.is_task(task):
             losses.made(task)
+        return losses.ends
 
     def _reported(
         self, call_exception_handler: Callable[..., Any], loop: Any, *args: Any, **kwargs: Any
@@ -272,6 +290,3 @@ class LossWatch:
 def names_of(code: types.CodeType) -> tuple[str, ...]:
     """The names of functions that a function may call."""
     return (*code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars)
-
-
-_OWN_FILES = (__file__, sys.modules[Front.__module__].__file__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import inspect
 import os
@@ -56,7 +57,7 @@ class Watch(Stoppable):
     def __init__(self) -> None:
         self._is_hooked = False
         self._telling = LossTelling()
-        self._losses = LossWatch(self._telling)
+        self._losses = LossWatch(self._telling, look_through=self._look_through)
         self._announcements = Announcements(self._losses.idle)
         self._layers = Layers(self._apply)
 
@@ -164,6 +165,9 @@ class Watch(Stoppable):
         self._announcements.set_threshold(threshold)
         _offloop.watch_on(settings, InContext(hearing))
         self._announcements.install()
+
+    def _look_through(self, loop: asyncio.AbstractEventLoop, ends: _offloop.TaskEnds) -> bool:
+        return self._announcements.look_through(loop, ends)
 
     def _turn_off(self) -> None:
         # What came last stands in front.

@@ -45,7 +45,6 @@ __all__ = [
     "order_of",
     "pending_tasks",
     "exception_of",
-    "forget_last_entries",
     "is_done",
     "is_unseen",
     "some_of_all",
@@ -244,13 +243,6 @@ def _noted_maker(task: Any) -> Place | None:
     positions = next(itertools.islice(code.co_positions(), unit, None), (None,))
     line = positions[0] or code.co_firstlineno
     return Place(code.co_filename, line, text_of(code.co_qualname))
-
-
-def forget_last_entries(task: Any, filenames: tuple[str | None, ...]) -> None:
-    """Take the last entries out of the stack of a task's making, where they are of these files."""
-    stack = _read(task, "_source_traceback")
-    while stack and stack[-1].filename in filenames:
-        del stack[-1]
 
 
 def _is_asyncio(filename: object) -> bool:

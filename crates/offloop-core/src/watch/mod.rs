@@ -54,7 +54,7 @@ pub use culprit::{Blame, Culprit, Key};
 pub use culprits::{Blocked, Culprits, Ranked};
 pub use diagnosis::Diagnosis;
 pub use evidence::{Evidence, GilHolder, Motion, Seen, ThreadState, Wait};
-pub use looks::{Look, Looks};
+pub use looks::{EndedLooks, Look, Looks};
 pub use places::{Owner, Places};
 pub use record::{
     Entry, NativeEntry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts, Told,

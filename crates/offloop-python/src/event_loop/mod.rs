@@ -27,11 +27,12 @@ use pyo3::prelude::*;
 
 use child::pipe;
 use handle::context;
-use round::{LoopCore, TaskEnds, calls, lent, makers, overrides};
+use round::{LoopCore, calls, create_task, lent, makers, overrides};
 use streams::stream::Stream;
 use streams::{receiver, transport_calls};
 
 pub(crate) use ground::errors::{heard, os_error};
+pub(crate) use round::{Looked, TaskEnds};
 
 /// Remembers the methods of the standard loop, before the program replaces one. Python calls it
 /// once it has made the class of the loop: workers have the extension too, but not asyncio.
@@ -52,6 +53,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(learn_standard_loop, module)?)?;
     module.add_function(wrap_pyfunction!(makers::remember_makers, module)?)?;
     module.add_function(wrap_pyfunction!(makers::maker_of, module)?)?;
+    module.add_function(wrap_pyfunction!(create_task::heard_create_task, module)?)?;
     tls::add_to(module)?;
     module.add_function(wrap_pyfunction!(receiver::register_tls_protocol, module)?)?;
     module.add_function(wrap_pyfunction!(

@@ -1,13 +1,15 @@
 //! A loop of Python's with a selector asks that what is ready: between two such calls lies a round.
 //!
 //! What is here stands in the place of that method, `select`, of the one selector of a loop that
-//! runs. It tells the loop's `Heartbeat` of each call. A loop of the standard library's is looked
-//! through for circles of tasks before it waits; its wait may get a limit for that.
+//! runs. It tells the loop's `Heartbeat` of each call, and looks which tasks are over. A loop of
+//! the standard library's is looked through for circles of tasks before it waits. Its wait may get
+//! a limit for either.
 //!
 //! Invariants: 1. What the method is asked, returns and raises is as without us, but for the limit.
 //! Threads:    the loop's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use offloop_core::watch::Looks;
@@ -17,6 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::heartbeat::{Heartbeat, Idle, nanoseconds};
+use crate::event_loop::{Looked, TaskEnds};
 use crate::forsaking;
 
 /// What the standard loop watches for itself: the socket that wakes it.
@@ -43,38 +46,70 @@ pub(crate) struct WatchedSelect {
     heartbeat: Py<Heartbeat>,
     select: Py<PyAny>,
     look: Option<Look>,
+    /// Sees which tasks of the loop are over.
+    ends: Mutex<Option<Py<TaskEnds>>>,
     is_on: AtomicBool,
 }
 
 impl WatchedSelect {
-    /// For how many seconds the loop is to wait, where that is less than it asks for.
-    fn limit(&self, look: &Look, args: &Bound<'_, PyTuple>) -> PyResult<Option<f64>> {
+    /// Looks which tasks are over, and what never goes on. For how many seconds the loop is to
+    /// wait, where that is less than it asks for.
+    fn limit(&self, args: &Bound<'_, PyTuple>) -> PyResult<Option<f64>> {
         let py = args.py();
-        if args.len() != 1 {
-            return Ok(None);
-        }
-        let Ok(wait) = args.get_item(0)?.extract::<Option<f64>>() else {
-            return Ok(None);
+        let asked = wait_of(args);
+        let is_idle = asked.is_some_and(|wait| wait.is_none_or(|wait| wait > 0.0));
+        let ends = self.ends().as_ref().map(|ends| ends.clone_ref(py));
+        let looked = match ends {
+            Some(ends) => ends.get().look(py, is_idle)?,
+            None => Looked::Nothing,
         };
-        if wait == Some(0.0) || !is_called_by(py, &look.round) {
-            return Ok(None);
-        }
-        let for_ever = wait.is_none() && look.watched.bind(py).call0()?.len()? <= OWN_DESCRIPTORS;
-        let wait_ns = wait.map(nanoseconds);
-        match self.heartbeat.get().idle(look.idle.bind(py), for_ever)? {
-            Idle::TooEarly { next } => {
-                let limit = Looks::wait_ns(wait_ns, next);
-                Ok((wait_ns != Some(limit)).then(|| seconds(limit)))
+        match (&self.look, asked) {
+            (Some(look), Some(wait)) if is_idle && is_called_by(py, &look.round) => {
+                self.limit_of(py, look, wait, &looked)
             }
-            Idle::Looked { next } => {
-                // A callback that has heard of what was found may have scheduled something.
-                let due = look.due_in.bind(py).call0()?.extract::<Option<f64>>()?;
-                let due_ns = due.map(nanoseconds);
-                let limit = next.map_or(due_ns, |next| Some(Looks::wait_ns(due_ns, next)));
-                Ok(limit.filter(|_| limit != wait_ns).map(seconds))
-            }
+            _ => Ok(None),
         }
     }
+
+    fn limit_of(
+        &self,
+        py: Python<'_>,
+        look: &Look,
+        wait: Option<f64>,
+        looked: &Looked,
+    ) -> PyResult<Option<f64>> {
+        let for_ever = wait.is_none() && look.watched.bind(py).call0()?.len()? <= OWN_DESCRIPTORS;
+        let wait_ns = wait.map(nanoseconds);
+        let idle = self.heartbeat.get().idle(look.idle.bind(py), for_ever)?;
+        let was_told = matches!(looked, Looked::Told);
+        let (next, has_heard) = match idle {
+            Idle::TooEarly { next } => (Some(next), was_told),
+            Idle::Looked { next } => (next, true),
+        };
+        let due_ns = if has_heard {
+            // A callback that has heard of what was found may have scheduled something.
+            let due = look.due_in.bind(py).call0()?;
+            due.extract::<Option<f64>>()?.map(nanoseconds)
+        } else {
+            wait_ns
+        };
+        let mut limit = next.map_or(due_ns, |next| Some(Looks::wait_ns(due_ns, next)));
+        if let Looked::TooEarly(next) = *looked {
+            limit = Some(limit.map_or(next, |limit| limit.min(next)));
+        }
+        Ok(limit.filter(|_| limit != wait_ns).map(seconds))
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Option<Py<TaskEnds>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For how many seconds a loop asks to wait, where it says so the way asyncio does; `Some(None)` is
+/// for ever.
+fn wait_of(args: &Bound<'_, PyTuple>) -> Option<Option<f64>> {
+    let wait = args.get_item(0).ok().filter(|_| args.len() == 1)?;
+    wait.extract().ok()
 }
 
 fn seconds(nanoseconds: u64) -> f64 {
@@ -110,6 +145,7 @@ impl WatchedSelect {
                 watched,
                 round,
             }),
+            ends: Mutex::new(None),
             is_on: AtomicBool::new(true),
         }
     }
@@ -127,9 +163,10 @@ impl WatchedSelect {
         if !self.is_on.load(Ordering::Relaxed) {
             return select.call(args, kwargs).map(Bound::unbind);
         }
-        let limit = match &self.look {
-            Some(look) if kwargs.is_none() => self.limit(look, args)?,
-            _ => None,
+        let limit = if kwargs.is_none() {
+            self.limit(args)?
+        } else {
+            None
         };
         let heartbeat = self.heartbeat.get();
         heartbeat.waits(py)?;
@@ -141,6 +178,13 @@ impl WatchedSelect {
         ready.map(Bound::unbind)
     }
 
+    /// Sees from now on which tasks are over. Whether the loop wakes for that in time.
+    fn look_through(&self, ends: Py<TaskEnds>) -> bool {
+        let replaced = self.ends().replace(ends);
+        drop(replaced);
+        self.look.is_some()
+    }
+
     /// Tells nothing any more: what covers this may stay, and is passed through.
     fn stop(&self) {
         self.is_on.store(false, Ordering::Relaxed);
@@ -150,6 +194,9 @@ impl WatchedSelect {
         // The selector's own dictionary ends the circle that these are in.
         visit.call(&self.heartbeat)?;
         visit.call(&self.select)?;
+        if let Some(Some(ends)) = self.ends.try_lock().ok().as_deref() {
+            visit.call(ends)?;
+        }
         match &self.look {
             Some(look) => {
                 visit.call(&look.idle)?;

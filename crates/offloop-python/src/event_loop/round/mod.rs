@@ -9,12 +9,13 @@
 //!             anything but C's calling convention · `lending.rs`, `lent.rs` the queues that
 //!             programs use · `overrides.rs`, `found.rs` the methods that they replace · `whose.rs`
 //!             whether a round is ours · `endings.rs`, `idle.rs`, `makers.rs`,
-//!             `foreign_tasks.rs`, `task_class.rs` what a watch hears of tasks · `statistics.rs`
-//!             what the loop has counted. The methods that Python calls are here.
+//!             `foreign_tasks.rs`, `create_task.rs`, `task_class.rs` what a watch hears of tasks ·
+//!             `statistics.rs` what the loop has counted. The methods that Python calls are here.
 //! Source:     asyncio/base_events.py and selector_events.py; docs/design/007-loop.md.
 
 pub(crate) mod calls;
 mod clock;
+pub(crate) mod create_task;
 mod endings;
 mod entry;
 mod foreign_tasks;
@@ -52,7 +53,7 @@ use idle::Idle;
 use loop_core::{State, all_streams};
 use turnstile::Turnstile;
 
-pub(crate) use foreign_tasks::TaskEnds;
+pub(crate) use foreign_tasks::{Looked, TaskEnds};
 pub(crate) use loop_core::LoopCore;
 
 #[pymethods]

@@ -111,13 +111,15 @@ impl TaskClass {
     }
 
     /// Whether a task is not over. An object of another class is not known to be a task.
-    pub(super) fn is_pending(&self, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[inline]
+    pub(super) fn is_pending(&self, task: &Bound<'_, PyAny>) -> bool {
         if !self.has(task) {
-            return Ok(false);
+            return false;
         }
         // SAFETY: *attached*; the class was looked at.
         let state = unsafe { self.state.of(task.py(), task.as_ptr()) };
-        state.map_or(Ok(false), |state| state.eq(intern!(task.py(), "PENDING")))
+        let pending = intern!(task.py(), "PENDING");
+        state.is_some_and(|state| state.is(pending) || state.eq(pending).is_ok_and(|same| same))
     }
 
     /// What a task runs; `None` of an object of another class.
