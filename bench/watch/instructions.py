@@ -1,9 +1,11 @@
-"""What the watch adds to a request, counted in instructions of the server outside the kernel.
+"""What the watch, and the views, add to a request: instructions of the server outside the kernel.
 
     python -m bench.watch.instructions
 
 It needs valgrind. Each server answers 400 and 2,400 requests of 20 connections; the difference is
-what 2,000 requests take. No stall reaches the watch's threshold: under valgrind all is slow.
+what 2,000 requests take. No stall reaches the watch's threshold: under valgrind all is slow. The
+views are those of ``offloop run --page --trace FILE``: the live page, `offloop top`'s socket, and a
+trace, with the watch.
 """
 
 from __future__ import annotations
@@ -109,18 +111,23 @@ def serve(name: str, loop: str, watched: str, requests: str) -> None:
             raise SystemExit("the client has failed")
 
     async def main() -> None:
-        if watched == "with":
+        if watched == "with the watch":
             offloop.watch(THRESHOLD_S)
         await SERVERS[name](load)
 
     LOOPS[loop](main())
 
 
-def instructions_of(*words: str) -> int:
-    """What a process of this module executes, its children left out."""
+def instructions_of(name: str, loop: str, watched: str, requests: int) -> int:
+    """What the process of a server executes, its children left out."""
+    words = ("serve", name, loop, watched, str(requests))
     with tempfile.TemporaryDirectory() as folder:
         out = f"--callgrind-out-file={Path(folder) / 'out'}"
-        command = ["valgrind", "--tool=callgrind", out, sys.executable, "-m", MODULE]
+        under: tuple[str, ...] = ()
+        if watched == "with views":
+            under = ("-m", "offloop", "run", "--no-report", "--loop", loop)
+            under += ("--threshold", str(THRESHOLD_S), "--page", "--trace", f"{folder}/trace.json")
+        command = ["valgrind", "--tool=callgrind", out, sys.executable, *under, "-m", MODULE]
         # The same order of each dictionary's keys in all of them.
         variables = {**os.environ, "PYTHONHASHSEED": "0"}
         ended = subprocess.run(
@@ -131,21 +138,21 @@ def instructions_of(*words: str) -> int:
     return int(found.group(1))
 
 
+def taken_by(name: str, loop: str, watched: str) -> float:
+    """What a request takes."""
+    few, many = (instructions_of(name, loop, watched, requests) for requests in REQUESTS)
+    return (many - few) / (REQUESTS[1] - REQUESTS[0])
+
+
 def measure() -> None:
-    """Print what a request takes without and with the watch."""
+    """Print what a request takes without the watch, with it, and with the views."""
     for name, loop in itertools.product(SERVERS, LOOPS):
-        taken = {}
-        for watched in ("without", "with"):
-            few, many = (
-                instructions_of("serve", name, loop, watched, str(count)) for count in REQUESTS
-            )
-            taken[watched] = (many - few) / (REQUESTS[1] - REQUESTS[0])
-        added = taken["with"] - taken["without"]
-        print(
-            f"{name} on {loop}: {taken['without']:,.0f} instructions a request, "
-            f"{added:+,.0f} with the watch ({added / taken['without']:+.1%})",
-            flush=True,
-        )
+        plain = taken_by(name, loop, "without")
+        print(f"{name} on {loop}: {plain:,.0f} instructions a request", end="", flush=True)
+        for watched in ("with the watch", "with views"):
+            added = taken_by(name, loop, watched) - plain
+            print(f", {added:+,.0f} {watched} ({added / plain:+.1%})", end="", flush=True)
+        print(flush=True)
 
 
 if __name__ == "__main__":

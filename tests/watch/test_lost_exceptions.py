@@ -88,8 +88,7 @@ def test_task_that_is_kept_is_told_of_after_a_grace(make_loop):
     async def scenario(seen):
         KEPT.append(asyncio.create_task(fail(), name="kept"))
         await rounds()
-        # This timer is later than the end of the grace.
-        await asyncio.sleep(0.005)
+        await beats()
         seen.append("went on")
         KEPT.clear()
         await rounds()
@@ -135,7 +134,7 @@ def test_kept_task_is_told_of_once_when_its_circle_is_collected(make_loop):
 
         KEPT.append(asyncio.create_task(fail_in_circle(), name="circle"))
         await rounds()
-        await asyncio.sleep(0.005)
+        await beats()
         KEPT.clear()
         gc.collect()
 
@@ -149,7 +148,7 @@ def test_each_of_many_kept_tasks_is_told_of_once(make_loop):
             KEPT.append(asyncio.create_task(fail(), name=f"{number:02}"))
             await rounds(number % 3)
         await rounds()
-        await asyncio.sleep(0.005)
+        await beats()
         KEPT.clear()
 
     losses = losses_of(make_loop, scenario, grace_seconds=0)
@@ -341,7 +340,7 @@ if sys.version_info >= (3, 12):
             KEPT.extend([task] * kept)
             del task
             await rounds()
-            await asyncio.sleep(0.005)
+            await beats()
             KEPT.clear()
             await rounds()
 

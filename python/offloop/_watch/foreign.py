@@ -91,9 +91,9 @@ class _Rounds:
         self._front = Front(selector, "select", self._select)
         self._heartbeat.runs_here()
 
-    def look_through(self, ends: TaskEnds) -> bool:
-        """Look which tasks are over; whether the loop wakes for that in time."""
-        return self._select.look_through(ends)
+    def look_through(self, ends: TaskEnds) -> None:
+        """Look at the end of each round which tasks are over."""
+        self._select.look_through(ends)
 
     def stop(self) -> None:
         """Tell nothing any more. What covers this may stay: it is passed through."""
@@ -137,10 +137,9 @@ class _Beats:
         self._heartbeat.looks_idle(self._idle)
         self._go_on()
 
-    def look_through(self, ends: TaskEnds) -> bool:
+    def look_through(self, ends: TaskEnds) -> None:
         """Look at each beat which tasks are over."""
         self._ends = ends
-        return True
 
     def stop(self) -> None:
         """Beat no more. The loop beats again when it next begins to run."""
@@ -179,13 +178,12 @@ class Announcements:
         return None if watched is None else watched._heartbeat.blocked_time()
 
     def look_through(self, loop: asyncio.AbstractEventLoop, ends: TaskEnds) -> bool:
-        """Have a loop look which of its tasks are over; whether it does that in time."""
+        """Have a loop look which of its tasks are over; whether it can do that."""
         self._ends.set(loop, ends)
         watched = self._watched.get(id(loop))
         if watched is not None and watched.loop() is loop:
-            return watched.look_through(ends)
-        selector = getattr(loop, "_selector", None)
-        return _is_plain(loop, selector) if _tells_rounds(selector) else _is_to_beat(loop)
+            watched.look_through(ends)
+        return _tells_rounds(getattr(loop, "_selector", None)) or _is_to_beat(loop)
 
     def install(self) -> None:
         """Stand between the loops and asyncio's record of the running one."""

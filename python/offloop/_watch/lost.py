@@ -53,7 +53,7 @@ UNAWAITED_MAX = 1_000
 
 
 LookThrough = Callable[[asyncio.AbstractEventLoop, TaskEnds], bool]
-"""Has a loop look which of its tasks are over; whether it does that in time."""
+"""Has a loop look which of its tasks are over; whether it can do that."""
 
 
 def _nothing(_loss: Loss) -> None:

@@ -32,7 +32,7 @@ use streams::stream::Stream;
 use streams::{receiver, transport_calls};
 
 pub(crate) use ground::errors::{heard, os_error};
-pub(crate) use round::{Looked, TaskEnds};
+pub(crate) use round::{Looked, NextRound, TaskEnds};
 
 /// Remembers the methods of the standard loop, before the program replaces one. Python calls it
 /// once it has made the class of the loop: workers have the extension too, but not asyncio.

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::heartbeat::{Heartbeat, Idle, nanoseconds};
-use crate::event_loop::{Looked, TaskEnds};
+use crate::event_loop::{Looked, NextRound, TaskEnds};
 use crate::forsaking;
 
 /// What the standard loop watches for itself: the socket that wakes it.
@@ -59,14 +59,21 @@ impl WatchedSelect {
         let asked = wait_of(args);
         let is_idle = asked.is_some_and(|wait| wait.is_none_or(|wait| wait > 0.0));
         let ends = self.ends().as_ref().map(|ends| ends.clone_ref(py));
+        let takes_limit = |look: &&Look| is_idle && is_called_by(py, &look.round);
+        let look = self.look.as_ref().filter(takes_limit);
         let looked = match ends {
-            Some(ends) => ends.get().look(py, is_idle)?,
+            Some(ends) => ends.get().look(
+                py,
+                match look {
+                    Some(_) => NextRound::AfterLimitedWait,
+                    None if is_idle => NextRound::AfterAnyWait,
+                    None => NextRound::AtOnce,
+                },
+            )?,
             None => Looked::Nothing,
         };
-        match (&self.look, asked) {
-            (Some(look), Some(wait)) if is_idle && is_called_by(py, &look.round) => {
-                self.limit_of(py, look, wait, &looked)
-            }
+        match (look, asked) {
+            (Some(look), Some(wait)) => self.limit_of(py, look, wait, &looked),
             _ => Ok(None),
         }
     }
@@ -178,11 +185,10 @@ impl WatchedSelect {
         ready.map(Bound::unbind)
     }
 
-    /// Sees from now on which tasks are over. Whether the loop wakes for that in time.
-    fn look_through(&self, ends: Py<TaskEnds>) -> bool {
+    /// Sees from now on which tasks are over.
+    fn look_through(&self, ends: Py<TaskEnds>) {
         let replaced = self.ends().replace(ends);
         drop(replaced);
-        self.look.is_some()
     }
 
     /// Tells nothing any more: what covers this may stay, and is passed through.

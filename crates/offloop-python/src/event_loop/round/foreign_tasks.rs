@@ -76,6 +76,17 @@ impl TaskList {
     }
 }
 
+/// When the next round of a loop begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextRound {
+    /// Callbacks are scheduled for it.
+    AtOnce,
+    /// Nothing is scheduled. The loop wakes in time for another look.
+    AfterLimitedWait,
+    /// The same, but its wait takes no limit.
+    AfterAnyWait,
+}
+
 /// What a loop has heard that has looked which of its tasks are over.
 pub(crate) enum Looked {
     /// There was nothing to hear.
@@ -133,26 +144,24 @@ impl TaskEnds {
         Ok(())
     }
 
-    /// The loop is about to ask what is ready: a round is over. `is_idle` says that nothing is
-    /// scheduled for the next one.
-    pub(crate) fn look(&self, py: Python<'_>, is_idle: bool) -> PyResult<Looked> {
+    /// The loop is about to ask what is ready: a round is over.
+    pub(crate) fn look(&self, py: Python<'_>, next: NextRound) -> PyResult<Looked> {
         let mut list = self.list();
         if list.pending.is_empty() && list.failed.is_empty() {
             return Ok(Looked::Nothing);
         }
         let now_ns = monotonic_ns();
         let too_early_ns = list.looks.too_early_ns(now_ns);
-        if too_early_ns > 0 {
+        if too_early_ns > 0 && next != NextRound::AfterAnyWait {
             return Ok(Looked::TooEarly(too_early_ns));
         }
         let tasks = list.pending.len();
         list.looks.look(now_ns, tasks);
         let found_before = list.failed.len();
         list.sweep(py, self.tasks);
-        let count = if is_idle {
-            list.failed.len()
-        } else {
-            found_before
+        let count = match next {
+            NextRound::AtOnce => found_before,
+            NextRound::AfterLimitedWait | NextRound::AfterAnyWait => list.failed.len(),
         };
         let told: Vec<_> = list.failed.drain(..count).collect();
         drop(list);
@@ -202,7 +211,7 @@ impl TaskEnds {
     /// The loop looks now which tasks are over: a round or more is over since it last did.
     #[pyo3(name = "look")]
     fn look_now(&self, py: Python<'_>) -> PyResult<()> {
-        self.look(py, false).map(drop)
+        self.look(py, NextRound::AtOnce).map(drop)
     }
 
     /// From now on the loop looks through the list.

@@ -53,7 +53,7 @@ use idle::Idle;
 use loop_core::{State, all_streams};
 use turnstile::Turnstile;
 
-pub(crate) use foreign_tasks::{Looked, TaskEnds};
+pub(crate) use foreign_tasks::{Looked, NextRound, TaskEnds};
 pub(crate) use loop_core::LoopCore;
 
 #[pymethods]
