@@ -141,7 +141,8 @@ pub struct Stall {
     pub number: u64,
     /// The thread of the loop.
     pub thread: StalledThread,
-    /// A callback, or a round of many.
+    /// A callback, or a round of many. For a loop that tells its rounds alone, a callback that was
+    /// seen to run for a large part of the round stands for it.
     pub stalled: Stalled,
     /// When the callback or the round began.
     pub started: Instant,
@@ -159,6 +160,8 @@ pub struct Stall {
     pub keeps_gil: bool,
     /// What runs: of the thread that is to blame, which is another one for `OtherThread`.
     pub stack: Stack,
+    /// What ran earlier in a round, in another callback, if it is known.
+    pub earlier: Option<Stack>,
     /// Functions of C that the innermost entry of the stack has led to, innermost first, where
     /// these are wanted.
     pub native: Vec<NativeEntry>,

@@ -69,6 +69,7 @@ pub(super) fn sleeping(number: u64, moment: Moment, ms: u64) -> Stall {
         cause: Cause::Sleep,
         keeps_gil: false,
         stack: at_line(41),
+        earlier: None,
         native: Vec::new(),
         callback: None,
         task: None,

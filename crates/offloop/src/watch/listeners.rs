@@ -13,7 +13,7 @@ use std::time::Duration;
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
 use offloop_core::watch::{
-    Advice, Catalogue, Culprits, Diagnosis, Places, Stall, Style, Teller, Told, block_of,
+    Advice, Catalogue, Culprits, Diagnosis, News, Places, Stall, Style, Teller, Told, block_of,
 };
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::terminal;
@@ -49,6 +49,7 @@ pub(super) struct Listeners {
     places: Places,
     sources: SourceFiles,
     ranking: Ranking,
+    news: News,
     /// `None` if nothing is to be said.
     teller: Option<(Style, Teller)>,
     /// Reports that standard error did not take.
@@ -73,6 +74,7 @@ impl Listeners {
             places,
             sources: SourceFiles::default(),
             ranking,
+            news: News::default(),
             unsaid: 0,
             unheard: 0,
         }
@@ -142,9 +144,16 @@ impl Audience for Listeners {
         let _ = self.witness.try_send(Message::Settle(reply));
     }
 
+    fn is_news(&mut self, stall: &Stall) -> bool {
+        let diagnosis = self.diagnosis(stall);
+        self.news.is_news(stall, &diagnosis)
+    }
+
     fn tell(&mut self, slice: Slice, stall: &Stall, is_told: bool) {
-        let catalogue = Catalogue::shipped();
-        let diagnosis = Diagnosis::of(stall, catalogue, &self.places, &mut self.sources);
+        let diagnosis = self.diagnosis(stall);
+        if is_told {
+            self.news.told(stall, &diagnosis);
+        }
         let mut ranking = self.ranking.lock().unwrap_or_else(PoisonError::into_inner);
         ranking.handle(stall, &diagnosis);
         drop(ranking);
@@ -166,6 +175,10 @@ impl Audience for Listeners {
 }
 
 impl Listeners {
+    fn diagnosis(&mut self, stall: &Stall) -> Diagnosis {
+        Diagnosis::of(stall, Catalogue::shipped(), &self.places, &mut self.sources)
+    }
+
     /// The journal and the witness.
     fn record(&mut self, slice: Slice, stall: &Stall, diagnosis: &Diagnosis, is_told: bool) {
         let culprit = diagnosis.culprit.as_ref();
