@@ -3,6 +3,7 @@
 //! All on the watchdog's thread, which is never attached: a stall is told while the loop's thread
 //! keeps the GIL.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::stderr;
 use std::os::fd::AsFd;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
 use offloop_core::watch::{
-    Advice, Catalogue, Culprits, Diagnosis, News, Places, Stall, Style, Teller, Told, block_of,
+    Advice, Catalogue, Cause, Culprits, Diagnosis, News, Places, Stall, Style, Teller, Told,
+    block_of,
 };
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::terminal;
@@ -145,11 +147,13 @@ impl Audience for Listeners {
     }
 
     fn is_news(&mut self, stall: &Stall) -> bool {
+        let stall = &*self.judged(stall);
         let diagnosis = self.diagnosis(stall);
         self.news.is_news(stall, &diagnosis)
     }
 
     fn tell(&mut self, slice: Slice, stall: &Stall, is_told: bool) {
+        let stall = &*self.judged(stall);
         let diagnosis = self.diagnosis(stall);
         if is_told {
             self.news.told(stall, &diagnosis);
@@ -175,6 +179,21 @@ impl Audience for Listeners {
 }
 
 impl Listeners {
+    /// The stall as it is told: a debugger that waits for a person has stopped the thread.
+    fn judged<'stall>(&self, stall: &'stall Stall) -> Cow<'stall, Stall> {
+        let entries = &stall.stack.entries;
+        if stall.cause.blames_no_code()
+            || matches!(stall.cause, Cause::OtherThread { .. })
+            || !Catalogue::shipped().is_in_debugger(entries, &self.places)
+        {
+            return Cow::Borrowed(stall);
+        }
+        Cow::Owned(Stall {
+            cause: Cause::Stopped,
+            ..stall.clone()
+        })
+    }
+
     fn diagnosis(&mut self, stall: &Stall) -> Diagnosis {
         Diagnosis::of(stall, Catalogue::shipped(), &self.places, &mut self.sources)
     }
