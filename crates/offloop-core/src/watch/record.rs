@@ -49,6 +49,9 @@ pub struct Stack {
     pub cut: u32,
     /// How many came and went too quickly to be read, further in.
     pub hidden: u32,
+    /// How many of the innermost ones did not stay where they were while it was read: what they
+    /// have called came back.
+    pub unsettled: usize,
     /// How far it can be believed.
     pub quality: Quality,
 }
@@ -187,6 +190,7 @@ mod tests {
             entries: entries.iter().map(entry).collect(),
             cut: 3,
             hidden: 0,
+            unsettled: 0,
             quality: Quality::Exact,
         }
     }

@@ -35,6 +35,7 @@ pub(super) fn stack(entries: &[(&str, &str, i32)]) -> Stack {
         entries: entries.iter().map(entry).collect(),
         cut: 0,
         hidden: 0,
+        unsettled: 0,
         quality: Quality::Exact,
     }
 }

@@ -330,6 +330,7 @@ pub(super) fn missing(reason: Arc<str>) -> Stack {
         entries: Vec::new(),
         cut: 0,
         hidden: 0,
+        unsettled: 0,
         quality: Quality::Missing(reason),
     }
 }
@@ -344,6 +345,7 @@ fn kept(stack: &interpreter::Stack, quality: Quality) -> Stack {
         entries: stack.entries.iter().map(entry).collect(),
         cut: stack.cut,
         hidden: stack.hidden,
+        unsettled: stack.entries.len().saturating_sub(stack.settled),
         quality,
     }
 }

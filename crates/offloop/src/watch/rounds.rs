@@ -165,6 +165,7 @@ mod tests {
             entries: vec![entry],
             cut: 0,
             hidden: 0,
+            unsettled: 0,
             quality: Quality::Exact,
         }
     }

@@ -64,6 +64,7 @@ impl Facts {
                 entries,
                 cut: 0,
                 hidden: 0,
+                unsettled: 0,
                 quality: Quality::Fallback,
             };
         }
