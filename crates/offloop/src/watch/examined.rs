@@ -84,6 +84,9 @@ impl Examined {
         let Share::Unknown(earlier) = share else {
             return;
         };
+        if self.cause.blames_no_code() {
+            return;
+        }
         self.stalled = Stalled::Round;
         let computes = matches!(
             self.cause,
@@ -127,6 +130,12 @@ impl Examiner {
             self.first = Some((slice, sight.clone()));
             self.keep(slice, sight, monotonic_ns());
         }
+    }
+
+    /// Whether the thread was last examined so long ago.
+    pub(super) fn is_long_ago(&self, now: Instant, period: Duration) -> bool {
+        let last = self.sights.back().map(|(at, _)| Instant::from_nanos(*at));
+        last.is_none_or(|last| now.saturating_duration_since(last) >= period)
     }
 
     /// One more look at a slice. Its cause is found in the time from here on: before that, the loop

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use offloop_core::Instant;
 use offloop_core::event_loop::Slice;
-use offloop_core::watch::Stack;
+use offloop_core::watch::{Quality, Stack};
 use offloop_sys::interpreter::StackEntry;
 
 /// A round is read when it has lasted for so many fifths of the threshold.
@@ -69,6 +69,10 @@ struct Seen {
 #[derive(Debug, Default)]
 pub(super) struct RoundsSeen {
     seen: Option<Seen>,
+    /// The callback of what was reported last is known.
+    is_seen: bool,
+    /// It could not be read, but another one could.
+    is_lost: bool,
 }
 
 /// How much of a round is known to be of the callback that runs.
@@ -81,11 +85,6 @@ pub(super) enum Share {
 }
 
 impl RoundsSeen {
-    /// Whether any round could be read.
-    pub(super) const fn can_be_read(&self) -> bool {
-        self.seen.is_some()
-    }
-
     /// When a round is to be read; `None` if it was.
     pub(super) fn due(&self, round: Slice, threshold: Duration) -> Option<Instant> {
         let is_read = self
@@ -114,10 +113,31 @@ impl RoundsSeen {
         });
     }
 
-    /// How much of a round that has lasted for so long is of the callback that was read last.
-    pub(super) fn share(&self, round: u64, at: Instant, lasted: Duration) -> Share {
-        let Some(seen) = self.seen.as_ref().filter(|seen| seen.round == round) else {
+    /// A round was read that is to be reported; there is no callback where its stack is another
+    /// thread's, or could not be read.
+    pub(super) fn report(
+        &mut self,
+        (round, at): (u64, Instant),
+        callback: Option<Callback>,
+        stack: &Stack,
+    ) {
+        let is_unread = matches!(stack.quality, Quality::Missing(_));
+        self.is_seen = callback.is_some();
+        // Where no stack can be read, ever, a round of one callback is the usual one.
+        self.is_lost = is_unread && self.seen.is_some();
+        if let Some(callback) = callback {
+            self.read(round, at, (callback, stack.clone()));
+        }
+    }
+
+    /// How much of a round that has lasted for so long is of the callback that was reported last.
+    pub(super) fn share(&self, (round, at): (u64, Instant), lasted: Duration) -> Share {
+        if self.is_lost {
             return Share::Unknown(None);
+        }
+        let seen = self.seen.as_ref().filter(|seen| seen.round == round);
+        let Some(seen) = seen.filter(|_| self.is_seen) else {
+            return Share::Large;
         };
         let ran = at.saturating_duration_since(seen.since);
         if ran >= lasted / 5 * BLAMED_FROM_FIFTHS {
@@ -130,7 +150,7 @@ impl RoundsSeen {
 
 #[cfg(test)]
 mod tests {
-    use offloop_core::watch::{Entry, Quality};
+    use offloop_core::watch::Entry;
 
     use super::*;
 
@@ -178,6 +198,13 @@ mod tests {
         )
     }
 
+    /// What is said of round 3, which began at 100 ms, if it is reported then.
+    fn reported(rounds: &mut RoundsSeen, ms_now: u64, frame: u64) -> Share {
+        let (callback, stack) = coroutine(frame);
+        rounds.report((3, at(ms_now)), Some(callback), &stack);
+        rounds.share((3, at(ms_now)), ms(ms_now - 100))
+    }
+
     #[test]
     fn a_callback_that_was_seen_from_early_on_is_blamed() {
         let mut rounds = RoundsSeen::default();
@@ -188,8 +215,7 @@ mod tests {
         assert_eq!(rounds.due(round, THRESHOLD), Some(at(120)));
         rounds.read(3, at(120), coroutine(1));
         assert_eq!(rounds.due(round, THRESHOLD), None);
-        rounds.read(3, at(150), coroutine(1));
-        assert_eq!(rounds.share(3, at(150), ms(50)), Share::Large);
+        assert_eq!(reported(&mut rounds, 150, 1), Share::Large);
     }
 
     #[test]
@@ -197,19 +223,31 @@ mod tests {
         let mut rounds = RoundsSeen::default();
         rounds.read(2, at(90), coroutine(2));
         rounds.read(3, at(120), coroutine(1));
-        rounds.read(3, at(150), coroutine(2));
-        let share = rounds.share(3, at(150), ms(50));
+        let share = reported(&mut rounds, 150, 2);
         assert_eq!(share, Share::Unknown(Some(stack(1))));
-        rounds.read(3, at(200), coroutine(2));
-        assert_eq!(rounds.share(3, at(200), ms(100)), Share::Large);
+        assert_eq!(reported(&mut rounds, 200, 2), Share::Large);
     }
 
     #[test]
     fn a_round_that_was_not_read_early_is_not_known() {
         let mut rounds = RoundsSeen::default();
-        assert_eq!(rounds.share(3, at(150), ms(50)), Share::Unknown(None));
-        rounds.read(3, at(150), coroutine(1));
-        assert_eq!(rounds.share(3, at(150), ms(50)), Share::Unknown(None));
+        assert_eq!(reported(&mut rounds, 150, 1), Share::Unknown(None));
+    }
+
+    #[test]
+    fn a_stack_that_cannot_be_read_is_no_reason_where_none_ever_can() {
+        let mut rounds = RoundsSeen::default();
+        let unread = Stack {
+            quality: Quality::Missing("forbidden".into()),
+            ..stack(1)
+        };
+        let share = |rounds: &mut RoundsSeen| {
+            rounds.report((3, at(150)), None, &unread);
+            rounds.share((3, at(150)), ms(50))
+        };
+        assert_eq!(share(&mut rounds), Share::Large);
+        rounds.read(2, at(90), coroutine(2));
+        assert_eq!(share(&mut rounds), Share::Unknown(None));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use offloop_core::Instant;
 use offloop_core::event_loop::{
     self, Activity, Moment, NextLook, StallLimits, StallPolicy, StallReport, Stalled,
 };
-use offloop_core::watch::{Cause, Quality, Stack, Stall, StalledThread};
+use offloop_core::watch::{Cause, Quality, Stall, StalledThread};
 use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
 use offloop_sys::interpreter::Interpreter;
 use offloop_sys::interpreter::memory::OwnMemory;
@@ -16,7 +16,7 @@ use offloop_sys::running::Seen;
 use super::examined::{Examined, Examiner, missing, native_entries};
 use super::lateness::Lateness;
 use super::pulse::{Ended, LineEnd, Pulse};
-use super::rounds::{Callback, RoundsSeen, Share};
+use super::rounds::RoundsSeen;
 use super::watchdog::{Question, Telling, earlier, next_number, now};
 
 /// How often the words of a pulse are read, if they change each time.
@@ -168,7 +168,15 @@ impl Watched {
                 Some(callback) => self.slice(Stalled::Callback, callback.number),
                 None => self.slice(Stalled::Round, activity.round.number),
             };
-            self.examiner.glance(slice, &seen, reader);
+            let (now, threshold) = (Instant::from_nanos(clocks.ns), self.policy.threshold());
+            // One that is looked at more often than it could stall is not examined each time.
+            let due = self.rounds.due(activity.round, threshold);
+            if !self.has_only_rounds()
+                || due.is_none_or(|due| now >= due)
+                || self.examiner.is_long_ago(now, threshold)
+            {
+                self.examiner.glance(slice, &seen, reader);
+            }
         }
         let now = Instant::from_nanos(clocks.ns);
         let (report, next) = self.policy.look(now, activity);
@@ -308,30 +316,11 @@ impl Watched {
             earlier: None,
         };
         if !self.subject.tells_callbacks {
-            let share = self.share((slice, report.lasted), at, callback, &examined.stack);
-            examined.blame(share);
+            let round = (slice.number, at);
+            self.rounds.report(round, callback, &examined.stack);
+            examined.blame(self.rounds.share(round, report.lasted));
         }
         examined
-    }
-
-    /// How much of a round is of the callback that runs.
-    fn share(
-        &mut self,
-        (slice, lasted): (Slice, Duration),
-        at: Instant,
-        callback: Option<Callback>,
-        stack: &Stack,
-    ) -> Share {
-        let Some(callback) = callback else {
-            let is_unread = matches!(stack.quality, Quality::Missing(_));
-            return match is_unread && self.rounds.can_be_read() {
-                true => Share::Unknown(None),
-                false => Share::Large,
-            };
-        };
-        self.rounds
-            .read(slice.number, at, (callback, stack.clone()));
-        self.rounds.share(slice.number, at, lasted)
     }
 
     /// A stall was found, or goes on.

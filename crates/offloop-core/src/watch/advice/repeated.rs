@@ -1,4 +1,4 @@
-//! A short call that is made over and over: its move would cost a way to a worker and back each time.
+//! A short call that is made over and over: its move would cost a way to a worker and back each.
 //!
 //! A call is known to be short if it came back while its stack was read, which takes less than a
 //! millisecond, or if the loop around it says that it makes many rounds.
