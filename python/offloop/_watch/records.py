@@ -33,7 +33,8 @@ class StallCause(StrEnum):
         COLLECTION: the interpreter collected garbage.
         MEMORY: it waited for pages to be read from a disk.
         STARVED: the system did not let it run. No code is to blame.
-        STOPPED: a debugger or a signal had stopped it. No code is to blame.
+        STOPPED: a debugger or a signal had stopped it, or a debugger waits for a person. No code is
+            to blame.
         CALLBACKS: many callbacks of one round added up.
         UNKNOWN: none of these.
     """
@@ -110,7 +111,8 @@ class Stall:
         reported: when the stall was told first.
         duration: how long it was, exactly; None while it lasts.
         thread: the name of the loop's thread.
-        is_round: many callbacks of one round took long together, and no single one.
+        is_round: many callbacks of one round took long together, and no single one is known to be
+            the cause: ``stack`` is of the one that was seen.
         cause: why.
         detail: what was waited for: an address, a path, a process id.
         stack: the functions that were running, innermost first.

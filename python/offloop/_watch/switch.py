@@ -94,8 +94,9 @@ class Watch(Stoppable):
                 for that by SIGURG, or SIGWINCH if the program handles that one. A thread that waits
                 is left alone, but a long system call that does not wait may do less than it would,
                 as any signal may make it do: a ``read`` of a device, or ``sendfile``.
-            stalls_per_minute: how many are told, by words, log and ``on_stall``. Those beyond are
-                in the statistics all the same.
+            stalls_per_minute: how many are told, by words, log and ``on_stall``. Beyond these as
+                many again are told if nothing was told of their culprit yet, or if they last eight
+                times as long as that. The rest is in the statistics all the same.
             own: names of installed packages, and folders, whose code is yours: a stall is blamed
                 on its lines.
 

@@ -12,8 +12,9 @@
 //! Invariants: 1. Nothing is reported that lasted less than the threshold.
 //!             2. A callback and the round around it are not both reported, unless the round was
 //!                found first: then the callback has taken less than half of it.
-//!             3. What is not told because there is too much of it is counted, and its beginning
-//!                and its end are reported as such.
+//!             3. What is not told because there is too much of it is counted, and it is reported
+//!                as such.
+//!             4. What is news is told all the same, at most as often again within the period.
 //! Source:     Seastar's `cpu_stall_detector` (reports at 1, 2, 4 ... times the threshold, and a
 //!             limit per minute); asyncio's `slow_callback_duration`.
 
@@ -30,7 +31,8 @@ use crate::Instant;
 pub struct StallLimits {
     /// A slice that lasts longer is a stall.
     pub threshold: Duration,
-    /// Stalls that are told within the period; those beyond are counted.
+    /// Stalls that are told within the period; those beyond are counted. As many again are told if
+    /// they are news.
     pub stalls_max: usize,
     /// Length of the sliding period.
     pub period: Duration,
@@ -147,6 +149,8 @@ pub struct StallPolicy {
     wanted: Option<Instant>,
     /// When the latest stalls were told first.
     latest: VecDeque<Instant>,
+    /// When the latest ones were let through as news.
+    latest_news: VecDeque<Instant>,
     suppressed: u64,
 }
 
@@ -161,6 +165,7 @@ impl StallPolicy {
             excused_round: 0,
             wanted: None,
             latest: VecDeque::new(),
+            latest_news: VecDeque::new(),
             suppressed: 0,
         }
     }
@@ -300,9 +305,6 @@ impl StallPolicy {
                 doubled: found.reports - 1,
             }
         };
-        if found.is_suppressed && before.is_some() {
-            return None;
-        }
         Some(StallReport {
             stalled,
             number: slice.number,
@@ -322,13 +324,28 @@ impl StallPolicy {
         }
     }
 
+    /// A stall is not told for there are too many, but it is news. Whether it may be told all the
+    /// same; then the report says so, and all that follow it.
+    pub fn let_through(&mut self, now: Instant, report: &mut StallReport) -> bool {
+        let from = now.saturating_sub(self.limits.period);
+        if !has_room(&mut self.latest_news, from, self.limits.stalls_max) {
+            return false;
+        }
+        self.latest_news.push_back(now);
+        let place = self.place(report.stalled).as_mut();
+        if let Some(found) = place.filter(|found| found.number == report.number) {
+            found.is_suppressed = false;
+        }
+        // It was counted itself.
+        report.suppressed = self.take_suppressed(true).saturating_sub(1);
+        report.is_told = true;
+        true
+    }
+
     /// Whether one more stall may be told; if not, it is counted.
     fn may_report(&mut self, now: Instant) -> bool {
         let from = now.saturating_sub(self.limits.period);
-        while self.latest.front().is_some_and(|&time| time < from) {
-            self.latest.pop_front();
-        }
-        let may = self.latest.len() < self.limits.stalls_max;
+        let may = has_room(&mut self.latest, from, self.limits.stalls_max);
         if may {
             self.latest.push_back(now);
         } else {
@@ -336,4 +353,12 @@ impl StallPolicy {
         }
         may
     }
+}
+
+/// Whether there are fewer times than so many since the one given; older ones are dropped.
+fn has_room(times: &mut VecDeque<Instant>, from: Instant, max: usize) -> bool {
+    while times.front().is_some_and(|&time| time < from) {
+        times.pop_front();
+    }
+    times.len() < max
 }

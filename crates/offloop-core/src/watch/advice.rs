@@ -18,6 +18,7 @@ use super::site::{Site, UNNAMED, callable, is_lambda};
 use super::text::Sources;
 
 mod fitting;
+mod repeated;
 mod rewritten;
 
 use fitting::{fits, is_movable, is_whole};
@@ -307,6 +308,11 @@ impl Found<'_> {
         let at = site.map(|site| site.entry.clone());
         let text = site.and_then(Site::text);
         let call = site.and_then(|site| site.call_of(Some(called)));
+        if let Some((site, index)) = outer
+            && self.is_repeated(site, index, call)
+        {
+            return Some(self.as_whole(at));
+        }
         let by_name = site.is_none_or(|site| site.calls_by_name(&called.function));
         let to_process = self.to_process();
         let is_named = by_name && !self.is_generator && callable(&called.function) != UNNAMED;
@@ -363,6 +369,9 @@ impl Found<'_> {
 
     /// The culprit can await, or it is not known whether it can.
     fn in_place(&self, site: &Site, call: Option<&Call>) -> Option<Advice> {
+        if self.is_repeated(site, self.culprit.index, call) {
+            return Some(self.as_whole(None));
+        }
         let text = self.text(site);
         let Some((function, name)) = &self.function else {
             return self.in_place_unknown(site, call);

@@ -123,6 +123,7 @@ pub struct Catalogue {
     functions: Vec<Function>,
     causes: Vec<(String, Remedy)>,
     aliases: Vec<(String, String)>,
+    debuggers: Vec<String>,
 }
 
 /// How well a name on a line fits, and the cause to it: the larger, the better.
@@ -163,6 +164,16 @@ impl Catalogue {
     #[must_use]
     pub fn functions(&self) -> &[Function] {
         &self.functions
+    }
+
+    /// Whether a debugger runs somewhere on a stack, which waits for a person.
+    #[must_use]
+    pub fn is_in_debugger(&self, entries: &[Entry], places: &Places) -> bool {
+        entries.iter().any(|entry| {
+            let file = places.shown(&entry.filename).replace('\\', "/");
+            let mut patterns = self.debuggers.iter();
+            patterns.any(|pattern| shows(pattern, &file, &entry.function))
+        })
     }
 
     /// The first function that a stack shows, from the user's code inward, with its entry. The
@@ -447,6 +458,7 @@ impl<'de> Deserialize<'de> for Catalogue {
         let causes: Vec<ForCause> = table.required("cause")?;
         let found = Self {
             functions: table.required("function")?,
+            debuggers: table.optional("debuggers").unwrap_or_default(),
             causes: causes
                 .into_iter()
                 .map(|ForCause(cause, cure)| (cause, cure))

@@ -16,6 +16,7 @@ use super::places::Places;
 use super::record::{Entry, Stall};
 use super::site::Site;
 use super::text::Sources;
+use crate::event_loop::Stalled;
 
 /// The culprit of a stall, its line, the advice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +85,7 @@ impl Diagnosis {
             };
             advised(found, (&site, call.as_ref()), sources)
         };
+        let advice = advice.filter(|_| !is_of_many(stall));
         let allowance = [Some(&site), outer.as_ref()].into_iter().flatten();
         let allowance = allowance
             .filter_map(Site::allowance)
@@ -126,6 +128,16 @@ impl Diagnosis {
             advice,
         }
     }
+}
+
+/// Whether the time is that of a round of callbacks, and the one that was seen only computes: it is
+/// not known that its share is worth a move. What waits is cured however short its wait is.
+const fn is_of_many(stall: &Stall) -> bool {
+    matches!(stall.stalled, Stalled::Round)
+        && matches!(
+            stall.cause,
+            Cause::Python | Cause::Native { .. } | Cause::Unknown
+        )
 }
 
 /// What to do, and where the nearest coroutine calls what leads to the culprit.

@@ -22,8 +22,8 @@
 //!             code is to blame · `culprits.rs` the ranking · `text.rs`, `tokens.rs`, `calls.rs`,
 //!             `site.rs` the source line · `allow.rs` the comment that silences ·
 //!             `catalogue.toml`, `catalogue.rs`, `advice.rs` the cure · `diagnosis.rs` all of that
-//!             · `words.rs` a block and a line · `teller.rs` which of them is said · `looks.rs`
-//!             when tasks are looked through.
+//!             · `words.rs` a block and a line · `teller.rs` which of them is said · `news.rs`
+//!             what is said although there is too much · `looks.rs` when tasks are looked through.
 
 mod advice;
 mod allow;
@@ -36,6 +36,7 @@ mod diagnosis;
 mod evidence;
 mod frameworks;
 mod looks;
+mod news;
 mod places;
 mod record;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub use culprits::{Blocked, Culprits, Ranked};
 pub use diagnosis::Diagnosis;
 pub use evidence::{Evidence, GilHolder, Motion, Seen, ThreadState, Wait};
 pub use looks::{EndedLooks, Look, Looks};
+pub use news::News;
 pub use places::{Owner, Places};
 pub use record::{
     Entry, NativeEntry, Origin, Quality, Stack, Stall, StalledThread, TaskFacts, Told,

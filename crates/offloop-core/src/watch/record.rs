@@ -49,6 +49,9 @@ pub struct Stack {
     pub cut: u32,
     /// How many came and went too quickly to be read, further in.
     pub hidden: u32,
+    /// How many of the innermost ones did not stay where they were while it was read: what they
+    /// have called came back.
+    pub unsettled: usize,
     /// How far it can be believed.
     pub quality: Quality,
 }
@@ -141,7 +144,8 @@ pub struct Stall {
     pub number: u64,
     /// The thread of the loop.
     pub thread: StalledThread,
-    /// A callback, or a round of many.
+    /// A callback, or a round of many. For a loop that tells its rounds alone, a callback that was
+    /// seen to run for a large part of the round stands for it.
     pub stalled: Stalled,
     /// When the callback or the round began.
     pub started: Instant,
@@ -159,6 +163,8 @@ pub struct Stall {
     pub keeps_gil: bool,
     /// What runs: of the thread that is to blame, which is another one for `OtherThread`.
     pub stack: Stack,
+    /// What ran earlier in a round, in another callback, if it is known.
+    pub earlier: Option<Stack>,
     /// Functions of C that the innermost entry of the stack has led to, innermost first, where
     /// these are wanted.
     pub native: Vec<NativeEntry>,
@@ -184,6 +190,7 @@ mod tests {
             entries: entries.iter().map(entry).collect(),
             cut: 3,
             hidden: 0,
+            unsettled: 0,
             quality: Quality::Exact,
         }
     }

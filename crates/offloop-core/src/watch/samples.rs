@@ -35,6 +35,7 @@ pub(super) fn stack(entries: &[(&str, &str, i32)]) -> Stack {
         entries: entries.iter().map(entry).collect(),
         cut: 0,
         hidden: 0,
+        unsettled: 0,
         quality: Quality::Exact,
     }
 }
@@ -69,6 +70,7 @@ pub(super) fn sleeping(number: u64, moment: Moment, ms: u64) -> Stall {
         cause: Cause::Sleep,
         keeps_gil: false,
         stack: at_line(41),
+        earlier: None,
         native: Vec::new(),
         callback: None,
         task: None,

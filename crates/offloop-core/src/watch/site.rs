@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::allow::{Allow, Allowance, allow};
 use super::calls::{Call, calls};
 use super::record::Entry;
-use super::text::{Sources, Statement};
+use super::text::{Sources, Statement, rounds_in};
 
 /// A line of the stack with what its text says.
 pub(super) struct Site {
@@ -17,12 +17,19 @@ pub(super) struct Site {
     /// Its calls, but for those that are awaited.
     pub(super) calls: Vec<Call>,
     awaited: Vec<Call>,
+    /// How often a loop around it runs it, if that says so.
+    rounds: u64,
 }
 
 impl Site {
     pub(super) fn of(entry: &Entry, sources: &mut dyn Sources) -> Self {
         let line = entry.line.and_then(|line| u32::try_from(line).ok());
-        let statement = line.and_then(|line| sources.text(&entry.filename)?.statement(line));
+        let source = line.and_then(|line| Some((sources.text(&entry.filename)?, line)));
+        let statement = source
+            .as_ref()
+            .and_then(|(text, line)| text.statement(*line));
+        let within = source.as_ref().zip(statement.as_ref());
+        let rounds = within.map_or(0, |((source, _), statement)| source.rounds(statement));
         let text = statement.as_ref().map(|statement| &*statement.text);
         let all = text.map(calls).unwrap_or_default();
         let (awaited, calls) = all.into_iter().partition(|call| call.is_awaited);
@@ -31,12 +38,29 @@ impl Site {
             statement,
             calls,
             awaited,
+            rounds,
         }
     }
 
     /// Its text.
     pub(super) fn text(&self) -> Option<&str> {
         self.statement.as_ref().map(|statement| &*statement.text)
+    }
+
+    /// How often a call is made, or the whole statement if the call is not known, as far as loops
+    /// say so: those around it, and those in it but for the arguments of the call.
+    pub(super) fn rounds_of(&self, call: Option<&Call>) -> u64 {
+        let text = self.text().unwrap_or_default();
+        let inside = match call.map(|call| &call.range) {
+            Some(range) => {
+                let before = text.get(..range.start).unwrap_or_default();
+                let behind = text.get(range.end..).unwrap_or_default();
+                rounds_in(before).max(rounds_in(behind))
+            }
+            None if self.begins_with("for ") => rounds_in(text),
+            None => 0,
+        };
+        self.rounds.max(inside)
     }
 
     /// What a comment allows here.

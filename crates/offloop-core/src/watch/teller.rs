@@ -9,6 +9,9 @@
 //! So a culprit gets one block, a short repeat one line, and a loop that does not come back is told
 //! of whether it is known or not.
 //!
+//! Of a thread that is stopped, as by a debugger, nothing but the first block is said: a prompt is
+//! on the terminal.
+//!
 //! Nothing is said of a stall that a comment allows. A comment without a reason is told as an
 //! error, once for each line.
 //!
@@ -21,6 +24,7 @@ use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::cause::Cause;
 use super::culprit::Key;
 use super::diagnosis::Diagnosis;
 use super::places::Places;
@@ -106,11 +110,13 @@ impl Teller {
         // What was allowed, and has gone on at a line that is not, is a new stall.
         let before = before.filter(|open| !open.is_allowed || diagnosis.culprit.is_none());
         let is_over = matches!(stall.moment, Moment::Over { .. });
+        let is_known = before.is_some() || !self.is_new(&Key::of(stall, None));
         let (open, text) = match before {
             Some(open) if open.is_allowed => (open, None),
             Some(open) => self.tell_again(open, stall, diagnosis),
             None => self.tell_first(stall, diagnosis),
         };
+        let text = text.filter(|_| !is_known || stall.cause != Cause::Stopped);
         if is_over {
             if !open.is_allowed
                 && let Some(told) = self.told.get_mut(&open.key)

@@ -13,6 +13,9 @@ pub const STATEMENT_LINES_MAX: u32 = 16;
 /// Lines that are looked at above a line, for the function that it belongs to.
 const FUNCTION_LINES_MAX: u32 = 2_000;
 
+/// Lines that are looked at above a statement, for the loops that it stands in.
+const LOOP_LINES_MAX: u32 = 200;
+
 /// Where the text of source files comes from.
 pub trait Sources {
     /// The text of a file; none if it cannot be read, or not now.
@@ -144,6 +147,33 @@ impl Text {
         })
     }
 
+    /// The most rounds of the loops around a statement, of those that name a number.
+    #[must_use]
+    pub fn rounds(&self, statement: &Statement) -> u64 {
+        let column = |line: &str| line.len() - line.trim_start().len();
+        let mut inner = column(&statement.text);
+        let mut most = 0;
+        let top = statement.first.saturating_sub(LOOP_LINES_MAX);
+        for line in (top..statement.first)
+            .rev()
+            .filter_map(|number| self.line(number))
+        {
+            let code = line.trim_start();
+            if code.is_empty() || code.starts_with('#') || column(line) >= inner {
+                continue;
+            }
+            inner = column(line);
+            if ["def ", "async def ", "class "]
+                .iter()
+                .any(|word| code.starts_with(word))
+            {
+                break;
+            }
+            most = most.max(rounds_in(code));
+        }
+        most
+    }
+
     /// Where that function begins, and whether it is a coroutine.
     fn definition(&self, qualified: &str, line: u32) -> Option<(u32, bool)> {
         let name = qualified.rsplit('.').next().unwrap_or(qualified);
@@ -159,6 +189,19 @@ impl Text {
             ends.then_some((number, is_coroutine))
         })
     }
+}
+
+/// The most rounds of the loops in a text that name a number, as `for n in range(1_000)`.
+pub(super) fn rounds_in(line: &str) -> u64 {
+    let ranges = line.match_indices(" in range(").filter_map(|(at, found)| {
+        let is_loop = line[..at].contains("for ");
+        let arguments = line[at + found.len()..].split(')').next()?;
+        let mut arguments = arguments.split(',').map(str::trim);
+        let first = arguments.next()?;
+        let end = arguments.next().unwrap_or(first);
+        end.replace('_', "").parse().ok().filter(|_| is_loop)
+    });
+    ranges.max().unwrap_or(0)
 }
 
 /// Whether the function with whose definition a text begins has a `yield` of its own.

@@ -476,4 +476,6 @@ fn window(cells: &[Cell], marked: Option<usize>, room: usize, style: Style) -> (
 #[cfg(test)]
 mod installed_tests;
 #[cfg(test)]
+mod seen_tests;
+#[cfg(test)]
 mod tests;

@@ -62,6 +62,10 @@ pub struct StackEntry {
     pub first_line: i32,
     /// What it is doing.
     pub position: Position,
+    /// Where its frame is.
+    pub frame: Address,
+    /// Whether it is of a generator or a coroutine: then no other frame was there in its time.
+    pub of_generator: bool,
 }
 
 /// The functions that a thread is in, innermost first.
@@ -249,6 +253,8 @@ impl<M: Memory> Interpreter<M> {
             function: Arc::clone(&code.qualname),
             first_line: code.first_line(),
             position: code.position(unit),
+            frame: frame.address,
+            of_generator: frame.of_generator,
         })
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use offloop_core::Instant;
 use offloop_core::event_loop::Stalled;
 use offloop_core::watch::{
-    Cause, Entry, Quality, Stack, cause, cause_afterwards, cause_beside_delays, delay,
+    Cause, Entry, NativeEntry, Quality, Stack, Stall, cause, cause_afterwards, cause_beside_delays,
+    delay,
 };
 use offloop_sys::activity::ThreadFiles;
 use offloop_sys::clock::monotonic_ns;
@@ -20,7 +21,9 @@ use offloop_sys::interpreter::{self, Codes, Interpreter, Reading, StackEntry, Un
 use offloop_sys::running::Seen;
 
 use super::lateness::Lateness;
+use super::native::NativeReader;
 use super::pulse::Pulse;
+use super::rounds::{Callback, Share};
 use super::watchdog::now;
 use super::watched::Slice;
 use crate::causes::{Sight, evidence};
@@ -32,6 +35,75 @@ const APART_NS: u64 = 4_000_000;
 /// Sights that are kept of one thread. A slice that is over had its looks in quick succession at
 /// its end, and what is needed is from before them.
 const SIGHTS_MAX: usize = 16;
+
+/// The functions of C that the thread to blame runs, if its cause can have any.
+pub(super) fn native_entries(
+    native: &mut NativeReader,
+    seen: &Seen,
+    cause: &Cause,
+) -> Vec<NativeEntry> {
+    match *cause {
+        Cause::OtherThread { native_id } => {
+            u32::try_from(native_id).map_or_else(|_| Vec::new(), |thread| native.read(thread))
+        }
+        Cause::Native { .. } | Cause::Unknown => native.read(seen.thread),
+        _ => Vec::new(),
+    }
+}
+
+/// What a loop was seen to do in a slice.
+pub(super) struct Examined {
+    pub(super) stalled: Stalled,
+    pub(super) cause: Cause,
+    pub(super) keeps_gil: bool,
+    pub(super) stack: Stack,
+    pub(super) earlier: Option<Stack>,
+    /// The slice was over before its stack was read.
+    pub(super) over: bool,
+    /// The stack could not be read.
+    pub(super) is_unread: bool,
+}
+
+impl Examined {
+    pub(super) fn unread(stalled: Stalled, reason: Arc<str>) -> Self {
+        Self {
+            stalled,
+            cause: Cause::Unknown,
+            keeps_gil: false,
+            stack: missing(reason),
+            earlier: None,
+            over: false,
+            is_unread: true,
+        }
+    }
+
+    /// Of a loop that tells no callbacks: the callback that runs stands for the round if it was
+    /// seen to run for a part of it.
+    pub(super) fn blame(&mut self, share: Share) {
+        self.stalled = Stalled::Callback;
+        let Share::Unknown(earlier) = share else {
+            return;
+        };
+        if self.cause.blames_no_code() {
+            return;
+        }
+        self.stalled = Stalled::Round;
+        let computes = matches!(
+            self.cause,
+            Cause::Python | Cause::Native { .. } | Cause::Collection | Cause::Unknown
+        );
+        if computes && earlier.is_some() {
+            self.cause = Cause::Callbacks;
+        }
+        self.earlier = earlier;
+    }
+
+    pub(super) fn put(self, stall: &mut Stall) {
+        stall.stalled = self.stalled;
+        (stall.cause, stall.keeps_gil) = (self.cause, self.keeps_gil);
+        (stall.stack, stall.earlier) = (self.stack, self.earlier);
+    }
+}
 
 /// What one loop's thread was seen to do.
 #[derive(Debug, Default)]
@@ -56,6 +128,25 @@ impl Examiner {
         self.before = None;
         if let Some(sight) = sight {
             self.first = Some((slice, sight.clone()));
+            self.keep(slice, sight, monotonic_ns());
+        }
+    }
+
+    /// Whether the thread was last examined so long ago.
+    pub(super) fn is_long_ago(&self, now: Instant, period: Duration) -> bool {
+        let last = self.sights.back().map(|(at, _)| Instant::from_nanos(*at));
+        last.is_none_or(|last| now.saturating_duration_since(last) >= period)
+    }
+
+    /// One more look at a slice. Its cause is found in the time from here on: before that, the loop
+    /// may have waited, or run another callback.
+    pub(super) fn glance_again(
+        &mut self,
+        slice: Slice,
+        seen: &Seen,
+        reader: &Interpreter<OwnMemory>,
+    ) {
+        if let Some(sight) = self.sight(seen, reader) {
             self.keep(slice, sight, monotonic_ns());
         }
     }
@@ -148,14 +239,15 @@ impl Examiner {
         cause_afterwards(lasted, delayed, threshold)
     }
 
-    /// What runs, in the thread that is to blame; `None` if the slice is over meanwhile.
+    /// What runs, in the thread that is to blame, and the loop's callback if it is its thread and
+    /// could be read; `None` if the slice is over meanwhile.
     pub(super) fn stack(
         &mut self,
         slice: Slice,
         seen: &Seen,
         (pulse, cause): (&Pulse, &Cause),
         reader: &Interpreter<OwnMemory>,
-    ) -> Option<Stack> {
+    ) -> Option<(Stack, Option<Callback>)> {
         let still = || slice.goes_on(pulse).unwrap_or(true);
         let (native_id, is_own) = match *cause {
             Cause::OtherThread { native_id } => (native_id, false),
@@ -165,13 +257,19 @@ impl Examiner {
             Ok(thread) => reader.read(thread, &mut self.codes, still),
             Err(reason) => Reading::Unreadable(reason),
         };
-        let stack = match reading {
-            Reading::Exact(stack) => kept(stack, Quality::Exact),
-            Reading::Moving(stack) => kept(stack, Quality::Moving),
+        let (stack, quality) = match reading {
+            Reading::Exact(stack) => (stack, Quality::Exact),
+            Reading::Moving(stack) => (stack, Quality::Moving),
             Reading::Over => return None,
-            Reading::Unreadable(reason) => missing(reason.to_string().into()),
+            Reading::Unreadable(reason) => return Some((missing(reason.to_string().into()), None)),
         };
-        Some(if is_own { stack.of_callback() } else { stack })
+        let all = kept(&stack, quality);
+        if !is_own {
+            return Some((all, None));
+        }
+        let inside = all.of_callback();
+        let callback = Callback::of(&stack.entries[..inside.entries.len()]);
+        Some((inside, Some(callback)))
     }
 
     fn cause_of_thread(
@@ -241,20 +339,22 @@ pub(super) fn missing(reason: Arc<str>) -> Stack {
         entries: Vec::new(),
         cut: 0,
         hidden: 0,
+        unsettled: 0,
         quality: Quality::Missing(reason),
     }
 }
 
-fn kept(stack: interpreter::Stack, quality: Quality) -> Stack {
-    let entry = |entry: StackEntry| Entry {
-        filename: entry.filename,
-        function: entry.function,
+fn kept(stack: &interpreter::Stack, quality: Quality) -> Stack {
+    let entry = |entry: &StackEntry| Entry {
+        filename: Arc::clone(&entry.filename),
+        function: Arc::clone(&entry.function),
         line: entry.position.line,
     };
     Stack {
-        entries: stack.entries.into_iter().map(entry).collect(),
+        entries: stack.entries.iter().map(entry).collect(),
         cut: stack.cut,
         hidden: stack.hidden,
+        unsettled: stack.entries.len().saturating_sub(stack.settled),
         quality,
     }
 }

@@ -3,6 +3,7 @@
 //! All on the watchdog's thread, which is never attached: a stall is told while the loop's thread
 //! keeps the GIL.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::stderr;
 use std::os::fd::AsFd;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use offloop_core::Instant;
 use offloop_core::event_loop::Moment;
 use offloop_core::watch::{
-    Advice, Catalogue, Culprits, Diagnosis, Places, Stall, Style, Teller, Told, block_of,
+    Advice, Catalogue, Cause, Culprits, Diagnosis, News, Places, Stall, Style, Teller, Told,
+    block_of,
 };
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::terminal;
@@ -49,6 +51,7 @@ pub(super) struct Listeners {
     places: Places,
     sources: SourceFiles,
     ranking: Ranking,
+    news: News,
     /// `None` if nothing is to be said.
     teller: Option<(Style, Teller)>,
     /// Reports that standard error did not take.
@@ -73,6 +76,7 @@ impl Listeners {
             places,
             sources: SourceFiles::default(),
             ranking,
+            news: News::default(),
             unsaid: 0,
             unheard: 0,
         }
@@ -142,9 +146,18 @@ impl Audience for Listeners {
         let _ = self.witness.try_send(Message::Settle(reply));
     }
 
+    fn is_news(&mut self, stall: &Stall) -> bool {
+        let stall = &*self.judged(stall);
+        let diagnosis = self.diagnosis(stall);
+        self.news.is_news(stall, &diagnosis)
+    }
+
     fn tell(&mut self, slice: Slice, stall: &Stall, is_told: bool) {
-        let catalogue = Catalogue::shipped();
-        let diagnosis = Diagnosis::of(stall, catalogue, &self.places, &mut self.sources);
+        let stall = &*self.judged(stall);
+        let diagnosis = self.diagnosis(stall);
+        if is_told {
+            self.news.told(stall, &diagnosis);
+        }
         let mut ranking = self.ranking.lock().unwrap_or_else(PoisonError::into_inner);
         ranking.handle(stall, &diagnosis);
         drop(ranking);
@@ -166,6 +179,25 @@ impl Audience for Listeners {
 }
 
 impl Listeners {
+    /// The stall as it is told: a debugger that waits for a person has stopped the thread.
+    fn judged<'stall>(&self, stall: &'stall Stall) -> Cow<'stall, Stall> {
+        let entries = &stall.stack.entries;
+        if stall.cause.blames_no_code()
+            || matches!(stall.cause, Cause::OtherThread { .. })
+            || !Catalogue::shipped().is_in_debugger(entries, &self.places)
+        {
+            return Cow::Borrowed(stall);
+        }
+        Cow::Owned(Stall {
+            cause: Cause::Stopped,
+            ..stall.clone()
+        })
+    }
+
+    fn diagnosis(&mut self, stall: &Stall) -> Diagnosis {
+        Diagnosis::of(stall, Catalogue::shipped(), &self.places, &mut self.sources)
+    }
+
     /// The journal and the witness.
     fn record(&mut self, slice: Slice, stall: &Stall, diagnosis: &Diagnosis, is_told: bool) {
         let culprit = diagnosis.culprit.as_ref();

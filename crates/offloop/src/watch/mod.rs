@@ -1,11 +1,12 @@
 //! The watch: threads that find loops which stall, and say so.
 //!
 //! Shape:      `pulse.rs` what a loop's thread writes down, `blocked.rs` how long it was blocked
-//!             · `watched.rs` one loop, and its stalls · `examined.rs` what it does then ·
-//!             `native.rs` its functions of C · `watchdog.rs` the thread that looks, `lateness.rs`
-//!             when it could not · `listeners.rs` what it tells · `source.rs` the text of files ·
-//!             `witness.rs` the thread that asks the interpreter · `roll.rs` which loops there are.
-//!             The whole is here.
+//!             · `watched.rs` one loop, and its stalls · `examined.rs` what it does then,
+//!             `rounds.rs` what it did earlier in a round · `native.rs` its functions of C ·
+//!             `watchdog.rs` the thread that looks, `lateness.rs` when it could not ·
+//!             `listeners.rs` what it tells · `source.rs` the text of files · `witness.rs` the
+//!             thread that asks the interpreter · `roll.rs` which loops there are. The whole is
+//!             here.
 
 mod blocked;
 mod examined;
@@ -14,6 +15,7 @@ mod listeners;
 mod native;
 mod pulse;
 mod roll;
+mod rounds;
 mod source;
 mod watchdog;
 mod watched;

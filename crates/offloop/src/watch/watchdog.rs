@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use offloop_core::Instant;
 use offloop_core::event_loop::{NextLook, StallLimits};
-use offloop_core::watch::{Entry, Stall, TaskFacts};
+use offloop_core::watch::{Entry, Quality, Stack, Stall, TaskFacts};
 use offloop_sys::clock::monotonic_ns;
 use offloop_sys::interpreter::Interpreter;
 use offloop_sys::interpreter::memory::OwnMemory;
@@ -51,6 +51,24 @@ pub struct Facts {
     pub request: Option<Arc<str>>,
     /// The functions that run, innermost first, if they were asked for.
     pub stack: Option<Vec<Entry>>,
+}
+
+impl Facts {
+    /// Adds what is known to a stall, of its stack only what could not be read.
+    pub(super) fn add_to(self, stall: &mut Stall) {
+        stall.callback = self.callback.or_else(|| stall.callback.take());
+        stall.task = self.task.or_else(|| stall.task.take());
+        stall.request = self.request.or_else(|| stall.request.take());
+        if let (Quality::Missing(_), Some(entries)) = (&stall.stack.quality, self.stack) {
+            stall.stack = Stack {
+                entries,
+                cut: 0,
+                hidden: 0,
+                unsettled: 0,
+                quality: Quality::Fallback,
+            };
+        }
+    }
 }
 
 /// What is asked of the interpreter.
@@ -86,6 +104,9 @@ pub trait Audience: Send {
 
     /// All was told that is known: `reply` gets a word behind what was told.
     fn settle(&mut self, reply: SyncSender<()>);
+
+    /// Whether a stall that is one of too many is to be told all the same, if there is room for it.
+    fn is_news(&mut self, stall: &Stall) -> bool;
 
     /// A stall was found, goes on, or is over. There may be too many for people: then it is only to
     /// be recorded.
@@ -302,7 +323,9 @@ impl Rounds {
                 self.park(at.saturating_duration_since(now));
             }
             NextLook::Parked if now.saturating_duration_since(self.active) < LINGER => {
-                self.park(self.limits.threshold);
+                let has_only_rounds = self.watched.iter().any(Watched::has_only_rounds);
+                let part = if has_only_rounds { 2 } else { 1 };
+                self.park(self.limits.threshold / part);
             }
             NextLook::Parked => {
                 self.door.asleep.store(true, Ordering::SeqCst);
@@ -331,7 +354,8 @@ impl Rounds {
     }
 }
 
-fn earlier(one: NextLook, other: NextLook) -> NextLook {
+/// The look that comes first.
+pub(super) fn earlier(one: NextLook, other: NextLook) -> NextLook {
     match (one, other) {
         (NextLook::At(one), NextLook::At(other)) => NextLook::At(one.min(other)),
         (NextLook::Parked, next) | (next, NextLook::Parked) => next,
@@ -343,7 +367,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, sync_channel};
 
     use offloop_core::event_loop::{Moment, Stalled};
-    use offloop_core::watch::{Cause, Quality};
+    use offloop_core::watch::Cause;
     use offloop_sys::clock::{TickScale, ticks};
 
     use super::super::pulse::Ended;
@@ -370,6 +394,10 @@ mod tests {
                 callback: Some(format!("callback {}", slice.number).into()),
                 ..Facts::default()
             })
+        }
+
+        fn is_news(&mut self, _stall: &Stall) -> bool {
+            false
         }
 
         fn tell(&mut self, slice: Slice, stall: &Stall, _is_told: bool) {

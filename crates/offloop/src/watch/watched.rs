@@ -7,38 +7,29 @@ use offloop_core::Instant;
 use offloop_core::event_loop::{
     self, Activity, Moment, NextLook, StallLimits, StallPolicy, StallReport, Stalled,
 };
-use offloop_core::watch::{Cause, NativeEntry, Quality, Stack, Stall, StalledThread};
+use offloop_core::watch::{Cause, Quality, Stall, StalledThread};
 use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
 use offloop_sys::interpreter::Interpreter;
 use offloop_sys::interpreter::memory::OwnMemory;
 use offloop_sys::running::Seen;
 
-use super::examined::{Examiner, missing};
+use super::examined::{Examined, Examiner, missing, native_entries};
 use super::lateness::Lateness;
-use super::native::NativeReader;
 use super::pulse::{Ended, LineEnd, Pulse};
-use super::watchdog::{Facts, Question, Telling, next_number, now};
+use super::rounds::RoundsSeen;
+use super::watchdog::{Question, Telling, earlier, next_number, now};
 
 /// How often the words of a pulse are read, if they change each time.
 const READS_MAX: u32 = 64;
 /// How soon they are read again then: their writer was stopped while it changed them.
 const UNREAD: Duration = Duration::from_millis(1);
+/// A round that could not be read is read again after this part of the threshold.
+const REREAD_PART: u32 = 10;
 /// How long after it was due a report waits for the interpreter's facts.
 const FACTS_WAIT: Duration = Duration::from_millis(8);
 /// The same if the interpreter is to tell the stack: it gives the GIL away after 5 ms, but not
 /// during a call of C.
 const STACK_WAIT: Duration = Duration::from_millis(50);
-
-/// The functions of C that the thread to blame runs, if its cause can have any.
-fn native_entries(native: &mut NativeReader, seen: &Seen, cause: &Cause) -> Vec<NativeEntry> {
-    match *cause {
-        Cause::OtherThread { native_id } => {
-            u32::try_from(native_id).map_or_else(|_| Vec::new(), |thread| native.read(thread))
-        }
-        Cause::Native { .. } | Cause::Unknown => native.read(seen.thread),
-        _ => Vec::new(),
-    }
-}
 
 /// A piece of the time of one loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +114,8 @@ pub(super) struct Watched {
     missed: u64,
     is_over: bool,
     examiner: Examiner,
+    /// Of a loop that tells no callbacks.
+    rounds: RoundsSeen,
     /// When it began to be watched, in ticks. What a slice did before that was not seen.
     since: u64,
 }
@@ -138,6 +131,7 @@ impl Watched {
             missed: 0,
             is_over: false,
             examiner: Examiner::default(),
+            rounds: RoundsSeen::default(),
             since: ticks(),
         }
     }
@@ -174,13 +168,58 @@ impl Watched {
                 Some(callback) => self.slice(Stalled::Callback, callback.number),
                 None => self.slice(Stalled::Round, activity.round.number),
             };
-            self.examiner.glance(slice, &seen, reader);
+            let (now, threshold) = (Instant::from_nanos(clocks.ns), self.policy.threshold());
+            // One that is looked at more often than it could stall is not examined each time.
+            let due = self.rounds.due(activity.round, threshold);
+            if !self.has_only_rounds()
+                || due.is_none_or(|due| now >= due)
+                || self.examiner.is_long_ago(now, threshold)
+            {
+                self.examiner.glance(slice, &seen, reader);
+            }
         }
-        let (report, next) = self.policy.look(Instant::from_nanos(clocks.ns), activity);
+        let now = Instant::from_nanos(clocks.ns);
+        let (report, next) = self.policy.look(now, activity);
         if let Some(report) = report {
             self.report(report, &seen, &clocks, telling);
+            return next;
         }
-        next
+        match (activity, &telling.reader) {
+            (Some(Activity { round, .. }), Ok(reader)) if self.has_only_rounds() => {
+                let due = self.read_round((round, now), &seen, reader);
+                let soon = now.saturating_add(self.policy.threshold() / 2);
+                earlier(next, NextLook::At(due.unwrap_or(soon).min(soon)))
+            }
+            _ => next,
+        }
+    }
+
+    /// Whether each round is to be seen before half a threshold is over: it tells no callbacks.
+    pub(super) const fn has_only_rounds(&self) -> bool {
+        !self.subject.tells_callbacks
+    }
+
+    /// Reads a round long before it is a stall. When that is due, if not now.
+    fn read_round(
+        &mut self,
+        (round, now): (event_loop::Slice, Instant),
+        seen: &Seen,
+        reader: &Interpreter<OwnMemory>,
+    ) -> Option<Instant> {
+        let due = self.rounds.due(round, self.policy.threshold())?;
+        if now < due {
+            return Some(due);
+        }
+        let slice = self.slice(Stalled::Round, round.number);
+        let of = (&*self.pulse, &Cause::Unknown);
+        match self.examiner.stack(slice, seen, of, reader)? {
+            (stack, Some(callback)) => {
+                self.rounds.read(round.number, now, (callback, stack));
+                self.examiner.glance_again(slice, seen, reader);
+                None
+            }
+            _ => Some(now.saturating_add(self.policy.threshold() / REREAD_PART)),
+        }
     }
 
     fn read(&self) -> Option<Seen> {
@@ -198,6 +237,15 @@ impl Watched {
             event_loop: self.subject.number,
             stalled,
             number,
+        }
+    }
+
+    /// As what a slice is told. A loop that tells no callbacks has rounds of one callback mostly.
+    fn shown(&self, stalled: Stalled) -> Stalled {
+        if self.subject.tells_callbacks {
+            stalled
+        } else {
+            Stalled::Callback
         }
     }
 
@@ -226,52 +274,105 @@ impl Watched {
             .cause(slice, (seen, has_worked), lateness, reader)
     }
 
-    /// A stall was found, or goes on.
-    fn report(&mut self, report: StallReport, seen: &Seen, clocks: &Clocks, telling: &mut Telling) {
-        let slice = self.slice(report.stalled, report.number);
-        let is_new = self.open.iter().all(|open| open.slice != slice);
-        let at = Instant::from_nanos(clocks.ns);
+    /// What the loop does in a slice that is to be reported.
+    fn examine(
+        &mut self,
+        (slice, report): (Slice, &StallReport),
+        seen: &Seen,
+        at: Instant,
+        telling: &mut Telling,
+    ) -> Examined {
         telling.lateness.catch_up(now());
         let late = telling
             .lateness
             .within(at.saturating_sub(report.lasted), now());
-        let (cause, stack) = match &telling.reader {
-            Ok(reader) => {
-                let times = (seen, report.lasted, late);
-                let cause = self.cause_of(slice, times, &mut telling.lateness, reader);
-                if is_new && report.is_told {
-                    // It takes its time to get the GIL, while the stack is read here.
-                    telling.audience.ask(self.question(slice, false));
-                }
-                let of = (&*self.pulse, &cause);
-                let stack = self.examiner.stack(slice, seen, of, reader);
-                (cause, stack)
+        let reader = match &telling.reader {
+            Ok(reader) => reader,
+            Err(reason) => {
+                let stalled = self.shown(report.stalled);
+                return Examined::unread(stalled, Arc::clone(reason));
             }
-            Err(reason) => (Cause::Unknown, Some(missing(Arc::clone(reason)))),
+        };
+        let times = (seen, report.lasted, late);
+        let cause = self.cause_of(slice, times, &mut telling.lateness, reader);
+        if matches!(report.moment, Moment::Found { .. }) && report.is_told {
+            // It takes its time to get the GIL, while the stack is read here.
+            telling.audience.ask(self.question(slice, false));
+        }
+        let of = (&*self.pulse, &cause);
+        let (stack, callback) = match self.examiner.stack(slice, seen, of, reader) {
+            Some((stack, callback)) => (Some(stack), callback),
+            None => (None, None),
         };
         let over = stack.is_none();
         let stack = stack.unwrap_or_else(|| missing("it was over before it was read".into()));
-        let is_unread = !over && matches!(stack.quality, Quality::Missing(_));
-        if is_unread && report.is_told {
-            telling.audience.ask(self.question(slice, true));
+        let mut examined = Examined {
+            keeps_gil: self.examiner.keeps_gil(&cause),
+            is_unread: !over && matches!(stack.quality, Quality::Missing(_)),
+            over,
+            stalled: report.stalled,
+            cause,
+            stack,
+            earlier: None,
+        };
+        if !self.subject.tells_callbacks {
+            let round = (slice.number, at);
+            self.rounds.report(round, callback, &examined.stack);
+            examined.blame(self.rounds.share(round, report.lasted));
         }
-        let keeps_gil = self.examiner.keeps_gil(&cause);
+        examined
+    }
+
+    /// A stall was found, or goes on.
+    fn report(
+        &mut self,
+        mut report: StallReport,
+        seen: &Seen,
+        clocks: &Clocks,
+        telling: &mut Telling,
+    ) {
+        let slice = self.slice(report.stalled, report.number);
+        let is_new = self.open.iter().all(|open| open.slice != slice);
+        let at = Instant::from_nanos(clocks.ns);
+        let examined = self.examine((slice, &report), seen, at, telling);
+        let Examined {
+            over,
+            is_unread,
+            keeps_gil,
+            ..
+        } = examined;
         let index = match self.open.iter().position(|open| open.slice == slice) {
             Some(index) => index,
             None => self.find(slice, report, clocks),
         };
+        let asks = (self.question(slice, false), self.question(slice, true));
         let open = &mut self.open[index];
         open.is_untold |= over && matches!(report.moment, Moment::Found { .. });
         let stall = &mut open.stall;
         if !over && (is_new || !is_unread) {
-            // A thread is not interrupted for what is only recorded.
-            if let (true, Some(native)) = (report.is_told, &mut telling.native) {
-                stall.native = native_entries(native, seen, &cause);
-            }
-            (stall.stack, stall.cause, stall.keeps_gil) = (stack, cause, keeps_gil);
+            examined.put(stall);
         }
-        stall.moment = report.moment;
-        stall.lasted = report.lasted;
+        (stall.moment, stall.lasted) = (report.moment, report.lasted);
+        if !report.is_told
+            && !open.is_untold
+            && telling.audience.is_news(stall)
+            && self.policy.let_through(at, &mut report)
+        {
+            telling.audience.ask(asks.0);
+            // Those that hear of stalls have not heard of this one.
+            let late_by = Duration::ZERO;
+            stall.moment = Moment::Found { late_by };
+        }
+        if is_unread && report.is_told {
+            telling.audience.ask(asks.1);
+        }
+        // A thread is not interrupted for what is only recorded.
+        if let (true, Some(native)) = (report.is_told, &mut telling.native)
+            && !over
+            && (is_new || !is_unread)
+        {
+            stall.native = native_entries(native, seen, &stall.cause);
+        }
         stall.suppressed = report.suppressed + std::mem::take(&mut self.missed);
         if open.is_untold {
             // Its end is on the way, with the exact duration.
@@ -283,9 +384,9 @@ impl Watched {
             (false, true) => STACK_WAIT,
             (false, false) => FACTS_WAIT,
         };
-        let until = Instant::from_nanos(clocks.ns).saturating_add(wait);
+        let until = at.saturating_add(wait);
         if let Some(facts) = telling.audience.answer(slice, until) {
-            add(stall, facts);
+            facts.add_to(stall);
         }
         if is_new {
             stall.reported = now();
@@ -304,11 +405,7 @@ impl Watched {
                 native_id: self.read().map_or(0, |seen| u64::from(seen.thread)),
                 name: Arc::clone(&self.subject.thread_name),
             },
-            stalled: if self.subject.tells_callbacks {
-                report.stalled
-            } else {
-                Stalled::Callback
-            },
+            stalled: self.shown(report.stalled),
             started,
             reported: now(),
             lasted: report.lasted,
@@ -317,6 +414,7 @@ impl Watched {
             cause: Cause::Unknown,
             keeps_gil: false,
             stack: missing("it was over before it was looked at".into()),
+            earlier: None,
             native: Vec::new(),
             callback: None,
             task: None,
@@ -377,7 +475,7 @@ impl Watched {
         }
         let until = now().saturating_add(FACTS_WAIT);
         if let Some(facts) = telling.audience.answer(slice, until) {
-            add(&mut stall, facts);
+            facts.add_to(&mut stall);
         }
         if is_untold {
             stall.moment = Moment::Over { was_found: false };
@@ -386,19 +484,5 @@ impl Watched {
             stall.reported = now();
         }
         telling.audience.tell(slice, &stall, report.is_told);
-    }
-}
-
-fn add(stall: &mut Stall, facts: Facts) {
-    stall.callback = facts.callback.or_else(|| stall.callback.take());
-    stall.task = facts.task.or_else(|| stall.task.take());
-    stall.request = facts.request.or_else(|| stall.request.take());
-    if let (Quality::Missing(_), Some(entries)) = (&stall.stack.quality, facts.stack) {
-        stall.stack = Stack {
-            entries,
-            cut: 0,
-            hidden: 0,
-            quality: Quality::Fallback,
-        };
     }
 }

@@ -141,6 +141,36 @@ fn too_many_stalls_are_counted_and_the_count_is_told() {
 }
 
 #[test]
+fn what_is_news_is_told_beyond_the_limit_as_often_again() {
+    let mut policy = StallPolicy::new(StallLimits {
+        stalls_max: 1,
+        ..StallLimits::default()
+    });
+    for number in [1, 2] {
+        let ended = policy.ended(at(100), (Stalled::Callback, number), ms(60), number);
+        assert_eq!(ended.map(|report| report.is_told), Some(number == 1));
+    }
+    let activity = in_callback(slice(3, 200), slice(3, 200));
+    let report = policy.look(at(250), activity).0.expect("it is found");
+    assert!(!report.is_told);
+    // What kept it went on, and another line keeps it now.
+    let mut report = policy.look(at(300), activity).0.expect("it goes on");
+    assert_eq!(
+        (report.is_told, report.moment),
+        (false, Moment::GoesOn { doubled: 1 })
+    );
+    assert!(policy.let_through(at(301), &mut report));
+    assert_eq!((report.is_told, report.suppressed), (true, 1));
+    let over = policy.ended(at(500), (Stalled::Callback, 3), ms(300), 3);
+    assert!(over.expect("it is over").is_told);
+    let mut another = policy
+        .ended(at(600), (Stalled::Callback, 4), ms(60), 4)
+        .expect("it is recorded");
+    assert!(!policy.let_through(at(600), &mut another) && !another.is_told);
+    assert!(policy.let_through(at(60_302), &mut another));
+}
+
+#[test]
 fn a_lower_threshold_counts_for_what_is_under_way() {
     let mut policy = policy();
     let activity = in_callback(slice(1, 0), slice(1, 0));

@@ -7,6 +7,7 @@ use crate::watch::{Catalogue, Diagnosis, Stack};
 
 mod called;
 mod moving;
+mod repeated;
 mod same;
 
 const RUN: (&str, &str, i32) = ("/lib/python3.13/asyncio/events.py", "Handle._run", 89);

@@ -31,6 +31,24 @@ fn the_shipped_catalogue_can_be_read_and_is_large() {
 }
 
 #[test]
+fn a_debugger_is_found_anywhere_on_a_stack() {
+    let is_in_debugger = |entries: &[(&str, &str, i32)]| {
+        let entries = stack(entries).entries;
+        Catalogue::shipped().is_in_debugger(&entries, &user_places())
+    };
+    let prompt = ("/lib/python3.13/pdb.py", "Pdb.interaction", 530);
+    let reads = ("/lib/python3.13/cmd.py", "Cmd.cmdloop", 131);
+    assert!(is_in_debugger(&[
+        reads,
+        prompt,
+        ("/app/views.py", "main", 4)
+    ]));
+    assert!(!is_in_debugger(&[reads, ("/app/pdb.py", "interaction", 4)]));
+    let adapter = "/v/site-packages/debugpy/_vendored/pydevd/_pydevd_bundle/pydevd_frame.py";
+    assert!(is_in_debugger(&[(adapter, "do_wait_suspend", 4)]));
+}
+
+#[test]
 fn every_cause_has_its_remedy() {
     let causes = [
         Cause::Python,

@@ -52,6 +52,27 @@ fn a_new_culprit_gets_a_block_and_then_lines() {
 }
 
 #[test]
+fn a_thread_that_is_stopped_is_told_of_once() {
+    let mut teller = teller();
+    let mut said = |number, moment, ms| {
+        let stall = Stall {
+            cause: Cause::Stopped,
+            ..sleeping(number, moment, ms)
+        };
+        tell(&mut teller, &stall)
+    };
+    assert!(said(1, FOUND, 50).is_some_and(|block| block.contains("no code is to blame")));
+    for (number, moment, ms) in [
+        (1, goes_on(1), 100),
+        (1, OVER, 120),
+        (2, FOUND, 50),
+        (2, OVER, 60),
+    ] {
+        assert_eq!(said(number, moment, ms), None);
+    }
+}
+
+#[test]
 fn a_short_repeat_is_one_line_at_its_end() {
     let mut teller = teller();
     said(&mut teller, 1, FOUND, 50);

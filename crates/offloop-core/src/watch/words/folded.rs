@@ -1,4 +1,5 @@
-//! A stack as it is read: the user's entries by themselves, runs of library code as one line each.
+//! A stack as it is read: the user's entries by themselves, runs of library code as one line each,
+//! and the innermost entry, which is the one that blocks, whosever it is.
 //!
 //! The outermost entry comes first, as in a traceback. What runs the loop is left out, and so is
 //! what has started it: a callback begins inside.
@@ -15,7 +16,7 @@ const PACKAGES_MAX: usize = 4;
 
 /// A line of a stack.
 enum Fold {
-    /// An entry of the user's code, by its index.
+    /// An entry that is shown by itself, by its index.
     Own(usize),
     /// Entries of packages, in their order.
     Libraries(Vec<(std::sync::Arc<str>, usize)>),
@@ -118,11 +119,12 @@ impl Writer<'_> {
         folds
     }
 
-    /// The culprit is shown by itself whosever it is, and so is all of the package that is taken
-    /// for the application.
+    /// The culprit and the innermost entry are shown by themselves whosever they are, and so is all
+    /// of the package that is taken for the application.
     fn owner(&self, index: usize, entry: &Entry) -> Owner {
         let culprit = self.diagnosis.culprit.as_ref();
-        if culprit.is_some_and(|culprit| culprit.index == index) {
+        let is_innermost = index == 0 && self.stall.stack.hidden == 0;
+        if is_innermost || culprit.is_some_and(|culprit| culprit.index == index) {
             return Owner::User;
         }
         let owner = self.places.owner(&entry.filename);

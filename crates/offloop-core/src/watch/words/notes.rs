@@ -1,9 +1,11 @@
 //! What a reader must know besides: whose code the culprit is, and how the stall was seen.
 
+use super::super::cause::Cause;
 use super::super::culprit::{Blame, Culprit};
 use super::super::places::Owner;
 use super::super::record::Quality;
 use super::{Writer, phrases};
+use crate::event_loop::Stalled;
 
 impl Writer<'_> {
     /// What a destructor has interrupted.
@@ -18,13 +20,30 @@ impl Writer<'_> {
         format!("a destructor runs in the middle of {place} in {function}, which is not to blame")
     }
 
+    /// The time is that of a round, and its culprit what was seen at one moment of it.
+    fn of_round(&self) -> Option<String> {
+        let is_round = self.stall.stalled == Stalled::Round;
+        if !is_round || matches!(self.stall.cause, Cause::OtherThread { .. }) {
+            return None;
+        }
+        let time = "the time is that of a round of callbacks, of which this one was seen";
+        let earlier = self.stall.earlier.as_ref();
+        let earlier = earlier.and_then(|stack| Culprit::of(stack, self.places));
+        let Some(earlier) = earlier else {
+            return Some(time.to_owned());
+        };
+        let (place, function) = self.entry(&earlier.entry);
+        Some(format!("{time}; before it {place} in {function}"))
+    }
+
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = phrases::remarks(self.stall);
         if let Some(culprit) = &self.diagnosis.culprit {
             let own = of_blame(culprit).filter(|_| culprit.destructor.is_none());
             let index = culprit.destructor;
             let destructor = index.map(|index| self.of_destructor(index));
-            notes.splice(0..0, own.into_iter().chain(destructor));
+            let round = self.of_round();
+            notes.splice(0..0, round.into_iter().chain(own).chain(destructor));
         }
         if let Quality::Missing(reason) = &self.stall.stack.quality
             && !self.stall.cause.blames_no_code()

@@ -310,6 +310,8 @@ mod tests {
                 line: Some(line),
                 ..Position::default()
             },
+            frame: 0,
+            of_generator: false,
         }
     }
 
