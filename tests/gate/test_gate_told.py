@@ -25,7 +25,8 @@ def test_equal_findings_of_a_phase_are_told_once_with_their_count(suite):
         KEPT = []
 
         async def main(number):
-            time.sleep(0.06)
+            # Much longer than the machine might keep the watchdog from its core.
+            time.sleep(0.25)
 
         def test_many():
             for number in range(5):
