@@ -82,6 +82,7 @@ def test_a_trace_has_tracks_slices_and_arrows(recorded):
     assert {"garbage collections", "stalls of MainThread"} <= names
     assert any(name.startswith("loop 1 (offloop)") for name in names)
     assert any(name.startswith("worker ") for name in names)
+    assert "calls" in names
     squares = [each for each in events if each["ph"] == "X" and each["name"] == "square"]
     assert len(squares) == 5
     assert min(each["dur"] for each in squares) >= 2000
@@ -237,6 +238,35 @@ def test_slices_of_a_track_never_overlap_and_counters_have_no_splinters(tmp_path
     assert all(later - one >= 20_000 for one, later in pairwise(times))
     flows = Counter((each["id"], each["ph"]) for each in events if each["ph"] in "sf")
     assert set(flows.values()) == {1}
+    assert {type(number) for number, _phase in flows} == {int}, "Perfetto drops other names"
+
+
+def test_slices_of_callbacks_that_follow_each_other_do_not_overlap(tmp_path):
+    source = """
+    import asyncio, time
+
+    def outer():
+        def compute():
+            until = time.perf_counter() + 0.0025
+            while time.perf_counter() < until:
+                pass
+        return compute
+
+    async def main():
+        for _ in range(100):
+            asyncio.get_running_loop().call_soon(outer())
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    """
+    status, errors = run(tmp_path, source, "--trace", "t.json")
+    assert status == 0, errors
+    text = (tmp_path / "t.json").read_text()
+    assert '"outer.<locals>.compute"' in text, "Perfetto 52 shows escapes as they are"
+    events = json.loads(text)
+    names = [each["name"] for each in events if each["ph"] == "X" and "args" not in each]
+    assert names.count("outer.<locals>.compute") == 100
+    assert overlaps(events) == []
 
 
 def test_what_a_disk_without_room_leaves_is_whole(tmp_path):
