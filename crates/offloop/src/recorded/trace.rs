@@ -328,7 +328,9 @@ impl Trace {
             self.push(slice.raw("args", args.end()));
             self.flow("s", there, own, submitted);
             self.flow("f", there, worker, started);
-            self.flow("s", back, worker, started);
+            // Its last nanosecond: the end belongs to what comes after it.
+            let last = finished.saturating_sub(1).max(started);
+            self.flow("s", back, worker, last);
             self.flow("f", back, own, taken);
         }
         let outcome = self.slice(own, &format!("{} {name}", end.word()), taken, INSTANT_NS);

@@ -28,8 +28,8 @@ impl Row {
         fitted
     }
 
-    /// Where a slice lies that may hold others, and lie within one: it begins where a slice ends
-    /// that would end within it, and ends where a slice begins that would begin within it.
+    /// Where a slice lies that may hold more slices, and lie within one: it begins where a slice
+    /// ends that would end within it, and ends where a slice begins that would begin within it.
     pub(super) fn nest(&mut self, begin: u64, end: u64) -> (u64, u64) {
         let (mut begin, mut end) = (begin, end.max(begin));
         for &(one_begin, one_end) in &self.0 {
