@@ -269,6 +269,27 @@ def test_slices_of_callbacks_that_follow_each_other_do_not_overlap(tmp_path):
     assert overlaps(events) == []
 
 
+def test_a_uvloop_that_waits_is_not_drawn_as_busy(tmp_path):
+    source = """
+    import asyncio, time
+
+    async def main():
+        await asyncio.sleep(0.3)
+        time.sleep(0.2)
+        await asyncio.sleep(0.3)
+
+    asyncio.run(main())
+    """
+    status, errors = run(tmp_path, source, "--loop", "uvloop", "--trace", "t.json")
+    assert status == 0, errors
+    events = json.loads((tmp_path / "t.json").read_text())
+    rounds = [each for each in events if each["name"] == "(round of callbacks)"]
+    assert max(each["dur"] for each in rounds) >= 150_000
+    busy = [each for each in events if each["name"] == "loop 1 busy"]
+    idle = [each for each in busy if each["args"]["percent"] < 25]
+    assert len(idle) > len(busy) / 2, busy
+
+
 def test_what_a_disk_without_room_leaves_is_whole(tmp_path):
     limit = 20_000
     source = f"""
