@@ -239,6 +239,11 @@ def test_slices_of_a_track_never_overlap_and_counters_have_no_splinters(tmp_path
     flows = Counter((each["id"], each["ph"]) for each in events if each["ph"] in "sf")
     assert set(flows.values()) == {1}
     assert {type(number) for number, _phase in flows} == {int}, "Perfetto drops other names"
+    arrows: dict[int, list[float]] = {}
+    for each in events:
+        if each["ph"] in "sf":
+            arrows.setdefault(each["id"], []).append(each["ts"])
+    assert [times for times in arrows.values() if times != sorted(times)] == []
 
 
 def test_slices_of_callbacks_that_follow_each_other_do_not_overlap(tmp_path):

@@ -307,7 +307,7 @@ impl Trace {
         let (note, fleet, end) = call;
         let name = note.name().unwrap_or("(call)");
         let submitted = on_grid(header.since(note.submitted));
-        let taken = on_grid(header.since(record.at));
+        let mut taken = on_grid(header.since(record.at));
         let own = (self.pid, note.thread);
         let submission = self.slice(own, &format!("submit {name}"), submitted, INSTANT_NS);
         self.push(submission);
@@ -317,8 +317,9 @@ impl Trace {
             let waited = started.saturating_duration_since(note.submitted).as_nanos() as u64;
             let finished = note.finished.unwrap_or(record.at);
             let worker = (worker.unsigned_abs(), worker.unsigned_abs());
-            let (started, finished) =
-                self.beside(worker, header.since(started), header.since(finished));
+            // An arrow backwards would be dropped: a worker's times are rounded, as ours are.
+            let (started, finished) = (header.since(started), header.since(finished));
+            let (started, finished) = self.beside(worker, started.max(submitted), finished);
             let args = Object::new()
                 .string("outcome", end.word())
                 .raw("fleet", fleet)
@@ -330,6 +331,7 @@ impl Trace {
             self.flow("f", there, worker, started);
             // Its last nanosecond: the end belongs to what comes after it.
             let last = finished.saturating_sub(1).max(started);
+            taken = taken.max(last.next_multiple_of(GRID_NS));
             self.flow("s", back, worker, last);
             self.flow("f", back, own, taken);
         }
