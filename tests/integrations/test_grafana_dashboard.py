@@ -98,6 +98,14 @@ def test_every_series_is_of_the_chosen_job_and_instance(dashboard):
         assert all('job=~"$job", instance=~"$instance"' in labels for labels in series), title
 
 
+def test_variables_find_a_service_on_any_loop(dashboard, exported):
+    for variable in dashboard["templating"]["list"][1:]:
+        (name,) = re.findall(r"offloop_\w+", variable["definition"])
+        assert name in exported
+        assert variable["query"]["query"] == variable["definition"]
+        assert not name.startswith("offloop_loop_"), "those are of offloop's own loops"
+
+
 def test_legends_name_labels_of_their_query(dashboard, exported):
     for panel in dashboard["panels"]:
         for target in panel.get("targets", []):

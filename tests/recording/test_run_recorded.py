@@ -82,6 +82,7 @@ def test_a_trace_has_tracks_slices_and_arrows(recorded):
     assert {"garbage collections", "stalls of MainThread"} <= names
     assert any(name.startswith("loop 1 (offloop)") for name in names)
     assert any(name.startswith("worker ") for name in names)
+    assert "calls" in names
     squares = [each for each in events if each["ph"] == "X" and each["name"] == "square"]
     assert len(squares) == 5
     assert min(each["dur"] for each in squares) >= 2000
@@ -237,6 +238,61 @@ def test_slices_of_a_track_never_overlap_and_counters_have_no_splinters(tmp_path
     assert all(later - one >= 20_000 for one, later in pairwise(times))
     flows = Counter((each["id"], each["ph"]) for each in events if each["ph"] in "sf")
     assert set(flows.values()) == {1}
+    assert {type(number) for number, _phase in flows} == {int}, "Perfetto drops other names"
+    arrows: dict[int, list[float]] = {}
+    for each in events:
+        if each["ph"] in "sf":
+            arrows.setdefault(each["id"], []).append(each["ts"])
+    assert [times for times in arrows.values() if times != sorted(times)] == []
+
+
+def test_slices_of_callbacks_that_follow_each_other_do_not_overlap(tmp_path):
+    source = """
+    import asyncio, time
+
+    def outer():
+        def compute():
+            until = time.perf_counter() + 0.0025
+            while time.perf_counter() < until:
+                pass
+        return compute
+
+    async def main():
+        for _ in range(100):
+            asyncio.get_running_loop().call_soon(outer())
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    """
+    status, errors = run(tmp_path, source, "--trace", "t.json")
+    assert status == 0, errors
+    text = (tmp_path / "t.json").read_text()
+    assert '"outer.<locals>.compute"' in text, "Perfetto 52 shows escapes as they are"
+    events = json.loads(text)
+    names = [each["name"] for each in events if each["ph"] == "X" and "args" not in each]
+    assert names.count("outer.<locals>.compute") == 100
+    assert overlaps(events) == []
+
+
+def test_a_uvloop_that_waits_is_not_drawn_as_busy(tmp_path):
+    source = """
+    import asyncio, time
+
+    async def main():
+        await asyncio.sleep(0.3)
+        time.sleep(0.2)
+        await asyncio.sleep(0.3)
+
+    asyncio.run(main())
+    """
+    status, errors = run(tmp_path, source, "--loop", "uvloop", "--trace", "t.json")
+    assert status == 0, errors
+    events = json.loads((tmp_path / "t.json").read_text())
+    rounds = [each for each in events if each["name"] == "(round of callbacks)"]
+    assert max(each["dur"] for each in rounds) >= 150_000
+    busy = [each for each in events if each["name"] == "loop 1 busy"]
+    idle = [each for each in busy if each["args"]["percent"] < 25]
+    assert len(idle) > len(busy) / 2, busy
 
 
 def test_what_a_disk_without_room_leaves_is_whole(tmp_path):

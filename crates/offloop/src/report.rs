@@ -47,9 +47,10 @@ fn page(lines: &[String], damaged: u64, bytes_max: usize) -> String {
         !many || number.is_multiple_of(step)
     });
     let kept: Vec<&str> = kept.map(String::as_str).collect();
+    // In JSON the sign is only within strings, where it could end the page's script.
     let data = format!(
         "{{\"step\":{step},\"damaged\":{damaged},\"lines\":[\n{}\n]}}",
-        kept.join(",\n")
+        kept.join(",\n").replace('<', "\\u003c")
     );
     // The data comes last: what stands in it is not looked through again.
     PAGE.replace("/*STYLE*/", STYLE)
@@ -82,6 +83,17 @@ mod tests {
         ] {
             assert!(!page.contains(outside), "{outside}");
         }
+    }
+
+    #[test]
+    fn what_a_line_says_ends_no_script() {
+        let line = "{\"kind\":\"call\",\"name\":\"f.<locals>.</script><!--\"}".to_owned();
+        let page = page(&[line], 0, LINES_BYTES_MAX);
+        assert!(page.contains("f.\\u003clocals>.\\u003c/script>\\u003c!--"));
+        assert_eq!(
+            page.matches("</script>").count(),
+            PAGE.matches("</script>").count()
+        );
     }
 
     #[test]

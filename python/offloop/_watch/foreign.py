@@ -120,6 +120,7 @@ class _Beats:
         self._call_later = loop.call_later
         self._seconds = seconds
         self._handle: asyncio.TimerHandle | None = None
+        self._rests = 0.0
         self._heartbeat.runs_here()
         self._go_on()
 
@@ -128,10 +129,11 @@ class _Beats:
         if seconds is None:
             self.stop()
         else:
+            self._rests = seconds
             self._handle = self._call_later(seconds, self._beat)
 
     def _beat(self) -> None:
-        self._heartbeat.beats()
+        self._heartbeat.beats(self._rests)
         if self._ends is not None:
             self._ends.look()
         self._heartbeat.looks_idle(self._idle)
@@ -143,7 +145,7 @@ class _Beats:
 
     def stop(self) -> None:
         """Beat no more. The loop beats again when it next begins to run."""
-        self._heartbeat.waits()
+        self._heartbeat.ends_beating(self._rests)
         self.loop = _no_loop
         if self._handle is not None:
             self._handle.cancel()

@@ -77,6 +77,57 @@ impl Heartbeat {
         self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A round is over; for its first `rested` ticks the loop is taken to have waited.
+    fn round_is_over(&self, py: Python<'_>, rested: u64) -> PyResult<()> {
+        let line = self.line(py)?;
+        let now = ticks();
+        let round = self.pulse.running.end_round();
+        let busy_since = |start: u64| start.saturating_add(rested).min(now);
+        if let Some(round) = round.filter(|_| rested > 0) {
+            self.resume(busy_since(round.start));
+        }
+        let recorded = self.publish(now);
+        if let (Some(round), Some((line, limit))) = (round, line) {
+            let length = now.saturating_sub(round.start);
+            if let Some(number) = recorded {
+                let busy = now - busy_since(round.start);
+                let length_ns = TickScale::measure().nanoseconds(busy);
+                if length_ns >= SLICE_NS {
+                    note_slice(number, length_ns, None, true);
+                }
+            }
+            if length < limit {
+                return Ok(());
+            }
+            self.pulse.note_blocked(round, now);
+            line.tell(Ended {
+                stalled: Stalled::Round,
+                number: round.number,
+                start: round.start,
+                end: now,
+                round: round.number,
+            });
+        }
+        Ok(())
+    }
+
+    /// The wait is over, if the loop waited.
+    fn resume(&self, at: u64) {
+        let mut load = self.load();
+        let at = load.scale.nanoseconds(at);
+        load.load.resume(at);
+    }
+
+    fn begin_round(&self, py: Python<'_>, resumes: bool) -> PyResult<()> {
+        let line = self.line(py)?;
+        let now = ticks();
+        if resumes {
+            self.resume(now);
+        }
+        line.iter().for_each(|(line, _)| line.begin_round(now));
+        Ok(())
+    }
+
     /// The loop asks what is ready. The number under which it is recorded, if it is.
     fn publish(&self, now: u64) -> Option<u64> {
         let mut load = self.load();
@@ -178,42 +229,17 @@ impl Heartbeat {
 
     /// The loop asks what is ready: its round is over.
     pub(super) fn waits(&self, py: Python<'_>) -> PyResult<()> {
-        let line = self.line(py)?;
-        let now = ticks();
-        let recorded = self.publish(now);
-        if let (Some(round), Some((line, limit))) = (self.pulse.running.end_round(), line) {
-            let length = now.saturating_sub(round.start);
-            if let Some(number) = recorded {
-                let length_ns = TickScale::measure().nanoseconds(length);
-                if length_ns >= SLICE_NS {
-                    note_slice(number, length_ns, None, true);
-                }
-            }
-            if length < limit {
-                return Ok(());
-            }
-            self.pulse.note_blocked(round, now);
-            line.tell(Ended {
-                stalled: Stalled::Round,
-                number: round.number,
-                start: round.start,
-                end: now,
-                round: round.number,
-            });
-        }
-        Ok(())
+        self.round_is_over(py, 0)
+    }
+
+    /// The loop beats no more. Its next beat was to come `rested` seconds after the last one.
+    fn ends_beating(&self, py: Python<'_>, rested: f64) -> PyResult<()> {
+        self.round_is_over(py, TickScale::measure().ticks(nanoseconds(rested)))
     }
 
     /// The loop has something to do: a round begins.
     pub(super) fn goes_on(&self, py: Python<'_>) -> PyResult<()> {
-        let line = self.line(py)?;
-        let now = ticks();
-        let mut load = self.load();
-        let at = load.scale.nanoseconds(now);
-        load.load.resume(at);
-        drop(load);
-        line.iter().for_each(|(line, _)| line.begin_round(now));
-        Ok(())
+        self.begin_round(py, true)
     }
 
     /// Measures for how long the loop is blocked from now on; None while no watch is on.
@@ -230,15 +256,17 @@ impl Heartbeat {
         self.idle(told, false).map(drop)
     }
 
-    /// A round is over, and another one begins: for a loop that tells of itself now and then.
-    fn beats(&self, py: Python<'_>) -> PyResult<()> {
+    /// A round is over, and another one begins: for a loop that tells of itself now and then. This
+    /// was to come `rested` seconds after the last one: what it is late by is what the loop was
+    /// busy for.
+    fn beats(&self, py: Python<'_>, rested: f64) -> PyResult<()> {
         // Relaxed: only the loop's thread looks.
         if self.era.load(Ordering::Relaxed) == era() {
-            self.waits(py)?;
+            self.ends_beating(py, rested)?;
         } else {
             // It was set when another threshold was in force, and so may be late for this one.
             self.pulse.running.end_round();
         }
-        self.goes_on(py)
+        self.begin_round(py, false)
     }
 }

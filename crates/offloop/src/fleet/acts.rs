@@ -176,8 +176,8 @@ impl Fleet {
         if let Some(note) = task.note {
             let fleet = self.number;
             let end = end_of(&decision);
-            desk.recorder
-                .record(desk.now, What::Call { note, fleet, end });
+            let at = note.finished.map_or(desk.now, |at| at.max(desk.now));
+            desk.recorder.record(at, What::Call { note, fleet, end });
         }
         let outcome = match decision {
             Decision::Completed { value } => Outcome::Returned(value),

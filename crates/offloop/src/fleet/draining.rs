@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use offloop_core::{ITEMS_MAX, Instant, WorkerId, limits};
-use offloop_sys::{handshake, process};
+use offloop_sys::{clock, handshake, process};
 
 use crate::arena::MappedBlock;
 use crate::channel::{Arrived, Completed, Heard, Said, returned_blocks};
@@ -25,13 +25,18 @@ const RUN_TOLD_MAX_NS: u64 = 3_600_000_000_000;
 /// Messages taken from one worker's socket before the next worker gets its turn.
 const MESSAGES_PER_PASS: usize = 64;
 
+/// The longest time ago at which such a run began. What the low bits say beyond it is later than
+/// now.
+const BEGAN_AGO_MAX_NS: u64 = RUN_TOLD_MAX_NS + 600_000_000_000;
+
 /// When a call began and ended that ran for so long. A worker says when it started by the low bits
 /// of its microseconds, which say it for a call of up to an hour. A worker that says nothing
 /// possible is taken to have ended just now.
 fn ran(now: Instant, started_us: u32, run_ns: u64) -> (Option<Instant>, Option<Instant>) {
     let ago_us = ((now.as_nanos() / 1_000) as u32).wrapping_sub(started_us);
     let ago_ns = (u64::from(ago_us) + 1) * 1_000;
-    let ago_ns = if run_ns > RUN_TOLD_MAX_NS || ago_ns < run_ns {
+    let told = run_ns..=BEGAN_AGO_MAX_NS;
+    let ago_ns = if run_ns > RUN_TOLD_MAX_NS || !told.contains(&ago_ns) {
         run_ns
     } else {
         ago_ns
@@ -87,8 +92,9 @@ impl Fleet {
                 channel.hold(sequence, held.unwrap_or_default());
             }
         }
-        let now = desk.now;
         if let Some(note) = self.note(task) {
+            // A short call may have begun after the desk's clock was read.
+            let now = Instant::from_nanos(clock::monotonic_ns());
             (note.started, note.finished) = ran(now, started_us, run_ns);
         }
         let returned = Returned {
@@ -215,5 +221,25 @@ impl Fleet {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_began_when_its_worker_says_or_ended_just_now() {
+        let at = |us: u64| Some(Instant::from_nanos(us * 1_000));
+        let now = Instant::from_nanos(9_000_000_000_000);
+        let now_us = now.as_nanos() / 1_000;
+        let told = |us: u64, run_us: u64| ran(now, us as u32, run_us * 1_000);
+        assert_eq!(told(now_us - 51, 20), (at(now_us - 52), at(now_us - 32)));
+        let hour = 3_600_000_000;
+        let begun = now_us - hour - 9;
+        assert_eq!(told(begun, hour), (at(begun - 1), at(now_us - 10)));
+        // It would have begun later than now, or run for longer than since then.
+        assert_eq!(told(now_us + 30, 20), (at(now_us - 20), Some(now)));
+        assert_eq!(told(now_us - 9, 20), (at(now_us - 20), Some(now)));
     }
 }

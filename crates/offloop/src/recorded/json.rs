@@ -74,8 +74,8 @@ fn string_into(text: &mut String, value: &str) {
         match letter {
             '"' => text.push_str("\\\""),
             '\\' => text.push_str("\\\\"),
-            // A file that is put into a page must not end its script; these two end lines there.
-            '<' | '\u{2028}' | '\u{2029}' | '\0'..'\x20' | '\x7f' => {
+            // These two end a line in a script.
+            '\u{2028}' | '\u{2029}' | '\0'..'\x20' | '\x7f' => {
                 let _ = write!(text, "\\u{:04x}", letter as u32);
             }
             letter => text.push(letter),
@@ -89,14 +89,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ends_a_string_a_line_or_a_script_is_escaped() {
+    fn what_ends_a_string_or_a_line_is_escaped_and_no_more() {
         let object = Object::new()
-            .string("na\"me", "a\\b\n</script>\u{2028}ü")
+            .string("na\"me", "a\\b\n<locals>\u{2028}ü")
             .raw("number", 1.5)
             .some_raw("none", None::<u8>);
         assert_eq!(
             object.end(),
-            r#"{"na\"me":"a\\b\u000a\u003c/script>\u2028ü","number":1.5}"#
+            r#"{"na\"me":"a\\b\u000a<locals>\u2028ü","number":1.5}"#
         );
         assert_eq!(array([string("a"), "1".into()]), r#"["a",1]"#);
     }

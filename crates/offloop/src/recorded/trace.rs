@@ -8,6 +8,8 @@
 //! Slices of one track lie beside each other or one within the other: Perfetto takes those that
 //! overlap for a loss of data, and drops them. On a thread's track times are rounded down to
 //! `GRID_NS`, which keeps what lies within another slice there, in whatever order both are written.
+//! A callback's slice is cut where it would begin before the end of the one before it: its times
+//! are a length and a clock that is read a little later.
 //! On a track where one follows the other, a slice is fitted between those that are there: a worker
 //! tells begins in whole microseconds.
 //!
@@ -62,7 +64,7 @@ pub(super) struct Trace {
     output: Output,
     pid: u32,
     named: HashSet<u32>,
-    /// The last slices of tracks where one follows the other.
+    /// The last slices of tracks.
     last: HashMap<Track, Row>,
     /// By loop, what is not told yet.
     counted: HashMap<u64, Stretch>,
@@ -102,21 +104,29 @@ impl Trace {
 
     fn name_thread(&mut self, thread: u32, name: &str) {
         if self.named.len() < NAMED_MAX && self.named.insert(thread) {
-            let args = Object::new().string("name", name).end();
-            let event = Object::new()
-                .string("ph", "M")
-                .string("name", "thread_name");
-            let event = event.raw("pid", self.pid).raw("tid", thread);
-            self.push(event.raw("args", args));
+            self.name_track((self.pid, thread), name);
         }
+    }
+
+    fn name_track(&mut self, (pid, thread): Track, name: &str) {
+        let args = Object::new().string("name", name).end();
+        let event = Object::new()
+            .string("ph", "M")
+            .string("name", "thread_name");
+        self.push(event.raw("pid", pid).raw("tid", thread).raw("args", args));
+    }
+
+    /// The last slices of a track.
+    fn row(&mut self, track: Track) -> &mut Row {
+        if self.last.len() >= TRACKS_MAX && !self.last.contains_key(&track) {
+            self.last.clear();
+        }
+        self.last.entry(track).or_default()
     }
 
     /// Where a slice lies on a track where one follows the other.
     fn beside(&mut self, track: Track, begin: u64, end: u64) -> (u64, u64) {
-        if self.last.len() >= TRACKS_MAX && !self.last.contains_key(&track) {
-            self.last.clear();
-        }
-        self.last.entry(track).or_default().fit(begin, end)
+        self.row(track).fit(begin, end)
     }
 
     fn slice(&self, (pid, thread): Track, name: &str, at: u64, length: u64) -> Object {
@@ -129,13 +139,13 @@ impl Trace {
             .raw("dur", Micros(length))
     }
 
-    fn flow(&mut self, phase: &str, id: &str, (pid, thread): Track, at: u64) {
+    fn flow(&mut self, phase: &str, id: u64, (pid, thread): Track, at: u64) {
         let event = Object::new()
             .string("ph", phase)
             .string("bp", "e")
             .string("cat", "call")
             .string("name", "call")
-            .string("id", id)
+            .raw("id", id)
             .raw("pid", pid)
             .raw("tid", thread)
             .raw("ts", Micros(at));
@@ -193,7 +203,8 @@ impl Trace {
                 let name = name.as_deref().unwrap_or("(round of callbacks)");
                 let (begin, end) = (on_grid(header.since(*begin)), on_grid(header.since(*end)));
                 let track = (self.pid, *thread);
-                let slice = self.slice(track, name, begin, end.saturating_sub(begin));
+                let (begin, end) = self.row(track).nest(begin, end);
+                let slice = self.slice(track, name, begin, end - begin);
                 self.push(slice);
             }
             What::Call { note, fleet, end } => self.call(header, record, (note, *fleet, *end)),
@@ -271,7 +282,7 @@ impl Trace {
             .since(*begin)
             .saturating_sub(header.since(*submitted));
         let (begin, end) = (on_grid(header.since(*begin)), on_grid(header.since(*end)));
-        let (begin, end) = self.beside(track, begin, end);
+        let (begin, end) = self.row(track).nest(begin, end);
         let args = Object::new()
             .raw("raised", raised)
             .raw("submitted_by", submitter)
@@ -296,17 +307,19 @@ impl Trace {
         let (note, fleet, end) = call;
         let name = note.name().unwrap_or("(call)");
         let submitted = on_grid(header.since(note.submitted));
-        let taken = on_grid(header.since(record.at));
+        let mut taken = on_grid(header.since(record.at));
         let own = (self.pid, note.thread);
         let submission = self.slice(own, &format!("submit {name}"), submitted, INSTANT_NS);
         self.push(submission);
-        let (there, back) = (format!("s{}", record.number), format!("e{}", record.number));
+        // Perfetto takes only numbers for the names of arrows.
+        let (there, back) = (2 * record.number, 2 * record.number + 1);
         if let (Some(worker), Some(started)) = (note.worker, note.started) {
             let waited = started.saturating_duration_since(note.submitted).as_nanos() as u64;
             let finished = note.finished.unwrap_or(record.at);
             let worker = (worker.unsigned_abs(), worker.unsigned_abs());
-            let (started, finished) =
-                self.beside(worker, header.since(started), header.since(finished));
+            // An arrow backwards would be dropped: a worker's times are rounded, as ours are.
+            let (started, finished) = (header.since(started), header.since(finished));
+            let (started, finished) = self.beside(worker, started.max(submitted), finished);
             let args = Object::new()
                 .string("outcome", end.word())
                 .raw("fleet", fleet)
@@ -314,10 +327,13 @@ impl Trace {
                 .raw("waited_us", Micros(waited));
             let slice = self.slice(worker, name, started, finished - started);
             self.push(slice.raw("args", args.end()));
-            self.flow("s", &there, own, submitted);
-            self.flow("f", &there, worker, started);
-            self.flow("s", &back, worker, started);
-            self.flow("f", &back, own, taken);
+            self.flow("s", there, own, submitted);
+            self.flow("f", there, worker, started);
+            // Its last nanosecond: the end belongs to what comes after it.
+            let last = finished.saturating_sub(1).max(started);
+            taken = taken.max(last.next_multiple_of(GRID_NS));
+            self.flow("s", back, worker, last);
+            self.flow("f", back, own, taken);
         }
         let outcome = self.slice(own, &format!("{} {name}", end.word()), taken, INSTANT_NS);
         self.push(outcome);
@@ -328,6 +344,7 @@ impl Trace {
             Event::Start { fleet, pid } | Event::Restart { fleet, pid, .. } => {
                 let pid = pid.unsigned_abs();
                 self.name_process(pid, &format!("worker {pid} of fleet {fleet}"));
+                self.name_track((pid, pid), "calls");
                 self.instant(pid, "worker is ready", at, Object::new());
             }
             Event::Kill { pid, .. } => {
