@@ -295,6 +295,24 @@ def test_a_uvloop_that_waits_is_not_drawn_as_busy(tmp_path):
     assert len(idle) > len(busy) / 2, busy
 
 
+def test_a_uvloop_is_busy_with_short_callbacks(tmp_path):
+    source = """
+    import asyncio, time
+
+    async def main():
+        until = time.thread_time() + 0.5
+        while time.thread_time() < until:
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    """
+    status, errors = run(tmp_path, source, "--loop", "uvloop", "--trace", "t.json")
+    assert status == 0, errors
+    events = json.loads((tmp_path / "t.json").read_text())
+    percent = [each["args"]["percent"] for each in events if each["name"] == "loop 1 busy"]
+    assert sum(each > 75 for each in percent) > len(percent) / 2, percent
+
+
 def test_what_a_disk_without_room_leaves_is_whole(tmp_path):
     limit = 20_000
     source = f"""

@@ -78,6 +78,18 @@ impl TickScale {
     }
 }
 
+/// Processor time of the calling thread so far, in the kernel, too.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    let mut used = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `used` is a valid timespec for the call to fill; this clock always exists on Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut used) };
+    used.tv_sec.unsigned_abs() * 1_000_000_000 + used.tv_nsec.unsigned_abs()
+}
+
 /// Involuntary context switches of the calling thread so far. The number grows when another thread
 /// wanted the core, which is how a spinner learns that no core is spare.
 #[must_use]

@@ -23,7 +23,7 @@ const SLOTS: u64 = 10 * SECOND_SLOTS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Stopped,
-    /// It runs and has not looked yet: nothing has been running meanwhile.
+    /// It runs and has not looked yet, or it is not known when it looked.
     Beginning,
     Busy,
     Waiting,
@@ -104,6 +104,15 @@ impl LoopLoad {
         if self.state == State::Waiting {
             self.account(now);
             self.state = State::Busy;
+        }
+    }
+
+    /// The wait is over, and what runs until the next look is made of stretches of which only their
+    /// sum is known: it counts as busy, and for no lag.
+    pub fn resume_unseen(&mut self, now: u64) {
+        if self.state == State::Waiting {
+            self.account(now);
+            self.state = State::Beginning;
         }
     }
 
@@ -287,6 +296,18 @@ mod tests {
         assert_eq!((load.take_longest(), load.take_longest()), (5 * MS, 0));
         assert_eq!((load.busy_ns(), load.running_ns()), (16 * MS, 1065 * MS));
         assert_share(load.utilisation(), 16.0 / 1065.0);
+    }
+
+    #[test]
+    fn stretches_that_were_not_seen_are_busy_and_no_lag() {
+        let mut load = LoopLoad::default();
+        load.begin(0);
+        load.wait(0);
+        load.resume_unseen(4 * MS);
+        load.look(12 * MS);
+        load.wait(15 * MS);
+        assert_eq!((load.busy_ns(), load.running_ns()), (11 * MS, 15 * MS));
+        assert_eq!((load.lag().count(), load.lag().max_ns()), (1, 3 * MS));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use offloop::loads::Doing;
 use offloop::watch::{Ended, Line, Pulse};
 use offloop_core::event_loop::{LoopLoad, Stalled};
 use offloop_core::watch::{Look, Looks};
-use offloop_sys::clock::{TickScale, monotonic_ns, ticks};
+use offloop_sys::clock::{TickScale, monotonic_ns, thread_cpu_ns, ticks};
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 
@@ -39,6 +39,17 @@ struct Load {
     load: Box<LoopLoad>,
     publisher: Publisher,
     recorded: bool,
+    /// Processor time of the loop's thread at its last beat.
+    cpu_ns: u64,
+}
+
+/// How a loop that beats spent a round, in ticks from its begin on.
+#[derive(Clone, Copy)]
+struct Rest {
+    /// Until then it waited, as far as the processor time of its thread tells.
+    waited: u64,
+    /// When the next beat was due.
+    due: u64,
 }
 
 impl Drop for Heartbeat {
@@ -77,14 +88,20 @@ impl Heartbeat {
         self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A round is over; for its first `rested` ticks the loop is taken to have waited.
-    fn round_is_over(&self, py: Python<'_>, rested: u64) -> PyResult<()> {
+    /// A round is over; if the loop beats, it has rested.
+    fn round_is_over(&self, py: Python<'_>, rest: Option<Rest>) -> PyResult<()> {
         let line = self.line(py)?;
         let now = ticks();
         let round = self.pulse.running.end_round();
-        let busy_since = |start: u64| start.saturating_add(rested).min(now);
-        if let Some(round) = round.filter(|_| rested > 0) {
-            self.resume(busy_since(round.start));
+        let due = rest.map_or(0, |rest| rest.due);
+        let busy_since = |start: u64| start.saturating_add(due).min(now);
+        if let (Some(round), Some(rest)) = (round, rest) {
+            let mut load = self.load();
+            let scale = load.scale;
+            let waited = round.start.saturating_add(rest.waited).min(now);
+            load.load.begin(scale.nanoseconds(waited));
+            load.load.resume_unseen(scale.nanoseconds(waited));
+            load.load.look(scale.nanoseconds(busy_since(round.start)));
         }
         let recorded = self.publish(now);
         if let (Some(round), Some((line, limit))) = (round, line) {
@@ -111,19 +128,22 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// The wait is over, if the loop waited.
-    fn resume(&self, at: u64) {
+    /// What a loop did that was to beat `rested` seconds after its last beat.
+    fn rest(&self, rested: f64) -> Rest {
         let mut load = self.load();
-        let at = load.scale.nanoseconds(at);
-        load.load.resume(at);
+        let now_ns = thread_cpu_ns();
+        let used_ns = now_ns.saturating_sub(load.cpu_ns);
+        load.cpu_ns = now_ns;
+        let (scale, due_ns) = (TickScale::measure(), nanoseconds(rested));
+        Rest {
+            waited: scale.ticks(due_ns.saturating_sub(used_ns)),
+            due: scale.ticks(due_ns),
+        }
     }
 
-    fn begin_round(&self, py: Python<'_>, resumes: bool) -> PyResult<()> {
+    /// A round begins.
+    fn begin_round(&self, py: Python<'_>, now: u64) -> PyResult<()> {
         let line = self.line(py)?;
-        let now = ticks();
-        if resumes {
-            self.resume(now);
-        }
         line.iter().for_each(|(line, _)| line.begin_round(now));
         Ok(())
     }
@@ -217,6 +237,7 @@ impl Heartbeat {
                 load: Box::default(),
                 publisher: Publisher::default(),
                 recorded: false,
+                cpu_ns: 0,
             }),
         })
     }
@@ -224,22 +245,28 @@ impl Heartbeat {
     /// The loop runs in the calling thread from now on.
     pub(super) fn runs_here(&self, py: Python<'_>) -> PyResult<()> {
         self.pulse.running.set_thread();
+        self.load().cpu_ns = thread_cpu_ns();
         self.goes_on(py)
     }
 
     /// The loop asks what is ready: its round is over.
     pub(super) fn waits(&self, py: Python<'_>) -> PyResult<()> {
-        self.round_is_over(py, 0)
+        self.round_is_over(py, None)
     }
 
     /// The loop beats no more. Its next beat was to come `rested` seconds after the last one.
     fn ends_beating(&self, py: Python<'_>, rested: f64) -> PyResult<()> {
-        self.round_is_over(py, TickScale::measure().ticks(nanoseconds(rested)))
+        self.round_is_over(py, Some(self.rest(rested)))
     }
 
     /// The loop has something to do: a round begins.
     pub(super) fn goes_on(&self, py: Python<'_>) -> PyResult<()> {
-        self.begin_round(py, true)
+        let now = ticks();
+        let mut load = self.load();
+        let at = load.scale.nanoseconds(now);
+        load.load.resume(at);
+        drop(load);
+        self.begin_round(py, now)
     }
 
     /// Measures for how long the loop is blocked from now on; None while no watch is on.
@@ -257,8 +284,8 @@ impl Heartbeat {
     }
 
     /// A round is over, and another one begins: for a loop that tells of itself now and then. This
-    /// was to come `rested` seconds after the last one: what it is late by is what the loop was
-    /// busy for.
+    /// was to come `rested` seconds after the last one. The loop was busy for what it is late by,
+    /// and for the processor time of its thread before that.
     fn beats(&self, py: Python<'_>, rested: f64) -> PyResult<()> {
         // Relaxed: only the loop's thread looks.
         if self.era.load(Ordering::Relaxed) == era() {
@@ -267,6 +294,6 @@ impl Heartbeat {
             // It was set when another threshold was in force, and so may be late for this one.
             self.pulse.running.end_round();
         }
-        self.begin_round(py, false)
+        self.begin_round(py, ticks())
     }
 }
