@@ -68,6 +68,25 @@ def test_create_task_is_the_method_that_it_was(make_loop):
     loop.close()
 
 
+def test_a_class_that_takes_the_method_over_has_it():
+    """As our own loop does, and as proxies of loops do."""
+
+    async def main():
+        task = asyncio.create_task(asyncio.sleep(0, "slept"))
+        return await task
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner, watching():
+        runner.run(asyncio.sleep(0))
+        taken = asyncio.SelectorEventLoop.create_task
+
+        class Other(asyncio.SelectorEventLoop):
+            create_task = taken
+
+        for make_loop in (offloop.new_event_loop, Other):
+            with asyncio.Runner(loop_factory=make_loop) as other:
+                assert other.run(main()) == "slept"
+
+
 def has_signature(method):
     """Whether Python knows what a method takes: it does not of C's without a text of that."""
     try:

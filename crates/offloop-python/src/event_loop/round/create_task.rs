@@ -18,10 +18,10 @@ use super::foreign_tasks::TaskEnds;
 use crate::forsaking;
 
 unsafe extern "C" {
-    /// A descriptor that binds any object that can be called as a function of Python's is bound.
+    /// A method bound to an object: what can be called, and `self`.
     ///
     /// Source:     https://docs.python.org/3/c-api/method.html. PyO3 does not declare it.
-    fn PyInstanceMethod_New(function: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyMethod_New(function: *mut ffi::PyObject, this: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
 /// A loop whose tasks are heard of, and what hears of them.
@@ -187,6 +187,22 @@ impl CreateTask {
         Ok(task)
     }
 
+    /// As a function of Python's: of the class it is itself, of a loop it is a bound method.
+    fn __get__<'py>(
+        slf: &Bound<'py, Self>,
+        event_loop: Option<&Bound<'py, PyAny>>,
+        _class: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(event_loop) = event_loop else {
+            return Ok(slf.clone().into_any());
+        };
+        // SAFETY: *attached*; a new reference, or null for an error that is set.
+        unsafe {
+            let method = PyMethod_New(slf.as_ptr(), event_loop.as_ptr());
+            Bound::from_owned_ptr_or_err(slf.py(), method)
+        }
+    }
+
     #[getter(__doc__)]
     fn doc<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.wrapped.bind(py).getattr(intern!(py, "__doc__"))
@@ -241,7 +257,5 @@ pub(crate) fn heard_create_task<'py>(
         known: Mutex::new(None),
         method: Mutex::new(None),
     };
-    let call = Bound::new(py, call)?;
-    // SAFETY: *attached*; a new reference, or null for an error that is set.
-    unsafe { Bound::from_owned_ptr_or_err(py, PyInstanceMethod_New(call.as_ptr())) }
+    Ok(Bound::new(py, call)?.into_any())
 }
