@@ -85,7 +85,7 @@ class Reading:
 
     def cancel(self, id_text: str, name: str) -> str | None:
         """Have a task cancelled by its loop; why not, if so."""
-        for reference in _all_tasks():
+        for reference in _every_task():
             task = reference()
             if task is None or _id(task) != id_text or _is_over(task):
                 continue
@@ -171,7 +171,7 @@ def _listed() -> tuple[list[weakref.ref[Any]], int | None]:
     """Tasks of all loops that are to be looked at, and how many there are, if not all are."""
     total = tasks.count_all()
     if total is None or total <= LISTED_MAX:
-        return _all_tasks(), None
+        return _every_task(), None
     current = [asyncio.current_task(loop) for loop, _ in _loops().values()]
     running = [weakref.ref(task) for task in current if task is not None]
     known = set(map(id, current))
@@ -179,7 +179,7 @@ def _listed() -> tuple[list[weakref.ref[Any]], int | None]:
     return running + [each for each in others if id(each()) not in known], total
 
 
-def _all_tasks() -> list[weakref.ref[Any]]:
+def _every_task() -> list[weakref.ref[Any]]:
     total = tasks.count_all()
     if total is not None:
         return tasks.some_of_all(total)
