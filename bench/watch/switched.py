@@ -21,7 +21,9 @@ import offloop
 from bench.watch.servers import LOOPS, SERVERS, Answered, ask
 
 MODULE = "bench.watch.switched"
-PART_S = 0.25
+PART_S = 1.0
+SETTLE_S = 0.3
+"""The watch reads its catalogue and tries its reader of stacks as it begins."""
 ORDER = (False, True, True, False)
 """Whether the watch is on: there and back, so that a machine that slows down does so for both."""
 
@@ -37,6 +39,7 @@ def serve(name: str, loop: str, rounds: int) -> None:
         for _, watched in itertools.product(range(rounds), ORDER):
             if watched:
                 offloop.watch()
+            await asyncio.sleep(SETTLE_S)
             before = time.process_time(), Answered.count
             await asyncio.sleep(PART_S)
             after = time.process_time(), Answered.count
@@ -76,5 +79,5 @@ if __name__ == "__main__":
             ask(int(port), sys.maxsize)
         case _:
             parser = argparse.ArgumentParser(description=__doc__)
-            parser.add_argument("--rounds", type=int, default=60)
+            parser.add_argument("--rounds", type=int, default=15)
             measure(parser.parse_args().rounds)
