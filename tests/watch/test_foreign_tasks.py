@@ -82,6 +82,14 @@ def test_a_class_that_takes_the_method_over_has_it():
         class Other(asyncio.SelectorEventLoop):
             create_task = taken
 
+        class Unrelated(asyncio.BaseEventLoop):
+            create_task = taken
+
+        unrelated = Unrelated()
+        slept = asyncio.sleep(0)
+        assert unrelated.create_task(slept).cancel()
+        slept.close()
+        unrelated.close()
         for make_loop in (offloop.new_event_loop, Other):
             with asyncio.Runner(loop_factory=make_loop) as other:
                 assert other.run(main()) == "slept"

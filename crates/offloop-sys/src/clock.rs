@@ -8,12 +8,18 @@ use std::sync::OnceLock;
 /// Source: clock_gettime(2); about 20 ns through the vDSO.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds of a clock that always exists on Linux.
+#[inline]
+fn read(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `now` is a valid timespec for the call to fill; this clock always exists on Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    // SAFETY: `now` is a valid timespec for the call to fill.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
@@ -81,13 +87,7 @@ impl TickScale {
 /// Processor time of the calling thread so far, in the kernel, too.
 #[must_use]
 pub fn thread_cpu_ns() -> u64 {
-    let mut used = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `used` is a valid timespec for the call to fill; this clock always exists on Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut used) };
-    used.tv_sec.unsigned_abs() * 1_000_000_000 + used.tv_nsec.unsigned_abs()
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// Involuntary context switches of the calling thread so far. The number grows when another thread

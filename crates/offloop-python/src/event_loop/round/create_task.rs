@@ -145,6 +145,10 @@ impl CreateTask {
         if let Some(own) = &self.own {
             return Ok(Some(own.bind(py).clone()));
         }
+        if !class.is_subclass(self.class.bind(py))? {
+            // It has taken the method over from a class that it does not derive from.
+            return Ok(Some(self.wrapped.bind(py).clone()));
+        }
         let mut bases = class.mro().into_iter();
         bases.by_ref().find(|base| base.is(&self.class));
         for base in bases {
@@ -174,12 +178,12 @@ impl CreateTask {
         let event_loop = event_loop.to_owned();
         let task = self.create(&event_loop, args, kwargs)?;
         forsaking::stay();
+        let created = self.created.bind(py);
         if let Some(ends) = self.ends_of(&event_loop)
-            && TaskEnds::begun(&ends, &task)?
+            && heard(created, TaskEnds::begun(&ends, &task))? != Some(false)
         {
             return Ok(task);
         }
-        let created = self.created.bind(py);
         let ends = heard(created, created.call1((&event_loop, &task)))?;
         if let Some(Ok(ends)) = ends.map(Bound::cast_into::<TaskEnds>) {
             self.remember(&event_loop, ends)?;

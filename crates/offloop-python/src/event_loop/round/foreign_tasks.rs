@@ -29,6 +29,10 @@ use crate::forsaking;
 /// With fewer tasks in it the list is not looked through as tasks are made.
 const SWEPT_FROM: usize = 1_024;
 
+/// So many tasks are looked at before each wait of a loop that cannot be woken for a later look: it
+/// takes some 2 us.
+const SHORT_LOOK: usize = 100;
+
 /// What is known of the ends of tasks of one loop.
 #[pyclass(frozen, module = "_offloop_worker._offloop")]
 pub(crate) struct TaskEnds {
@@ -152,10 +156,11 @@ impl TaskEnds {
         }
         let now_ns = monotonic_ns();
         let too_early_ns = list.looks.too_early_ns(now_ns);
-        if too_early_ns > 0 && next != NextRound::AfterAnyWait {
+        let tasks = list.pending.len();
+        let is_short = next == NextRound::AfterAnyWait && tasks <= SHORT_LOOK;
+        if too_early_ns > 0 && !is_short {
             return Ok(Looked::TooEarly(too_early_ns));
         }
-        let tasks = list.pending.len();
         list.looks.look(now_ns, tasks);
         let found_before = list.failed.len();
         list.sweep(py, self.tasks);
